@@ -1,0 +1,40 @@
+# Everything runs from .venv, which `make setup` makes; demo, check and test call it themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.setup-done
+DEMO_OUTPUT ?= outputs/demo
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup demo check test lint requirements clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "papergrid needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 setup")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: setup
+	@$(BIN)/python -m replicate.demo --output-dir $(DEMO_OUTPUT)
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint
+	$(BIN)/pytest tests/unit -n 2
+
+test: check
+	$(BIN)/pytest tests/system tests/data
+
+# The one place where versions are chosen.
+requirements:
+	$(BIN)/uv pip compile --quiet --all-extras --no-header --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements.txt
+
+clean:
+	rm -rf build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

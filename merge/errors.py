@@ -1,0 +1,70 @@
+"""The one error tree.
+
+PapergridError
+|-- UsageError              the command line or a file that a person wrote is wrong      (exit 2)
+|   |-- StudyError          a study file, with every problem and its place in the file
+|   |-- SelectionError      a filter that names a value the study does not have
+|   |-- ConfigChangedError  the output folder holds a sweep with another configuration
+|   `-- DataError           a data root, split, image or weight file is missing or unusable
+|-- RecordError             a record on disk is unreadable or not ours                   (exit 1)
+|-- StorageError            the file system refused: full, read-only, not permitted      (exit 75)
+`-- IncompleteError         something asked for is not there yet                         (exit 3)
+
+Each message says what happened, to which run or file, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class PapergridError(Exception):
+    """Base of all errors that a person is shown without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(PapergridError):
+    """The command line, or a file that a person wrote, is wrong."""
+
+    exit_code = 2
+
+
+class StudyError(UsageError):
+    """A study that cannot be used: carries all its problems at once."""
+
+    def __init__(self, source: str, problems: tuple[str, ...]) -> None:
+        super().__init__(source, problems)
+        self.source = source
+        self.problems = problems
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        return "\n".join([f"{self.source}: {count} {noun}", *(f"  {p}" for p in self.problems)])
+
+
+class SelectionError(UsageError):
+    """A filter names an axis or a value that the study does not have."""
+
+
+class ConfigChangedError(UsageError):
+    """The output folder already holds a sweep with another configuration."""
+
+
+class DataError(UsageError):
+    """A data root, a split, an image or a weight file is missing or unusable."""
+
+
+class RecordError(PapergridError):
+    """A record on disk is unreadable, truncated, or of a schema this version does not know."""
+
+
+class StorageError(PapergridError):
+    """The file system refused to write: full, read-only, or not permitted."""
+
+    exit_code = 75
+
+
+class IncompleteError(PapergridError):
+    """Something that was asked for is not there yet."""
+
+    exit_code = 3

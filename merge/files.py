@@ -1,0 +1,149 @@
+"""Atomic files: temporary name in the same folder, fsync, rename, fsync of the folder.
+
+A reader sees the old file, the new file or no file; never a part of one, whatever is killed when.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from merge.errors import RecordError, StorageError
+
+Json = dict[str, Any] | list[Any] | str | int | float | bool | None
+
+TEMPORARY_SUFFIX = ".tmp"
+
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full: free some space, then run the same command again",
+    errno.EDQUOT: "the disk quota is used up: free some space, then run the same command again",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.EACCES: "permission denied: choose a folder you may write to",
+    errno.EPERM: "not permitted: choose a folder you may write to",
+    errno.EEXIST: "a part of this path is a file, not a folder: choose another folder",
+    errno.ENOTDIR: "a part of this path is a file, not a folder: choose another folder",
+}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn a full, read-only or forbidden file system into a StorageError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = _REFUSALS.get(error.errno or 0)
+        if reason is None:
+            raise
+        raise StorageError(f"cannot write {path}: {reason}") from error
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Replace `path` by what `write(file)` writes; all of it or nothing."""
+    with storage_errors(path):
+        temporary = _write_temporary(path, write)
+        try:
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        fsync_folder(path.parent)
+
+
+def write_exclusive(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
+    """Create `path` with all its content, or return False, untouched, where it already exists.
+
+    By hard link from a finished temporary file: exactly one of several writers wins, also on NFS.
+    """
+    with storage_errors(path):
+        temporary = _write_temporary(path, write)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            # An NFS server may have made the link and lost the reply: two links say it is ours.
+            won = temporary.stat().st_nlink == 2
+        else:
+            won = True
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_folder(path.parent)
+        return won
+
+
+def write_json(path: Path, value: Json) -> None:
+    """Replace `path` atomically by `value` as indented JSON."""
+    write_atomic(path, _json_writer(value))
+
+
+def write_json_exclusive(path: Path, value: Json) -> bool:
+    """Create `path` with `value` as JSON, or return False where it already exists."""
+    return write_exclusive(path, _json_writer(value))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`. RecordError names the file and what is wrong with it.
+
+    FileNotFoundError passes through: a file that is absent is no damaged file.
+    """
+    try:
+        value = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is not valid JSON ({error})") from error
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read ({error.strerror})") from error
+    if not isinstance(value, dict):
+        raise RecordError(f"{path} holds a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def canonical_json(value: Json) -> bytes:
+    """One byte string for one value: sorted keys, no spaces, no NaN."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8")
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether `value` is an int or a float (no bool) that is neither NaN nor infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_temporary(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+    temporary = path.parent / name
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _json_writer(value: Json) -> Callable[[IO[bytes]], object]:
+    # Encoded before the file exists, so that a value which is no JSON leaves no trace.
+    data = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+    return lambda file: file.write(data)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

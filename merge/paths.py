@@ -1,0 +1,123 @@
+"""The only place where paths inside an output folder are spelled.
+
+<output>/
+  sweep.json                      the frozen plan
+  replication_results.json        the merged view (rebuildable)
+  <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
+    run.json                      resolved configuration, written once
+    claim-0001.json               who has attempt 1; the highest number has the run
+    attempts/0001/                attempt.json env.json stdout.log stderr.log
+                                  events.jsonl result.json
+    checkpoints/last.pt best.pt
+    result.json                   immutable, created exclusively
+    result.aside-*.json           a second result, kept and reported, never counted
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_CLAIM_NAME = re.compile(r"claim-(\d{4,})\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPaths:
+    """Paths of one output folder."""
+
+    root: Path
+
+    @property
+    def sweep(self) -> Path:
+        return self.root / "sweep.json"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "replication_results.json"
+
+    @property
+    def merge_lock(self) -> Path:
+        return self.root / ".merge.lock"
+
+    def run(self, run_path: str) -> RunPaths:
+        return RunPaths(self.root / run_path)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """Paths of one run's folder."""
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.pt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.checkpoints / "best.pt"
+
+    def claim(self, number: int) -> Path:
+        return self.root / f"claim-{number:04d}.json"
+
+    def attempt(self, number: int) -> AttemptPaths:
+        return AttemptPaths(self.root / "attempts" / f"{number:04d}")
+
+    def result_aside(self, token: str) -> Path:
+        return self.root / f"result.aside-{token}.json"
+
+    def results_aside(self) -> list[Path]:
+        return sorted(self.root.glob("result.aside-*.json"))
+
+    def claim_numbers(self) -> list[int]:
+        """Numbers of all claims ever made on this run, ascending; the last one has the run."""
+        try:
+            names = [entry.name for entry in self.root.iterdir()]
+        except FileNotFoundError:
+            return []
+        return sorted(int(match[1]) for name in names if (match := _CLAIM_NAME.fullmatch(name)))
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPaths:
+    """Paths of one attempt's folder."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "attempt.json"
+
+    @property
+    def stdout(self) -> Path:
+        return self.root / "stdout.log"
+
+    @property
+    def stderr(self) -> Path:
+        return self.root / "stderr.log"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
+
+    @property
+    def environment(self) -> Path:
+        return self.root / "env.json"
+
+    @property
+    def result(self) -> Path:
+        """What the trainer leaves; the executor commits it as the run's result."""
+        return self.root / "result.json"

@@ -1,0 +1,216 @@
+"""The frozen plan of a sweep: its axes and every run with its resolved configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from merge.errors import RecordError
+from merge.files import Json, canonical_json, read_json
+
+SCHEMA = 1
+
+Value = str | int | float | bool
+"""A value of an axis."""
+
+Goal = Literal["max", "min"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """One dimension of the grid."""
+
+    name: str
+    values: tuple[Value, ...]
+    """The values of the table: what runs when no filter is given."""
+    also: tuple[Value, ...] = ()
+    """Further values that a filter may name; not part of the table."""
+
+    @property
+    def choices(self) -> tuple[Value, ...]:
+        return self.values + self.also
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one run needs of a machine. Never part of the configuration hash."""
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    devices_per_run: int = 1
+    num_workers: int = 0
+    """Loader processes per rank."""
+    launcher: Literal["torchrun", "none"] = "torchrun"
+    """`none` starts the command once; `torchrun` starts one rank per device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One grid point."""
+
+    run_id: str
+    path: str
+    """Folder below the output folder, with `/`."""
+    cell: str
+    """The cell of the table: the run's axes without the averaged one."""
+    axes: Mapping[str, Value]
+    config: Mapping[str, Any]
+    """Everything that decides the numbers: axes, fixed values, overrides."""
+    config_hash: str
+    experiment: str | None = None
+    command: tuple[str, ...] | None = None
+    resources: Resources = field(default_factory=Resources)
+    in_table: bool = True
+
+    def to_spec(self, sweep: Sweep) -> dict[str, Any]:
+        """The content of `run.json`: what a trainer is given to read."""
+        return {
+            "schema": SCHEMA,
+            "study": sweep.study,
+            "run_id": self.run_id,
+            "path": self.path,
+            "cell": self.cell,
+            "axes": dict(self.axes),
+            "experiment": self.experiment,
+            "command": list(self.command) if self.command else None,
+            "config": dict(self.config),
+            "config_hash": self.config_hash,
+            "metric": sweep.metric,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """One study being run: what `sweep.json` holds."""
+
+    study: str
+    title: str
+    axes: tuple[Axis, ...]
+    average_over: str
+    metric: str
+    goal: Goal
+    settings: Mapping[str, Value]
+    """What `--set` changed, as given."""
+    runs: tuple[Run, ...]
+    code: Mapping[str, Any]
+    """The version of the code that made the plan."""
+    published: Mapping[str, Any] = field(default_factory=dict)
+    """Published numbers by cell: {"source": ..., "cells": {cell: {"mean": .., "0": ..}}}."""
+
+    def axis(self, name: str) -> Axis:
+        """The axis `name`; KeyError where there is none."""
+        for axis in self.axes:
+            if axis.name == name:
+                return axis
+        raise KeyError(name)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "study": self.study,
+            "title": self.title,
+            "average_over": self.average_over,
+            "metric": self.metric,
+            "goal": self.goal,
+            "axes": [
+                {"name": a.name, "values": list(a.values), "also": list(a.also)} for a in self.axes
+            ],
+            "settings": dict(self.settings),
+            "code": dict(self.code),
+            "published": dict(self.published),
+            "runs": [_run_to_json(run) for run in self.runs],
+        }
+
+
+def config_hash(
+    config: Mapping[str, Json], *, experiment: str | None, command: tuple[str, ...] | None
+) -> str:
+    """16 hex digits that name a configuration: what is trained and with which values.
+
+    Independent of key order; infrastructure (devices, folders, workers) is not in a configuration.
+    """
+    identity: dict[str, Json] = {
+        "config": dict(config),
+        "experiment": experiment,
+        "command": list(command) if command else None,
+    }
+    return sha256(canonical_json(identity)).hexdigest()[:16]
+
+
+def read_sweep(path: Path) -> Sweep:
+    """The plan in `path`. FileNotFoundError where there is none, RecordError where unreadable."""
+    document = read_json(path)
+    refuse_foreign_schema(path, document)
+    try:
+        return _sweep_from_json(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(
+            f"{path} is not a plan of this version ({type(error).__name__}: {error}); "
+            f"it was changed by hand or is damaged: restore it, or use another output folder"
+        ) from error
+
+
+def refuse_foreign_schema(path: Path, document: Mapping[str, Any]) -> None:
+    """RecordError unless `document` is of the schema that this version writes."""
+    schema = document.get("schema")
+    if schema != SCHEMA:
+        raise RecordError(
+            f"{path} has schema {schema!r}, this version of papergrid knows {SCHEMA}: "
+            f"use the version that wrote it"
+        )
+
+
+def _sweep_from_json(document: Mapping[str, Any]) -> Sweep:
+    return Sweep(
+        study=document["study"],
+        title=document["title"],
+        axes=tuple(
+            Axis(name=a["name"], values=tuple(a["values"]), also=tuple(a["also"]))
+            for a in document["axes"]
+        ),
+        average_over=document["average_over"],
+        metric=document["metric"],
+        goal=document["goal"],
+        settings=document["settings"],
+        runs=tuple(_run_from_json(run) for run in document["runs"]),
+        code=document["code"],
+        published=document["published"],
+    )
+
+
+def _run_to_json(run: Run) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "path": run.path,
+        "cell": run.cell,
+        "axes": dict(run.axes),
+        "experiment": run.experiment,
+        "command": list(run.command) if run.command else None,
+        "config": dict(run.config),
+        "config_hash": run.config_hash,
+        "resources": {
+            "device": run.resources.device,
+            "devices_per_run": run.resources.devices_per_run,
+            "num_workers": run.resources.num_workers,
+            "launcher": run.resources.launcher,
+        },
+        "in_table": run.in_table,
+    }
+
+
+def _run_from_json(document: Mapping[str, Any]) -> Run:
+    command = document["command"]
+    return Run(
+        run_id=document["run_id"],
+        path=document["path"],
+        cell=document["cell"],
+        axes=document["axes"],
+        config=document["config"],
+        config_hash=document["config_hash"],
+        experiment=document["experiment"],
+        command=tuple(command) if command else None,
+        resources=Resources(**document["resources"]),
+        in_table=document["in_table"],
+    )

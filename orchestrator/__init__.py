@@ -1,0 +1,1 @@
+"""The control plane: study, grid, shards, claims, attempts, executors."""

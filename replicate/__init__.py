@@ -1,0 +1,1 @@
+"""The face: the `replicate` command, studies, published numbers, reports."""

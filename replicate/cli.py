@@ -1,0 +1,117 @@
+"""The `replicate` command: parses, calls one verb, prints controlled errors, returns an exit code.
+
+Exit codes: 0 done, 1 some runs failed or something was left out, 2 usage or configuration,
+3 incomplete, 75 try again later (disk full, read-only), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from merge.errors import PapergridError, UsageError
+
+VERBS = {
+    "run": "train the selected runs on this machine, merge, show the table",
+    "plan": "show runs, shards and folders; start nothing",
+    "status": "show what is done, what runs and what each cell lacks",
+    "merge": "rebuild the merged results of one or more output folders",
+}
+
+_EPILOG = """\
+Without a verb the flags are those of `run`:
+  replicate --datasets pascal5i --backbones resnet50     8 runs of the default study
+  replicate --study demo                                 8 small runs, no download needed
+  replicate plan --shots 1 --folds 0 1                   what would run
+"""
+
+
+class Verb(Protocol):
+    """What a module in `replicate.verbs` offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def execute(self, arguments: argparse.Namespace) -> int: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: this process's) and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = _parse(words)
+        _set_up_logging(arguments.log_level)
+        return _verb(arguments.verb).execute(arguments)
+    except PapergridError as error:
+        print(f"replicate: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`): nothing is left to say, also at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="replicate",
+        description="Run the grid of trainings behind a paper's results table.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    if not words or words[0] in ("-h", "--help"):
+        _list_verbs(parser)
+        parser.print_help(sys.stdout if words else sys.stderr)
+        raise SystemExit(0 if words else 2)
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"papergrid {version('papergrid')}")
+        raise SystemExit(0)
+    name = "run" if words[0].startswith("-") else words.pop(0)
+    if name not in VERBS:
+        raise UsageError(f"unknown verb {name!r}{_did_you_mean(name)}; verbs: {', '.join(VERBS)}")
+    parser = argparse.ArgumentParser(
+        prog=f"replicate {name}", description=VERBS[name], allow_abbrev=False
+    )
+    parser.set_defaults(verb=name)
+    parser.add_argument(
+        "--log-level",
+        default="warning",
+        choices=("debug", "info", "warning", "error"),
+        help="how much of its own doings papergrid tells on stderr (default: %(default)s)",
+    )
+    _verb(name).add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def _list_verbs(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_argument_group("verbs (`replicate VERB --help` tells their flags)")
+    for name, purpose in VERBS.items():
+        verbs.add_argument(name, nargs="?", help=purpose)
+
+
+def _verb(name: str) -> Verb:
+    return cast(Verb, importlib.import_module(f"replicate.verbs.{name}"))
+
+
+def _did_you_mean(name: str) -> str:
+    near = difflib.get_close_matches(name, VERBS, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""Fixtures that all suites share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with `coco-mini/` (photographs) and `pascal-masks/` (label maps)."""
+    named = os.environ.get("PAPERGRID_TEST_DATA")
+    if not named:
+        pytest.skip("no real data: PAPERGRID_TEST_DATA is not set")
+    folder = Path(named).resolve()
+    for part in ("coco-mini", "pascal-masks"):
+        if not (folder / part).is_dir():
+            pytest.skip(f"no real data: {folder} has no folder {part}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the source tree."""
+    return ROOT
