@@ -1,0 +1,1 @@
+"""Few-shot segmentation: episodes, protocols, methods, the mIoU of the field."""

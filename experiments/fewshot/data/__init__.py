@@ -1,0 +1,1 @@
+"""Data of few-shot segmentation: readers, class index, protocols, episodes, transforms."""

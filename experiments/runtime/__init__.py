@@ -1,0 +1,1 @@
+"""What every experiment needs: process groups, seeds, samplers, checkpoints, events, resume."""

@@ -1,0 +1,113 @@
+"""The published image counts of the protocols, on the real label maps of PASCAL and COCO."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from experiments.fewshot.data.layouts import VocLayout
+from experiments.fewshot.data.protocols import build_split, novel_classes, usable_classes
+from experiments.fewshot.data.source import contiguous_folds, open_source
+from experiments.fewshot.data.voc import VocSource
+
+pytestmark = pytest.mark.data
+
+
+@pytest.fixture(scope="module")
+def pascal(real_data: Path, tmp_path_factory) -> VocSource:
+    """PASCAL-5i of label maps and lists alone, without a photograph."""
+    given, root = real_data / "pascal-masks", tmp_path_factory.mktemp("pascal")
+    with tarfile.open(given / "SegmentationClassAug.tar.xz") as archive:
+        archive.extractall(root, filter="data")
+    layout = VocLayout(
+        photographs=root / "JPEGImages",
+        masks=root / "SegmentationClassAug",
+        train_lists=(given / "train.txt", given / "sbd_train_noval.txt"),
+        val_list=given / "val.txt",
+    )
+    yield VocSource.open("pascal5i", layout, contiguous_folds(20), root / "cache")
+    shutil.rmtree(root)
+
+
+def test_the_lists_of_pascal_have_the_published_lengths(pascal):
+    lengths = [len(pascal.names(name)) for name in ("train", "train_all", "val")]
+    assert lengths == [5953, 10582, 1449]
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"), [("train", [4208, 3726, 2752, 4510]), ("val", [364, 445, 592, 336])]
+)
+def test_bam_on_pascal_keeps_the_published_images(pascal, split, expected):
+    counts = [len(build_split(pascal, "bam", fold, split).queries) for fold in range(4)]
+    assert counts == expected
+
+
+@pytest.mark.parametrize(
+    ("split", "published"), [("train", [11394, 10255, 7797, 11594]), ("val", [346, 451, 725, 346])]
+)
+def test_hsnet_on_pascal_comes_within_one_percent_of_the_published_pairs(pascal, split, published):
+    counts = [len(build_split(pascal, "hsnet", fold, split).pairs) for fold in range(4)]
+    assert counts == pytest.approx(published, rel=0.01)
+
+
+@pytest.fixture(scope="module")
+def coco_root(real_data: Path) -> Path:
+    return real_data / "coco-mini"
+
+
+@pytest.fixture(scope="module", params=["exact", "field"])
+def coco(request, coco_root, tmp_path_factory):
+    return open_source("coco20i", coco_root, tmp_path_factory.mktemp("cache"), request.param)
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"), [("train", [12, 11, 9, 10]), ("val", [7, 9, 11, 8])]
+)
+def test_coco_mini_has_the_known_usable_classes(coco_root, tmp_path, split, expected):
+    source = open_source("coco20i", coco_root, tmp_path)
+    large = [
+        class_id
+        for areas in source.class_areas(split).values()
+        for class_id, pixels in areas.items()
+        if pixels >= 2048
+    ]
+    counts = [sum(large.count(c) >= 2 for c in novel_classes(source, fold)) for fold in range(4)]
+    assert counts == expected
+
+
+def test_bam_on_coco_mini_can_draw_one_shot_episodes_in_every_fold(coco):
+    for fold in range(4):
+        for split in ("train", "val"):
+            assert usable_classes(build_split(coco, "bam", fold, split), 1)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_every_photograph_of_coco_mini_fits_its_label_map(coco, split):
+    for name in coco.names(split):
+        assert coco.image(name).shape[:2] == coco.mask(name).shape
+
+
+# pycocotools' own, under numpy 2.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_exact_label_maps_cover_what_the_coco_api_draws(coco_root, tmp_path, split):
+    source = open_source("coco20i", coco_root, tmp_path)
+    api = COCO(coco_root / "annotations" / f"instances_{split}2014.json")
+    class_ids = {category: k for k, category in enumerate(sorted(api.getCatIds()), start=1)}
+    for image in api.loadImgs(api.getImgIds()):
+        labels = source.mask(Path(image["file_name"]).stem)
+        drawn = {}
+        for entry in api.loadAnns(api.getAnnIds(image["id"])):
+            mask = api.annToMask(entry).astype(bool)
+            class_id = class_ids[entry["category_id"]]
+            drawn[class_id] = drawn.get(class_id, False) | mask
+        anything = np.zeros(labels.shape, bool)
+        for class_id, mask in drawn.items():
+            assert not (labels == class_id)[~mask].any()
+            anything |= mask
+        np.testing.assert_array_equal(labels > 0, anything)
