@@ -12,11 +12,22 @@ from typing import Any
 
 from merge.collect import Collected, Problem
 from merge.errors import ConfigChangedError
+from merge.files import is_finite_number
 from merge.records import Result
 from merge.statistics import mean, sample_std
 from merge.sweep import SCHEMA, Run, Sweep
 
-SUMMARY_KEYS = ("mean", "std", "n", "folds", "missing", "complete", "mean_of_present", "flags")
+SUMMARY_KEYS = (
+    "mean",
+    "std",
+    "n",
+    "folds",
+    "missing",
+    "complete",
+    "mean_of_present",
+    "untrained",
+    "flags",
+)
 """Keys of a cell beside the values of its averaged axis: no such value may be called so."""
 
 _COMPARED = (
@@ -184,6 +195,9 @@ def _merge_cell(sweep: Sweep, runs: Sequence[Run], results: Mapping[str, Result]
     cell["complete"] = not missing
     if missing and counted:
         cell["mean_of_present"] = means
+    untrained = [result.details.get("untrained") for result in counted]
+    if not missing and all(untrained):
+        cell["untrained"] = _untrained_means(sweep.metric, untrained)
     flags = _differences(done)
     if flags:
         cell["flags"] = flags
@@ -201,6 +215,16 @@ def _summaries(
     values = {name: [result.metrics[name] for result in results] for name in names}
     means = {name: mean(column) for name, column in values.items()}
     return means, {name: sample_std(column) for name, column in values.items()}
+
+
+def _untrained_means(metric: str, untrained: Sequence[Any]) -> dict[str, float]:
+    """The means of what the models scored before training, where every run recorded it."""
+    values = [
+        float(entry[metric])
+        for entry in untrained
+        if isinstance(entry, dict) and is_finite_number(entry.get(metric))
+    ]
+    return {metric: mean(values)} if len(values) == len(untrained) else {}
 
 
 def _differences(done: Mapping[str, Result]) -> list[dict[str, Any]]:

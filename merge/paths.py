@@ -37,6 +37,10 @@ class SweepPaths:
         return self.root / "replication_results.json"
 
     @property
+    def report(self) -> Path:
+        return self.root / "report.md"
+
+    @property
     def merge_lock(self) -> Path:
         return self.root / ".merge.lock"
 

@@ -39,20 +39,34 @@ def results_table(
     missing_text: Callable[[Run], str] = lambda _: MISSING,
     cells: Sequence[str] | None = None,
 ) -> list[str]:
-    """Lines of the table for the merged view `document`.
+    """`table_rows` as aligned lines."""
+    return align(table_rows(sweep, document, missing_text=missing_text, cells=cells))
 
-    A run without a result shows `missing_text(run)`. A mean is shown only for a complete cell;
-    another row says how many of its runs are there. `cells` defaults to those with a result.
+
+def table_rows(
+    sweep: Sweep,
+    document: Mapping[str, Any],
+    *,
+    missing_text: Callable[[Run], str] = lambda _: MISSING,
+    cells: Sequence[str] | None = None,
+) -> list[list[str]]:
+    """Header and rows of the table for the merged view `document`.
+
+    A run without a result shows `missing_text(run)`. A mean is shown only for a complete cell; the
+    row of another says how many of its runs are there. `cells` defaults to those with a result.
     """
     merged: Mapping[str, Any] = document["results"]
     rows = _rows_by_cell(sweep, list(merged) if cells is None else cells)
     columns = _columns(sweep, rows)
-    form = _format(sweep)
+    form = format_of(sweep)
     published: Mapping[str, Any] = document["published"].get("cells", {})
     has_published = any(cell in published for cell in rows)
+    has_untrained = any("untrained" in view for view in merged.values())
     header = [f"{sweep.metric}{form.unit}"]
     header += [f"{sweep.average_over} {name}" for name in columns]
-    header += ["mean", "std", "n"] + (["published", "diff"] if has_published else [])
+    header += ["mean", "std", "n"]
+    header += ["untrained"] if has_untrained else []
+    header += ["published", "diff"] if has_published else []
     lines = [header]
     for cell, runs in rows.items():
         view = merged.get(cell, {})
@@ -63,10 +77,13 @@ def results_table(
 
         line = [cell, *_value_texts(sweep, runs, columns, text)]
         line += _summary(sweep, runs, view, form)
+        if has_untrained:
+            value = view.get("untrained", {}).get(sweep.metric)
+            line.append(MISSING if value is None else form.value(value))
         if has_published:
             line += _published(sweep, view, published.get(cell, {}), form)
         lines.append(line)
-    return align(lines)
+    return lines
 
 
 def notes(document: Mapping[str, Any]) -> list[str]:
@@ -88,12 +105,12 @@ def notes(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of text, the first to the left, the others to the right; a rule below the header."""
+def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Columns of text, the first `left` ones to the left; a rule below the header."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(
-            text.ljust(width) if i == 0 else text.rjust(width)
+            text.ljust(width) if i < left else text.rjust(width)
             for i, (text, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
@@ -114,7 +131,8 @@ def _columns(sweep: Sweep, rows: Mapping[str, Sequence[Run]]) -> list[str]:
     return [str(value) for value in sweep.axis(sweep.average_over).values if str(value) in present]
 
 
-def _format(sweep: Sweep) -> Format:
+def format_of(sweep: Sweep) -> Format:
+    """How the sweep's metric is shown."""
     return Format(is_percent=all(run.experiment is not None for run in sweep.runs))
 
 

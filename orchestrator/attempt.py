@@ -1,0 +1,248 @@
+"""One execution of a run: claim, spec, record, process; then verdict, commit, release."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from merge.errors import PapergridError, RecordError, UsageError
+from merge.files import canonical_json, read_json, write_json, write_json_exclusive
+from merge.paths import RunPaths, SweepPaths
+from merge.records import AttemptRecord, Claim, Outcome, Result
+from merge.sweep import Run, Sweep
+from orchestrator.claims import Busy, Finished, Taken, take
+from orchestrator.commit import Aside, Left, commit_result
+from orchestrator.contract import Assignment, Launch, build_launch
+from orchestrator.devices import device_kind
+from orchestrator.heartbeat import Heartbeat
+from orchestrator.local_settings import LocalSettings
+from orchestrator.processes import Process
+from orchestrator.progress import Progress
+from orchestrator.verdict import judge
+
+_NOT_FOUND = 127
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """What all attempts of one executor share."""
+
+    sweep: Sweep
+    output: SweepPaths
+    settings: LocalSettings
+    marker: str
+    """Names the executor in the environment of all its processes."""
+    heartbeat: Heartbeat
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """An execution of a run that goes on."""
+
+    run: Run
+    paths: RunPaths
+    claim: Claim
+    record: AttemptRecord
+    process: Process
+    was_stopped: bool = False
+    """It was asked to stop, or killed for that."""
+    has_lost_claim: bool = False
+    shown: Progress | None = None
+    """The progress that was last told to a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How an attempt ended."""
+
+    record: AttemptRecord
+    value: float | None = None
+    """The study's metric, where the outcome is done."""
+    aside: Aside | None = None
+    survivors: tuple[int, ...] = ()
+    """Processes that not even SIGKILL has ended yet."""
+
+
+def begin(
+    place: Workplace, run: Run, devices: tuple[str, ...], on_exit: Callable[[str], None]
+) -> Attempt | Busy | Finished:
+    """Claim `run` and start it on `devices`, unless it is finished or a live owner has it.
+
+    `on_exit(token)` is called from a thread when its command has ended. RecordError where a
+    record of the run is not of this plan, StorageError, UsageError where it cannot be started.
+    """
+    paths = place.output.run(run.path)
+    ensure_spec(paths, run.to_spec(place.sweep))
+    settings = place.settings
+    taking = take(
+        paths, run.config_hash, settings.owner, now=time.time(), expiry_s=settings.expiry_s
+    )
+    if not isinstance(taking, Taken):
+        return taking
+    place.heartbeat.hold(paths, taking.claim)
+    try:
+        return _start(place, run, devices, taking.claim, on_exit)
+    except BaseException:
+        place.heartbeat.let_go(taking.claim.token)
+        raise
+
+
+def finish(place: Workplace, attempt: Attempt) -> Ended:
+    """Judge an attempt whose command has ended, commit its result, record it, release its run.
+
+    StorageError where the result could not be written, RecordError where the claims are damaged;
+    the run is released all the same.
+    """
+    exit_code, survivors = attempt.process.finish()
+    paths = attempt.paths.attempt(attempt.claim.number)
+    metric = place.sweep.metric
+    verdict = judge(paths, exit_code, metric, was_stopped=attempt.was_stopped)
+    record = replace(
+        attempt.record,
+        ended=time.time(),
+        exit_code=exit_code,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+    )
+    aside, value = None, None
+    if verdict.left:
+        result = _result(attempt, verdict.left, record)
+        try:
+            aside = commit_result(attempt.paths, attempt.claim, result)
+        except PapergridError as error:
+            _close(place, attempt, replace(record, outcome=Outcome.FAILED, reason=str(error)))
+            raise
+        value = verdict.left.metrics[metric]
+    record = _as_lost(attempt, record, aside)
+    _close(place, attempt, record)
+    return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
+
+
+def ensure_spec(paths: RunPaths, spec: Mapping[str, Any]) -> None:
+    """Write `run.json` once. RecordError where the one on disk says something else."""
+    if write_json_exclusive(paths.spec, dict(spec)):
+        return
+    try:
+        known = read_json(paths.spec)
+    except RecordError as error:
+        raise RecordError(
+            f"{error}: remove that file, it is written anew from sweep.json"
+        ) from error
+    if canonical_json(known) != canonical_json(dict(spec)):
+        keys = sorted(k for k in known.keys() | spec.keys() if known.get(k) != spec.get(k))
+        raise RecordError(
+            f"{paths.spec} is not what the plan says of this run ({', '.join(keys)} differ): it "
+            f"was changed by hand or belongs to another sweep; use another output folder, or "
+            f"remove that file if the run has no result yet"
+        )
+
+
+def _start(
+    place: Workplace,
+    run: Run,
+    devices: tuple[str, ...],
+    claim: Claim,
+    on_exit: Callable[[str], None],
+) -> Attempt:
+    paths = place.output.run(run.path)
+    assignment = _assignment(place, run, devices, claim)
+    launch = build_launch(run, assignment, os.environ)
+    record = AttemptRecord(
+        number=claim.number,
+        token=claim.token,
+        owner=claim.owner,
+        command=launch.argv,
+        device=assignment.kind,
+        devices=devices,
+        started=time.time(),
+        code=place.settings.code or place.sweep.code,
+    )
+    files = paths.attempt(claim.number)
+    write_json(files.record, record.to_json())
+    try:
+        process = Process(launch, files.stdout, files.stderr, lambda: on_exit(claim.token))
+    except OSError as error:
+        reason = _why_not_started(launch, error)
+        write_json(files.record, _not_started(record, reason).to_json())
+        raise UsageError(reason) from error
+    return Attempt(run=run, paths=paths, claim=claim, record=record, process=process)
+
+
+def _assignment(place: Workplace, run: Run, devices: tuple[str, ...], claim: Claim) -> Assignment:
+    settings = place.settings
+    return Assignment(
+        paths=place.output.run(run.path),
+        number=claim.number,
+        token=claim.token,
+        executor=place.marker,
+        kind=device_kind(run, settings.devices),
+        devices=devices,
+        port=_free_port(),
+        cwd=settings.cwd,
+        cache_dir=settings.cache_dir,
+        data_root=settings.data_root,
+        weights=settings.weights,
+    )
+
+
+def _why_not_started(launch: Launch, error: OSError) -> str:
+    if not launch.cwd.is_dir():
+        return f"cannot start in {launch.cwd}: there is no such folder"
+    return (
+        f"cannot start {launch.argv[0]!r} ({error.strerror}) in {launch.cwd}: install it, or "
+        f"correct the study's command"
+    )
+
+
+def _not_started(record: AttemptRecord, reason: str) -> AttemptRecord:
+    return replace(
+        record,
+        ended=record.started,
+        exit_code=_NOT_FOUND,
+        outcome=Outcome.FAILED,
+        reason=reason,
+    )
+
+
+def _result(attempt: Attempt, left: Left, record: AttemptRecord) -> Result:
+    assert record.ended is not None
+    return Result(
+        run_id=attempt.run.run_id,
+        config_hash=attempt.run.config_hash,
+        axes=attempt.run.axes,
+        metrics=left.metrics,
+        attempt=record.number,
+        token=record.token,
+        started=record.started,
+        finished=record.ended,
+        code=record.code,
+        details=left.details,
+    )
+
+
+def _as_lost(attempt: Attempt, record: AttemptRecord, aside: Aside | None) -> AttemptRecord:
+    if aside:
+        reason = f"{aside.reason}: the result is kept in {aside.path.name}"
+        return replace(record, outcome=Outcome.LOST, reason=reason)
+    if attempt.has_lost_claim and record.outcome is not Outcome.DONE:
+        reason = "another executor took the run over; this attempt was killed"
+        return replace(record, outcome=Outcome.LOST, reason=reason)
+    return record
+
+
+def _close(place: Workplace, attempt: Attempt, record: AttemptRecord) -> None:
+    try:
+        write_json(attempt.paths.attempt(record.number).record, record.to_json())
+    finally:
+        place.heartbeat.let_go(record.token)
+
+
+def _free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

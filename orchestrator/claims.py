@@ -1,0 +1,157 @@
+"""Claims: who has a run. They save work; the fence is `commit.commit_result`.
+
+A claim is a file of its own, claim-NNNN.json, created exclusively; the highest number has the run.
+It is live while it is not released and its owner lives: on the same host and boot that is asked of
+the system (a suspended process lives), elsewhere its heartbeat must be younger than `expiry_s`.
+A dead owner's claim is never touched: the next number takes the run over.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from merge.errors import RecordError
+from merge.files import write_json, write_json_exclusive
+from merge.paths import RunPaths
+from merge.records import Claim, Owner, Result, read_claim, read_result
+from orchestrator.guard import TOKEN, kill_marked
+from orchestrator.owners import owner_alive
+
+EXPIRY_S = 60.0
+"""A heartbeat older than this, from another host, is a dead owner's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The run is ours."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A live owner has the run, or has just taken it before us."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run has its result."""
+
+    result: Result
+
+
+def take(
+    paths: RunPaths, config_hash: str, owner: Owner, *, now: float, expiry_s: float = EXPIRY_S
+) -> Taken | Busy | Finished:
+    """Claim a run for `owner`, unless it is finished or a live owner has it.
+
+    What a dead owner on this host left running is killed first. `now` is in Unix seconds.
+    RecordError where the result or the highest claim is unreadable or not of this plan.
+    """
+    if result := finished(paths, config_hash):
+        return Finished(result)
+    last = last_claim(paths)
+    if last and not last.released:
+        alive = owner_alive(last.owner, owner)
+        if is_live(last, alive, now=now, expiry_s=expiry_s):
+            return Busy(last)
+        if alive is False:
+            kill_marked(TOKEN, last.token)
+    claim = _create(paths, last.number + 1 if last else 1, owner, now)
+    if claim is None:
+        return Busy(_must_exist(paths))
+    # The last owner may have committed between the first look and its release.
+    if result := finished(paths, config_hash):
+        release(paths, claim)
+        return Finished(result)
+    return Taken(claim)
+
+
+def finished(paths: RunPaths, config_hash: str) -> Result | None:
+    """The run's result; None where there is none yet. RecordError where it is not of this plan."""
+    try:
+        result = read_result(paths.result)
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        raise RecordError(
+            f"{error}: move that file away to train the run again; nothing was overwritten"
+        ) from error
+    if result.config_hash != config_hash:
+        raise RecordError(
+            f"{paths.result} belongs to another configuration ({result.config_hash}, the plan has "
+            f"{config_hash}): use another output folder, or move that file away"
+        )
+    return result
+
+
+def last_claim(paths: RunPaths) -> Claim | None:
+    """The claim that has the run; None where it was never claimed. RecordError if unreadable."""
+    numbers = paths.claim_numbers()
+    return _read(paths.claim(numbers[-1])) if numbers else None
+
+
+def is_live(claim: Claim, alive: bool | None, *, now: float, expiry_s: float = EXPIRY_S) -> bool:
+    """Whether `claim` still holds its run at Unix time `now`; `alive` as `owner_alive` tells."""
+    if claim.released:
+        return False
+    return now - claim.heartbeat < expiry_s if alive is None else alive
+
+
+def holds(paths: RunPaths, claim: Claim) -> bool:
+    """Whether `claim` has the run: it is still the highest, with its own token."""
+    last = last_claim(paths)
+    return last is not None and (last.number, last.token) == (claim.number, claim.token)
+
+
+def beat(paths: RunPaths, claim: Claim, *, now: float) -> Claim:
+    """Write a sign of life of time `now` into `claim`'s file and return the claim as written."""
+    beaten = replace(claim, heartbeat=now)
+    write_json(paths.claim(claim.number), beaten.to_json())
+    return beaten
+
+
+def release(paths: RunPaths, claim: Claim) -> None:
+    """Give the run back: whoever comes next may take it at once."""
+    write_json(paths.claim(claim.number), replace(claim, released=True).to_json())
+
+
+def _create(paths: RunPaths, number: int, owner: Owner, now: float) -> Claim | None:
+    """A claim of our own from `number` on; None where another process was faster."""
+    while True:
+        token = secrets.token_hex(8)
+        claim = Claim(number=number, token=token, owner=owner, heartbeat=now)
+        if not write_json_exclusive(paths.claim(number), claim.to_json()):
+            return None
+        # An attempt of this number can only be there if somebody removed its claim by hand.
+        if not paths.attempt(number).root.exists():
+            return claim
+        release(paths, claim)
+        number += 1
+
+
+def _must_exist(paths: RunPaths) -> Claim:
+    last = last_claim(paths)
+    if last is None:
+        raise RecordError(
+            f"the claims in {paths.root} vanish while runs start: stop whatever removes them"
+        )
+    return last
+
+
+def _read(path: Path) -> Claim:
+    try:
+        return read_claim(path)
+    except FileNotFoundError as error:
+        raise RecordError(f"{path} vanished while it was read: run the same command again") from (
+            error
+        )
+    except RecordError as error:
+        raise RecordError(
+            f"{error}: who has this run is unknown, so it is not started; make sure that nobody "
+            f"trains it, then remove that file"
+        ) from error

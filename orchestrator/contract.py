@@ -1,0 +1,203 @@
+"""The run contract: argument list and environment of a run's process. Pure; docs/run-contract.md.
+
+Every trainer, ours or any `command:`, is started as built here.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from merge.errors import UsageError
+from merge.paths import RunPaths
+from merge.sweep import Run
+from orchestrator.guard import EXECUTOR, TOKEN
+from orchestrator.scalars import ConfigValue, text_of
+
+DeviceKind = Literal["cuda", "cpu"]
+
+FOLDER_PLACEHOLDERS = frozenset({"run_dir", "run_spec", "attempt_dir"})
+"""What `{placeholders}` of a command may name beside the configuration's keys."""
+
+_SOURCE = Path(__file__).resolve().parent.parent
+_INSTALLED = ("site-packages", "dist-packages")
+
+_PLACEHOLDER = re.compile(r"\{\{(?P<literal>\w+)\}\}|(?<!\$)\{(?P<name>[A-Za-z_]\w*)\}")
+
+_FOREIGN = re.compile(
+    r"PAPERGRID_.*|TORCHELASTIC_.*|(GROUP_|LOCAL_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)"
+)
+"""Variables that describe whoever started the executor: never handed on to a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What an attempt was given: its folder and token, devices, and where data lies."""
+
+    paths: RunPaths
+    """Absolute."""
+    number: int
+    token: str
+    executor: str
+    kind: DeviceKind
+    devices: tuple[str, ...]
+    """Names as CUDA_VISIBLE_DEVICES takes them; names of slots on a CPU."""
+    port: int
+    """A free TCP port, for a single process."""
+    cwd: Path
+    cache_dir: Path
+    data_root: Path | None = None
+    weights: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A process to start."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    cwd: Path
+    has_agent: bool
+    """Whether the command is torchrun's agent, with the ranks as its children."""
+
+
+def build_launch(run: Run, given: Assignment, inherited: Mapping[str, str]) -> Launch:
+    """How to start `run` as `given`, on top of the `inherited` environment.
+
+    One device, or `launcher: none`: a single process. Several: torchrun with a rank per device.
+    UsageError where the command has a placeholder that the configuration does not fill.
+    """
+    num_ranks = len(given.devices) if run.resources.launcher == "torchrun" else 1
+    words = _trainer_words(run, given)
+    environment = _environment(run, given, inherited)
+    if num_ranks > 1:
+        return Launch(
+            argv=(*_torchrun(num_ranks, run), *words),
+            environment=environment,
+            cwd=given.cwd,
+            has_agent=True,
+        )
+    return Launch(
+        argv=(*(() if run.command else (sys.executable, "-m")), *words),
+        environment=environment | _single_process(given.port),
+        cwd=given.cwd,
+        has_agent=False,
+    )
+
+
+def fill_placeholders(words: tuple[str, ...], values: Mapping[str, ConfigValue]) -> tuple[str, ...]:
+    """`words` with each `{name}` replaced by its value; `${name}` and `{{name}}` stay braces.
+
+    UsageError names every placeholder that has no value.
+    """
+    unknown = sorted(
+        {
+            match["name"]
+            for word in words
+            for match in _PLACEHOLDER.finditer(word)
+            if match["name"] and match["name"] not in values
+        }
+    )
+    if unknown:
+        raise UsageError(
+            f"the command has no value for {', '.join(f'{{{name}}}' for name in unknown)}; "
+            f"it can use: {', '.join(sorted(values))}; write {{{{name}}}} for literal braces"
+        )
+
+    def replacement(match: re.Match[str]) -> str:
+        return f"{{{match['literal']}}}" if match["literal"] else text_of(values[match["name"]])
+
+    return tuple(_PLACEHOLDER.sub(replacement, word) for word in words)
+
+
+def _trainer_words(run: Run, given: Assignment) -> tuple[str, ...]:
+    if run.command is None:
+        return (f"experiments.{run.experiment}",)
+    folders: dict[str, ConfigValue] = {
+        "run_dir": str(given.paths.root),
+        "run_spec": str(given.paths.spec),
+        "attempt_dir": str(given.paths.attempt(given.number).root),
+    }
+    return fill_placeholders(run.command, folders | dict(run.config))
+
+
+def _torchrun(num_ranks: int, run: Run) -> tuple[str, ...]:
+    agent = (sys.executable, "-m", "torch.distributed.run")
+    kind = "--no-python" if run.command else "-m"
+    return (*agent, "--standalone", f"--nproc-per-node={num_ranks}", kind)
+
+
+def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> dict[str, str]:
+    attempt = given.paths.attempt(given.number).root
+    environment = {key: value for key, value in inherited.items() if not _FOREIGN.fullmatch(key)}
+    environment |= {
+        # What a Python trainer prints is its sign of life: it must not wait in a buffer.
+        "PYTHONUNBUFFERED": "1",
+        "PAPERGRID_RUN_DIR": str(given.paths.root),
+        "PAPERGRID_RUN_SPEC": str(given.paths.spec),
+        "PAPERGRID_ATTEMPT_DIR": str(attempt),
+        "PAPERGRID_ATTEMPT": str(given.number),
+        "PAPERGRID_DEVICE": given.kind,
+        "PAPERGRID_CACHE_DIR": str(given.cache_dir),
+        "PAPERGRID_NUM_WORKERS": str(run.resources.num_workers),
+        EXECUTOR: given.executor,
+        TOKEN: given.token,
+    }
+    if given.data_root:
+        environment["PAPERGRID_DATA_ROOT"] = str(given.data_root)
+    if given.weights:
+        environment["PAPERGRID_WEIGHTS"] = str(given.weights)
+    environment |= _config_variables(run)
+    environment |= _device_variables(given, inherited)
+    if run.command is None:
+        environment |= _import_variables(inherited)
+    return environment
+
+
+def _config_variables(run: Run) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for key, value in run.config.items():
+        if isinstance(value, list | dict | tuple):
+            continue
+        name = "PAPERGRID_CONFIG_" + re.sub(r"\W", "_", key).upper()
+        if name in variables:
+            raise UsageError(
+                f"two keys of {run.run_id}'s configuration become {name}: rename {key!r}"
+            )
+        variables[name] = text_of(value)
+    return variables
+
+
+def _device_variables(given: Assignment, inherited: Mapping[str, str]) -> dict[str, str]:
+    if given.kind == "cuda":
+        return {
+            "CUDA_VISIBLE_DEVICES": ",".join(given.devices),
+            # Numbers are then those of nvidia-smi, as the person who gave them reads them.
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        }
+    threads = inherited.get("OMP_NUM_THREADS", "1")
+    return {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads}
+
+
+def _import_variables(inherited: Mapping[str, str]) -> dict[str, str]:
+    # A folder named `experiments` where the person stands must not be taken for ours.
+    variables = {"PYTHONSAFEPATH": "1"}
+    # An installed package is found anyway; its folder put first would shadow standard modules.
+    if _SOURCE.name not in _INSTALLED:
+        known = inherited.get("PYTHONPATH")
+        variables["PYTHONPATH"] = f"{_SOURCE}:{known}" if known else str(_SOURCE)
+    return variables
+
+
+def _single_process(port: int) -> dict[str, str]:
+    return {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }

@@ -1,0 +1,91 @@
+"""What became of each run of one local sweep: told at once, kept for the report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from merge.errors import PapergridError, RecordError, StorageError
+from merge.records import Outcome, Result
+from merge.sweep import Run
+from orchestrator.attempt import Attempt, Ended
+from orchestrator.happenings import Fate, Happening, LocalReport, Notice, RunEnded, RunStarted
+
+_log = logging.getLogger(__name__)
+
+_FATES = {
+    Outcome.DONE: Fate.DONE,
+    Outcome.FAILED: Fate.FAILED,
+    Outcome.INTERRUPTED: Fate.INTERRUPTED,
+    Outcome.LOST: Fate.ELSEWHERE,
+}
+
+
+class Ledger:
+    """Turns what happens to runs into happenings for `report`, and into the final report."""
+
+    def __init__(self, metric: str, report: Callable[[Happening], None]) -> None:
+        self._metric = metric
+        self.report = report
+        self._endings: dict[str, RunEnded] = {}
+
+    @contextmanager
+    def boundary(self, run: Run) -> Iterator[None]:
+        """Whatever goes wrong inside ends `run`, and no other run."""
+        try:
+            yield
+        except StorageError as error:
+            self.end(run, Fate.STORAGE, str(error))
+        except RecordError as error:
+            self.end(run, Fate.REFUSED, str(error))
+        except PapergridError as error:
+            self.end(run, Fate.FAILED, str(error))
+        except Exception as error:  # noqa: BLE001
+            _log.exception("run %s failed inside the executor", run.run_id)
+            self.end(run, Fate.FAILED, f"{type(error).__name__}: {error}")
+
+    def end(self, run: Run, fate: Fate, reason: str = "") -> None:
+        """The last word on `run` where it is no result."""
+        self._tell(RunEnded(run=run, fate=fate, reason=reason))
+
+    def already_done(self, run: Run, result: Result) -> None:
+        value = result.metrics.get(self._metric)
+        self._tell(RunEnded(run=run, fate=Fate.ALREADY_DONE, value=value))
+
+    def started(self, attempt: Attempt) -> None:
+        record = attempt.record
+        self.report(RunStarted(run=attempt.run, attempt=record.number, devices=record.devices))
+
+    def ended(self, attempt: Attempt, ended: Ended) -> Fate:
+        """The fate of an attempt's run; ELSEWHERE is no last word yet."""
+        run, record = attempt.run, ended.record
+        if ended.survivors:
+            ids = ", ".join(map(str, ended.survivors))
+            self.notice(f"processes {ids} survive SIGKILL, blocked in the kernel", run)
+        assert record.outcome is not None
+        fate = _FATES[record.outcome]
+        if fate is Fate.FAILED and record.exit_code == StorageError.exit_code:
+            fate = Fate.STORAGE
+        if fate is Fate.ELSEWHERE:
+            self.notice(record.reason, run)
+            return fate
+        seconds = None if record.ended is None else record.ended - record.started
+        self._tell(
+            RunEnded(run=run, fate=fate, reason=record.reason, value=ended.value, seconds=seconds)
+        )
+        return fate
+
+    def notice(self, message: str, run: Run | None = None) -> None:
+        self.report(Notice(message=message, run=run))
+
+    def mute(self) -> None:
+        """Tell nobody any more: what is told may be what failed."""
+        self.report = lambda _: None
+
+    def close(self, *, was_stopped: bool) -> LocalReport:
+        return LocalReport(endings=self._endings, was_stopped=was_stopped)
+
+    def _tell(self, ending: RunEnded) -> None:
+        self._endings[ending.run.run_id] = ending
+        self.report(ending)

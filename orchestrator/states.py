@@ -1,0 +1,176 @@
+"""The state of a run, derived from its files; pure, but for `read_facts`. Nothing is stored twice.
+
+    done      its result is there, valid and of the planned configuration
+    unknown   a record that decides is unreadable, or belongs to something else
+    pending   nobody has it: never started, or stopped on request (it goes on from its checkpoint)
+    claimed   a live owner has it and has started no process yet
+    running   a live owner has it, and its trainer wrote something lately
+    stalled   a live owner has it, but its trainer wrote nothing for `STALLED_AFTER_S`
+    failed    its last attempt failed; or was lost: its owner died without a word, so the next
+              invocation takes it over
+
+Reads as few files as will do, and imports nothing heavy: `replicate status` asks 10,000 times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from merge.errors import RecordError
+from merge.paths import AttemptPaths, RunPaths
+from merge.records import AttemptRecord, Claim, Outcome, Owner, read_attempt
+from merge.sweep import Run
+from orchestrator.claims import finished, is_live, last_claim
+from orchestrator.owners import owner_alive, this_owner
+from orchestrator.progress import Progress, read_progress
+
+STALLED_AFTER_S = 600.0
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    CLAIMED = "claimed"
+    RUNNING = "running"
+    STALLED = "stalled"
+    FAILED = "failed"
+    DONE = "done"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What a run's files say; absent files are None."""
+
+    is_done: bool = False
+    problem: str = ""
+    """Why a record that decides cannot be used."""
+    claim: Claim | None = None
+    owner_alive: bool | None = None
+    """None where this host cannot tell: then the heartbeat decides."""
+    attempt: AttemptRecord | None = None
+    """The attempt of `claim`."""
+    progress: Progress | None = None
+    last_sign: float | None = None
+    """Unix time at which the attempt's process last wrote something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """What a person is told about a run. Ages are in seconds."""
+
+    state: State
+    reason: str = ""
+    attempt: int | None = None
+    host: str = ""
+    epoch: int | None = None
+    step: int | None = None
+    loss: float | None = None
+    attempt_age_s: float | None = None
+    """Since the attempt began."""
+    heartbeat_age_s: float | None = None
+    """Since the owner's last sign of life."""
+    sign_age_s: float | None = None
+    """Since the trainer last wrote something."""
+
+
+def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
+    """What the files of `run` below `output` say now, as seen from `here`. Reads only."""
+    paths = RunPaths(output / run.path)
+    try:
+        if finished(paths, run.config_hash):
+            return RunFacts(is_done=True)
+        claim = last_claim(paths)
+        if claim is None:
+            return RunFacts()
+        files = paths.attempt(claim.number)
+        attempt = _read_attempt(files)
+    except RecordError as error:
+        return RunFacts(problem=str(error))
+    return RunFacts(
+        claim=claim,
+        owner_alive=None if claim.released else owner_alive(claim.owner, here or this_owner()),
+        attempt=attempt,
+        progress=read_progress(files.events),
+        last_sign=_last_sign(files),
+    )
+
+
+def derive_state(facts: RunFacts, now: float) -> RunState:
+    """The state that `facts` amount to at Unix time `now`."""
+    if facts.is_done:
+        return RunState(state=State.DONE)
+    if facts.problem:
+        return RunState(state=State.UNKNOWN, reason=facts.problem)
+    claim, attempt = facts.claim, facts.attempt
+    if claim is None:
+        return RunState(state=State.PENDING)
+    if attempt and (claim.released or attempt.outcome):
+        state, reason = _of_ended(attempt)
+    elif is_live(claim, facts.owner_alive, now=now):
+        state, reason = _of_live(facts, now)
+    else:
+        state, reason = _of_abandoned(claim, attempt)
+    progress = facts.progress
+    return RunState(
+        state=state,
+        reason=reason,
+        attempt=attempt.number if attempt else None,
+        host=claim.owner.host,
+        epoch=progress.epoch if progress else None,
+        step=progress.step if progress else None,
+        loss=progress.loss if progress else None,
+        attempt_age_s=now - attempt.started if attempt else None,
+        heartbeat_age_s=now - claim.heartbeat,
+        sign_age_s=None if facts.last_sign is None else now - facts.last_sign,
+    )
+
+
+def _of_ended(attempt: AttemptRecord) -> tuple[State, str]:
+    match attempt.outcome:
+        case Outcome.FAILED:
+            return State.FAILED, attempt.reason
+        case Outcome.DONE:
+            return State.PENDING, "its result was removed"
+        case None:
+            return State.FAILED, "lost: its end could not be recorded"
+        case _:
+            return State.PENDING, attempt.reason
+
+
+def _of_live(facts: RunFacts, now: float) -> tuple[State, str]:
+    if facts.attempt is None:
+        return State.CLAIMED, ""
+    silence_s = now - max(facts.attempt.started, facts.last_sign or 0.0)
+    if silence_s > STALLED_AFTER_S:
+        return State.STALLED, f"its process wrote nothing for {silence_s / 60:.0f} min"
+    return State.RUNNING, ""
+
+
+def _of_abandoned(claim: Claim, attempt: AttemptRecord | None) -> tuple[State, str]:
+    if attempt is None:
+        return State.PENDING, ""
+    owner = claim.owner
+    return State.FAILED, (
+        f"lost: its executor (process {owner.pid} on {owner.host}) died; the same command goes on"
+    )
+
+
+def _read_attempt(files: AttemptPaths) -> AttemptRecord | None:
+    try:
+        return read_attempt(files.record)
+    except FileNotFoundError:
+        return None
+
+
+def _last_sign(files: AttemptPaths) -> float | None:
+    signs = [sign for path in (files.events, files.stdout, files.stderr) if (sign := _mtime(path))]
+    return max(signs, default=None)
+
+
+def _mtime(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,189 @@
+"""The Python door: what the verbs do, as functions.
+
+    from replicate import api
+
+    plan = api.plan("demo", where={"shot": ["1"]})
+    report = api.run(plan, "outputs/demo")
+    merged = api.merge("outputs/demo")
+    merged.document["results"]
+
+All of them raise errors of `merge.errors`, each with a message that says what to do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merge.collect import collect
+from merge.combine import Merged
+from merge.files import write_atomic
+from merge.paths import SweepPaths
+from merge.records import Result
+from merge.sweep import Run, Sweep
+from merge.view import merge_outputs, rebuild
+from replicate.catalogue import PUBLISHED, find_study
+
+if TYPE_CHECKING:
+    from orchestrator.happenings import Happening
+    from orchestrator.local import LocalReport, LocalSettings
+    from orchestrator.shards import Shard
+    from orchestrator.study import Study
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What would run: a sweep, the selected runs of it, and how they are divided."""
+
+    sweep: Sweep
+    runs: tuple[Run, ...]
+    shards: tuple[Shard, ...]
+
+
+def load_study(
+    study: str | Path, *, settings: Mapping[str, str] | None = None, debug: bool = False
+) -> Study:
+    """The study of a built-in name or a file. StudyError names every problem at once."""
+    from orchestrator.study_file import load_study as load
+
+    return load(
+        find_study(study), settings=settings or {}, published_folders=(PUBLISHED,), debug=debug
+    )
+
+
+def plan(
+    study: str | Path | Study,
+    *,
+    where: Mapping[str, Sequence[str]] | None = None,
+    settings: Mapping[str, str] | None = None,
+    debug: bool = False,
+    shard_by: Sequence[str] = (),
+    shard: str | None = None,
+) -> Plan:
+    """Expand a study into runs and select some of them; starts and writes nothing.
+
+    `where` maps an axis to the texts of its selected values; an axis without one stands for the
+    values of its table. `shard` is `I/N`. SelectionError lists the choices.
+    """
+    from orchestrator.code_version import code_version
+    from orchestrator.freeze import make_sweep
+    from orchestrator.grid import select
+
+    if isinstance(study, str | Path):
+        study = load_study(study, settings=settings, debug=debug)
+    sweep = make_sweep(study, code_version(study))
+    runs = select(sweep.runs, sweep.axes, where or {})
+    shards = _shards(runs, shard_by, shard)
+    return Plan(sweep=sweep, runs=tuple(r for s in shards for r in s.runs), shards=shards)
+
+
+def run(
+    plan: Plan,
+    output: str | Path,
+    settings: LocalSettings | None = None,
+    *,
+    report: Callable[[Happening], None] = lambda _: None,
+) -> LocalReport:
+    """Train the planned runs on this machine, each into its folder below `output`.
+
+    Merges after each completion; skips runs that are done. `settings` defaults to all devices and
+    the user's cache folder. ConfigChangedError where `output` holds another plan: nothing is
+    started then.
+    """
+    from orchestrator.freeze import freeze
+    from orchestrator.local import run_local
+
+    folder = Path(output)
+    settings = settings or local_settings(plan)
+    sweep = freeze(folder, plan.sweep)
+    settings = replace(settings, on_completion=lambda _: rebuild(folder))
+    return run_local(sweep, plan.runs, folder, settings, report)
+
+
+def local_settings(
+    plan: Plan,
+    *,
+    devices: str | None = None,
+    data_root: Path | None = None,
+    weights: Path | None = None,
+    cache_dir: Path | None = None,
+    grace_s: float = 120.0,
+) -> LocalSettings:
+    """What `run` may use of this machine; none of it decides numbers.
+
+    `devices` is `0,1`, `cpu` or `cpu:8`; None means all GPUs, else a CPU slot a core. UsageError
+    where the devices cannot serve the plan.
+    """
+    from orchestrator.devices import find_devices
+    from orchestrator.local_settings import LocalSettings
+
+    return LocalSettings(
+        devices=find_devices(devices, plan.runs),
+        cache_dir=_cache_folder(cache_dir),
+        data_root=data_root and data_root.absolute(),
+        weights=weights and weights.absolute(),
+        grace_s=grace_s,
+        code=plan.sweep.code,
+    )
+
+
+def _cache_folder(named: Path | None) -> Path:
+    if named is not None:
+        return named.absolute()
+    if from_environment := os.environ.get("PAPERGRID_CACHE_DIR"):
+        return Path(from_environment).absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "papergrid"
+
+
+def merge(*outputs: str | Path, into: str | Path | None = None) -> Merged:
+    """Rebuild the merged view of one output folder, or merge several into the file `into`."""
+    folders = [Path(output) for output in outputs]
+    if into is None and len(folders) == 1:
+        return rebuild(folders[0])
+    return merge_outputs(folders, Path(into or "merged_results.json"))
+
+
+def report(output: str | Path) -> Path:
+    """Merge, and write `report.md` into the output folder; returns its path."""
+    from replicate.report import markdown_report
+
+    folder = Path(output)
+    merged = rebuild(folder)
+    collected = collect(folder)
+    panels = [
+        path.relative_to(folder)
+        for run in merged.sweep.runs
+        for path in sorted((folder / run.path / "panels").glob("*.png"))
+    ]
+    path = SweepPaths(folder).report
+    text = markdown_report(merged, collected, panels)
+    write_atomic(path, lambda file: file.write(text.encode("utf-8")))
+    return path
+
+
+def read_results(output: str | Path) -> dict[str, Result]:
+    """Every valid result in an output folder, by run id. Writes nothing."""
+    return collect(Path(output)).results
+
+
+def _shards(
+    runs: tuple[Run, ...], shard_by_axes: Sequence[str], shard: str | None
+) -> tuple[Shard, ...]:
+    from merge.errors import SelectionError
+    from orchestrator.shards import Shard, parse_shard, shard_by, shard_into
+
+    index, count = parse_shard(shard) if shard else (1, 1)
+    if not shard_by_axes:
+        shards = shard_into(runs, count) if shard else (Shard(name="all", runs=runs),)
+    else:
+        shards = shard_by(runs, shard_by_axes)
+        if shard and count != len(shards):
+            raise SelectionError(
+                f"--shard {shard}: sharding by {','.join(shard_by_axes)} makes {len(shards)} "
+                f"shards here: write --shard {min(index, len(shards))}/{len(shards)}"
+            )
+    return (shards[index - 1],) if shard else shards

@@ -1,0 +1,110 @@
+"""Flags that several verbs share: which study, which runs of it, which folder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from merge.errors import UsageError
+
+FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "folds": "fold"}
+"""Flag -> the axis that it filters."""
+
+DEFAULT_STUDY = "abcb"
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("study")
+    group.add_argument(
+        "--study",
+        default=DEFAULT_STUDY,
+        metavar="NAME|FILE",
+        help="a built-in study (abcb, demo) or a study file (default: %(default)s)",
+    )
+    group.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value of every run's configuration; may be repeated",
+    )
+    group.add_argument(
+        "--debug", action="store_true", help="the study's small settings, in a folder of their own"
+    )
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("selection (freely combined; unset means all)")
+    for flag, axis in FILTERS.items():
+        group.add_argument(f"--{flag}", nargs="+", metavar=axis.upper(), help=f"only these {flag}")
+    group.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="AXIS=A,B",
+        help="only these values of any axis; may be repeated",
+    )
+    group.add_argument(
+        "--shard-by",
+        metavar="AXIS,AXIS",
+        help="split the selection into one shard for each combination of these axes",
+    )
+    group.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="only shard I of N, counted from 1: of the shards that --shard-by makes, "
+        "or of N equal ones",
+    )
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="output folder (default: outputs/STUDY)"
+    )
+
+
+def output_folder(arguments: argparse.Namespace) -> Path:
+    """The folder that was named, or the study's own below `outputs/`."""
+    if arguments.output_dir is not None:
+        return Path(arguments.output_dir)
+    name = Path(arguments.study).stem
+    return Path("outputs") / (f"{name}-debug" if arguments.debug else name)
+
+
+def selection(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """Axis -> the texts of its selected values. UsageError where an axis is filtered twice."""
+    where: dict[str, list[str]] = {}
+    for flag, axis in FILTERS.items():
+        words = getattr(arguments, flag)
+        if words is not None:
+            where[axis] = _split(words)
+    for text in arguments.where:
+        axis, value = _pair("--where", text)
+        if axis in where:
+            raise UsageError(f"axis {axis} is filtered twice: give all its values in one filter")
+        where[axis] = _split([value])
+    return where
+
+
+def settings(arguments: argparse.Namespace) -> dict[str, str]:
+    """Key -> text of its value, as `--set` gave them. UsageError where a key is set twice."""
+    pairs: dict[str, str] = {}
+    for text in arguments.settings:
+        key, value = _pair("--set", text)
+        if key in pairs:
+            raise UsageError(f"--set {key} is given twice: {pairs[key]!r} and {value!r}")
+        pairs[key] = value
+    return pairs
+
+
+def _pair(flag: str, text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"{flag} {text!r} is not of the form KEY=VALUE")
+    return key.strip(), value
+
+
+def _split(words: Iterable[str]) -> list[str]:
+    return [part.strip() for word in words for part in word.split(",") if part.strip()]

@@ -1,0 +1,59 @@
+"""The status of an output folder: the merged view and the state of every run, read in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from merge.collect import Collected, collect
+from merge.combine import Merged, combine
+from merge.sweep import Run
+from orchestrator.owners import this_owner
+from orchestrator.states import RunState, State, derive_state, read_facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """One run and its state."""
+
+    run: Run
+    state: RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepStatus:
+    """An output folder at one moment."""
+
+    merged: Merged
+    """Made in memory: reading a status writes nothing."""
+    runs: tuple[RunStatus, ...]
+    """The table's runs, and the others that were begun."""
+
+
+def read_status(output: Path, now: float) -> SweepStatus:
+    """The status of the sweep in `output` at Unix time `now`. IncompleteError where none is."""
+    collected = collect(output)
+    states = _states(output, collected, now)
+    begun_cells = {
+        run.cell
+        for run, state in zip(collected.sweep.runs, states, strict=True)
+        if state.state is not State.PENDING
+    }
+    return SweepStatus(
+        merged=combine({str(output): collected}),
+        runs=tuple(
+            RunStatus(run=run, state=state)
+            for run, state in zip(collected.sweep.runs, states, strict=True)
+            if run.in_table or run.cell in begun_cells
+        ),
+    )
+
+
+def _states(output: Path, collected: Collected, now: float) -> list[RunState]:
+    here = this_owner()
+    return [
+        RunState(state=State.DONE)
+        if run.run_id in collected.results
+        else derive_state(read_facts(output, run, here), now)
+        for run in collected.sweep.runs
+    ]

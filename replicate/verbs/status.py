@@ -1,0 +1,114 @@
+"""`replicate status [OUT]`: counts by state, the table cell by cell, what runs now."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from orchestrator.states import State
+from replicate import arguments as flags
+from replicate.live import progress_text
+from replicate.status import SweepStatus, read_status
+from replicate.table import align, notes, results_table
+
+_MARKS = {
+    State.PENDING: "-",
+    State.CLAIMED: "claimed",
+    State.RUNNING: "running",
+    State.STALLED: "stalled",
+    State.FAILED: "failed",
+    State.UNKNOWN: "?",
+    State.DONE: "done",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "output",
+        nargs="?",
+        type=Path,
+        metavar="OUT",
+        default=Path("outputs") / flags.DEFAULT_STUDY,
+        help="output folder (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Always 0 where the folder holds a sweep: a status that could be told is no failure."""
+    status = read_status(arguments.output, time.time())
+    if arguments.json:
+        print(json.dumps(_document(status), indent=1, ensure_ascii=False))
+    else:
+        print("\n".join(_lines(status)))
+    return 0
+
+
+def _lines(status: SweepStatus) -> list[str]:
+    counts = Counter(run.state.state for run in status.runs)
+    summary = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
+    lines = [f"study {status.merged.sweep.study!r}: {summary}", ""]
+    by_id = {run.run.run_id: run for run in status.runs}
+    cells = list(dict.fromkeys(run.run.cell for run in status.runs))
+    lines += results_table(
+        status.merged.sweep,
+        status.merged.document,
+        missing_text=lambda run: _MARKS[by_id[run.run_id].state.state],
+        cells=cells,
+    )
+    lines += _section("running now", _now_running(status))
+    lines += _section("needs attention", _attention(status))
+    return lines
+
+
+def _section(title: str, lines: list[str]) -> list[str]:
+    return ["", title, *lines] if lines else []
+
+
+def _now_running(status: SweepStatus) -> list[str]:
+    rows = [["run", "state", "attempt", "progress", "heartbeat", "last output", "on"]]
+    rows += [
+        [
+            entry.run.run_id,
+            entry.state.state.value,
+            str(entry.state.attempt or "-"),
+            progress_text(entry.state) or "starting",
+            _age(entry.state.heartbeat_age_s),
+            _age(entry.state.sign_age_s),
+            entry.state.host,
+        ]
+        for entry in status.runs
+        if entry.state.state in (State.RUNNING, State.STALLED, State.CLAIMED)
+    ]
+    return align(rows, left=7) if len(rows) > 1 else []
+
+
+def _age(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{max(0.0, seconds):.0f} s ago"
+
+
+def _attention(status: SweepStatus) -> list[str]:
+    lines = [
+        f"{entry.state.state}: {entry.run.run_id}: {entry.state.reason}"
+        for entry in status.runs
+        if entry.state.state in (State.FAILED, State.STALLED, State.UNKNOWN)
+    ]
+    lines += [line for line in notes(status.merged.document) if not line.startswith("incomplete")]
+    return lines + [f"kept aside: {p.file}: {p.reason}" for p in status.merged.aside]
+
+
+def _document(status: SweepStatus) -> dict[str, Any]:
+    return {
+        "study": status.merged.sweep.study,
+        "counts": dict(Counter(entry.state.state.value for entry in status.runs)),
+        "runs": [
+            {"run_id": entry.run.run_id, "cell": entry.run.cell, **asdict(entry.state)}
+            for entry in status.runs
+        ],
+        "merged": status.merged.document,
+    }

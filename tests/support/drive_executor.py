@@ -1,0 +1,58 @@
+"""Runs the plan in OUTPUT/sweep.json by `run_local`, in a process of its own, for tests.
+
+python drive_executor.py OUTPUT [SLOTS] [--host NAME] [--grace S] [--heartbeat S] [--expiry S]
+
+Prints a line for each happening, the guard's id first, and exits with the report's exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from merge.paths import SweepPaths
+from merge.sweep import read_sweep
+from orchestrator.devices import Devices
+from orchestrator.happenings import Happening, Notice, RunEnded, RunProgressed, RunStarted
+from orchestrator.local import LocalSettings, run_local
+from orchestrator.owners import this_owner
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("output", type=Path)
+    parser.add_argument("slots", type=int, nargs="?", default=1)
+    parser.add_argument("--host", default=os.uname().nodename)
+    parser.add_argument("--grace", type=float, default=20.0)
+    parser.add_argument("--heartbeat", type=float, default=10.0)
+    parser.add_argument("--expiry", type=float, default=60.0)
+    arguments = parser.parse_args()
+    settings = LocalSettings(
+        devices=Devices(kind="cpu", slots=tuple(f"cpu{i}" for i in range(arguments.slots))),
+        cache_dir=arguments.output / "cache",
+        grace_s=arguments.grace,
+        heartbeat_s=arguments.heartbeat,
+        expiry_s=arguments.expiry,
+        owner=replace(this_owner(), host=arguments.host),
+    )
+    sweep = read_sweep(SweepPaths(arguments.output).sweep)
+    return run_local(sweep, sweep.runs, arguments.output, settings, tell).exit_code
+
+
+def tell(happening: Happening) -> None:
+    match happening:
+        case RunStarted():
+            print("started", happening.run.run_id, happening.attempt, flush=True)
+        case RunProgressed():
+            print("progress", happening.run.run_id, happening.progress.epoch, flush=True)
+        case RunEnded():
+            print("ended", happening.run.run_id, happening.fate, happening.reason, flush=True)
+        case Notice():
+            print("notice", happening.message, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
