@@ -13,6 +13,7 @@ All of them raise errors of `merge.errors`, each with a message that says what t
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.local import LocalReport, LocalSettings
     from orchestrator.shards import Shard
     from orchestrator.study import Study
+    from replicate.status import SweepStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,13 @@ def merge(*outputs: str | Path, into: str | Path | None = None) -> Merged:
     if into is None and len(folders) == 1:
         return rebuild(folders[0])
     return merge_outputs(folders, Path(into or "merged_results.json"))
+
+
+def status(output: str | Path) -> SweepStatus:
+    """The merged view and the state of every run, as the files tell now. Writes nothing."""
+    from replicate.status import read_status
+
+    return read_status(Path(output), time.time())
 
 
 def report(output: str | Path) -> Path:

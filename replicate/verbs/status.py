@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from orchestrator.states import State
+from replicate import api
 from replicate import arguments as flags
 from replicate.live import progress_text
-from replicate.status import SweepStatus, read_status
+from replicate.status import SweepStatus
 from replicate.table import align, notes, results_table
 
 _MARKS = {
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Always 0 where the folder holds a sweep: a status that could be told is no failure."""
-    status = read_status(arguments.output, time.time())
+    status = api.status(arguments.output)
     if arguments.json:
         print(json.dumps(_document(status), indent=1, ensure_ascii=False))
     else:
