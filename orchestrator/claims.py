@@ -12,8 +12,8 @@ import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from merge.errors import RecordError
-from merge.files import write_json, write_json_exclusive
+from merge.errors import RecordError, StorageError
+from merge.files import storage_errors, write_json, write_json_exclusive
 from merge.paths import RunPaths
 from merge.records import Claim, Owner, Result, read_claim, read_result
 from orchestrator.guard import TOKEN, kill_marked
@@ -117,7 +117,14 @@ def beat(paths: RunPaths, claim: Claim, *, now: float) -> Claim:
 
 def release(paths: RunPaths, claim: Claim) -> None:
     """Give the run back: whoever comes next may take it at once."""
-    write_json(paths.claim(claim.number), replace(claim, released=True).to_json())
+    path = paths.claim(claim.number)
+    try:
+        write_json(path, replace(claim, released=True).to_json())
+    except StorageError:
+        # A full disk must not keep the run claimed as long as this process lives: to remove the
+        # claim needs no space, and an attempt's number is never used twice (see `_create`).
+        with storage_errors(path):
+            path.unlink()
 
 
 def _create(paths: RunPaths, number: int, owner: Owner, now: float) -> Claim | None:

@@ -20,16 +20,15 @@ from orchestrator.scalars import ConfigValue, text_of
 
 DeviceKind = Literal["cuda", "cpu"]
 
-FOLDER_PLACEHOLDERS = frozenset({"run_dir", "run_spec", "attempt_dir"})
-"""What `{placeholders}` of a command may name beside the configuration's keys."""
-
 _SOURCE = Path(__file__).resolve().parent.parent
 _INSTALLED = ("site-packages", "dist-packages")
 
 _PLACEHOLDER = re.compile(r"\{\{(?P<literal>\w+)\}\}|(?<!\$)\{(?P<name>[A-Za-z_]\w*)\}")
 
 _FOREIGN = re.compile(
-    r"PAPERGRID_.*|TORCHELASTIC_.*|(GROUP_|LOCAL_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)"
+    r"PAPERGRID_(RUN_DIR|RUN_SPEC|ATTEMPT|ATTEMPT_DIR|CONFIG_.*|DEVICE|NUM_WORKERS)"
+    r"|PAPERGRID_(CACHE_DIR|DATA_ROOT|WEIGHTS|TOKEN|EXECUTOR)"
+    r"|TORCHELASTIC_.*|(GROUP_|LOCAL_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)"
 )
 """Variables that describe whoever started the executor: never handed on to a run."""
 

@@ -34,6 +34,8 @@ from orchestrator.signals import stop_requests
 __all__ = ["LocalReport", "LocalSettings", "run_local"]
 
 _TICK_S = 0.5
+_MOST_GUARDS = 20
+"""A machine on which guards die at their start must not be kept busy starting them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class _Executor:
         self._completed: deque[Run] = deque()
         self._free = list(place.settings.devices.slots)
         self._has_looked_again = False
+        self._num_guards = 1
         self._stop_deadline: float | None = None
         self._next_tick = 0.0
 
@@ -190,8 +193,18 @@ class _Executor:
             case _StopAsked():
                 self._stop()
             case _GuardDied():
-                self._guardian.restart()
-                self._ledger.notice("the guard process had died; a new one is on duty")
+                self._replace_guard()
+
+    def _replace_guard(self) -> None:
+        self._num_guards += 1
+        if self._num_guards > _MOST_GUARDS:
+            self._ledger.notice(
+                "guard processes keep dying: if this process is killed, the next invocation ends "
+                "what it leaves"
+            )
+            return
+        self._guardian.restart()
+        self._ledger.notice("the guard process had died; a new one is on duty")
 
     def _finish(self, attempt: Attempt) -> None:
         with self._ledger.boundary(attempt.run):

@@ -14,7 +14,7 @@ from pathlib import Path
 from merge.files import storage_errors
 from orchestrator import guard
 from orchestrator.contract import Launch
-from orchestrator.guard import TOKEN, initial_environment, kill_marked, marked_processes
+from orchestrator.guard import EXECUTOR, TOKEN, initial_environment, kill_marked, marked_processes
 from orchestrator.owners import parent_of
 
 
@@ -103,10 +103,11 @@ class Guardian:
         self._farewell()
 
     def _start(self) -> None:
-        # No inherited environment: a marker in it would have the guard killed with the guarded.
+        # A mark that this process itself inherited would have the guard killed with the guarded.
+        environment = {k: v for k, v in os.environ.items() if k not in (EXECUTOR, TOKEN)}
         self._popen = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, self._marker],
-            env={},
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

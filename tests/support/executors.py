@@ -13,7 +13,7 @@ from pathlib import Path
 
 from merge.sweep import Sweep
 from orchestrator.devices import Devices
-from orchestrator.guard import kill_marked, marked_processes
+from orchestrator.guard import kill_marked
 from orchestrator.happenings import Happening, LocalReport
 from orchestrator.local import LocalSettings, run_local
 
@@ -103,11 +103,6 @@ def children_of(pid: int) -> list[int]:
             if fields and int(fields[1]) == pid and fields[0] not in "ZX":
                 found.append(int(folder.name))
     return found
-
-
-def alive(name: str, value: str) -> list[int]:
-    """Ids of the living processes that were started with `name=value`."""
-    return marked_processes(name, value)
 
 
 @contextmanager
