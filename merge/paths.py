@@ -122,6 +122,11 @@ class AttemptPaths:
         return self.root / "env.json"
 
     @property
+    def error(self) -> Path:
+        """What the trainer says of its failure: {"kind": ..., "message": ...}."""
+        return self.root / "error.json"
+
+    @property
     def result(self) -> Path:
         """What the trainer leaves; the executor commits it as the run's result."""
         return self.root / "result.json"

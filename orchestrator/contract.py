@@ -17,13 +17,12 @@ from merge.paths import RunPaths
 from merge.sweep import Run
 from orchestrator.guard import EXECUTOR, TOKEN
 from orchestrator.scalars import ConfigValue, text_of
+from orchestrator.templates import fill_placeholders
 
 DeviceKind = Literal["cuda", "cpu"]
 
 _SOURCE = Path(__file__).resolve().parent.parent
 _INSTALLED = ("site-packages", "dist-packages")
-
-_PLACEHOLDER = re.compile(r"\{\{(?P<literal>\w+)\}\}|(?<!\$)\{(?P<name>[A-Za-z_]\w*)\}")
 
 _FOREIGN = re.compile(
     r"PAPERGRID_(RUN_DIR|RUN_SPEC|ATTEMPT|ATTEMPT_DIR|CONFIG_.*|DEVICE|NUM_WORKERS)"
@@ -86,31 +85,6 @@ def build_launch(run: Run, given: Assignment, inherited: Mapping[str, str]) -> L
         cwd=given.cwd,
         has_agent=False,
     )
-
-
-def fill_placeholders(words: tuple[str, ...], values: Mapping[str, ConfigValue]) -> tuple[str, ...]:
-    """`words` with each `{name}` replaced by its value; `${name}` and `{{name}}` stay braces.
-
-    UsageError names every placeholder that has no value.
-    """
-    unknown = sorted(
-        {
-            match["name"]
-            for word in words
-            for match in _PLACEHOLDER.finditer(word)
-            if match["name"] and match["name"] not in values
-        }
-    )
-    if unknown:
-        raise UsageError(
-            f"the command has no value for {', '.join(f'{{{name}}}' for name in unknown)}; "
-            f"it can use: {', '.join(sorted(values))}; write {{{{name}}}} for literal braces"
-        )
-
-    def replacement(match: re.Match[str]) -> str:
-        return f"{{{match['literal']}}}" if match["literal"] else text_of(values[match["name"]])
-
-    return tuple(_PLACEHOLDER.sub(replacement, word) for word in words)
 
 
 def _trainer_words(run: Run, given: Assignment) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from string import Formatter
 
+from merge.errors import UsageError
 from orchestrator.scalars import ConfigValue, slug, text_of
 
 RESERVED_NAMES = frozenset(
@@ -15,7 +16,9 @@ RESERVED_NAMES = frozenset(
         "checkpoints",
         "logs",
         "merged_results.json",
+        "panels",
         "replication_results.json",
+        "report.md",
         "result.json",
         "run.json",
         "shards",
@@ -29,7 +32,7 @@ RESERVED_NAMES = frozenset(
 _RESERVED_STARTS = ("claim-", "result.aside-")
 _PART = re.compile(r"[A-Za-z0-9_+=,@][A-Za-z0-9._+=,@-]*(?<!\.)")
 _LONGEST = 200
-_IN_COMMAND = re.compile(r"\{\{\w+\}\}|(?<!\$)\{(?P<name>[A-Za-z_]\w*)\}")
+_IN_COMMAND = re.compile(r"\{\{(?P<literal>\w+)\}\}|(?<!\$)\{(?P<name>[A-Za-z_]\w*)\}")
 
 
 class TemplateError(ValueError):
@@ -45,6 +48,31 @@ def command_placeholders(words: Iterable[str]) -> tuple[str, ...]:
     """Names that a launch fills in: `{name}`, but neither `${name}` nor `{{name}}`."""
     names = (match["name"] for word in words for match in _IN_COMMAND.finditer(word))
     return tuple(name for name in names if name)
+
+
+def fill_placeholders(words: tuple[str, ...], values: Mapping[str, ConfigValue]) -> tuple[str, ...]:
+    """`words` with each `{name}` replaced by its value; `${name}` and `{{name}}` stay braces.
+
+    UsageError names every placeholder that has no value.
+    """
+    unknown = sorted(
+        {
+            match["name"]
+            for word in words
+            for match in _IN_COMMAND.finditer(word)
+            if match["name"] and match["name"] not in values
+        }
+    )
+    if unknown:
+        raise UsageError(
+            f"the command has no value for {', '.join(f'{{{name}}}' for name in unknown)}; "
+            f"it can use: {', '.join(sorted(values))}; write {{{{name}}}} for literal braces"
+        )
+
+    def replacement(match: re.Match[str]) -> str:
+        return f"{{{match['literal']}}}" if match["literal"] else text_of(values[match["name"]])
+
+    return tuple(_IN_COMMAND.sub(replacement, word) for word in words)
 
 
 def render(template: str, values: Mapping[str, ConfigValue]) -> str:

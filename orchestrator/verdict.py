@@ -66,7 +66,7 @@ def _judge_success(attempt: AttemptPaths, metric: str, *, was_stopped: bool) -> 
 def _told_error(attempt: AttemptPaths) -> str:
     """What the trainer itself says of its failure; empty where it says nothing that can be read."""
     try:
-        document = read_json(attempt.root / "error.json")
+        document = read_json(attempt.error)
     except (FileNotFoundError, RecordError):
         return ""
     kind, message = document.get("kind"), document.get("message")

@@ -16,7 +16,8 @@ from merge.files import read_json
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
 NUM_KILLS = 50
-LONGEST_WAIT_S = 8.0
+LONGEST_WAIT_S = 10.0
+LONGEST_WAIT_IN_TRAINING_S = 3.0
 SEED = int(os.environ.get("PAPERGRID_TEST_SEED", "20261121"))
 
 _SETTINGS = {
@@ -78,7 +79,7 @@ def test_fifty_kills_change_no_number(undisturbed):
         kills += _disturb_until_done(command, folder / "log.txt", chance, NUM_KILLS - len(kills))
         assert numbers(folder / output) == expected
     print(f"{len(kills)} kills in {sweeps} sweeps:", *kills, sep="\n  ")
-    assert {kind.split()[0] for kind in kills} >= {"replicate", "rank"}
+    assert {kind.split()[0] for kind in kills} >= {"replicate", "guard", "torchrun", "rank"}
 
 
 def _disturb_until_done(
@@ -89,7 +90,10 @@ def _disturb_until_done(
     for _ in range(200):
         process = command.start(log)
         while process.poll() is None:
-            _wait(process, chance.uniform(0, LONGEST_WAIT_S) if len(kills) < most else 600)
+            if len(kills) < most:
+                _wait_for_a_moment(process, command.cwd, chance)
+            else:
+                process.wait(600)
             victims = command.processes() if len(kills) < most else []
             if process.poll() is None and victims:
                 victim = chance.choice(victims)
@@ -101,9 +105,23 @@ def _disturb_until_done(
     pytest.fail(f"not done after 200 starts; {log.read_text()[-4000:]}")
 
 
-def _wait(process, seconds: float) -> None:
+def _wait_for_a_moment(process, folder: Path, chance: random.Random) -> None:
+    """A random moment; every other time one at which a training has begun to write events."""
+    if chance.random() < 0.5:
+        _wait(process, chance.uniform(0, LONGEST_WAIT_S))
+        return
+    newest = max(_event_times(folder), default=0.0)
+    _wait(process, 30, until=lambda: max(_event_times(folder), default=0.0) > newest)
+    _wait(process, chance.uniform(0, LONGEST_WAIT_IN_TRAINING_S))
+
+
+def _event_times(folder: Path) -> list[float]:
+    return [path.stat().st_mtime for path in folder.glob("disturbed*/*/*/attempts/*/events.jsonl")]
+
+
+def _wait(process, seconds: float, until=lambda: False) -> None:
     deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline and not until():
         time.sleep(0.02)
 
 
@@ -111,6 +129,8 @@ def _kind(pid: int, executor: int) -> str:
     words = command_line(pid)
     if pid == executor:
         return "replicate"
+    if "guard.py" in words:
+        return "guard"
     if "torch.distributed.run" in words:
         return "torchrun"
     return "rank" if "experiments.fewshot" in words else f"other {words[:60]}"

@@ -11,12 +11,12 @@ from support.studies import COMMAND, study_of
 
 from merge.errors import StudyError
 from merge.paths import RunPaths
-from orchestrator.contract import Assignment, build_launch, fill_placeholders
+from orchestrator.contract import Assignment, build_launch
 from orchestrator.document import read_document
 from orchestrator.grid import expand
 from orchestrator.scalars import is_named_by, parse_scalar, slug, text_of
 from orchestrator.study_layout import LAUNCH_PLACEHOLDERS
-from orchestrator.templates import command_placeholders, path_problem
+from orchestrator.templates import command_placeholders, fill_placeholders, path_problem
 
 
 @pytest.mark.parametrize(
