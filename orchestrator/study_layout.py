@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from merge.combine import SUMMARY_KEYS
 from merge.errors import StudyError
 from merge.sweep import Axis, Run
 from orchestrator.grid import expand
@@ -95,7 +94,6 @@ def check_runs(study: Study, notes: Notes) -> tuple[Run, ...]:
         notes.add(("exclude",), "takes out every run of the table: nothing would be trained")
     _note_some("run_path", _path_problems(runs), notes)
     _note_some("cell", _cell_problems(study, runs), notes)
-    _note_some("average_over", _averaged_value_problems(study), notes)
     _note_some("command", _command_problems(study, runs), notes)
     for place, problems in _batch_problems(study, runs).items():
         _note_some(place, problems, notes)
@@ -155,14 +153,6 @@ def _cell_problems(study: Study, runs: Sequence[Run]) -> Iterator[str]:
             yield f"runs of {point} fall into the cells {cell_of[point]!r} and {run.cell!r}"
         if point_of.setdefault(run.cell.casefold(), point) != point:
             yield f"{point_of[run.cell.casefold()]} and {point} would share the cell {run.cell!r}"
-
-
-def _averaged_value_problems(study: Study) -> Iterator[str]:
-    for axis in study.axes:
-        if axis.name == study.average_over:
-            for value in map(text_of, axis.choices):
-                if value in SUMMARY_KEYS:
-                    yield f"{axis.name} cannot have the value {value!r}: results use the name"
 
 
 def _command_problems(study: Study, runs: Sequence[Run]) -> Iterator[str]:

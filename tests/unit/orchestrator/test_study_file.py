@@ -182,7 +182,6 @@ def test_a_single_addition_that_is_wrong_is_named(tmp_path: Path, added: str, me
         ("seed: [0, 1, 2]", "seed: [0, 1]\n  2x: [1]", "is no name"),
         ("seed: [0, 1, 2]", "seed: [a b, a/b]", "would share one folder's name"),
         ("seed: [0, 1, 2]", "seed: [x, X]", "would share one folder's name"),
-        ("seed: [0, 1, 2]", "seed: [a, mean]", "seed cannot have the value 'mean'"),
         ("[1e-4, 1e-2]", "[1e-4, 0.0001]", "axes.lr[1]: '0.0001' is listed twice"),
         (
             '"{lr}"]',
