@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ class TrialRun:
 
     def events(self, number: int) -> list[dict[str, Any]]:
         path = self.attempt(number) / "events.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text().splitlines()]
 
     def has_event(self, number: int, event: str, **fields: int) -> bool:
         return any({"event": event, **fields}.items() <= e.items() for e in self.events(number))
@@ -107,12 +110,12 @@ class Ranks:
             os.kill(pid, number)
 
     def kill(self) -> None:
-        """SIGKILL to the agent and all ranks."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self.process.wait()
+        """SIGKILL to the agent and all ranks, which are in sessions of their own."""
+        if self.process.poll() is None:
+            for pid in [self.process.pid, *self.pids()]:
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+            self.process.wait()
 
 
 def start_ranks(

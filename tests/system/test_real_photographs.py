@@ -15,8 +15,9 @@ CELL = "coco20i_efficientnet_lite0_1shot"
 
 
 def test_four_folds_of_real_photographs_are_trained_and_merged(real_data, tmp_path):
-    words = "--datasets coco20i --backbones efficientnet_lite0 --shots 1 --folds 0 1 2 3".split()
-    small = "--set epochs=1 --set image_size=161 --set test_episodes=51 --num-workers 0".split()
+    words = ("--datasets", "coco20i", "--backbones", "efficientnet_lite0", "--shots", "1")
+    changes = {"epochs": 1, "image_size": 161, "test_episodes": 51}
+    small = (word for key, value in changes.items() for word in ("--set", f"{key}={value}"))
     before = _listing(real_data)
     done = replicate(
         "--data-root", real_data / "coco-mini", *words, *small, cwd=tmp_path, timeout_s=600

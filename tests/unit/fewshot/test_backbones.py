@@ -89,7 +89,7 @@ def test_a_pretrained_backbone_never_changes_in_training(resnet18_file: Path) ->
     backbone = build_backbone("resnet18", weights=resnet18_file)
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     model = nn.Sequential(backbone).train()
-    levels = model(_images(64, count=2))
+    levels = model(_images(64, count=2).requires_grad_())
     assert not any(level.requires_grad for level in levels)
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
     assert not any(module.training for module in backbone.modules())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experiments.fewshot.models.base import Output, resize_logits
+from experiments.fewshot.models.base import Output, predict, resize_logits
 from experiments.fewshot.models.losses import cross_entropy, dice, mask_loss, segmentation_loss
 
 
@@ -68,6 +68,11 @@ def test_auxiliary_logits_count_by_their_weights() -> None:
     loss = segmentation_loss(Output(first, ((second, 1.0), (third, 0.2))), target, dice_weight=0.3)
     parts = [mask_loss(logits, target, 0.3) for logits in (first, second, third)]
     torch.testing.assert_close(loss, parts[0] + parts[1] + 0.2 * parts[2])
+
+
+def test_a_tie_between_foreground_and_background_is_background() -> None:
+    logits = torch.tensor([[[[0.0, 2.0]], [[0.0, 3.0]]]])
+    assert predict(logits, (1, 2)).tolist() == [[[False, True]]]
 
 
 def test_coarse_half_precision_logits_are_resized_and_computed_in_float32() -> None:

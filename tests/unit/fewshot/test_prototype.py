@@ -149,8 +149,8 @@ def test_levels_of_unequal_stride_meet_at_the_deepest_ones_resolution() -> None:
     [
         ("prototypes", {}, "choose one of prototype"),
         ("prototype", {"width": 3}, "it has channels"),
-        ("prototype", {"channels": 3.5}, "must be int"),
-        ("prototype", {"channels": True}, "must be int"),
+        ("prototype", {"channels": 3.5}, "must be a value of type int"),
+        ("prototype", {"channels": True}, "must be a value of type int"),
     ],
 )
 def test_a_wrong_method_or_option_is_refused_with_the_choices(

@@ -1,0 +1,123 @@
+"""The model of one run under training: DDP, optimiser, learning rate, mixed precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.fewshot.config import FewShotConfig
+from experiments.fewshot.loading import TrainBatch
+from experiments.fewshot.models.base import FewShotModel, Output, resize_logits
+from experiments.fewshot.models.losses import dice, segmentation_loss
+from experiments.fewshot.precision import Precision
+from experiments.runtime.data_parallel import data_parallel
+from experiments.runtime.distributed import Ranks
+
+State = dict[str, Any]
+
+
+class Learner:
+    """Takes optimiser steps on a model; the same step on every rank."""
+
+    def __init__(
+        self, model: FewShotModel, config: FewShotConfig, ranks: Ranks, precision: Precision
+    ) -> None:
+        self.model = model.to(ranks.device)
+        self._config = config
+        self._ranks = ranks
+        self._precision = precision
+        # A frozen backbone is equal on all ranks by its weight file: nothing of it has to travel.
+        frozen = model.backbone.state_dict(prefix="backbone.") if model.backbone.is_frozen else {}
+        self._parallel = data_parallel(self.model, ranks, unsynchronised=frozen)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._optimizer = _build_optimizer(config, trained)
+        self._scaler = precision.new_scaler()
+
+    def step(self, batch: TrainBatch, *, pixel_share: float, lr: float) -> Tensor:
+        """One optimiser step; this rank's part of the loss, a detached scalar on the device.
+
+        `pixel_share` is this rank's counted pixels over their mean over ranks: with it the
+        averaged gradient is that of the mean loss over all pixels of the global batch.
+        """
+        self._parallel.train()
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        query, support, support_mask, target = (
+            tensor.to(self._ranks.device, non_blocking=True) for tensor in batch
+        )
+        with self._precision.autocast():
+            output = self._parallel(query, support, support_mask)
+        loss = global_loss(output, target, pixel_share, self._config.dice_weight)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return loss.detach()
+
+    def state_dict(self) -> State:
+        """Model (see `trained_state`), optimiser and loss scaler."""
+        return {
+            "model": trained_state(self.model),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        load_trained_state(self.model, state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+
+
+def trained_state(model: FewShotModel) -> State:
+    """The model's state without a frozen backbone, which only its weight file decides."""
+    prefix = "backbone." if model.backbone.is_frozen else None
+    state = model.state_dict()
+    return {
+        name: value for name, value in state.items() if not (prefix and name.startswith(prefix))
+    }
+
+
+def load_trained_state(model: FewShotModel, state: State) -> None:
+    """Load what `trained_state` returned into a model of the same configuration and weights."""
+    frozen = model.backbone.state_dict(prefix="backbone.") if model.backbone.is_frozen else {}
+    model.load_state_dict({**frozen, **state})
+
+
+def global_loss(
+    output: Output, target_BHW: Tensor, pixel_share: float, dice_weight: float
+) -> Tensor:
+    """This rank's part of the global batch's loss: the parts' mean over ranks is the whole.
+
+    Cross entropy is a mean over pixels and a rank may have more of them than another; Dice is a
+    mean over episodes, of which every rank has as many.
+    """
+    loss = segmentation_loss(output, target_BHW) * pixel_share
+    if dice_weight:
+        size = target_BHW.shape[-2], target_BHW.shape[-1]
+        for logits, weight in ((output.logits, 1.0), *output.auxiliary):
+            loss = loss + dice_weight * weight * dice(resize_logits(logits, size), target_BHW)
+    return loss
+
+
+def poly_lr(config: FewShotConfig, step: int, num_steps: int) -> float:
+    """Learning rate of optimiser step `step` of `num_steps`, counted from 0."""
+    rate: float = config.lr * (1 - step / num_steps) ** config.poly_power
+    return rate
+
+
+def _build_optimizer(
+    config: FewShotConfig, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(
+            parameters,
+            lr=config.lr,
+            betas=(config.momentum, 0.999),
+            weight_decay=config.weight_decay,
+        )
+    return torch.optim.SGD(
+        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )

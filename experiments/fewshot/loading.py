@@ -1,0 +1,175 @@
+"""Episodes as tensors: what a loader yields for training and for evaluation.
+
+The random numbers of a training sample follow from (seed, epoch, index) alone, so they do not
+depend on which rank or loader worker makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from experiments.fewshot.data.episodes import Episode
+from experiments.fewshot.data.source import Source
+from experiments.fewshot.data.transforms import (
+    EvalTransform,
+    Placement,
+    Sample,
+    TrainTransform,
+    binary_mask,
+)
+from experiments.runtime.samplers import TrainSampler
+from experiments.runtime.seeds import numpy_generator
+
+Bytes = NDArray[np.uint8]
+
+_CACHED_BYTES = 256 * 2**20
+
+
+class TrainBatch(NamedTuple):
+    """Training episodes of one rank."""
+
+    query: Tensor
+    """B3HW"""
+    support: Tensor
+    """BK3HW"""
+    support_mask: Tensor
+    """BKHW, uint8 0/1/255"""
+    target: Tensor
+    """BHW, uint8 0/1/255"""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalItem:
+    """One test episode at the model's size, with its truth at the original size."""
+
+    index: int
+    episode: Episode
+    query: Tensor
+    """3HW"""
+    support: Tensor
+    """K3HW"""
+    support_mask: Tensor
+    """KHW, uint8 0/1/255"""
+    placement: Placement
+    truth: Bytes
+    """HW, uint8 0/1/255"""
+
+
+class ImageCache:
+    """Images and label maps of a source, kept decoded as long as they fit in 256 MiB.
+
+    Small data sets are decoded once; of large ones nothing useful fits, and little is lost.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._room = _CACHED_BYTES
+        self._kept: dict[str, tuple[Bytes, Bytes]] = {}
+
+    def read(self, name: str) -> tuple[Bytes, Bytes]:
+        """RGB HW3 and label map HW of an image."""
+        if name in self._kept:
+            return self._kept[name]
+        image_HW3, labels_HW = self._source.image(name), self._source.mask(name)
+        size = image_HW3.nbytes + labels_HW.nbytes
+        if size <= self._room:
+            self._kept[name] = (image_HW3, labels_HW)
+            self._room -= size
+        return image_HW3, labels_HW
+
+
+@dataclass(frozen=True, slots=True)
+class TrainDataset(Dataset[tuple[Sample, list[Sample]]]):
+    """The episodes of one epoch, cropped and flipped: query and supports."""
+
+    images: ImageCache
+    episodes: Sequence[Episode]
+    transform: TrainTransform
+    seed: int
+    epoch: int
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def __getitem__(self, index: int) -> tuple[Sample, list[Sample]]:
+        episode = self.episodes[index]
+        rng = numpy_generator(self.seed, "augment", self.epoch, index)
+        query, *supports = (
+            self.transform(image_HW3, binary_mask(labels_HW, episode.class_id), rng)
+            for image_HW3, labels_HW in map(self.images.read, (episode.query, *episode.supports))
+        )
+        return query, supports
+
+
+@dataclass(frozen=True, slots=True)
+class EvalDataset(Dataset[EvalItem]):
+    """The test episodes, resized as the protocol says."""
+
+    images: ImageCache
+    episodes: Sequence[Episode]
+    transform: EvalTransform
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def __getitem__(self, index: int) -> EvalItem:
+        episode = self.episodes[index]
+        image_HW3, labels_HW = self.images.read(episode.query)
+        truth_HW = binary_mask(labels_HW, episode.class_id)
+        query, placement = self.transform(image_HW3, truth_HW)
+        supports = [self._support(name, episode.class_id) for name in episode.supports]
+        return EvalItem(
+            index,
+            episode,
+            query.image,
+            torch.stack([support.image for support in supports]),
+            torch.stack([support.mask for support in supports]),
+            placement,
+            truth_HW,
+        )
+
+    def _support(self, name: str, class_id: int) -> Sample:
+        image_HW3, labels_HW = self.images.read(name)
+        return self.transform(image_HW3, binary_mask(labels_HW, class_id))[0]
+
+
+def collate(samples: Sequence[tuple[Sample, list[Sample]]]) -> TrainBatch:
+    """Stack episodes of equal shot and size."""
+    return TrainBatch(
+        torch.stack([query.image for query, _ in samples]),
+        torch.stack([_stack(supports, lambda s: s.image) for _, supports in samples]),
+        torch.stack([_stack(supports, lambda s: s.mask) for _, supports in samples]),
+        torch.stack([query.mask for query, _ in samples]),
+    )
+
+
+def train_loader(
+    dataset: TrainDataset, sampler: TrainSampler, num_workers: int, *, pin_memory: bool
+) -> DataLoader[TrainBatch]:
+    """Batches of one rank in the sampler's order."""
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+    )
+
+
+def eval_loader(
+    dataset: EvalDataset, indices: Sequence[int], num_workers: int
+) -> DataLoader[EvalItem]:
+    """Single episodes of one rank: a batch could change a prediction in its last bit."""
+    return DataLoader(dataset, batch_size=None, sampler=indices, num_workers=num_workers)
+
+
+def _stack(samples: Sequence[Sample], part: Callable[[Sample], Tensor]) -> Tensor:
+    return torch.stack([part(sample) for sample in samples])

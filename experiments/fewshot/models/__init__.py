@@ -1,0 +1,1 @@
+"""Few-shot segmentation models: frozen backbones, their weight files, methods and losses."""

@@ -1,0 +1,190 @@
+"""The method `abcb` as a whole: neck, T iterations with shared weights, deep supervision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from experiments.fewshot.models.abcb.ic import ConfidenceBias, InformationCleansing, entropy
+from experiments.fewshot.models.abcb.layers import Normalisation
+from experiments.fewshot.models.abcb.qp import QueryPrediction
+from experiments.fewshot.models.abcb.sm import (
+    Evolution,
+    EvolutionFeature,
+    QueryCells,
+    SupportModulation,
+)
+from experiments.fewshot.models.abcb.tokens import Tokens, pack, support_cells
+from experiments.fewshot.models.backbones import Backbone
+from experiments.fewshot.models.base import Features, FewShotModel, Output
+from merge.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class AbcbOptions:
+    """Options of the method `abcb`; docs/abcb.md says which defaults the paper states."""
+
+    iterations: int = 3
+    """T. With 1 the model is the paper's baseline: one query prediction, no other step."""
+    channels: int = 512
+    """C."""
+    num_heads: int = 8
+    num_bins: int = 16
+    """L."""
+    auxiliary_weight: float = 0.2
+    """Of the predictions after support modulation in the loss (Eq. 7)."""
+    feature_levels: Literal["2,3", "3,4", "2,3,4"] = "2,3,4"
+    """Backbone levels that the neck reads."""
+    evolution: Evolution = "both"
+    """Ep + Es, Ep alone ("pixel") or Es alone ("statistics"): the paper's ablations."""
+    has_cleansing: bool = True
+    """Without it S_SM goes straight into the next iteration: the paper's ablation "+SM"."""
+    confidence_bias: ConfidenceBias = "entropy_rise"
+    """V of Eq. 5: C_hat - C, C - C_hat, or 0."""
+    normalisation: Normalisation = "none"
+    """Of the tokens that enter an attention."""
+    foreground_threshold: float = 0.5
+    """A query cell is foreground above this probability."""
+    support_threshold: float = 0.5
+    """A support cell is foreground from this fraction of its area on."""
+    empty_foreground: Literal["keep", "peak"] = "keep"
+    """Without any foreground cell: keep S_QP, or take the most probable cell as foreground."""
+    shot_fusion: Literal["concatenate", "average"] = "concatenate"
+    """K shots: one token set, or K one-shot predictions whose logits are averaged."""
+
+    def __post_init__(self) -> None:
+        for is_wrong, problem in (
+            (self.iterations < 1, f"iterations is {self.iterations}: it must be at least 1"),
+            (self.num_bins < 2, f"num_bins is {self.num_bins}: it must be at least 2"),
+            (
+                self.num_heads < 1 or self.channels % self.num_heads,
+                f"{self.channels} channels do not divide into {self.num_heads} heads",
+            ),
+            (
+                not (0 < self.foreground_threshold < 1 and 0 < self.support_threshold <= 1),
+                "a threshold must lie between 0 and 1",
+            ),
+        ):
+            if is_wrong:
+                raise UsageError(f"method abcb: {problem}")
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Backbone levels as numbers."""
+        return tuple(int(level) for level in self.feature_levels.split(","))
+
+
+class Abcb(FewShotModel):
+    """Iterated query prediction, support modulation and information cleansing."""
+
+    def __init__(self, backbone: Backbone, options: AbcbOptions) -> None:
+        super().__init__(backbone)
+        channels, heads, norm = options.channels, options.num_heads, options.normalisation
+        self.options = options
+        self.neck = nn.Sequential(
+            nn.Conv2d(sum(backbone.out_channels), channels, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+        )
+        self.qp = QueryPrediction(channels)
+        # A step that never runs has no parameters: DDP waits for the gradient of every one.
+        if options.iterations > 1:
+            evolution = EvolutionFeature(channels, options.num_bins, options.evolution)
+            self.sm = SupportModulation(channels, heads, norm, evolution)
+            if options.has_cleansing:
+                self.ic = InformationCleansing(channels, heads, norm, options.confidence_bias)
+        for layer in self.neck:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+
+    def segment(
+        self, query_B3HW: Tensor, query: Features, support: Features, support_mask_BKHW: Tensor
+    ) -> Output:
+        """Logits of iteration T; those of the earlier iterations and after SM are auxiliary."""
+        if self.options.shot_fusion == "average" and support_mask_BKHW.shape[1] > 1:
+            return self._average_shots(query_B3HW, query, support, support_mask_BKHW)
+        size_hw = query[0].shape[-2], query[0].shape[-1]
+        cells = self._query_cells(query_B3HW, self.neck(torch.cat(query, dim=1)))
+        tokens = self._support_tokens(support, support_mask_BKHW)
+        predictions, hats = self._iterate(tokens, cells)
+        weighted = [(logits, 1.0) for logits in predictions[:-1]]
+        weighted += [(logits, self.options.auxiliary_weight) for logits in hats]
+        auxiliary = tuple((_to_grid(logits, size_hw), weight) for logits, weight in weighted)
+        return Output(_to_grid(predictions[-1], size_hw), auxiliary)
+
+    def _iterate(self, support: Tokens, query: QueryCells) -> tuple[list[Tensor], list[Tensor]]:
+        """P_1 ... P_T and P_hat_1 ... P_hat_(T-1) as logits, B N 2 each."""
+        prepared_BNC = self.qp.prepare(query.features)
+        predictions: list[Tensor] = [self.qp(support, prepared_BNC)]
+        hats: list[Tensor] = []
+        if self.options.iterations == 1:
+            return predictions, hats
+        queries = self.sm.prepare(query.features)
+        keys_values = self.ic.prepare(query.features) if self.options.has_cleansing else None
+        for _ in range(self.options.iterations - 1):
+            before, logits_BN2 = support, predictions[-1]
+            support = self.sm(before, query, queries, self._foreground(logits_BN2.detach()))
+            if keys_values is not None:
+                hats.append(self.qp(support, prepared_BNC))
+                rise_BN = entropy(hats[-1]) - entropy(logits_BN2)
+                support = self.ic(before, support, keys_values, rise_BN)
+            predictions.append(self.qp(support, prepared_BNC))
+        return predictions, hats
+
+    def _foreground(self, logits_BN2: Tensor) -> Tensor:
+        """Cells that a prediction calls foreground, bool B N."""
+        probability_BN = logits_BN2.float().softmax(2)[:, :, 1]
+        is_foreground_BN = probability_BN > self.options.foreground_threshold
+        if self.options.empty_foreground == "keep":
+            return is_foreground_BN
+        is_empty_B1 = ~is_foreground_BN.any(1, keepdim=True)
+        peak_BN = functional.one_hot(probability_BN.argmax(1), probability_BN.shape[1]).bool()
+        return is_foreground_BN | (is_empty_B1 & peak_BN)
+
+    def _query_cells(self, query_B3HW: Tensor, features_BChw: Tensor) -> QueryCells:
+        size_hw = features_BChw.shape[-2], features_BChw.shape[-1]
+        colour_B3hw = functional.adaptive_avg_pool2d(query_B3HW, size_hw)
+        normalised_B3hw = self.backbone.normalise(colour_B3hw)
+        return QueryCells(_cells(features_BChw), _cells(colour_B3hw), _cells(normalised_B3hw))
+
+    def _support_tokens(self, support: Features, mask_BKHW: Tensor) -> Tokens:
+        features_NChw = self.neck(torch.cat(support, dim=2).flatten(0, 1))
+        size_hw = features_NChw.shape[-2], features_NChw.shape[-1]
+        features_BNC = _cells(features_NChw).reshape(mask_BKHW.shape[0], -1, self.options.channels)
+        is_member_BN = support_cells(mask_BKHW, size_hw, self.options.support_threshold)
+        return pack(features_BNC, is_member_BN)
+
+    def _average_shots(
+        self, query_B3HW: Tensor, query: Features, support: Features, support_mask_BKHW: Tensor
+    ) -> Output:
+        """Mean of the logits of K one-shot predictions."""
+        outputs = [
+            self.segment(
+                query_B3HW,
+                query,
+                tuple(level[:, shot : shot + 1] for level in support),
+                support_mask_BKHW[:, shot : shot + 1],
+            )
+            for shot in range(support_mask_BKHW.shape[1])
+        ]
+        rows = zip(*(output.auxiliary for output in outputs), strict=True)
+        return Output(
+            torch.stack([output.logits for output in outputs]).mean(0),
+            tuple((torch.stack([x for x, _ in row]).mean(0), row[0][1]) for row in rows),
+        )
+
+
+def _cells(grid_BChw: Tensor) -> Tensor:
+    """B C h w as B N C."""
+    return grid_BChw.flatten(2).transpose(1, 2)
+
+
+def _to_grid(cells_BNC: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """B N C as B C h w."""
+    batch, _, channels = cells_BNC.shape
+    return cells_BNC.transpose(1, 2).reshape(batch, channels, *size_hw)

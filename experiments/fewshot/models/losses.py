@@ -1,0 +1,51 @@
+"""Losses on two-class logits: cross entropy and, by option, soft Dice; 255 is ignored."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from experiments.fewshot.models.base import Output, resize_logits
+
+IGNORED = 255
+
+
+def segmentation_loss(output: Output, target_BHW: Tensor, *, dice_weight: float = 0.0) -> Tensor:
+    """Loss of the logits plus the weighted losses of the auxiliary logits, a scalar.
+
+    `target_BHW` holds 0, 1 and 255 = ignored. With every pixel ignored it is 0, as is its gradient.
+    """
+    terms = ((output.logits, 1.0), *output.auxiliary)
+    losses = [weight * mask_loss(logits, target_BHW, dice_weight) for logits, weight in terms]
+    return sum(losses[1:], start=losses[0])
+
+
+def mask_loss(logits_B2hw: Tensor, target_BHW: Tensor, dice_weight: float = 0.0) -> Tensor:
+    """Cross entropy plus `dice_weight` times Dice, of logits resized to the target, in float32."""
+    size = target_BHW.shape[-2], target_BHW.shape[-1]
+    logits_B2HW = resize_logits(logits_B2hw, size)
+    loss = cross_entropy(logits_B2HW, target_BHW)
+    if dice_weight:
+        loss = loss + dice_weight * dice(logits_B2HW, target_BHW)
+    return loss
+
+
+def cross_entropy(logits_B2HW: Tensor, target_BHW: Tensor) -> Tensor:
+    """Mean cross entropy over the pixels of the batch that are not ignored; 0 where none is."""
+    total = functional.cross_entropy(
+        logits_B2HW, target_BHW.long(), ignore_index=IGNORED, reduction="sum"
+    )
+    return total / (target_BHW != IGNORED).sum().clamp(min=1)
+
+
+def dice(logits_B2HW: Tensor, target_BHW: Tensor) -> Tensor:
+    """1 - (2 |P T| + 1) / (|P| + |T| + 1) of the foreground probability, mean over the batch.
+
+    The 1 keeps it 0, not undefined, for an empty target that is predicted empty.
+    """
+    is_valid = target_BHW != IGNORED
+    probability = logits_B2HW.softmax(1)[:, 1] * is_valid
+    truth = (target_BHW == 1).to(probability.dtype)
+    overlap = (probability * truth).sum((1, 2))
+    total = probability.sum((1, 2)) + truth.sum((1, 2))
+    return (1 - (2 * overlap + 1) / (total + 1)).mean()

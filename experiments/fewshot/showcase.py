@@ -1,0 +1,67 @@
+"""The test episodes that are drawn as panels: classes in turn, in the order of the test list."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+
+from experiments.fewshot.data.episodes import Episode
+from experiments.fewshot.data.transforms import binary_mask
+from experiments.fewshot.evaluate import predict_episode
+from experiments.fewshot.feature_cache import FeatureCache
+from experiments.fewshot.metrics import episode_counts
+from experiments.fewshot.models.base import FewShotModel
+from experiments.fewshot.panels import PanelRow
+from experiments.fewshot.precision import Precision
+from experiments.fewshot.task import Task
+
+
+def show_episodes(
+    task: Task,
+    model: FewShotModel,
+    device: torch.device,
+    precision: Precision,
+    cache: FeatureCache,
+) -> list[PanelRow]:
+    """`num_panels` episodes with the model's predictions."""
+    model.eval()
+    cache.begin(model)
+    dataset = task.test_dataset(model.mean_rgb)
+    rows = []
+    for index in choose_episodes(task.test_list, task.config.num_panels):
+        item = dataset[index]
+        prediction_HW = predict_episode(model, item, device, precision, cache)
+        hits, union = episode_counts(prediction_HW, item.truth)[:2].tolist()
+        class_id = item.episode.class_id
+        images = [task.images.read(name) for name in item.episode.supports]
+        supports = [(image_HW3, binary_mask(labels, class_id)) for image_HW3, labels in images]
+        row = PanelRow(
+            supports=tuple(supports),
+            query=task.images.read(item.episode.query)[0],
+            truth=item.truth,
+            prediction=prediction_HW,
+            class_name=_class_name(task.config.dataset, class_id),
+            iou=hits / union if union else None,
+        )
+        rows.append(row)
+    return rows
+
+
+def choose_episodes(episodes: Sequence[Episode], num_episodes: int) -> list[int]:
+    """Indices of `num_episodes` episodes: the first of each class, then the second, and so on."""
+    seen: Counter[int] = Counter()
+    ranked = []
+    for index, episode in enumerate(episodes):
+        ranked.append((seen[episode.class_id], index))
+        seen[episode.class_id] += 1
+    return sorted(index for _, index in sorted(ranked)[:num_episodes])
+
+
+def _class_name(dataset: str, class_id: int) -> str:
+    if dataset != "shapes5i":
+        return f"class {class_id}"
+    from experiments.fewshot.data.shapes5i import CLASSES
+
+    return CLASSES[class_id - 1].name

@@ -1,0 +1,78 @@
+"""What one run trains and tests on: splits, episode lists, transforms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments.fewshot.config import FewShotConfig
+from experiments.fewshot.data.episodes import Episode, test_episodes, train_episodes
+from experiments.fewshot.data.protocols import Split, build_split
+from experiments.fewshot.data.source import Source, open_source
+from experiments.fewshot.data.transforms import (
+    EvalTransform,
+    FitLongerSide,
+    Squash,
+    TrainTransform,
+)
+from experiments.fewshot.loading import EvalDataset, ImageCache, TrainDataset
+from experiments.runtime.run_context import RunContext
+
+Rgb = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The data of one run; all of it follows from the configuration and the data set."""
+
+    config: FewShotConfig
+    source: Source
+    train_split: Split
+    test_split: Split
+    test_list: tuple[Episode, ...]
+    images: ImageCache
+
+    @property
+    def episodes_per_epoch(self) -> int:
+        return self.config.episodes_per_epoch or len(self.train_split.queries)
+
+    def train_dataset(self, epoch: int, fill_rgb: Rgb) -> TrainDataset:
+        """The training episodes of `epoch`, counted from 0."""
+        config = self.config
+        episodes = train_episodes(
+            self.train_split,
+            shot=config.shot,
+            num_episodes=self.episodes_per_epoch,
+            seed=config.seed,
+            epoch=epoch,
+        )
+        transform = TrainTransform(
+            size=config.image_size,
+            scale_range=(config.scale_min, config.scale_max),
+            flip_probability=config.flip_probability,
+            fill_rgb=fill_rgb,
+        )
+        return TrainDataset(self.images, episodes, transform, config.seed, epoch)
+
+    def test_dataset(self, fill_rgb: Rgb) -> EvalDataset:
+        return EvalDataset(self.images, self.test_list, self._test_transform(fill_rgb))
+
+    def _test_transform(self, fill_rgb: Rgb) -> EvalTransform:
+        if self.config.protocol == "bam":
+            return FitLongerSide(size=self.config.image_size, fill_rgb=fill_rgb)
+        return Squash(size=self.config.image_size)
+
+
+def open_task(config: FewShotConfig, context: RunContext) -> Task:
+    """Open the data set and draw the test list. DataError: it is missing or too small."""
+    source = open_source(
+        config.dataset, context.data_root, context.cache_dir, mask_variant=config.mask_variant
+    )
+    min_area_px = config.min_area_px or None
+    train_split, test_split = (
+        build_split(source, config.protocol, config.fold, split, min_area_px=min_area_px)
+        for split in ("train", "val")
+    )
+    test_list = test_episodes(
+        test_split, shot=config.shot, num_episodes=config.test_episodes, seed=config.test_seed
+    )
+    return Task(config, source, train_split, test_split, test_list, ImageCache(source))

@@ -1,0 +1,103 @@
+"""Checkpoints: whole, atomic, and made of tensors and plain values alone.
+
+A checkpoint is loaded with `weights_only=True`, so no file can run code. One that cannot be read
+is damaged by something else than a killed trainer, because it is renamed into place when complete.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments.runtime.distributed import Ranks, broadcast_object
+from merge.errors import RecordError, UsageError
+from merge.files import TEMPORARY_SUFFIX, write_atomic
+
+_SCHEMA = 1
+_STALE_AFTER_S = 3600.0
+
+State = dict[str, Any]
+
+
+def save_checkpoint(path: Path, state: Mapping[str, object], *, config_hash: str) -> None:
+    """Replace `path` by `state`, all of it or nothing. StorageError: the disk is full."""
+    # Serialised in memory first: torch's writer turns a full disk into an unspecific RuntimeError.
+    buffer = io.BytesIO()
+    torch.save({"schema": _SCHEMA, "config_hash": config_hash, **state}, buffer)
+    write_atomic(path, lambda file: file.write(buffer.getbuffer()))
+
+
+def load_checkpoint(path: Path, ranks: Ranks, *, config_hash: str) -> State | None:
+    """The state saved at `path`, on the CPU of every rank; None where there is none yet.
+
+    Rank 0 reads the file for all, so that no rank sees another file than the others do.
+    RecordError: the file is damaged. UsageError: it belongs to another configuration.
+    """
+    content = path.read_bytes() if ranks.is_main and path.exists() else None
+    content = broadcast_object(content, ranks)
+    if content is None:
+        return None
+    state = _decode(content, path)
+    if state.get("config_hash") != config_hash:
+        raise UsageError(
+            f"{path} was written with another configuration (hash {state.get('config_hash')}, "
+            f"this run has {config_hash}): use another output folder, or delete the file to start "
+            "this run from the beginning"
+        )
+    return state
+
+
+def remove_stale_temporaries(folder: Path, *, now: float | None = None) -> None:
+    """Delete what killed attempts left half-written in `folder` more than an hour ago."""
+    limit = (time.time() if now is None else now) - _STALE_AFTER_S
+    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        if path.stat().st_mtime < limit:
+            path.unlink(missing_ok=True)
+
+
+def random_state(device: torch.device) -> State:
+    """The states of this rank's global generators: python, numpy, torch, its GPU's."""
+    version, numbers, gauss = random.getstate()
+    numpy_state = np.random.get_state(legacy=False)
+    inner = numpy_state["state"]
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": {**numpy_state, "state": {**inner, "key": [int(word) for word in inner["key"]]}},
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def restore_random_state(state: State, device: torch.device) -> None:
+    """Put this rank's global generators back to `state`."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    inner = state["numpy"]["state"]
+    key = np.array(inner["key"], dtype=np.uint32)
+    np.random.set_state({**state["numpy"], "state": {**inner, "key": key}})
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _decode(content: bytes, path: Path) -> State:
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    # torch raises any of these for damaged content, OSError too.
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RecordError(
+            f"{path} is damaged ({reason}): a trainer replaces it only by a complete file, so look "
+            "at the disk; delete it and start the run again from the beginning"
+        ) from error
+    if not isinstance(state, dict) or state.get("schema") != _SCHEMA:
+        raise RecordError(f"{path} is no checkpoint of schema {_SCHEMA}: delete it and start again")
+    return state

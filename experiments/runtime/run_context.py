@@ -1,0 +1,107 @@
+"""What the executor tells a trainer: the environment of the run contract and the run's run.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from merge.errors import RecordError, UsageError
+from merge.files import read_json
+from merge.paths import AttemptPaths, RunPaths
+
+DeviceKind = Literal["cuda", "cpu"]
+
+_SCHEMA = 1
+_REQUIRED = (
+    "PAPERGRID_RUN_DIR",
+    "PAPERGRID_RUN_SPEC",
+    "PAPERGRID_ATTEMPT_DIR",
+    "PAPERGRID_DEVICE",
+    "PAPERGRID_CACHE_DIR",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """One attempt at one run, as the run contract describes it."""
+
+    run: RunPaths
+    attempt: AttemptPaths
+    run_id: str
+    config: Mapping[str, Any]
+    config_hash: str
+    device_kind: DeviceKind
+    cache_dir: Path
+    data_root: Path | None
+    weights: Path | None
+    num_workers: int
+    """Loader processes per rank."""
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.run.root / "tensorboard"
+
+    @property
+    def panels(self) -> Path:
+        return self.run.root / "panels"
+
+
+def read_context(environment: Mapping[str, str]) -> RunContext:
+    """The run that `environment` describes.
+
+    UsageError: variables of the contract are missing or wrong. RecordError: run.json is no spec.
+    """
+    missing = [name for name in _REQUIRED if not environment.get(name)]
+    if missing:
+        raise UsageError(
+            f"{', '.join(missing)} not set: a trainer is started by `replicate`, or by hand with "
+            "the environment of the run contract (PAPERGRID_RUN_DIR, PAPERGRID_RUN_SPEC = path of "
+            "run.json, PAPERGRID_ATTEMPT_DIR, PAPERGRID_DEVICE = cuda or cpu, PAPERGRID_CACHE_DIR)"
+        )
+    spec = _read_spec(Path(environment["PAPERGRID_RUN_SPEC"]))
+    return RunContext(
+        run=RunPaths(Path(environment["PAPERGRID_RUN_DIR"])),
+        attempt=AttemptPaths(Path(environment["PAPERGRID_ATTEMPT_DIR"])),
+        run_id=spec["run_id"],
+        config=spec["config"],
+        config_hash=spec["config_hash"],
+        device_kind=_read_device(environment["PAPERGRID_DEVICE"]),
+        cache_dir=Path(environment["PAPERGRID_CACHE_DIR"]),
+        data_root=_optional_path(environment, "PAPERGRID_DATA_ROOT"),
+        weights=_optional_path(environment, "PAPERGRID_WEIGHTS"),
+        num_workers=_read_num_workers(environment.get("PAPERGRID_NUM_WORKERS") or "0"),
+    )
+
+
+def _read_spec(path: Path) -> dict[str, Any]:
+    try:
+        spec = read_json(path)
+    except FileNotFoundError as error:
+        raise UsageError(f"PAPERGRID_RUN_SPEC names {path}, which does not exist") from error
+    if spec.get("schema") != _SCHEMA:
+        raise RecordError(f"{path} has schema {spec.get('schema')!r}; this version reads {_SCHEMA}")
+    for key, kind in (("run_id", str), ("config", dict), ("config_hash", str)):
+        if not isinstance(spec.get(key), kind):
+            raise RecordError(f"{path} is no run spec: {key!r} is missing or no {kind.__name__}")
+    return spec
+
+
+def _read_device(text: str) -> DeviceKind:
+    if text == "cuda":
+        return "cuda"
+    if text == "cpu":
+        return "cpu"
+    raise UsageError(f"PAPERGRID_DEVICE is {text!r}: it must be cuda or cpu")
+
+
+def _read_num_workers(text: str) -> int:
+    if not text.isdecimal():
+        raise UsageError(f"PAPERGRID_NUM_WORKERS is {text!r}: it must be 0 or a positive number")
+    return int(text)
+
+
+def _optional_path(environment: Mapping[str, str], name: str) -> Path | None:
+    text = environment.get(name)
+    return Path(text) if text else None

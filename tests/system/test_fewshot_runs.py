@@ -1,0 +1,249 @@
+"""Whole few-shot trainings with real ranks: exact resume, world sizes, results, failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+from support.ranks import ROOT, TrialRun, wait_until
+
+from experiments.fewshot.config import read_config
+from experiments.fewshot.evaluate import evaluate
+from experiments.fewshot.feature_cache import FeatureCache
+from experiments.fewshot.learner import load_trained_state
+from experiments.fewshot.metrics import IoUCounts
+from experiments.fewshot.precision import Precision
+from experiments.fewshot.session import build_seeded_model
+from experiments.fewshot.task import open_task
+from experiments.runtime.checkpoint import load_checkpoint
+from experiments.runtime.distributed import Ranks
+from experiments.runtime.run_context import read_context
+from experiments.runtime.stop import StopRequest
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+CONFIG = {
+    "dataset": "shapes5i",
+    "fold": 1,
+    "image_size": 65,
+    "epochs": 3,
+    "episodes_per_epoch": 38,
+    "global_batch": 6,
+    "lr": 0.05,
+    "test_episodes": 31,
+    "eval_every": 2,
+    "checkpoint_every_steps": 2,
+    "num_panels": 2,
+}
+"""Six steps an epoch with two episodes left over; neither 2 nor 3 divides 31 test episodes."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def new_run(folder):
+    def make(name: str, **changes: object) -> TrialRun:
+        return TrialRun(folder / name, folder / "cache").write_spec({**CONFIG, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def undisturbed(new_run):
+    """A run on two ranks that nothing happened to."""
+    run = new_run("undisturbed")
+    run.finish(1, world_size=2)
+    return run
+
+
+def assert_same_numbers(run, attempt, other, other_attempt):
+    ours, theirs = run.result(attempt), other.result(other_attempt)
+    assert ours["metrics"] == theirs["metrics"]
+    for name in ("untrained", "best", "final", "history"):
+        assert ours["details"][name] == theirs["details"][name]
+    model, other_model = run.last_checkpoint()["model"], other.last_checkpoint()["model"]
+    assert model.keys() == other_model.keys()
+    assert [name for name in model if not torch.equal(model[name], other_model[name])] == []
+
+
+def test_a_run_leaves_what_the_contract_asks_for(undisturbed):
+    details = undisturbed.result(1)["details"]
+    assert undisturbed.result(1)["metrics"] == {
+        "miou": details["best"]["miou"],
+        "fb_iou": details["best"]["fb_iou"],
+    }
+    assert details["best"]["miou"] > details["untrained"]["miou"]
+    assert details["final"]["epoch"] == 3
+    assert [entry["epoch"] for entry in details["history"]] == [1, 2, 3]
+    assert ["miou" in entry for entry in details["history"]] == [False, True, True]
+    assert sum(details["best"]["counts"]["episodes"]) == 31
+    assert (details["world_size"], details["global_batch"], details["amp"]) == (2, 6, "off")
+    assert details["config"] == {**details["config"], **CONFIG}
+    events = undisturbed.events(1)
+    assert [event["event"] for event in events][:: len(events) - 1] == ["start", "end"]
+    assert {"step", "epoch", "eval", "checkpoint"} <= {event["event"] for event in events}
+    environment = json.loads((undisturbed.attempt(1) / "env.json").read_text())
+    assert environment["packages"]["torch"]
+    assert list((undisturbed.folder / "tensorboard").iterdir())
+    with Image.open(undisturbed.folder / "panels" / "test.png") as panels:
+        assert panels.width > 0
+    leftovers = [p.name for p in undisturbed.folder.rglob("*.tmp")]
+    assert leftovers == []
+
+
+def test_a_run_killed_at_any_moment_ends_in_the_same_numbers(new_run, undisturbed):
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    moments = random.Random(seed)
+    run = new_run("killed")
+    for attempt in (1, 2, 3):
+        num_events = moments.randint(2, 6)
+        ranks = run.start(attempt, 2)
+        wait_until(lambda: len(run.events(attempt)) >= num_events, ranks)  # noqa: B023
+        time.sleep(moments.uniform(0, 0.03))
+        ranks.kill()
+        assert not (run.attempt(attempt) / "result.json").exists()
+    run.finish(4, world_size=2)
+    assert_same_numbers(run, 4, undisturbed, 1)
+
+
+def test_a_stopped_run_leaves_cleanly_and_goes_on_exactly_there(new_run, undisturbed):
+    run = new_run("stopped")
+    ranks = run.start(1, 2)
+    wait_until(lambda: run.has_event(1, "step"), ranks)
+    ranks.signal_ranks(signal.SIGTERM)
+    assert ranks.wait(20) == 0, ranks.output()
+    stopped = run.events(1)[-1]
+    assert stopped["event"] == "stopped"
+    assert not (run.attempt(1) / "result.json").exists()
+    run.finish(2, world_size=2)
+    start = run.events(2)[0]
+    assert (start["epoch"], start["step"]) == (stopped["epoch"], stopped["step"])
+    assert_same_numbers(run, 2, undisturbed, 1)
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_the_world_size_changes_no_count_and_no_gradient(new_run, undisturbed, world_size):
+    run = new_run(f"world{world_size}")
+    result, expected = run.finish(1, world_size), undisturbed.result(1)
+    untrained = result["details"]["untrained"]
+    assert untrained["counts"] == expected["details"]["untrained"]["counts"]
+    for ours, theirs in zip(
+        result["details"]["history"], expected["details"]["history"], strict=True
+    ):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+    model, other = run.last_checkpoint()["model"], undisturbed.last_checkpoint()["model"]
+    for name in model:
+        torch.testing.assert_close(model[name], other[name], rtol=1e-3, atol=1e-4)
+
+
+def test_three_ranks_go_on_exactly_as_well(new_run):
+    whole, stopped = new_run("three-whole", epochs=1), new_run("three-stopped", epochs=1)
+    whole.finish(1, world_size=3)
+    ranks = stopped.start(1, 3)
+    wait_until(lambda: stopped.has_event(1, "checkpoint", epoch=0, step=2), ranks)
+    ranks.kill()
+    stopped.finish(2, world_size=3)
+    assert_same_numbers(stopped, 2, whole, 1)
+
+
+def test_a_run_goes_on_with_another_world_size_at_the_same_step(new_run, undisturbed):
+    run = new_run("resized")
+    ranks = run.start(1, 2)
+    wait_until(lambda: run.has_event(1, "checkpoint", epoch=1, step=2), ranks)
+    ranks.kill()
+    result = run.finish(2, world_size=1)
+    assert (run.events(2)[0]["epoch"], run.events(2)[0]["step"]) >= (1, 2)
+    losses = [entry["loss"] for entry in result["details"]["history"]]
+    expected = [entry["loss"] for entry in undisturbed.result(1)["details"]["history"]]
+    assert losses == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("cache_mb", [0, 512])
+def test_a_reloaded_best_checkpoint_reproduces_its_metric_with_any_cache(undisturbed, cache_mb):
+    context = read_context(undisturbed.environment(1))
+    config = read_config(context.config)
+    alone = Ranks(0, 0, 1, torch.device("cpu"))
+    task, model = open_task(config, context), build_seeded_model(config, context)
+    state = load_checkpoint(context.run.best_checkpoint, alone, config_hash="c0ffee")
+    load_trained_state(model, state["model"])
+    cache = FeatureCache(cache_mb)
+    counts = evaluate(
+        model,
+        task.test_dataset(model.mean_rgb),
+        task.test_split.class_ids,
+        ranks=alone,
+        precision=Precision("off", alone.device),
+        num_workers=0,
+        stop=StopRequest(),
+        cache=cache,
+    )
+    names = {name for e in task.test_list for name in (e.query, *e.supports)}
+    assert (cache.num_encoded > len(names)) is (cache_mb == 0)
+    recorded = undisturbed.result(1)["details"]["best"]
+    assert counts.to_json() == recorded["counts"]
+    assert counts.miou() == recorded["miou"]
+    assert IoUCounts.from_json(state["evaluation"]["counts"]).miou() == recorded["miou"]
+
+
+def test_loader_workers_change_no_number(new_run):
+    alone, helped = new_run("workers0", epochs=1), new_run("workers2", epochs=1)
+    alone.finish(1, world_size=1)
+    ranks = helped.start(1, 1, PAPERGRID_NUM_WORKERS="2")
+    assert ranks.wait() == 0, ranks.output()
+    assert_same_numbers(helped, 1, alone, 1)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(new_run):
+    run = new_run("nan", lr=1e30)
+    ranks = run.start(1, 2)
+    assert ranks.wait() != 0
+    error = run.error(1)
+    assert error["kind"] == "nan"
+    assert "at step" in error["message"]
+    model = run.last_checkpoint()["model"]
+    assert all(bool(torch.isfinite(value).all()) for value in model.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"dataset": "pascal5i"}, "data", "--data-root"),
+        ({"epoch": 3}, "config", "did you mean 'epochs'"),
+        ({"global_batch": 5}, "config", "global_batch=5 cannot be divided over world_size=2"),
+    ],
+)
+def test_a_run_that_cannot_be_ends_with_one_line(new_run, changes, kind, message):
+    run = new_run(f"refused-{'-'.join(changes)}", **changes)
+    ranks = run.start(1, 2)
+    assert ranks.wait() != 0
+    assert run.error(1)["kind"] == kind
+    assert message in run.error(1)["message"]
+    assert run.error(1)["exit_code"] == 2
+    assert f"error: {run.error(1)['message']}" in ranks.output()
+
+
+def test_a_single_process_tells_its_error_in_one_line_and_its_exit_code(new_run):
+    run = new_run("one-line", fold=1, dataset="coco20i")
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.fewshot"],
+        cwd=ROOT,
+        env={**os.environ, **run.environment(1)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [f"error: {run.error(1)['message']}"]

@@ -1,0 +1,181 @@
+"""The parts of the few-shot trainer that need no ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.fewshot.config import FewShotConfig
+from experiments.fewshot.data.episodes import Episode
+from experiments.fewshot.data.transforms import TrainTransform
+from experiments.fewshot.learner import (
+    Learner,
+    global_loss,
+    load_trained_state,
+    poly_lr,
+    trained_state,
+)
+from experiments.fewshot.loading import ImageCache, TrainDataset, collate
+from experiments.fewshot.metrics import IoUCounts
+from experiments.fewshot.models.base import Output
+from experiments.fewshot.models.registry import build_model
+from experiments.fewshot.precision import Precision
+from experiments.fewshot.progress import Evaluation, Progress
+from experiments.fewshot.showcase import choose_episodes
+from experiments.runtime.distributed import Ranks
+from experiments.runtime.entry import NonFiniteLossError
+from experiments.runtime.meter import LossMeter
+
+CPU = torch.device("cpu")
+ALONE = Ranks(0, 0, 1, CPU)
+
+
+def counts_with(intersection: int) -> IoUCounts:
+    row = [intersection, 10, 5, 10, 1]
+    return IoUCounts((3, 4), np.array([row, row], np.int64))
+
+
+@pytest.fixture(scope="module")
+def scratch_model():
+    torch.manual_seed(0)
+    return build_model("prototype", "resnet18", from_scratch=True)
+
+
+@pytest.fixture
+def source():
+    class Noise:
+        """Two images of different sizes, each read counted."""
+
+        def __init__(self) -> None:
+            self.reads: list[str] = []
+
+        def image(self, name: str):
+            self.reads.append(name)
+            side = 40 + len(name)
+            rng = np.random.default_rng(len(name))
+            return rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+        def mask(self, name: str):
+            side = 40 + len(name)
+            labels = np.zeros((side, side), np.uint8)
+            labels[10:30, 10:30] = 7
+            return labels
+
+    return Noise()
+
+
+def train_dataset(source, epoch=0):
+    episodes = [Episode("a", 7, ("bb",)), Episode("bb", 7, ("a",))]
+    return TrainDataset(ImageCache(source), episodes, TrainTransform(size=33), 0, epoch)
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_alone(source):
+    dataset = train_dataset(source)
+    first = collate([dataset[0], dataset[1]])
+    again = collate([dataset[index] for index in (1, 0)])
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one, other.flip(0))
+    assert not torch.equal(first.query, collate([train_dataset(source, 1)[i] for i in (0, 1)])[0])
+
+
+def test_a_batch_has_the_shapes_that_models_take(source):
+    batch = collate([train_dataset(source)[0]])
+    assert batch.query.shape == (1, 3, 33, 33)
+    assert batch.support.shape == (1, 1, 3, 33, 33)
+    assert batch.support_mask.shape == (1, 1, 33, 33)
+    assert batch.target.shape == (1, 33, 33)
+    assert set(batch.target.unique().tolist()) <= {0, 1, 255}
+
+
+def test_images_that_fit_are_decoded_once(source):
+    dataset = train_dataset(source)
+    for _ in range(3):
+        dataset[0]
+    assert source.reads == ["a", "bb"]
+
+
+@given(st.integers(1, 99), st.floats(0, 2))
+def test_poly_starts_at_lr_and_falls(num_steps, power):
+    config = FewShotConfig(lr=0.5, poly_power=power)
+    rates = [poly_lr(config, step, num_steps) for step in range(num_steps)]
+    assert rates[0] == 0.5
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] > 0
+
+
+@pytest.mark.parametrize("dice_weight", [0.0, 0.5])
+def test_the_parts_of_the_ranks_average_to_the_loss_of_the_whole_batch(dice_weight):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 2, 5, 5, generator=generator)
+    target = torch.randint(0, 2, (4, 9, 9), generator=generator).to(torch.uint8)
+    target[:2, :, 3:] = 255
+    numbers = [int((half != 255).sum()) for half in (target[:2], target[2:])]
+    parts = [
+        global_loss(
+            Output(logits[part], ((logits[part] * 2, 0.3),)),
+            target[part],
+            2 * number / sum(numbers),
+            dice_weight,
+        )
+        for part, number in zip((slice(0, 2), slice(2, 4)), numbers, strict=True)
+    ]
+    whole = global_loss(Output(logits, ((logits * 2, 0.3),)), target, 1.0, dice_weight)
+    torch.testing.assert_close(sum(parts) / 2, whole)
+
+
+def test_one_bad_loss_is_named_by_its_step():
+    meter = LossMeter(CPU)
+    for step, loss in enumerate([1.0, float("inf"), float("nan"), 1.0], start=1):
+        meter.add(torch.tensor(loss), step)
+    with pytest.raises(NonFiniteLossError, match="at step 2:"):
+        meter.check()
+
+
+def test_a_meter_goes_on_from_a_saved_sum():
+    meter = LossMeter(CPU)
+    meter.reset(2.5)
+    meter.add(torch.tensor(0.25), 1)
+    meter.check()
+    assert meter.sum == 2.75
+
+
+def test_the_best_evaluation_is_the_earliest_of_the_highest():
+    progress = Progress()
+    marks = [progress.record(Evaluation(e, counts_with(i))) for e, i in enumerate([3, 5, 5, 4])]
+    assert marks == [True, True, False, False]
+    assert progress.best is not None
+    assert progress.final is not None
+    assert (progress.best.epoch, progress.final.epoch) == (1, 3)
+
+
+def test_progress_travels_through_plain_values():
+    progress = Progress(epoch=2, step=3, untrained=Evaluation(0, counts_with(1)))
+    progress.record(Evaluation(2, counts_with(4)))
+    progress.history.append({"epoch": 1, "loss": 0.5})
+    again = Progress.from_state(progress.to_state())
+    assert again.to_state() == progress.to_state()
+    assert again.best is not None
+    assert again.best.miou == 0.4
+
+
+def test_panels_show_the_classes_in_turn():
+    episodes = [Episode(f"{n}", c, ("s",)) for n, c in enumerate([1, 1, 1, 2, 2, 3])]
+    assert choose_episodes(episodes, 4) == [0, 1, 3, 5]
+    assert choose_episodes(episodes, 0) == []
+    assert choose_episodes(episodes, 99) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_step_changes_what_is_trained_and_a_saved_state_brings_it_back(scratch_model, source):
+    learner = Learner(scratch_model, FewShotConfig(lr=0.1), ALONE, Precision("off", CPU))
+    before = {name: value.clone() for name, value in trained_state(scratch_model).items()}
+    assert any(name.startswith("backbone.") for name in before)
+    batch = collate([train_dataset(source)[0], train_dataset(source)[1]])
+    learner.step(batch, pixel_share=1.0, lr=0.1)
+    changed = trained_state(scratch_model)
+    assert any(not torch.equal(changed[name], before[name]) for name in before)
+    load_trained_state(scratch_model, before)
+    after = trained_state(scratch_model)
+    assert all(torch.equal(after[name], before[name]) for name in before)

@@ -1,0 +1,26 @@
+"""How errors are named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from experiments.runtime.entry import NonFiniteLossError, classify
+from merge.errors import DataError, RecordError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DataError("no images"), "data"),
+        (UsageError("fold 7"), "config"),
+        (NonFiniteLossError("step 3"), "nan"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "oom"),
+        (MemoryError(), "oom"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "oom"),
+        (RecordError("damaged"), "other"),
+        (ZeroDivisionError(), "other"),
+    ],
+)
+def test_errors_have_a_kind(error, kind):
+    assert classify(error) == kind
