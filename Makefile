@@ -18,7 +18,13 @@ $(STAMP): requirements.txt pyproject.toml
 	@touch $@
 
 demo: setup
-	@$(BIN)/python -m replicate.demo --output-dir $(DEMO_OUTPUT)
+	$(BIN)/replicate --study demo --output-dir $(DEMO_OUTPUT)
+	@echo
+	@echo "To try next:"
+	@echo "  $(BIN)/replicate status $(DEMO_OUTPUT)"
+	@echo "  $(BIN)/replicate --study demo --shots 1 --set epochs=6 --output-dir outputs/longer"
+	@echo "  $(BIN)/replicate plan --datasets pascal5i --backbones resnet50"
+	@echo "  cd examples/bash && ../../$(BIN)/replicate --study study.yaml"
 
 lint: setup
 	$(BIN)/ruff format --check .
