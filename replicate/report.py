@@ -12,7 +12,10 @@ from merge.records import Result
 from merge.sweep import Run
 from replicate.table import Format, format_of, notes, table_rows
 
-_PROVENANCE = ("protocol", "mask_variant", "weights", "data_fingerprint", "global_batch", "device")
+_PROVENANCE = (
+    *("protocol", "pair_list", "test_seeds", "test_episodes", "eval_size", "mask_variant"),
+    *("weights", "data_fingerprint", "global_batch", "device"),
+)
 
 
 def markdown_report(merged: Merged, collected: Collected, panels: Sequence[Path]) -> str:

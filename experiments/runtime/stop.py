@@ -50,7 +50,8 @@ class StopRequest:
 
     def watch_peers(self, process_ids: tuple[int, ...]) -> None:
         """Name the ranks on this machine, without this one; () when they may leave in peace."""
-        self._peers = process_ids
+        # One that cannot be seen, from inside another container, cannot be watched either.
+        self._peers = tuple(process_id for process_id in process_ids if _is_alive(process_id))
 
     def _receive(self, _number: int, _frame: FrameType | None) -> None:
         self._is_requested = True
@@ -70,4 +71,6 @@ def _is_alive(process_id: int) -> bool:
         os.kill(process_id, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:
+        pass
     return True

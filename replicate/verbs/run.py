@@ -143,4 +143,5 @@ def _say_where(merged: Merged, output: Path) -> None:
     print(f"next            replicate status {output}")
     if not merged.is_complete or merged.document["cells_without_results"]:
         print("                the same command again runs what is missing")
-    print(f"                tensorboard --logdir {output}")
+    if any((output / run.path / "tensorboard").exists() for run in merged.sweep.runs):
+        print(f"                tensorboard --logdir {output}")

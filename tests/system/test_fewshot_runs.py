@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import random
+import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 from PIL import Image
-from support.ranks import ROOT, TrialRun, wait_until
+from support.ranks import TrialRun, wait_until
 
 from experiments.fewshot.config import read_config
 from experiments.fewshot.evaluate import evaluate
@@ -67,6 +65,35 @@ def undisturbed(new_run):
     return run
 
 
+@pytest.fixture(scope="module")
+def alone(new_run):
+    """The same run in one process."""
+    run = new_run("alone")
+    run.finish(1, world_size=1)
+    return run
+
+
+@pytest.fixture(scope="module")
+def stopped(new_run):
+    """The same run, asked to stop in its first epoch."""
+    run = new_run("stopped")
+    ranks = run.start(1, 2)
+    wait_until(lambda: run.has_event(1, "step"), ranks)
+    ranks.signal_ranks(signal.SIGTERM)
+    assert ranks.wait(20) == 0, ranks.output()
+    return run
+
+
+def copy_of(run: TrialRun, name: str) -> TrialRun:
+    copy = TrialRun(run.folder.with_name(name), run.cache)
+    shutil.copytree(run.folder, copy.folder)
+    return copy
+
+
+def losses(result):
+    return [entry["loss"] for entry in result["details"]["history"]]
+
+
 def assert_same_numbers(run, attempt, other, other_attempt):
     ours, theirs = run.result(attempt), other.result(other_attempt)
     assert ours["metrics"] == theirs["metrics"]
@@ -118,56 +145,38 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_numbers(new_run, undisturbe
     assert_same_numbers(run, 4, undisturbed, 1)
 
 
-def test_a_stopped_run_leaves_cleanly_and_goes_on_exactly_there(new_run, undisturbed):
-    run = new_run("stopped")
-    ranks = run.start(1, 2)
-    wait_until(lambda: run.has_event(1, "step"), ranks)
-    ranks.signal_ranks(signal.SIGTERM)
-    assert ranks.wait(20) == 0, ranks.output()
-    stopped = run.events(1)[-1]
-    assert stopped["event"] == "stopped"
-    assert not (run.attempt(1) / "result.json").exists()
+def test_a_stopped_run_leaves_cleanly_and_goes_on_exactly_there(stopped, undisturbed):
+    told = stopped.events(1)[-1]
+    assert told["event"] == "stopped"
+    assert not (stopped.attempt(1) / "result.json").exists()
+    run = copy_of(stopped, "continued")
     run.finish(2, world_size=2)
     start = run.events(2)[0]
-    assert (start["epoch"], start["step"]) == (stopped["epoch"], stopped["step"])
+    assert (start["epoch"], start["step"]) == (told["epoch"], told["step"])
     assert_same_numbers(run, 2, undisturbed, 1)
 
 
+def test_a_run_goes_on_with_another_world_size_at_the_same_step(stopped, undisturbed):
+    run = copy_of(stopped, "resized")
+    result = run.finish(2, world_size=1)
+    assert run.events(2)[0]["step"] == stopped.events(1)[-1]["step"]
+    assert losses(result) == pytest.approx(losses(undisturbed.result(1)), rel=1e-4)
+
+
 @pytest.mark.parametrize("world_size", [1, 3])
-def test_the_world_size_changes_no_count_and_no_gradient(new_run, undisturbed, world_size):
-    run = new_run(f"world{world_size}")
-    result, expected = run.finish(1, world_size), undisturbed.result(1)
+def test_the_world_size_changes_no_count_and_no_gradient(request, new_run, undisturbed, world_size):
+    if world_size == 1:
+        run = request.getfixturevalue("alone")
+    else:
+        run = new_run("three")
+        run.finish(1, world_size)
+    result, expected = run.result(1), undisturbed.result(1)
     untrained = result["details"]["untrained"]
     assert untrained["counts"] == expected["details"]["untrained"]["counts"]
-    for ours, theirs in zip(
-        result["details"]["history"], expected["details"]["history"], strict=True
-    ):
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+    assert losses(result) == pytest.approx(losses(expected), rel=1e-4)
     model, other = run.last_checkpoint()["model"], undisturbed.last_checkpoint()["model"]
     for name in model:
         torch.testing.assert_close(model[name], other[name], rtol=1e-3, atol=1e-4)
-
-
-def test_three_ranks_go_on_exactly_as_well(new_run):
-    whole, stopped = new_run("three-whole", epochs=1), new_run("three-stopped", epochs=1)
-    whole.finish(1, world_size=3)
-    ranks = stopped.start(1, 3)
-    wait_until(lambda: stopped.has_event(1, "checkpoint", epoch=0, step=2), ranks)
-    ranks.kill()
-    stopped.finish(2, world_size=3)
-    assert_same_numbers(stopped, 2, whole, 1)
-
-
-def test_a_run_goes_on_with_another_world_size_at_the_same_step(new_run, undisturbed):
-    run = new_run("resized")
-    ranks = run.start(1, 2)
-    wait_until(lambda: run.has_event(1, "checkpoint", epoch=1, step=2), ranks)
-    ranks.kill()
-    result = run.finish(2, world_size=1)
-    assert (run.events(2)[0]["epoch"], run.events(2)[0]["step"]) >= (1, 2)
-    losses = [entry["loss"] for entry in result["details"]["history"]]
-    expected = [entry["loss"] for entry in undisturbed.result(1)["details"]["history"]]
-    assert losses == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("cache_mb", [0, 512])
@@ -197,9 +206,8 @@ def test_a_reloaded_best_checkpoint_reproduces_its_metric_with_any_cache(undistu
     assert IoUCounts.from_json(state["evaluation"]["counts"]).miou() == recorded["miou"]
 
 
-def test_loader_workers_change_no_number(new_run):
-    alone, helped = new_run("workers0", epochs=1), new_run("workers2", epochs=1)
-    alone.finish(1, world_size=1)
+def test_loader_workers_change_no_number(new_run, alone):
+    helped = new_run("helped")
     ranks = helped.start(1, 1, PAPERGRID_NUM_WORKERS="2")
     assert ranks.wait() == 0, ranks.output()
     assert_same_numbers(helped, 1, alone, 1)
@@ -207,11 +215,12 @@ def test_loader_workers_change_no_number(new_run):
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(new_run):
     run = new_run("nan", lr=1e30)
-    ranks = run.start(1, 2)
-    assert ranks.wait() != 0
+    ranks = run.start(1, 1)
+    assert ranks.wait() == 1
     error = run.error(1)
     assert error["kind"] == "nan"
     assert "at step" in error["message"]
+    assert run.events(1)[-1]["event"] == "error"
     model = run.last_checkpoint()["model"]
     assert all(bool(torch.isfinite(value).all()) for value in model.values())
 
@@ -221,29 +230,21 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(new_run):
     [
         ({"dataset": "pascal5i"}, "data", "--data-root"),
         ({"epoch": 3}, "config", "did you mean 'epochs'"),
-        ({"global_batch": 5}, "config", "global_batch=5 cannot be divided over world_size=2"),
     ],
 )
-def test_a_run_that_cannot_be_ends_with_one_line(new_run, changes, kind, message):
+def test_a_run_that_cannot_be_ends_with_one_line_and_its_exit_code(new_run, changes, kind, message):
     run = new_run(f"refused-{'-'.join(changes)}", **changes)
+    ranks = run.start(1, 1)
+    assert ranks.wait() == 2
+    error = run.error(1)
+    assert (error["kind"], error["exit_code"]) == (kind, 2)
+    assert message in error["message"]
+    assert ranks.output().splitlines() == [f"error: {error['message']}"]
+
+
+def test_a_batch_that_the_ranks_cannot_share_is_refused_with_both_numbers(new_run):
+    run = new_run("indivisible", global_batch=5)
     ranks = run.start(1, 2)
     assert ranks.wait() != 0
-    assert run.error(1)["kind"] == kind
-    assert message in run.error(1)["message"]
-    assert run.error(1)["exit_code"] == 2
-    assert f"error: {run.error(1)['message']}" in ranks.output()
-
-
-def test_a_single_process_tells_its_error_in_one_line_and_its_exit_code(new_run):
-    run = new_run("one-line", fold=1, dataset="coco20i")
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.fewshot"],
-        cwd=ROOT,
-        env={**os.environ, **run.environment(1)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [f"error: {run.error(1)['message']}"]
+    assert run.error(1)["kind"] == "config"
+    assert "global_batch=5 cannot be divided over world_size=2" in run.error(1)["message"]
