@@ -23,6 +23,7 @@ from orchestrator.happenings import (
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
 _PLAIN_INTERVAL_S = 10.0
 _COLOURS = {Fate.DONE: "green", Fate.ALREADY_DONE: "dim", Fate.INTERRUPTED: "yellow"}
@@ -122,6 +123,7 @@ class _Lively:
         self._lines: dict[str, str] = {}
 
     def report(self, happening: Happening) -> None:
+        style = ""
         match happening:
             case RunStarted(run=run, devices=devices):
                 self._lines[run.run_id] = f"{run.run_id} on {','.join(devices)}: starting"
@@ -129,14 +131,15 @@ class _Lively:
                 self._lines[run.run_id] = f"{run.run_id}: {progress_text(progress)}"
             case RunEnded(run=run, fate=fate):
                 self._lines.pop(run.run_id, None)
-                self._console.print(
-                    self._plain.text(happening), style=_COLOURS.get(fate, "red"), markup=False
-                )
+                style = _COLOURS.get(fate, "red")
             case Notice():
-                self._console.print(self._plain.text(happening), style="yellow", markup=False)
-        self._refresh()
+                style = "yellow"
+        self._live.update(self._text("\n".join(self._lines.values())), refresh=True)
+        if style:
+            self._console.print(self._text(self._plain.text(happening), style))
 
-    def _refresh(self) -> None:
+    @staticmethod
+    def _text(text: str, style: str = "") -> Text:
         from rich.text import Text
 
-        self._live.update(Text("\n".join(self._lines.values())))
+        return Text(text, style=style)

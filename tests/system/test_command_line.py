@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.commands import replicate
+from support.commands import MarkedCommand, replicate
 
 from merge.files import read_json
 from replicate import api
@@ -117,6 +119,24 @@ def test_a_bad_command_says_what_to_do_and_writes_nothing(tmp_path, words, messa
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_lets_the_runs_stop_and_the_same_command_finishes(folder):
+    words = ("--study", "study.yaml", "--devices", "cpu:2", "--where", "rate=5")
+    command = MarkedCommand(words, cwd=folder, env={"STEP_SECONDS": "0.1"})
+    process = command.start(folder / "log.txt")
+    deadline = time.monotonic() + 30
+    while not list(folder.glob("outputs/*/*/*/attempts/*/events.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert command.processes() == []
+    assert len(list(folder.glob("outputs/*/*/*/checkpoint"))) == 2
+    assert not list(folder.glob("outputs/*/*/*/result.json"))
+    assert replicate(*words, cwd=folder).returncode == 0
+    merged = read_json(folder / "outputs/study/replication_results.json")
+    assert merged["results"]["rate5"]["complete"]
 
 
 @pytest.mark.parametrize("damage", ["", '{"schema": 1, "metr', "[]"])
