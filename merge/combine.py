@@ -38,7 +38,10 @@ _COMPARED = (
     ("details", "mask_variant"),
     ("details", "global_batch"),
     ("details", "weights"),
-    ("details", "test_seed"),
+    ("details", "test_seeds"),
+    ("details", "test_episodes"),
+    ("details", "eval_size"),
+    ("details", "pair_list"),
 )
 """What must be equal in all runs of a cell for their mean to mean something."""
 

@@ -127,7 +127,7 @@ def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> d
     environment |= _config_variables(run)
     environment |= _device_variables(given, inherited)
     if run.command is None:
-        environment |= _import_variables(inherited)
+        environment |= import_variables(inherited)
     return environment
 
 
@@ -156,7 +156,8 @@ def _device_variables(given: Assignment, inherited: Mapping[str, str]) -> dict[s
     return {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads}
 
 
-def _import_variables(inherited: Mapping[str, str]) -> dict[str, str]:
+def import_variables(inherited: Mapping[str, str]) -> dict[str, str]:
+    """What a process of ours needs in its environment to import our packages and no namesakes."""
     # A folder named `experiments` where the person stands must not be taken for ours.
     variables = {"PYTHONSAFEPATH": "1"}
     # An installed package is found anyway; its folder put first would shadow standard modules.

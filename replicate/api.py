@@ -124,7 +124,7 @@ def local_settings(
 
     return LocalSettings(
         devices=find_devices(devices, plan.runs),
-        cache_dir=_cache_folder(cache_dir),
+        cache_dir=cache_folder(cache_dir),
         data_root=data_root and data_root.absolute(),
         weights=weights and weights.absolute(),
         grace_s=grace_s,
@@ -132,7 +132,8 @@ def local_settings(
     )
 
 
-def _cache_folder(named: Path | None) -> Path:
+def cache_folder(named: Path | None) -> Path:
+    """The folder for derived data: the one that is named, else the user's."""
     if named is not None:
         return named.absolute()
     if from_environment := os.environ.get("PAPERGRID_CACHE_DIR"):

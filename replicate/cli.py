@@ -23,6 +23,7 @@ VERBS = {
     "status": "show what is done, what runs and what each cell lacks",
     "merge": "rebuild the merged results of one or more output folders",
     "report": "write the table, every run and its provenance as Markdown",
+    "data": "look into a data set: its test episodes",
 }
 
 _EPILOG = """\

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from experiments.fewshot.data.protocols import DEFAULT_TEST_SEED
 from experiments.runtime.options import build_config, load_options
 from experiments.runtime.run_context import DeviceKind
 from merge.errors import UsageError
@@ -46,6 +47,7 @@ class FewShotConfig:
     abcb_empty_foreground: str = "keep"
     abcb_shot_fusion: str = "concatenate"
     protocol: Protocol = "bam"
+    eval_size: Literal["protocol", "original"] = "protocol"
     mask_variant: str = "exact"
     min_area_px: int = 0
     image_size: int = 473
@@ -64,7 +66,7 @@ class FewShotConfig:
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     seed: int = 0
     test_episodes: int = 1000
-    test_seed: int = 321
+    test_seeds: tuple[int, ...] = ()
     eval_every: int = 5
     report: Literal["best", "final"] = "best"
     checkpoint_every_steps: int = 0
@@ -79,6 +81,18 @@ class FewShotConfig:
             raise UsageError(
                 f"scale_min={self.scale_min} is above scale_max={self.scale_max}: swap them"
             )
+        if len(set(self.test_seeds)) < len(self.test_seeds):
+            raise UsageError(f"test_seeds={list(self.test_seeds)} has a seed twice: name each once")
+
+    @property
+    def chosen_test_seeds(self) -> tuple[int, ...]:
+        """The test seeds, the protocol's own where none is named."""
+        return self.test_seeds or (DEFAULT_TEST_SEED[self.protocol],)
+
+    @property
+    def counts_at_original_size(self) -> bool:
+        """Whether predictions are counted at the images' own size, not as they were resized."""
+        return self.protocol == "bam" or self.eval_size == "original"
 
     @property
     def method_options(self) -> dict[str, bool | int | float | str]:

@@ -1,4 +1,4 @@
-"""Evaluation: the fixed test list, each episode once over all ranks, counted at original size."""
+"""Evaluation: a fixed test list, each episode once over all ranks, counted at its truth's size."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def predict_episode(
     precision: Precision,
     cache: FeatureCache,
 ) -> NDArray[np.bool_]:
-    """The predicted foreground at the query's original size, bool HW; a tie is background."""
+    """The predicted foreground at the size of the truth, bool HW; a tie is background."""
     query, support, support_mask = (
         tensor.to(device) for tensor in (item.query, item.support, item.support_mask)
     )

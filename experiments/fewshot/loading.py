@@ -7,7 +7,7 @@ depend on which rank or loader worker makes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +48,7 @@ class TrainBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EvalItem:
-    """One test episode at the model's size, with its truth at the original size."""
+    """One test episode at the model's size, with its truth at the size that counts."""
 
     index: int
     episode: Episode
@@ -116,6 +116,8 @@ class EvalDataset(Dataset[EvalItem]):
     images: ImageCache
     episodes: Sequence[Episode]
     transform: EvalTransform
+    is_original_size: bool = True
+    """Whether predictions are counted at the query's own size, not at its resized one."""
 
     def __len__(self) -> int:
         return len(self.episodes)
@@ -125,6 +127,10 @@ class EvalDataset(Dataset[EvalItem]):
         image_HW3, labels_HW = self.images.read(episode.query)
         truth_HW = binary_mask(labels_HW, episode.class_id)
         query, placement = self.transform(image_HW3, truth_HW)
+        if not self.is_original_size:
+            height, width = placement.resized_hw
+            truth_HW = query.mask[:height, :width].numpy()
+            placement = replace(placement, original_hw=placement.resized_hw)
         supports = [self._support(name, episode.class_id) for name in episode.supports]
         return EvalItem(
             index,

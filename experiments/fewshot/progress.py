@@ -7,42 +7,56 @@ from typing import Any, Self
 
 from experiments.fewshot.metrics import IoUCounts
 from merge.files import Json
+from merge.statistics import mean, sample_std
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One evaluation on the test list, after `epoch` epochs of training."""
+    """One evaluation after `epoch` epochs of training; metrics are means over the test seeds."""
 
     epoch: int
-    counts: IoUCounts
+    counts: tuple[IoUCounts, ...]
+    """Of the list of each test seed."""
 
     @property
     def miou(self) -> float:
-        return self.counts.miou()
+        return mean([counts.miou() for counts in self.counts])
 
     @property
     def fb_iou(self) -> float:
-        return self.counts.fb_iou()
+        return mean([counts.fb_iou() for counts in self.counts])
 
     def summary(self) -> dict[str, int | float]:
         return {"epoch": self.epoch, "miou": self.miou, "fb_iou": self.fb_iou}
 
     def details(self) -> dict[str, Json]:
-        """The summary with each class's IoU and counts."""
-        per_class: dict[str, Json] = {str(c): iou for c, iou in self.counts.per_class().items()}
-        return {
-            **self.summary(),
-            "iou_per_class": per_class,
-            "missing_classes": list(self.counts.missing_classes()),
-            "counts": self.counts.to_json(),
+        """The summary with each class's IoU and counts; for several test seeds, those of each."""
+        if len(self.counts) == 1:
+            return {**self.summary(), **_details(self.counts[0])}
+        each = [
+            {"miou": counts.miou(), "fb_iou": counts.fb_iou(), **_details(counts)}
+            for counts in self.counts
+        ]
+        spread = {
+            name: sample_std([float(entry[name]) for entry in each]) for name in ("miou", "fb_iou")
         }
+        return {**self.summary(), "std": spread, "by_test_seed": each}
 
     def to_state(self) -> dict[str, Json]:
-        return {"epoch": self.epoch, "counts": self.counts.to_json()}
+        return {"epoch": self.epoch, "counts": [counts.to_json() for counts in self.counts]}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        return cls(state["epoch"], IoUCounts.from_json(state["counts"]))
+        counts = tuple(IoUCounts.from_json(record) for record in state["counts"])
+        return cls(state["epoch"], counts)
+
+
+def _details(counts: IoUCounts) -> dict[str, Any]:
+    return {
+        "iou_per_class": {str(c): iou for c, iou in counts.per_class().items()},
+        "missing_classes": list(counts.missing_classes()),
+        "counts": counts.to_json(),
+    }
 
 
 @dataclass(slots=True)

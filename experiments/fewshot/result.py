@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from itertools import chain
 
 import torch
 
@@ -64,9 +65,15 @@ def _data_details(task: Task) -> dict[str, Json]:
         "mask_variant": task.source.mask_variant,
         "shot": task.config.shot,
         "fold": task.config.fold,
-        "test_seed": task.config.test_seed,
-        "test_episodes": len(task.test_list),
-        "episode_list_hash": episode_list_hash(task.test_list),
+        "eval_size": "original" if task.config.counts_at_original_size else "resized",
+        "test_seeds": list(task.config.chosen_test_seeds),
+        "test_episodes": task.config.test_episodes,
+        "episode_list_hash": episode_list_hash(chain.from_iterable(task.test_lists)),
+        "pair_list": task.test_split.pair_list,
+        "pair_list_hash": {
+            "train": task.train_split.pair_list_hash,
+            "test": task.test_split.pair_list_hash,
+        },
         "data_fingerprint": task.source.fingerprint(),
         "train_images": len(task.train_split.queries),
         "test_images": len(task.test_split.queries),

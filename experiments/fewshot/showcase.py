@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from experiments.fewshot.data.episodes import Episode
+from experiments.fewshot.data.labels import Bytes
 from experiments.fewshot.data.transforms import binary_mask
 from experiments.fewshot.evaluate import predict_episode
 from experiments.fewshot.feature_cache import FeatureCache
+from experiments.fewshot.loading import EvalItem
 from experiments.fewshot.metrics import episode_counts
 from experiments.fewshot.models.base import FewShotModel
 from experiments.fewshot.panels import PanelRow
@@ -25,12 +28,12 @@ def show_episodes(
     precision: Precision,
     cache: FeatureCache,
 ) -> list[PanelRow]:
-    """`num_panels` episodes with the model's predictions."""
+    """`num_panels` episodes of the first test seed with the model's predictions."""
     model.eval()
     cache.begin(model)
-    dataset = task.test_dataset(model.mean_rgb)
+    dataset = task.test_datasets(model.mean_rgb)[0]
     rows = []
-    for index in choose_episodes(task.test_list, task.config.num_panels):
+    for index in choose_episodes(task.test_lists[0], task.config.num_panels):
         item = dataset[index]
         prediction_HW = predict_episode(model, item, device, precision, cache)
         hits, union = episode_counts(prediction_HW, item.truth)[:2].tolist()
@@ -39,7 +42,7 @@ def show_episodes(
         supports = [(image_HW3, binary_mask(labels, class_id)) for image_HW3, labels in images]
         row = PanelRow(
             supports=tuple(supports),
-            query=task.images.read(item.episode.query)[0],
+            query=_query_image(task, item),
             truth=item.truth,
             prediction=prediction_HW,
             class_name=_class_name(task.config.dataset, class_id),
@@ -57,6 +60,15 @@ def choose_episodes(episodes: Sequence[Episode], num_episodes: int) -> list[int]
         ranked.append((seen[episode.class_id], index))
         seen[episode.class_id] += 1
     return sorted(index for _, index in sorted(ranked)[:num_episodes])
+
+
+def _query_image(task: Task, item: EvalItem) -> Bytes:
+    """The query at the size of its truth, uint8 RGB HW3."""
+    if task.config.counts_at_original_size:
+        return task.images.read(item.episode.query)[0]
+    height, width = item.truth.shape
+    image_HW3: Bytes = item.query[:, :height, :width].permute(1, 2, 0).numpy().astype(np.uint8)
+    return image_HW3
 
 
 def _class_name(dataset: str, class_id: int) -> str:

@@ -55,6 +55,7 @@ class Snapshots:
         self._identity = {
             "weights": learner.model.backbone.weights_id,
             "data": task.source.fingerprint(),
+            "image lists": f"{task.train_split.pair_list_hash} {task.test_split.pair_list_hash}",
         }
         self._saved_at = time.monotonic()
         self._steps_since = 0

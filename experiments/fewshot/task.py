@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments.fewshot.config import FewShotConfig
-from experiments.fewshot.data.episodes import Episode, test_episodes, train_episodes
+from experiments.fewshot.data.episode_lists import epoch_length, test_list, train_list
+from experiments.fewshot.data.episodes import Episode
 from experiments.fewshot.data.protocols import Split, build_split
 from experiments.fewshot.data.source import Source, open_source
 from experiments.fewshot.data.transforms import (
@@ -28,17 +29,18 @@ class Task:
     source: Source
     train_split: Split
     test_split: Split
-    test_list: tuple[Episode, ...]
+    test_lists: tuple[tuple[Episode, ...], ...]
+    """One for each test seed."""
     images: ImageCache
 
     @property
     def episodes_per_epoch(self) -> int:
-        return self.config.episodes_per_epoch or len(self.train_split.queries)
+        return self.config.episodes_per_epoch or epoch_length(self.train_split)
 
     def train_dataset(self, epoch: int, fill_rgb: Rgb) -> TrainDataset:
         """The training episodes of `epoch`, counted from 0."""
         config = self.config
-        episodes = train_episodes(
+        episodes = train_list(
             self.train_split,
             shot=config.shot,
             num_episodes=self.episodes_per_epoch,
@@ -53,8 +55,13 @@ class Task:
         )
         return TrainDataset(self.images, episodes, transform, config.seed, epoch)
 
-    def test_dataset(self, fill_rgb: Rgb) -> EvalDataset:
-        return EvalDataset(self.images, self.test_list, self._test_transform(fill_rgb))
+    def test_datasets(self, fill_rgb: Rgb) -> tuple[EvalDataset, ...]:
+        """The test episodes of each test seed."""
+        transform = self._test_transform(fill_rgb)
+        return tuple(
+            EvalDataset(self.images, episodes, transform, self.config.counts_at_original_size)
+            for episodes in self.test_lists
+        )
 
     def _test_transform(self, fill_rgb: Rgb) -> EvalTransform:
         if self.config.protocol == "bam":
@@ -63,7 +70,7 @@ class Task:
 
 
 def open_task(config: FewShotConfig, context: RunContext) -> Task:
-    """Open the data set and draw the test list. DataError: it is missing or too small."""
+    """Open the data set and draw the test lists. DataError: it is missing or too small."""
     source = open_source(
         config.dataset, context.data_root, context.cache_dir, mask_variant=config.mask_variant
     )
@@ -72,7 +79,8 @@ def open_task(config: FewShotConfig, context: RunContext) -> Task:
         build_split(source, config.protocol, config.fold, split, min_area_px=min_area_px)
         for split in ("train", "val")
     )
-    test_list = test_episodes(
-        test_split, shot=config.shot, num_episodes=config.test_episodes, seed=config.test_seed
+    test_lists = tuple(
+        test_list(test_split, shot=config.shot, num_episodes=config.test_episodes, seed=seed)
+        for seed in config.chosen_test_seeds
     )
-    return Task(config, source, train_split, test_split, test_list, ImageCache(source))
+    return Task(config, source, train_split, test_split, test_lists, ImageCache(source))

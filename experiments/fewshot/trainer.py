@@ -200,15 +200,18 @@ class Trainer:
     def _evaluate(self, epoch: int) -> Evaluation:
         setup = self._setup
         self._tick("train")
-        counts = evaluate(
-            setup.learner.model,
-            setup.task.test_dataset(setup.learner.model.mean_rgb),
-            setup.task.test_split.class_ids,
-            ranks=setup.ranks,
-            precision=setup.precision,
-            num_workers=setup.context.num_workers,
-            stop=setup.stop,
-            cache=self.features,
+        counts = tuple(
+            evaluate(
+                setup.learner.model,
+                dataset,
+                setup.task.test_split.class_ids,
+                ranks=setup.ranks,
+                precision=setup.precision,
+                num_workers=setup.context.num_workers,
+                stop=setup.stop,
+                cache=self.features,
+            )
+            for dataset in setup.task.test_datasets(setup.learner.model.mean_rgb)
         )
         seconds = self._tick("eval")
         evaluation = Evaluation(epoch, counts)

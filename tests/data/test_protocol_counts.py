@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from experiments.fewshot.data.episodes import episode_list_hash
+from experiments.fewshot.data.hsnet_episodes import hsnet_test_episodes
 from experiments.fewshot.data.layouts import VocLayout
 from experiments.fewshot.data.protocols import build_split, novel_classes, usable_classes
 from experiments.fewshot.data.source import contiguous_folds, open_source
@@ -55,6 +59,46 @@ def test_hsnet_on_pascal_comes_within_one_percent_of_the_published_pairs(pascal,
     assert counts == pytest.approx(published, rel=0.01)
 
 
+def hsnets_own_episodes(pascal: VocSource, fold: int, shot: int) -> list[list]:
+    """HSNet's first 1,000 test episodes on the derived pairs, in plain numpy."""
+    novel = range(5 * fold + 1, 5 * fold + 6)
+    areas = pascal.class_areas("val")
+    pairs = [(name, c) for name in sorted(areas) for c in novel if areas[name].get(c, 0) >= 2660]
+    np.random.seed(0)
+    episodes = []
+    for index in range(1000):
+        query, class_id = pairs[index % len(pairs)]
+        images = [name for name, other in pairs if other == class_id]
+        supports = []
+        while len(supports) < shot:
+            drawn = str(np.random.choice(images, 1, replace=False)[0])
+            supports += [drawn] if drawn != query else []
+        episodes.append([query, class_id, supports])
+    return episodes
+
+
+@pytest.mark.parametrize(
+    ("fold", "one_shot", "five_shot"),
+    [
+        (0, "a43e6f30f7f29873", "ffaeb6fa6c72eea2"),
+        (1, "5e4f5c8a6c733af9", "1388c2636d120ac7"),
+        (2, "03fa86a669d54a1a", "9ab29ae878a574a4"),
+        (3, "bd1a67d4632ea5c9", "6387d61033ef56b3"),
+    ],
+)
+def test_hsnet_draws_its_thousand_pascal_episodes_in_one_fixed_sequence(
+    pascal, fold, one_shot, five_shot
+):
+    split = build_split(pascal, "hsnet", fold, "val")
+    for shot, expected in ((1, one_shot), (5, five_shot)):
+        drawn = hsnet_test_episodes(split, shot=shot, num_episodes=1000, seed=0)
+        rows = [[e.query, e.class_id, list(e.supports)] for e in drawn]
+        assert rows == hsnets_own_episodes(pascal, fold, shot)
+        text = json.dumps(rows, separators=(",", ":"))
+        assert hashlib.sha256(text.encode()).hexdigest()[:16] == expected
+        assert episode_list_hash(drawn) == expected
+
+
 @pytest.fixture(scope="module")
 def coco_root(real_data: Path) -> Path:
     return real_data / "coco-mini"
@@ -84,6 +128,22 @@ def test_bam_on_coco_mini_can_draw_one_shot_episodes_in_every_fold(coco):
     for fold in range(4):
         for split in ("train", "val"):
             assert usable_classes(build_split(coco, "bam", fold, split), 1)
+
+
+def test_hsnet_on_coco_mini_draws_the_class_then_the_query_then_the_supports(coco):
+    split = build_split(coco, "hsnet", 0, "val")
+    drawn = hsnet_test_episodes(split, shot=2, num_episodes=200, seed=0)
+    class_ids = usable_classes(split, 2)
+    np.random.seed(0)
+    for episode in drawn:
+        assert episode.class_id == np.random.choice(class_ids, 1, replace=False)[0]
+        images = split.images_by_class[episode.class_id]
+        assert episode.query == np.random.choice(images, 1, replace=False)[0]
+        supports = []
+        while len(supports) < 2:
+            support = np.random.choice(images, 1, replace=False)[0]
+            supports += [support] if support != episode.query else []
+        assert list(episode.supports) == supports
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

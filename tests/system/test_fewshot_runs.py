@@ -17,8 +17,8 @@ from experiments.fewshot.config import read_config
 from experiments.fewshot.evaluate import evaluate
 from experiments.fewshot.feature_cache import FeatureCache
 from experiments.fewshot.learner import load_trained_state
-from experiments.fewshot.metrics import IoUCounts
 from experiments.fewshot.precision import Precision
+from experiments.fewshot.progress import Evaluation
 from experiments.fewshot.session import build_seeded_model
 from experiments.fewshot.task import open_task
 from experiments.runtime.checkpoint import load_checkpoint
@@ -190,7 +190,7 @@ def test_a_reloaded_best_checkpoint_reproduces_its_metric_with_any_cache(undistu
     cache = FeatureCache(cache_mb)
     counts = evaluate(
         model,
-        task.test_dataset(model.mean_rgb),
+        task.test_datasets(model.mean_rgb)[0],
         task.test_split.class_ids,
         ranks=alone,
         precision=Precision("off", alone.device),
@@ -198,12 +198,12 @@ def test_a_reloaded_best_checkpoint_reproduces_its_metric_with_any_cache(undistu
         stop=StopRequest(),
         cache=cache,
     )
-    names = {name for e in task.test_list for name in (e.query, *e.supports)}
+    names = {name for e in task.test_lists[0] for name in (e.query, *e.supports)}
     assert (cache.num_encoded > len(names)) is (cache_mb == 0)
     recorded = undisturbed.result(1)["details"]["best"]
     assert counts.to_json() == recorded["counts"]
     assert counts.miou() == recorded["miou"]
-    assert IoUCounts.from_json(state["evaluation"]["counts"]).miou() == recorded["miou"]
+    assert Evaluation.from_state(state["evaluation"]).miou == recorded["miou"]
 
 
 def test_loader_workers_change_no_number(new_run, alone):

@@ -33,6 +33,7 @@ from experiments.fewshot.data.index import (
 )
 from experiments.fewshot.data.labels import Bytes, read_photograph
 from experiments.fewshot.data.layouts import CocoLayout, ImageList, examples
+from experiments.fewshot.data.pair_lists import Pair
 from merge.errors import DataError
 from merge.files import canonical_json, write_atomic
 
@@ -123,6 +124,10 @@ class CocoSource:
 
     def class_areas(self, image_list: ImageList) -> dict[str, dict[int, int]]:
         return self._listed(image_list).index.class_areas()
+
+    def listed_pairs(self, split: str, fold: int) -> tuple[Pair, ...] | None:  # noqa: ARG002
+        """None: HSNet's lists of COCO are pickles, which are not safe to load."""
+        return None
 
     def fingerprint(self) -> str:
         digests = {split: part.index.digest() for split, part in self.parts.items()}

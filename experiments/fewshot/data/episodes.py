@@ -1,4 +1,4 @@
-"""Episode lists: fixed, whole and global before anything is sharded.
+"""Episode lists of protocol `bam`: fixed, whole and global before anything is sharded.
 
 A list depends on its seed, its epoch and the split alone. The ranks and loader workers take parts
 of one list, so their number cannot change it.
@@ -10,13 +10,15 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from experiments.runtime.seeds import numpy_generator
 from merge.errors import DataError
 from merge.files import canonical_json
+
+ItemT = TypeVar("ItemT")
 
 
 class Drawable(Protocol):
@@ -53,7 +55,7 @@ def train_episodes(
     not usable; DataError where none remains.
     """
     draw = _Draw(split, shot)
-    order = draw.queries(seed, "train", first=epoch * num_episodes)
+    order = passes(draw.queries, seed, "train", first=epoch * num_episodes)
     rng = numpy_generator(seed, "episodes", "train", "supports", epoch)
     return tuple(draw.episode(query, rng) for query in islice(order, num_episodes))
 
@@ -61,11 +63,21 @@ def train_episodes(
 def test_episodes(
     split: Drawable, *, shot: int, num_episodes: int, seed: int
 ) -> tuple[Episode, ...]:
-    """The one list that a seed is tested on (protocol `bam`); drawn as `train_episodes` draws."""
+    """The one list that a seed is tested on; drawn as `train_episodes` draws."""
     draw = _Draw(split, shot)
-    order = draw.queries(seed, "test", first=0)
+    order = passes(draw.queries, seed, "test", first=0)
     rng = numpy_generator(seed, "episodes", "test", "supports")
     return tuple(draw.episode(query, rng) for query in islice(order, num_episodes))
+
+
+def passes(items: Sequence[ItemT], seed: int, purpose: str, first: int) -> Iterator[ItemT]:
+    """The endless sequence of passes over `items`, each shuffled anew, from position `first` on."""
+    lap, skipped = divmod(first, len(items))
+    while True:
+        rng = numpy_generator(seed, "episodes", purpose, "queries", lap)
+        for index in rng.permutation(len(items))[skipped:]:
+            yield items[index]
+        lap, skipped = lap + 1, 0
 
 
 def episode_list_hash(episodes: Iterable[Episode]) -> str:
@@ -87,18 +99,9 @@ class _Draw:
             for image in self._pools[class_id]:
                 classes_of.setdefault(image, []).append(class_id)
         self._classes_of = classes_of
-        self._queries = [query for query in split.queries if query in classes_of]
-        if not self._queries:
+        self.queries = [query for query in split.queries if query in classes_of]
+        if not self.queries:
             raise DataError(_nothing_to_draw(split, shot))
-
-    def queries(self, seed: int, purpose: str, first: int) -> Iterator[str]:
-        """The endless sequence of passes over all queries, from position `first` on."""
-        lap, skipped = divmod(first, len(self._queries))
-        while True:
-            rng = numpy_generator(seed, "episodes", purpose, "queries", lap)
-            for index in rng.permutation(len(self._queries))[skipped:]:
-                yield self._queries[index]
-            lap, skipped = lap + 1, 0
 
     def episode(self, query: str, rng: np.random.Generator) -> Episode:
         classes = self._classes_of[query]

@@ -25,6 +25,7 @@ COCO_ROOTS = (
 
 _SBD_LIST_NAMES = ("train_noval.txt", "sbd_train_noval.txt")
 _SBD_FOLDERS = (".", "ImageSets/Segmentation", "sbd", "SBD", "benchmark_RELEASE/dataset", "dataset")
+_PAIR_LISTS = ("splits/pascal", "data/splits/pascal")
 _MERGED_LIST_NAMES = ("voc_sbd_merge_noduplicate.txt", "train_aug.txt", "trainaug.txt")
 _NUM_PASCAL_TRAIN = 5953
 """VOC train (1,464) and SBD train_noval (5,623), each name once."""
@@ -39,6 +40,8 @@ class VocLayout:
     train_lists: tuple[Path, ...]
     """Files that name the training images together; empty where one of them is absent."""
     val_list: Path
+    pair_lists: Path | None = None
+    """The folder with HSNet's own `trn/` and `val/` lists, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,12 @@ def find_pascal5i(data_root: Path) -> VocLayout:
         masks=masks,
         train_lists=find_train_lists(root, data_root),
         val_list=root / "ImageSets" / "Segmentation" / "val.txt",
+        pair_lists=next((f for f in _pair_list_folders(root, data_root) if f.is_dir()), None),
     )
+
+
+def _pair_list_folders(root: Path, data_root: Path) -> list[Path]:
+    return [top / folder for top in (data_root, root, root.parent) for folder in _PAIR_LISTS]
 
 
 def find_train_lists(root: Path, data_root: Path) -> tuple[Path, ...]:

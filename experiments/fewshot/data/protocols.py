@@ -4,26 +4,33 @@
          any size. An image counts for a class that has at least 2,048 pixels in it.
 `hsnet`  HSNet, VAT, DCAMA: (image, class) pairs. Training keeps images that show novel classes;
          their pixels are background there. PASCAL-5i trains on all labelled images outside val.
+         Where the data root holds HSNet's own lists of pairs, those are taken as they are.
 
 Results are comparable within one protocol only. Inferred, and therefore an option: the area limit
 of `hsnet`. Its published PASCAL-5i lists come without their rule. A plain limit of 2,660 pixels
 gives their train pairs to 0.1 % in every fold (11404/10250/7794/11586 for 11394/10255/7797/11594)
 and their test pairs to 1 % (348/455/720/345 for 346/451/725/346), but no plain limit gives them
-exactly: they list some smaller objects. Its COCO-20i test images are `bam`'s, hence 2,048 there.
+exactly: they list some smaller objects and leave out some larger ones. Their order is kept: by
+image in testing, by class in training. Its COCO-20i test images are `bam`'s, hence 2,048 there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from experiments.fewshot.data.layouts import ImageList
+from experiments.fewshot.data.layouts import ImageList, examples
+from experiments.fewshot.data.pair_lists import Pair, pair_list_hash
 from experiments.fewshot.data.source import Source
 from merge.errors import DataError
 
 ProtocolName = Literal["bam", "hsnet"]
 SplitName = Literal["train", "val"]
+PairListKind = Literal["derived", "file"]
+
+DEFAULT_TEST_SEED: Mapping[ProtocolName, int] = {"bam": 321, "hsnet": 0}
+"""SCCAN's for `bam` (other code of that line takes several), HSNet's own for `hsnet`."""
 
 _MIN_AREA_PX = 2 * 32 * 32
 _HSNET_PASCAL_MIN_AREA_PX = 2660
@@ -42,11 +49,15 @@ class Split:
     base: tuple[int, ...]
     """All other class ids."""
     min_area_px: int
-    """An image counts for a class with at least so many pixels in it."""
+    """An image counts for a class with at least so many pixels in it; 0 where a file lists it."""
+    pair_list: PairListKind
+    """Whether the pairs follow from the label maps, or are those of HSNet's own files."""
+    pairs: tuple[Pair, ...]
+    """In HSNet's order: by class and image in training, by image and class in testing."""
     classes_by_image: Mapping[str, tuple[int, ...]]
     """Sorted by name; the class ids, sorted, that an image counts for."""
     images_by_class: Mapping[int, tuple[str, ...]]
-    """Sorted by class id; for every class of the split, the sorted images that count for it."""
+    """Sorted by class id; the images that count for a class, in the order of the pairs."""
 
     @property
     def class_ids(self) -> tuple[int, ...]:
@@ -59,9 +70,14 @@ class Split:
         return tuple(self.classes_by_image)
 
     @property
-    def pairs(self) -> tuple[tuple[str, int], ...]:
-        """The (image, class id) pairs, sorted by image; `hsnet` counts these."""
-        return tuple((name, c) for name, found in self.classes_by_image.items() for c in found)
+    def pair_list_hash(self) -> str:
+        """16 hex digits of the pairs and their order."""
+        return pair_list_hash(self.pairs)
+
+    @property
+    def draws_class_first(self) -> bool:
+        """Whether `hsnet` draws an episode's class before its query: on COCO-20i it does."""
+        return self.dataset == "coco20i"
 
     @property
     def novel_is_background(self) -> bool:
@@ -100,8 +116,8 @@ def build_split(
 ) -> Split:
     """The images of `fold` by `protocol`; from the class index alone, no image is opened.
 
-    `min_area_px` replaces the protocol's area limit. DataError where the protocol or the fold is
-    unknown, a list is missing, or no image remains.
+    `min_area_px` replaces the protocol's area limit, and HSNet's lists too. DataError where the
+    protocol or the fold is unknown, a list is missing or does not fit, or no image remains.
     """
     if protocol not in get_args(ProtocolName):
         choices = ", ".join(get_args(ProtocolName))
@@ -110,10 +126,14 @@ def build_split(
     limit = default_min_area_px(source.name, protocol) if min_area_px is None else min_area_px
     class_ids = base if split == "train" else novel
     areas = source.class_areas(_image_list(protocol, split))
+    wants_lists = protocol == "hsnet" and min_area_px is None
+    listed = source.listed_pairs(split, fold) if wants_lists else None
+    if listed is not None:
+        _check_listed(listed, areas, split)
     if protocol == "bam" and split == "train":
         areas = {name: found for name, found in areas.items() if found.keys().isdisjoint(novel)}
-    classes_by_image = _counted(areas, class_ids, limit)
-    if not classes_by_image:
+    pairs = _derived(areas, class_ids, limit, split) if listed is None else listed
+    if not pairs:
         raise DataError(
             f"protocol {protocol} keeps no {split} image of {source.name} fold {fold}: none shows "
             f"a class to {split} on with {limit:,} pixels or more; use more images, or a lower "
@@ -126,15 +146,19 @@ def build_split(
         split=split,
         novel=novel,
         base=base,
-        min_area_px=limit,
-        classes_by_image=classes_by_image,
-        images_by_class=_by_class(classes_by_image, class_ids),
+        min_area_px=limit if listed is None else 0,
+        pair_list="derived" if listed is None else "file",
+        pairs=pairs,
+        classes_by_image=_by_image(pairs),
+        images_by_class=_by_class(pairs, class_ids),
     )
 
 
 def usable_classes(split: Split, shot: int) -> tuple[int, ...]:
     """The classes that an episode of `shot` supports and one query can be drawn for."""
-    return tuple(c for c, images in split.images_by_class.items() if len(images) > shot)
+    # The shots of hsnet may repeat.
+    distinct = 1 if split.protocol == "hsnet" else shot
+    return tuple(c for c, images in split.images_by_class.items() if len(images) > distinct)
 
 
 def _image_list(protocol: ProtocolName, split: SplitName) -> ImageList:
@@ -143,22 +167,43 @@ def _image_list(protocol: ProtocolName, split: SplitName) -> ImageList:
     return "train_all" if protocol == "hsnet" else "train"
 
 
-def _counted(
-    areas: Mapping[str, Mapping[int, int]], class_ids: tuple[int, ...], min_area_px: int
-) -> dict[str, tuple[int, ...]]:
+def _derived(
+    areas: Mapping[str, Mapping[int, int]],
+    class_ids: tuple[int, ...],
+    min_area_px: int,
+    split: SplitName,
+) -> tuple[Pair, ...]:
     wanted = frozenset(class_ids)
-    counted = {
-        name: tuple(sorted(c for c, px in found.items() if c in wanted and px >= min_area_px))
-        for name, found in sorted(areas.items())
-    }
-    return {name: found for name, found in counted.items() if found}
+    pairs = [
+        (name, class_id)
+        for name, found in areas.items()
+        for class_id, pixels in found.items()
+        if class_id in wanted and pixels >= min_area_px
+    ]
+    return tuple(sorted(pairs, key=lambda pair: pair if split == "val" else pair[::-1]))
 
 
-def _by_class(
-    classes_by_image: Mapping[str, tuple[int, ...]], class_ids: tuple[int, ...]
-) -> dict[int, tuple[str, ...]]:
+def _check_listed(
+    pairs: Iterable[Pair], areas: Mapping[str, Mapping[int, int]], split: SplitName
+) -> None:
+    foreign = [f"{name}__{c:02d}" for name, c in pairs if c not in areas.get(name, {})]
+    if foreign:
+        raise DataError(
+            f"{examples(foreign)} of the listed pairs name an image that is not for {split}, or a "
+            "class that its label map does not show: the lists and the label maps are not of one "
+            "data set; restore both"
+        )
+
+
+def _by_image(pairs: Iterable[Pair]) -> dict[str, tuple[int, ...]]:
+    classes: dict[str, list[int]] = {}
+    for name, class_id in sorted(set(pairs)):
+        classes.setdefault(name, []).append(class_id)
+    return {name: tuple(found) for name, found in classes.items()}
+
+
+def _by_class(pairs: Iterable[Pair], class_ids: tuple[int, ...]) -> dict[int, tuple[str, ...]]:
     images: dict[int, list[str]] = {class_id: [] for class_id in class_ids}
-    for name, found in classes_by_image.items():
-        for class_id in found:
-            images[class_id].append(name)
+    for name, class_id in pairs:
+        images[class_id].append(name)
     return {class_id: tuple(names) for class_id, names in images.items()}

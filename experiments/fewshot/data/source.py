@@ -7,6 +7,7 @@ from typing import Literal, Protocol, get_args
 
 from experiments.fewshot.data.labels import Bytes
 from experiments.fewshot.data.layouts import ImageList, find_coco20i, find_pascal5i, voc_layout
+from experiments.fewshot.data.pair_lists import Pair
 from experiments.fewshot.data.voc import VocSource
 from merge.errors import DataError
 
@@ -50,6 +51,10 @@ class Source(Protocol):
 
     def class_areas(self, image_list: ImageList) -> dict[str, dict[int, int]]:
         """Pixels by class id, by image; from the index, no image is opened."""
+        ...
+
+    def listed_pairs(self, split: str, fold: int) -> tuple[Pair, ...] | None:
+        """The pairs of HSNet's own lists, in their order; None where the data root has none."""
         ...
 
     def fingerprint(self) -> str:

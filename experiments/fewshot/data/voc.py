@@ -24,6 +24,7 @@ from experiments.fewshot.data.layouts import (
     no_train_list,
     read_names,
 )
+from experiments.fewshot.data.pair_lists import Pair, read_pair_lists
 from merge.errors import DataError
 from merge.files import canonical_json
 
@@ -92,6 +93,10 @@ class VocSource:
     def class_areas(self, image_list: ImageList) -> dict[str, dict[int, int]]:
         areas = self.index.class_areas()
         return {name: areas[name] for name in self.names(image_list)}
+
+    def listed_pairs(self, split: str, fold: int) -> tuple[Pair, ...] | None:
+        folder = self.layout.pair_lists
+        return None if folder is None else read_pair_lists(folder, split, fold, self.folds)
 
     def fingerprint(self) -> str:
         content = [self.name, self.index.digest(), {k: list(v) for k, v in self.lists.items()}]

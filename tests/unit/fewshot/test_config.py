@@ -53,6 +53,25 @@ def test_a_run_that_names_an_unknown_option_is_refused():
         read_config({"epoch": 3})
 
 
+@pytest.mark.parametrize(
+    ("values", "seeds", "is_original"),
+    [
+        ({"protocol": "bam"}, (321,), True),
+        ({"protocol": "hsnet"}, (0,), False),
+        ({"protocol": "hsnet", "eval_size": "original", "test_seeds": [3, 1]}, (3, 1), True),
+    ],
+)
+def test_test_seeds_and_evaluation_size_are_the_protocols_unless_named(values, seeds, is_original):
+    config = read_config(values)
+    assert config.chosen_test_seeds == seeds
+    assert config.counts_at_original_size is is_original
+
+
+def test_a_test_seed_that_is_named_twice_is_refused():
+    with pytest.raises(UsageError, match="has a seed twice"):
+        read_config({"test_seeds": [1, 2, 1]})
+
+
 def test_scales_in_the_wrong_order_are_refused():
     with pytest.raises(UsageError, match="scale_min"):
         read_config({"scale_min": 1.2})

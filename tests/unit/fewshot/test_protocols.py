@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fewshot_trees import add_voc_image, stripes, write_list
 
+from experiments.fewshot.data.episode_lists import epoch_length
 from experiments.fewshot.data.layouts import voc_layout
 from experiments.fewshot.data.protocols import (
     base_classes,
@@ -122,6 +123,9 @@ class Table:
     def class_areas(self, image_list: str) -> Mapping[str, dict[int, int]]:
         return self.areas[image_list]
 
+    def listed_pairs(self, split: str, fold: int) -> None:  # noqa: ARG002
+        return None
+
 
 areas = st.dictionaries(
     st.text("abc", min_size=1, max_size=3),
@@ -153,10 +157,24 @@ def test_a_split_holds_exactly_the_images_of_its_rule(table, fold, protocol, nam
             build_split(source, protocol, fold, name)
         return
     split = build_split(source, protocol, fold, name)
-    assert split.pairs == tuple(sorted(expected))
+    by_image = sorted(expected)
+    by_class = sorted(expected, key=lambda pair: pair[::-1])
+    assert split.pairs == tuple(by_image if name == "val" else by_class)
+    assert split.pair_list == "derived"
     assert split.queries == tuple(sorted({image for image, _ in expected}))
-    by_class = [(image, c) for c, images in split.images_by_class.items() for image in images]
-    assert by_class == sorted(expected, key=lambda pair: (pair[1], pair[0]))
+    assert [(image, c) for c, images in split.images_by_class.items() for image in images] == (
+        by_class
+    )
+
+
+@pytest.mark.parametrize(
+    ("dataset", "protocol", "length"),
+    [("pascal5i", "bam", 2), ("pascal5i", "hsnet", 3), ("coco20i", "hsnet", 2)],
+)
+def test_a_pass_over_the_training_set_is_of_images_or_of_hsnets_pairs(dataset, protocol, length):
+    table = {"a": {7: 3000, 8: 3000}, "b": {7: 3000}}
+    source = Table({"train": table, "train_all": table}, contiguous_folds(20), dataset)
+    assert epoch_length(build_split(source, protocol, 0, "train")) == length
 
 
 @pytest.mark.parametrize("folds", [contiguous_folds(20), interleaved_folds(80)])

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 from experiments.fewshot.config import FewShotConfig
 from experiments.fewshot.data.episodes import Episode
-from experiments.fewshot.data.transforms import TrainTransform
+from experiments.fewshot.data.transforms import (
+    FitLongerSide,
+    Squash,
+    TrainTransform,
+    restore_logits,
+)
 from experiments.fewshot.learner import (
     Learner,
     global_loss,
@@ -18,7 +23,7 @@ from experiments.fewshot.learner import (
     poly_lr,
     trained_state,
 )
-from experiments.fewshot.loading import ImageCache, TrainDataset, collate
+from experiments.fewshot.loading import EvalDataset, ImageCache, TrainDataset, collate
 from experiments.fewshot.metrics import IoUCounts
 from experiments.fewshot.models.base import Output
 from experiments.fewshot.models.registry import build_model
@@ -144,7 +149,7 @@ def test_a_meter_goes_on_from_a_saved_sum():
 
 def test_the_best_evaluation_is_the_earliest_of_the_highest():
     progress = Progress()
-    marks = [progress.record(Evaluation(e, counts_with(i))) for e, i in enumerate([3, 5, 5, 4])]
+    marks = [progress.record(Evaluation(e, (counts_with(i),))) for e, i in enumerate([3, 5, 5, 4])]
     assert marks == [True, True, False, False]
     assert progress.best is not None
     assert progress.final is not None
@@ -152,13 +157,52 @@ def test_the_best_evaluation_is_the_earliest_of_the_highest():
 
 
 def test_progress_travels_through_plain_values():
-    progress = Progress(epoch=2, step=3, untrained=Evaluation(0, counts_with(1)))
-    progress.record(Evaluation(2, counts_with(4)))
+    progress = Progress(epoch=2, step=3, untrained=Evaluation(0, (counts_with(1),)))
+    progress.record(Evaluation(2, (counts_with(4), counts_with(6))))
     progress.history.append({"epoch": 1, "loss": 0.5})
     again = Progress.from_state(progress.to_state())
     assert again.to_state() == progress.to_state()
     assert again.best is not None
-    assert again.best.miou == 0.4
+    assert again.best.miou == 0.5
+
+
+def test_an_evaluation_on_several_test_seeds_is_their_mean_and_keeps_each():
+    one, other = counts_with(4), counts_with(6)
+    details = Evaluation(2, (one, other)).details()
+    assert details["miou"] == 0.5
+    assert details["std"]["miou"] == pytest.approx(0.02**0.5)
+    assert details["std"]["fb_iou"] == pytest.approx(0.02**0.5 / 2)
+    kept = [IoUCounts.from_json(entry["counts"]).miou() for entry in details["by_test_seed"]]
+    assert kept == [entry["miou"] for entry in details["by_test_seed"]] == [0.4, 0.6]
+
+
+def test_an_evaluation_on_one_test_seed_has_no_spread():
+    details = Evaluation(2, (counts_with(4),)).details()
+    assert details["miou"] == 0.4
+    assert details["counts"] == counts_with(4).to_json()
+    assert details.keys().isdisjoint({"std", "by_test_seed"})
+
+
+@pytest.mark.parametrize("transform", [Squash(size=33), FitLongerSide(size=33)])
+@pytest.mark.parametrize("is_original", [True, False])
+def test_predictions_are_counted_at_the_size_of_the_truth(source, transform, is_original):
+    dataset = EvalDataset(
+        ImageCache(source), [Episode("a", 7, ("bb",))], transform, is_original_size=is_original
+    )
+    item = dataset[0]
+    side = 41 if is_original else 33
+    assert item.truth.shape == (side, side)
+    assert 0 < (item.truth == 1).mean() < 1
+    placed = restore_logits(torch.zeros(1, 2, 33, 33), item.placement)
+    assert placed.shape == (1, 2, side, side)
+
+
+def test_a_resized_truth_has_no_padding(source):
+    source.mask = lambda _: np.zeros((20, 40), np.uint8)
+    source.image = lambda _: np.zeros((20, 40, 3), np.uint8)
+    episodes = [Episode("a", 7, ("bb",))]
+    dataset = EvalDataset(ImageCache(source), episodes, FitLongerSide(size=20), False)
+    assert dataset[0].truth.tolist() == np.zeros((10, 20)).tolist()
 
 
 def test_panels_show_the_classes_in_turn():

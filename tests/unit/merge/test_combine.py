@@ -78,7 +78,15 @@ def test_folders_with_different_plans_are_never_mixed(other):
 
 @pytest.mark.parametrize(
     ("field", "key"),
-    [("code", "source"), ("details", "data_fingerprint"), ("details", "protocol")],
+    [
+        ("code", "source"),
+        ("details", "data_fingerprint"),
+        ("details", "protocol"),
+        ("details", "test_seeds"),
+        ("details", "test_episodes"),
+        ("details", "eval_size"),
+        ("details", "pair_list"),
+    ],
 )
 def test_runs_that_differ_in_code_or_data_are_flagged(field, key):
     sweep = make_grid()

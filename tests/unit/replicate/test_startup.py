@@ -41,6 +41,7 @@ def modules_after(*words: str, cwd) -> tuple[int, set[str]]:
     [
         (("--help",), 0, {"pydantic", "yaml", "rich", "filelock"}),
         (("plan", "--help"), 0, {"pydantic", "yaml", "rich", "filelock"}),
+        (("data", "episodes", "--help"), 0, {"pydantic", "yaml", "rich", "filelock"}),
         (("plan", "--flods", "0"), 2, {"pydantic", "yaml", "rich", "filelock"}),
         (("plan", "--datasets", "pascal5i", "--json"), 0, {"rich"}),
         (("status", "out"), 0, {"pydantic", "yaml", "filelock"}),
