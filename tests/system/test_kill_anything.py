@@ -16,8 +16,8 @@ from merge.files import read_json
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
 NUM_KILLS = 50
-LONGEST_WAIT_S = 10.0
-LONGEST_WAIT_IN_TRAINING_S = 3.0
+LONGEST_WAIT_S = 5.0
+LONGEST_WAIT_IN_TRAINING_S = 2.0
 SEED = int(os.environ.get("PAPERGRID_TEST_SEED", "20261121"))
 
 _SETTINGS = {
