@@ -174,12 +174,12 @@ def test_the_guard_kills_only_where_its_executor_left_without_a_farewell(is_dism
 def test_a_guard_that_dies_is_told_and_replaced_and_a_dismissed_one_is_not():
     deaths: list[int] = []
     guardian = Guardian("some-marker", lambda: deaths.append(1))
-    first = guards_of(os.getpid())
-    assert len(first) == 1
-    os.kill(first[0], signal.SIGKILL)
+    # A process that is being started has no command line for a moment.
+    wait_until(lambda: len(guards_of(os.getpid())) == 1, "a guard")
+    os.kill(guards_of(os.getpid())[0], signal.SIGKILL)
     wait_until(lambda: deaths, "the news of its death")
     guardian.restart()
-    assert len(guards_of(os.getpid())) == 1
+    wait_until(lambda: len(guards_of(os.getpid())) == 1, "another guard")
     guardian.close()
     assert guards_of(os.getpid()) == []
     assert deaths == [1]
