@@ -6,6 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is; CI must judge a change, not its luck.
+settings.register_profile(
+    "papergrid",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
+settings.load_profile("papergrid")
 
 ROOT = Path(__file__).resolve().parent.parent
 

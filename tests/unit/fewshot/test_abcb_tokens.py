@@ -136,7 +136,7 @@ def test_attention_to_nothing_but_absent_keys_stays_finite() -> None:
 # ---------------------------------------------------------------- histogram
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.integers(1, 23), st.integers(2, 16), st.sampled_from([1, 30, 1 << 20]), st.integers(0, 99)
 )

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.studies import COMMAND, TOY, study_of
 
@@ -49,7 +49,6 @@ def grids(draw: st.DrawFn) -> tuple[Axis, ...]:
     )
 
 
-@settings(deadline=None)
 @given(grids())
 def test_every_combination_of_choices_is_one_run_in_the_order_of_the_axes(
     axes: tuple[Axis, ...],
@@ -61,7 +60,6 @@ def test_every_combination_of_choices_is_one_run_in_the_order_of_the_axes(
     assert {tuple(run.axes.values()) for run in runs if run.in_table} == tables
 
 
-@settings(deadline=None)
 @given(grids())
 def test_runs_have_paths_and_ids_of_their_own_and_none_lies_inside_another(
     axes: tuple[Axis, ...],
@@ -72,7 +70,6 @@ def test_runs_have_paths_and_ids_of_their_own_and_none_lies_inside_another(
     assert not any(str(parent) in paths for path in paths for parent in Path(path).parents)
 
 
-@settings(deadline=None)
 @given(grids(), st.data())
 def test_a_filter_selects_exactly_the_runs_that_match_all_of_it(
     axes: tuple[Axis, ...], data: st.DataObject

@@ -174,7 +174,6 @@ def test_the_guard_kills_only_where_its_executor_left_without_a_farewell(is_dism
 def test_a_guard_that_dies_is_told_and_replaced_and_a_dismissed_one_is_not():
     deaths: list[int] = []
     guardian = Guardian("some-marker", lambda: deaths.append(1))
-    # A process that is being started has no command line for a moment.
     wait_until(lambda: len(guards_of(os.getpid())) == 1, "a guard")
     os.kill(guards_of(os.getpid())[0], signal.SIGKILL)
     wait_until(lambda: deaths, "the news of its death")
@@ -187,7 +186,7 @@ def test_a_guard_that_dies_is_told_and_replaced_and_a_dismissed_one_is_not():
 
 def guards_of(pid: int) -> list[int]:
     listing = subprocess.run(
-        ["ps", "-o", "pid=,stat=,args=", "--ppid", str(pid)],
+        ["ps", "-ww", "-o", "pid=,stat=,args=", "--ppid", str(pid)],
         capture_output=True,
         text=True,
         check=True,

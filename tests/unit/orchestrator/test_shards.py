@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from merge.errors import SelectionError, UsageError
@@ -54,7 +54,6 @@ def test_shards_are_named_by_what_their_runs_share() -> None:
     assert [shard.name for shard in shard_into(table(), 2)] == ["1of2", "2of2"]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["dataset", "backbone", "shot", "fold"])),
     st.integers(1, 40),
@@ -68,7 +67,6 @@ def test_every_run_is_in_exactly_one_shard(axes: list[str], count: int, chosen: 
         assert len({shard.name for shard in shards}) == len(shards)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40))
 def test_equal_shards_differ_by_at_most_one_run_and_share_out_the_slow_dataset(count: int) -> None:
     shards = shard_into(table(), count)

@@ -211,7 +211,7 @@ def test_progress_is_the_newest_of_each_number(tmp_path):
     assert read_progress(events) == Progress(event="eval", time=3, epoch=1, step=10, loss=0.8)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 4000), st.integers(0, 120))
 def test_any_cut_of_a_log_tells_its_last_whole_line(tmp_path_factory, lines, cut):
     events = tmp_path_factory.mktemp("log") / "events.jsonl"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.studies import COMMAND, study_of
 
@@ -46,14 +46,12 @@ def test_a_plain_scalar_stands_for_what_it_looks_like(text: str, value: object) 
     assert (type(parsed), parsed) == (type(value), value)
 
 
-@settings(deadline=None)
 @given(st.one_of(st.integers(-(10**40), 10**40), st.floats(allow_nan=False, allow_infinity=False)))
 def test_a_number_is_named_by_its_own_text(value: float) -> None:
     assert is_named_by(value, text_of(value))
     assert parse_scalar(text_of(value)) == value
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_no_value_can_leave_the_output_folder(text: str) -> None:
     path = f"runs/x{slug(text)}/{slug(text)}"
@@ -116,7 +114,6 @@ def test_control_characters_are_told(tmp_path: Path) -> None:
         read_document(path)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(
