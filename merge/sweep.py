@@ -18,6 +18,11 @@ Value = str | int | float | bool
 
 Goal = Literal["max", "min"]
 
+_REPAIR = (
+    "the plan was changed by hand or is damaged: restore it, or move it away and give the command "
+    "that made it again; results of the same configuration still count"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
@@ -141,14 +146,16 @@ def config_hash(
 
 def read_sweep(path: Path) -> Sweep:
     """The plan in `path`. FileNotFoundError where there is none, RecordError where unreadable."""
-    document = read_json(path)
+    try:
+        document = read_json(path)
+    except RecordError as error:
+        raise RecordError(f"{error}; {_REPAIR}") from error
     refuse_foreign_schema(path, document)
     try:
         return _sweep_from_json(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(
-            f"{path} is not a plan of this version ({type(error).__name__}: {error}); "
-            f"it was changed by hand or is damaged: restore it, or use another output folder"
+            f"{path} is not a plan of this version ({type(error).__name__}: {error}); {_REPAIR}"
         ) from error
 
 

@@ -95,12 +95,16 @@ def run(
     the user's cache folder. ConfigChangedError where `output` holds another plan: nothing is
     started then.
     """
+    from orchestrator.code_version import code_differs
     from orchestrator.freeze import freeze
+    from orchestrator.happenings import Notice
     from orchestrator.local import run_local
 
     folder = Path(output)
     settings = settings or local_settings(plan)
     sweep = freeze(folder, plan.sweep)
+    for line in code_differs(sweep.code, plan.sweep.code):
+        report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
     settings = replace(settings, on_completion=lambda _: rebuild(folder))
     return run_local(sweep, plan.runs, folder, settings, report)
 

@@ -80,6 +80,32 @@ def test_another_configuration_in_the_same_folder_is_refused_with_the_difference
     assert (folder / "outputs/study/sweep.json").read_bytes() == before
 
 
+def test_code_that_changed_since_the_plan_is_told_and_flagged_in_the_table(folder):
+    first = replicate("--study", "study.yaml", "--where", "seed=0", cwd=folder)
+    assert "has changed since" not in first.stderr
+    with (folder / "train.sh").open("a") as script:
+        script.write("# another version\n")
+    then = replicate("--study", "study.yaml", cwd=folder)
+    assert then.returncode == 0
+    assert "the code has changed since outputs/study was planned: source" in then.stderr
+    assert "not comparable: rate5: code.source differs between 0" in then.stdout
+
+
+def test_a_damaged_plan_names_the_fix_and_the_fix_loses_nothing(folder):
+    words = ("--study", "study.yaml")
+    assert replicate(*words, cwd=folder).returncode == 0
+    plan, view = (folder / "outputs/study" / n for n in ("sweep.json", "replication_results.json"))
+    merged = view.read_bytes()
+    plan.write_text("garbage")
+    refused = replicate(*words, cwd=folder)
+    assert refused.returncode == 1
+    assert "move it away" in refused.stderr
+    plan.unlink()
+    assert replicate(*words, cwd=folder).returncode == 0
+    assert view.read_bytes() == merged
+    assert len(list(folder.glob("outputs/study/*/*/attempts/*"))) == 9
+
+
 def test_two_people_who_run_the_same_sweep_at_once_make_each_result_once(folder):
     words = ("--study", "study.yaml", "--devices", "cpu:2")
     slow = {"STEP_SECONDS": "0.02"}
