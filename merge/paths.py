@@ -3,6 +3,7 @@
 <output>/
   sweep.json                      the frozen plan
   replication_results.json        the merged view (rebuildable)
+  shards/<name>.json              a division of runs by duration, settled once for all servers
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
     claim-0001.json               who has attempt 1; the highest number has the run
@@ -43,6 +44,9 @@ class SweepPaths:
     @property
     def merge_lock(self) -> Path:
         return self.root / ".merge.lock"
+
+    def shards(self, name: str) -> Path:
+        return self.root / "shards" / f"{name}.json"
 
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)

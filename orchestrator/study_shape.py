@@ -33,6 +33,10 @@ def _axis(value: object) -> object:
     return value
 
 
+def _number(value: object) -> object:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 Values = dict[str, Any]
 
 
@@ -57,6 +61,9 @@ class ResourcesShape(Shape):
     devices_per_run: Annotated[int, Field(ge=1)] | None = None
     num_workers: Annotated[int, Field(ge=0)] | None = None
     launcher: Literal["torchrun", "none"] | None = None
+    hours: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)] | None = (
+        None
+    )
 
 
 class OverrideShape(Shape):

@@ -29,6 +29,8 @@ from merge.view import merge_outputs, rebuild
 from replicate.catalogue import PUBLISHED, find_study
 
 if TYPE_CHECKING:
+    from orchestrator.division import Division
+    from orchestrator.durations import Estimate
     from orchestrator.happenings import Happening
     from orchestrator.local import LocalReport, LocalSettings
     from orchestrator.shards import Shard
@@ -43,6 +45,12 @@ class Plan:
     sweep: Sweep
     runs: tuple[Run, ...]
     shards: tuple[Shard, ...]
+    """What `runs` are made of."""
+    division: Division
+    all_shards: tuple[Shard, ...]
+    """Those that were not asked for too."""
+    estimates: Mapping[str, Estimate]
+    """Expected duration of each run by its id."""
 
 
 def load_study(
@@ -56,7 +64,7 @@ def load_study(
     )
 
 
-def plan(
+def plan(  # noqa: PLR0913 (all by keyword)
     study: str | Path | Study,
     *,
     where: Mapping[str, Sequence[str]] | None = None,
@@ -64,13 +72,19 @@ def plan(
     debug: bool = False,
     shard_by: Sequence[str] = (),
     shard: str | None = None,
+    num_shards: int | None = None,
+    output: str | Path | None = None,
 ) -> Plan:
     """Expand a study into runs and select some of them; starts and writes nothing.
 
     `where` maps an axis to the texts of its selected values; an axis without one stands for the
-    values of its table. `shard` is `I/N`. SelectionError lists the choices.
+    values of its table. `shard_by` names axes, or is `["run"]` or `["balanced"]`; `shard` is `I/N`.
+    Durations are taken from the finished runs in `output`, if it is given. SelectionError lists the
+    choices.
     """
     from orchestrator.code_version import code_version
+    from orchestrator.division import parse_division
+    from orchestrator.durations import estimate, measure
     from orchestrator.freeze import make_sweep
     from orchestrator.grid import select
 
@@ -78,8 +92,18 @@ def plan(
         study = load_study(study, settings=settings, debug=debug)
     sweep = make_sweep(study, code_version(study))
     runs = select(sweep.runs, sweep.axes, where or {})
-    shards = _shards(runs, shard_by, shard)
-    return Plan(sweep=sweep, runs=tuple(r for s in shards for r in s.runs), shards=shards)
+    division = parse_division(shard_by, shard, num_shards)
+    estimates = estimate(runs, measure(Path(output), runs) if output else {})
+    all_shards = division.divide(runs, estimates, Path(output) if output else None)
+    shards = division.pick(all_shards)
+    return Plan(
+        sweep=sweep,
+        runs=tuple(run for shard in shards for run in shard.runs),
+        shards=shards,
+        division=division,
+        all_shards=all_shards,
+        estimates=estimates,
+    )
 
 
 def run(
@@ -91,11 +115,12 @@ def run(
 ) -> LocalReport:
     """Train the planned runs on this machine, each into its folder below `output`.
 
-    Merges after each completion; skips runs that are done. `settings` defaults to all devices and
-    the user's cache folder. ConfigChangedError where `output` holds another plan: nothing is
-    started then.
+    Merges after each completion; skips runs that are done; starts the longest first. `settings`
+    defaults to all devices and the user's cache folder. ConfigChangedError where `output` holds
+    another plan: nothing is started then.
     """
     from orchestrator.code_version import code_differs
+    from orchestrator.durations import longest_first
     from orchestrator.freeze import freeze
     from orchestrator.happenings import Notice
     from orchestrator.local import run_local
@@ -105,8 +130,20 @@ def run(
     sweep = freeze(folder, plan.sweep)
     for line in code_differs(sweep.code, plan.sweep.code):
         report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
+    _settle(plan, folder)
     settings = replace(settings, on_completion=lambda _: rebuild(folder))
-    return run_local(sweep, plan.runs, folder, settings, report)
+    return run_local(sweep, longest_first(plan.runs, plan.estimates), folder, settings, report)
+
+
+def _settle(plan: Plan, output: Path) -> None:
+    from merge.errors import StorageError
+    from orchestrator.shard_file import settle_shards
+
+    if plan.division.is_balanced and settle_shards(output, plan.all_shards) != plan.all_shards:
+        raise StorageError(
+            f"another server has divided the runs in {output} a moment ago, from other durations: "
+            f"give the same command again, it takes that division"
+        )
 
 
 def local_settings(
@@ -182,22 +219,3 @@ def report(output: str | Path) -> Path:
 def read_results(output: str | Path) -> dict[str, Result]:
     """Every valid result in an output folder, by run id. Writes nothing."""
     return collect(Path(output)).results
-
-
-def _shards(
-    runs: tuple[Run, ...], shard_by_axes: Sequence[str], shard: str | None
-) -> tuple[Shard, ...]:
-    from merge.errors import SelectionError
-    from orchestrator.shards import Shard, parse_shard, shard_by, shard_into
-
-    index, count = parse_shard(shard) if shard else (1, 1)
-    if not shard_by_axes:
-        shards = shard_into(runs, count) if shard else (Shard(name="all", runs=runs),)
-    else:
-        shards = shard_by(runs, shard_by_axes)
-        if shard and count != len(shards):
-            raise SelectionError(
-                f"--shard {shard}: sharding by {','.join(shard_by_axes)} makes {len(shards)} "
-                f"shards here: write --shard {min(index, len(shards))}/{len(shards)}"
-            )
-    return (shards[index - 1],) if shard else shards

@@ -49,13 +49,14 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--shard-by",
         metavar="AXIS,AXIS",
-        help="split the selection into one shard for each combination of these axes",
+        help="split the selection into one shard for each combination of these axes; `run`: each "
+        "run is a shard; `balanced`: shards of equal expected duration",
     )
     group.add_argument(
         "--shard",
         metavar="I/N",
         help="only shard I of N, counted from 1: of the shards that --shard-by makes, "
-        "or of N equal ones",
+        "or of N of equally many runs",
     )
 
 
