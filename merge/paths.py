@@ -37,9 +37,9 @@ class SweepPaths:
     def results(self) -> Path:
         return self.root / "replication_results.json"
 
-    @property
-    def report(self) -> Path:
-        return self.root / "report.md"
+    def report(self, suffix: str) -> Path:
+        """`suffix` is md, tex, csv or html."""
+        return self.root / f"report.{suffix}"
 
     @property
     def merge_lock(self) -> Path:

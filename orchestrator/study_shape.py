@@ -75,10 +75,13 @@ class OverrideShape(Shape):
 
 
 class PublishedShape(Shape):
-    """`abcb`, or `{file: abcb, method: ABCB}`."""
+    """`abcb`, or `{file: abcb, method: ABCB, tolerance: 0.01}`."""
 
     file: str = ""
     method: str | None = None
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)] | None = (
+        None
+    )
 
 
 class StudyShape(Shape):

@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING
 
 from merge.collect import collect
 from merge.combine import Merged
-from merge.files import write_atomic
-from merge.paths import SweepPaths
 from merge.records import Result
 from merge.sweep import Run, Sweep
 from merge.view import merge_outputs, rebuild
@@ -198,22 +196,12 @@ def status(output: str | Path) -> SweepStatus:
     return read_status(Path(output), time.time())
 
 
-def report(output: str | Path) -> Path:
-    """Merge, and write `report.md` into the output folder; returns its path."""
-    from replicate.report import markdown_report
+def report(output: str | Path, *, forms: Sequence[str] = ("md", "html")) -> dict[str, Path]:
+    """Merge, and write the report in each of `forms` (md, html, tex, csv); form -> its path."""
+    from replicate.report.gather import read_report, write_report
 
     folder = Path(output)
-    merged = rebuild(folder)
-    collected = collect(folder)
-    panels = [
-        path.relative_to(folder)
-        for run in merged.sweep.runs
-        for path in sorted((folder / run.path / "panels").glob("*.png"))
-    ]
-    path = SweepPaths(folder).report
-    text = markdown_report(merged, collected, panels)
-    write_atomic(path, lambda file: file.write(text.encode("utf-8")))
-    return path
+    return write_report(folder, read_report(folder, rebuild(folder)), forms)
 
 
 def read_results(output: str | Path) -> dict[str, Result]:

@@ -22,7 +22,7 @@ VERBS = {
     "plan": "show runs, shards and folders; start nothing",
     "status": "show what is done, what runs and what each cell lacks",
     "merge": "rebuild the merged results of one or more output folders",
-    "report": "write the table, every run and its provenance as Markdown",
+    "report": "write the table beside the paper's: Markdown, HTML, LaTeX, CSV",
     "data": "look into a data set: its test episodes",
 }
 

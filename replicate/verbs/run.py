@@ -132,7 +132,8 @@ def _train(planned: api.Plan, output: Path, arguments: argparse.Namespace) -> in
 def _say_where(merged: Merged, output: Path) -> None:
     paths = SweepPaths(output)
     print(f"\nmerged results  {paths.results}")
-    print(f"report          {api.report(output)}")
+    for path in api.report(output).values():
+        print(f"report          {path}")
     panels = sorted(
         str(path)
         for run in merged.sweep.runs
