@@ -66,7 +66,8 @@ def resolve_published(
     """The rows that a study asks for: {"source": ..., "cells": {cell: {"mean": .., "0": ..}}}.
 
     With them `method`, its name; `others`, the cells of the file's other methods by their names;
-    `tolerance` and `notes` where there are any. Cells that the study does not have are left in: it may replicate a part of the table.
+    `tolerance` and `notes` where there are any. Cells that the study does not have are left in: it
+    may replicate a part of the table.
     """
     if wanted is None or notes.touches("published"):
         return {}

@@ -38,6 +38,7 @@ def _number(value: object) -> object:
 
 
 Values = dict[str, Any]
+_Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
 
 
 class AxisShape(Shape):
@@ -61,9 +62,7 @@ class ResourcesShape(Shape):
     devices_per_run: Annotated[int, Field(ge=1)] | None = None
     num_workers: Annotated[int, Field(ge=0)] | None = None
     launcher: Literal["torchrun", "none"] | None = None
-    hours: Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)] | None = (
-        None
-    )
+    hours: Annotated[_Number, Field(gt=0)] | None = None
 
 
 class OverrideShape(Shape):
@@ -79,9 +78,7 @@ class PublishedShape(Shape):
 
     file: str = ""
     method: str | None = None
-    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)] | None = (
-        None
-    )
+    tolerance: Annotated[_Number, Field(ge=0)] | None = None
 
 
 class StudyShape(Shape):
