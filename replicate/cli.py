@@ -23,7 +23,8 @@ VERBS = {
     "status": "show what is done, what runs and what each cell lacks",
     "merge": "rebuild the merged results of one or more output folders",
     "report": "write the table, every run and its provenance as Markdown",
-    "data": "look into a data set: its test episodes",
+    "prepare": "download, unpack, check and index the data sets of a study",
+    "data": "look into a data set: its test episodes, whether a copy is whole",
 }
 
 _EPILOG = """\

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from replicate.experiment_data import start
 from replicate.table import align
 
 _LIST_EPISODES = "experiments.fewshot.list_episodes"
@@ -57,22 +56,10 @@ def _add_episodes(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """The exit code of the process that lists the episodes; its errors go to stderr as they are."""
-    done = subprocess.run(
-        [sys.executable, "-m", _LIST_EPISODES, *_words(arguments)],
-        env=_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    done = start([_LIST_EPISODES, *_words(arguments)], stdout=subprocess.PIPE)
     if done.returncode == 0:
         print(done.stdout.rstrip() if arguments.json else "\n".join(_lines(done.stdout)))
     return done.returncode
-
-
-def _environment() -> dict[str, str]:
-    from orchestrator.contract import import_variables
-
-    return {**os.environ, **import_variables(os.environ)}
 
 
 def _words(arguments: argparse.Namespace) -> Iterable[str]:
