@@ -64,6 +64,12 @@ class StorageError(PapergridError):
     exit_code = 75
 
 
+class DownloadError(PapergridError):
+    """No server gave a file that is to be downloaded, for a reason that may pass."""
+
+    exit_code = 75
+
+
 class IncompleteError(PapergridError):
     """Something that was asked for is not there yet."""
 

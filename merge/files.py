@@ -124,6 +124,15 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def fsync_tree(root: Path) -> None:
+    """Make a folder and all below it durable, before a rename makes it visible.
+
+    Without this a power cut could leave a whole-looking folder of empty files.
+    """
+    for path in (root, *root.rglob("*")):
+        fsync_folder(path)
+
+
 def _write_temporary(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     name = f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"

@@ -80,12 +80,12 @@ def selection(arguments: argparse.Namespace) -> dict[str, list[str]]:
     for flag, axis in FILTERS.items():
         words = getattr(arguments, flag)
         if words is not None:
-            where[axis] = _split(words)
+            where[axis] = split(words)
     for text in arguments.where:
         axis, value = _pair("--where", text)
         if axis in where:
             raise UsageError(f"axis {axis} is filtered twice: give all its values in one filter")
-        where[axis] = _split([value])
+        where[axis] = split([value])
     return where
 
 
@@ -107,5 +107,6 @@ def _pair(flag: str, text: str) -> tuple[str, str]:
     return key.strip(), value
 
 
-def _split(words: Iterable[str]) -> list[str]:
+def split(words: Iterable[str]) -> list[str]:
+    """The values of a flag, whether separated by spaces or by commas."""
     return [part.strip() for word in words for part in word.split(",") if part.strip()]

@@ -19,11 +19,12 @@ from merge.errors import PapergridError, UsageError
 
 VERBS = {
     "run": "train the selected runs on this machine, merge, show the table",
-    "plan": "show runs, shards and folders; start nothing",
+    "plan": "show runs, shards, hours and folders; start nothing",
     "status": "show what is done, what runs and what each cell lacks",
     "merge": "rebuild the merged results of one or more output folders",
     "report": "write the table beside the paper's: Markdown, HTML, LaTeX, CSV",
-    "data": "look into a data set: its test episodes",
+    "prepare": "download, unpack, check and index the data sets of a study",
+    "data": "look into a data set: its test episodes, whether a copy is whole",
 }
 
 _EPILOG = """\

@@ -24,7 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_selection(parser)
     flags.add_output(parser)
     _add_machine(parser.add_argument_group("this machine (none of it changes a number)"))
+    _add_data(parser.add_argument_group("data (`replicate prepare` has more flags for it)"))
     parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--download", action="store_true", help="first download and unpack what data is missing"
+    )
+    group.add_argument(
+        "--prepare-only", action="store_true", help="make the data ready and train nothing"
+    )
 
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:
@@ -75,12 +85,33 @@ def execute(arguments: argparse.Namespace) -> int:
         return plan_verb.execute(argparse.Namespace(**vars(arguments), json=False))
     planned = _on_this_machine(plan_verb.plan_of(arguments), arguments)
     output = flags.output_folder(arguments)
+    code = _make_data_ready(planned, output, arguments)
+    if code or arguments.prepare_only:
+        return code
     report_code = _train(planned, output, arguments)
     merged = api.merge(output)
     print()
     show_merged(merged)
     _say_where(merged, output)
     return report_code or (1 if exit_code(merged) == 1 else 0)
+
+
+def _make_data_ready(planned: api.Plan, output: Path, arguments: argparse.Namespace) -> int:
+    """Prepare or check the data once, before any run finds it missing; an exit code."""
+    from replicate.experiment_data import check_data, prepare_words, root_words, start
+
+    paths = SweepPaths(output)
+    to_do = [run for run in planned.runs if not paths.run(run.path).result.exists()]
+    if arguments.prepare_only:
+        to_do = list(planned.runs)
+    if not to_do:
+        return 0
+    if not (arguments.download or arguments.prepare_only):
+        return check_data(to_do, arguments.data_root)
+    cache_words = ["--cache-dir", str(api.cache_folder(arguments.cache_dir))]
+    download_words = ["--download"] if arguments.download else []
+    words = [*prepare_words(to_do), *root_words(arguments.data_root), *cache_words]
+    return start([*words, *download_words]).returncode
 
 
 def _on_this_machine(planned: api.Plan, arguments: argparse.Namespace) -> api.Plan:
