@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from merge.collect import collect
 from merge.combine import Merged
+from merge.paths import SweepPaths
 from merge.records import Result
-from merge.sweep import Run, Sweep
+from merge.sweep import Run, Sweep, read_sweep
 from merge.view import merge_outputs, rebuild
 from replicate.catalogue import PUBLISHED, find_study
 
@@ -117,20 +118,13 @@ def run(
     defaults to all devices and the user's cache folder. ConfigChangedError where `output` holds
     another plan: nothing is started then.
     """
-    from orchestrator.code_version import code_differs
-    from orchestrator.durations import longest_first
     from orchestrator.freeze import freeze
-    from orchestrator.happenings import Notice
-    from orchestrator.local import run_local
 
-    folder = Path(output)
     settings = settings or local_settings(plan)
-    sweep = freeze(folder, plan.sweep)
-    for line in code_differs(sweep.code, plan.sweep.code):
-        report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
-    _settle(plan, folder)
-    settings = replace(settings, on_completion=lambda _: rebuild(folder))
-    return run_local(sweep, longest_first(plan.runs, plan.estimates), folder, settings, report)
+    settings = replace(settings, code=settings.code or plan.sweep.code)
+    sweep = freeze(Path(output), plan.sweep)
+    _settle(plan, Path(output))
+    return _run_here(sweep, plan, Path(output), settings, report)
 
 
 def _settle(plan: Plan, output: Path) -> None:
@@ -142,6 +136,47 @@ def _settle(plan: Plan, output: Path) -> None:
             f"another server has divided the runs in {output} a moment ago, from other durations: "
             f"give the same command again, it takes that division"
         )
+
+
+def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Plan:
+    """The plan that lies in `output`, no study file needed; the runs `run_ids`, else the table's.
+
+    IncompleteError where there is none, SelectionError for an id that it does not have.
+    """
+    from merge.collect import refuse_missing_sweep
+    from orchestrator.division import Division
+    from orchestrator.durations import estimate, measure
+    from orchestrator.grid import choose
+
+    folder = Path(output)
+    refuse_missing_sweep(folder)
+    sweep = read_sweep(SweepPaths(folder).sweep)
+    runs = choose(sweep.runs, run_ids)
+    estimates = estimate(runs, measure(folder, runs))
+    shards = Division().divide(runs, estimates, None)
+    return Plan(
+        sweep=sweep,
+        runs=runs,
+        shards=shards,
+        division=Division(),
+        all_shards=shards,
+        estimates=estimates,
+    )
+
+
+def work(
+    plan: Plan,
+    output: str | Path,
+    settings: LocalSettings | None = None,
+    *,
+    report: Callable[[Happening], None] = lambda _: None,
+) -> LocalReport:
+    """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
+    from orchestrator.code_version import code_version
+
+    settings = settings or local_settings(plan)
+    settings = replace(settings, code=code_version(plan.sweep.runs[0]))
+    return _run_here(plan.sweep, plan, Path(output), settings, report)
 
 
 def local_settings(
@@ -207,3 +242,21 @@ def report(output: str | Path, *, forms: Sequence[str] = ("md", "html")) -> dict
 def read_results(output: str | Path) -> dict[str, Result]:
     """Every valid result in an output folder, by run id. Writes nothing."""
     return collect(Path(output)).results
+
+
+def _run_here(
+    sweep: Sweep,
+    plan: Plan,
+    folder: Path,
+    settings: LocalSettings,
+    report: Callable[[Happening], None],
+) -> LocalReport:
+    from orchestrator.code_version import code_differs
+    from orchestrator.durations import longest_first
+    from orchestrator.happenings import Notice
+    from orchestrator.local import run_local
+
+    for line in code_differs(sweep.code, settings.code):
+        report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
+    settings = replace(settings, on_completion=lambda _: rebuild(folder))
+    return run_local(sweep, longest_first(plan.runs, plan.estimates), folder, settings, report)
