@@ -29,6 +29,7 @@ class FewShotConfig:
     backbone: str = "efficientnet_lite0"
     from_scratch: bool = False
     output_stride: int = 8
+    resnet_stem: Literal["plain", "deep"] = "plain"
     method: str = "prototype"
     prototype_channels: int = 64
     prototype_similarity_scale: float = 10.0
