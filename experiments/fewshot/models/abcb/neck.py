@@ -33,7 +33,7 @@ class Neck(nn.Module):
     def forward(self, levels_BDhw: Tensor) -> Tensor:
         """All levels, joined in channels, to B C h w."""
         if self.scale == "unit":
-            levels = torch.split(levels_BDhw, self.level_channels, dim=1)
+            levels = torch.split(levels_BDhw, list(self.level_channels), dim=1)
             levels_BDhw = torch.cat([_unit(level) for level in levels], dim=1)
         x = self.spread(functional.relu(self.join(levels_BDhw)))
         if self.end == "relu":
