@@ -24,6 +24,7 @@ VERBS = {
     "merge": "rebuild the merged results of one or more output folders",
     "report": "write the table, every run and its provenance as Markdown",
     "work": "run given runs of a planned output folder here; what array tasks and servers start",
+    "sync": "push, pull or verify an output folder and its copy in an S3 bucket",
     "data": "look into a data set: its test episodes",
 }
 
