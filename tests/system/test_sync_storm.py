@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
-
-from merge.sweep import Run
 from support.bucket_trees import objects, sha256_stored, write_output
 from support.commands import replicate
 from support.fault_proxy import FaultProxy
 from support.grids import make_grid
 from support.s3_server import BUCKET, environment, ministack
+
+from merge.sweep import Run
 
 pytestmark = pytest.mark.system
 
