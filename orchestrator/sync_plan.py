@@ -20,7 +20,7 @@ def agree_on_plan(bucket: Bucket, memory: Memory, sweep: Sweep, data: bytes) -> 
 
     ConfigChangedError names the differences where the bucket has another plan.
     """
-    there = plan_in(bucket, memory)
+    there = plan_in(bucket, view_of(memory))
     if there is None:
         bucket.put(PLAN, data, only_if=ABSENT)
         there = plan_needed_in(bucket, memory)
@@ -28,8 +28,16 @@ def agree_on_plan(bucket: Bucket, memory: Memory, sweep: Sweep, data: bytes) -> 
     return there
 
 
-def plan_in(bucket: Bucket, memory: Memory) -> Sweep | None:
-    """The plan that a bucket holds; None where it holds none. RecordError where unusable."""
+def view_of(memory: Memory) -> SweepPaths:
+    """The folder in which the plan and the results of a bucket are kept."""
+    return SweepPaths(memory.paths.view(memory.digest))
+
+
+def plan_in(bucket: Bucket, keep: SweepPaths) -> Sweep | None:
+    """The plan that a bucket holds, copied into the folder `keep`; None where it holds none.
+
+    RecordError where it is unusable.
+    """
     answer = bucket.get(PLAN)
     if answer is None:
         return None
@@ -37,7 +45,7 @@ def plan_in(bucket: Bucket, memory: Memory) -> Sweep | None:
     found = sha256_hex(data)
     if head.sha256 is not None and found != head.sha256:
         raise RecordError(damaged(bucket, PLAN, head.sha256, found))
-    path = SweepPaths(memory.paths.view(memory.digest)).sweep
+    path = keep.sweep
     write_atomic(path, lambda file: file.write(data))
     try:
         return read_sweep(path)
@@ -47,7 +55,7 @@ def plan_in(bucket: Bucket, memory: Memory) -> Sweep | None:
 
 def plan_needed_in(bucket: Bucket, memory: Memory) -> Sweep:
     """The plan that a bucket holds; IncompleteError where it holds none."""
-    there = plan_in(bucket, memory)
+    there = plan_in(bucket, view_of(memory))
     if there is None:
         raise IncompleteError(
             f"no sweep in {bucket.target.url}: {PLAN} is not there. Correct the prefix, or push "

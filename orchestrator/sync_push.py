@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from orchestrator.bucket_upload import Upload, snapshot
 from orchestrator.sync_decide import Decision, decide
 from orchestrator.sync_files import RunNames, Selection, in_order, local_names
 from orchestrator.sync_memory import Known, Memory
-from orchestrator.sync_plan import agree_on_plan, plan_in, refuse_difference
+from orchestrator.sync_plan import agree_on_plan, plan_in, refuse_difference, view_of
 from orchestrator.sync_report import Remark, SyncReport
 
 Listing = Mapping[str, Stored]
@@ -169,11 +169,7 @@ def prepare(push: Push) -> Sweep:
     sweep = read_sweep(path)
     if not push.is_dry:
         return agree_on_plan(push.bucket, push.memory, sweep, path.read_bytes())
-    if there := plan_in(push.bucket, push.memory):
+    there = plan_in(push.bucket, view_of(push.memory))
+    if there:
         refuse_difference(push.bucket, there, sweep)
     return there or sweep
-
-
-def local_results(output: Path, runs: Sequence[Run]) -> list[Run]:
-    """The runs that have a result in the output folder."""
-    return [run for run in runs if SweepPaths(output).run(run.path).result.is_file()]

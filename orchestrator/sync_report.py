@@ -58,6 +58,13 @@ class SyncReport:
         return sum(self.moved.values())
 
     @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """All that was kept (unless it was moved later), set aside or is damaged, each once."""
+        settled = self.same | self.moved.keys()
+        kept = [remark for remark in self.kept if remark.name not in settled]
+        return tuple(dict.fromkeys([*self.aside, *self.problems, *kept]))
+
+    @property
     def exit_code(self) -> int:
         """0 all is where it should be, 1 something was kept, set aside or is damaged."""
         return 1 if self.kept or self.aside or self.problems else 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from merge.errors import UsageError
+from replicate.buckets import add_sync
 
 FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "folds": "fold"}
 """Flag -> the axis that it filters."""
@@ -100,6 +101,7 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         metavar="SECONDS",
         help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
     )
+    add_sync(parser)
     return group
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merge.errors import UsageError
+from merge.errors import BucketUnavailableError, UsageError
+from merge.sweep import Run, Sweep
 
 if TYPE_CHECKING:
     from orchestrator.bucket_url import BucketTarget
+    from orchestrator.happenings import Happening
+    from orchestrator.sync_backlog import Backlog, Unsent
 
 _FLAGS = {
     "endpoint_url": "--endpoint-url",
@@ -31,6 +37,13 @@ def add_sync(parser: argparse.ArgumentParser) -> None:
         metavar="S3URL",
         help="send each finished run to s3://BUCKET/PREFIX, beside the training: checkpoints "
         "first, its result last",
+    )
+    group.add_argument(
+        "--sync-patience",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="at the end, how long to go on while nothing can be sent (default: %(default)s)",
     )
     _add_access(group)
 
@@ -98,3 +111,63 @@ def _add_access(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max-bandwidth", metavar="RATE", help="such as 50MB/s, for all transfers together"
     )
+
+
+OnCompletion = Callable[[Run], object]
+
+
+def with_sync(
+    arguments: argparse.Namespace,
+    sweep: Sweep,
+    runs: tuple[Run, ...],
+    output: Path,
+    train: Callable[[OnCompletion, Callable[[Happening], None]], int],
+    report: Callable[[Happening], None],
+) -> int:
+    """Exit code of `train(on_completion, report)`, with what it completes sent to `--sync`.
+
+    75 instead of 0 where something could not be sent, 1 where the bucket has another result. An
+    error of usage (no such bucket, denied, another plan) is raised before anything is trained.
+    """
+    target = sync_target(arguments)
+    if target is None:
+        return train(lambda _: None, report)
+    from orchestrator.happenings import Notice
+    from orchestrator.sync_backlog import Backlog, refuse_wrong_place
+
+    try:
+        refuse_wrong_place(target, sweep)
+    except BucketUnavailableError as error:
+        report(Notice(message=f"not sent for now, training goes on: {error}"))
+    backlog = Backlog(output, target, runs)
+    backlog.start()
+
+    def on_completion(run: Run) -> None:
+        backlog.completed(run)
+        _tell_news(backlog, report)
+
+    code = train(on_completion, report)
+    unsent = backlog.close(arguments.sync_patience)
+    _tell_news(backlog, report)
+    return code or _say_unsent(unsent, arguments, output)
+
+
+def _tell_news(backlog: Backlog, report: Callable[[Happening], None]) -> None:
+    from orchestrator.happenings import Notice
+
+    for message in backlog.news():
+        report(Notice(message=message))
+
+
+def _say_unsent(unsent: Unsent, arguments: argparse.Namespace, output: Path) -> int:
+    for remark in unsent.remarks:
+        print(f"not sent {remark.name}: {remark.reason}", file=sys.stderr)
+    if unsent.runs or unsent.is_view_due:
+        what = f"{len(unsent.runs)} runs" if unsent.runs else "the merged JSON"
+        print(
+            f"{what} could not be sent: {unsent.reason}\nthis sends what is missing:\n"
+            f"  {push_command(str(output), arguments.sync, arguments)}",
+            file=sys.stderr,
+        )
+        return BucketUnavailableError.exit_code
+    return 1 if unsent.has_second_results else 0
