@@ -40,8 +40,13 @@ class FaultProxy:
         """Refuse everything: an outage."""
         self.answer: tuple[int, str] | None = None
         """Answer everything with this status and code instead."""
-        self.only: str | None = None
-        """Damage only requests with this method."""
+        self.cut_after_parts: int | None = None
+        """An outage once that many parts of uploads have passed."""
+        self.cut_after_ranges: int | None = None
+        """An outage once that many pieces of downloads have passed."""
+        self.clock_ahead_s = 0.0
+        self.ranges: list[str] = []
+        """The Range of each request that has one."""
         self.counts: Counter[str] = Counter()
         self.requests: list[str] = []
         """Method and path of each request."""
@@ -57,12 +62,22 @@ class FaultProxy:
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
-    def fault(self, method: str) -> str:
+    def note(self, request: str, asked_range: str | None) -> None:
+        """Remember a request; start an outage where it was the last that may pass."""
+        with self._lock:
+            self.requests.append(request)
+            if asked_range:
+                self.ranges.append(asked_range)
+            num_parts = sum("partNumber" in r for r in self.requests)
+            limits = ((self.cut_after_parts, num_parts), (self.cut_after_ranges, len(self.ranges)))
+            self.is_down = self.is_down or any(m is not None and n > m for m, n in limits)
+
+    def fault(self) -> str:
         """What goes wrong with the next request; empty for nothing."""
         with self._lock:
             if self.is_down:
                 return "cut before"
-            if self.only not in (None, method) or self._random.random() >= self.share:
+            if self._random.random() >= self.share:
                 return ""
             fault = self._random.choice(FAULTS)
             self.counts[fault] += 1
@@ -96,11 +111,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.owner.requests.append(f"{self.command} {self.path}")
+        self.owner.note(f"{self.command} {self.path}", self.headers.get("Range"))
         if self.owner.answer:
             self._refuse(*self.owner.answer)
             return
-        fault = self.owner.fault(self.command)
+        fault = self.owner.fault()
         if fault in ("cut before", "half request"):
             if fault == "half request":
                 self._forward_half(body)
@@ -138,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         text = f"<Error><Code>{code}</Code><Message>said the proxy</Message></Error>".encode()
         self.send_response_only(status)
         self.send_header("Content-Length", "0" if self.command == "HEAD" else str(len(text)))
-        self.send_header("Date", self.date_time_string())
+        self.send_header("Date", self.date_time_string(time.time() + self.owner.clock_ahead_s))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(text)
