@@ -191,7 +191,8 @@ def is_running(output: Path, run: Run) -> bool:
     claim = last_claim(SweepPaths(output).run(run.path))
     if claim is None:
         return False
-    return is_live(claim, owner_alive(claim.owner, this_owner()), now=time.time())
+    alive = owner_alive(claim.owner, this_owner())
+    return is_live(claim, alive, silence_s=time.time() - claim.heartbeat)
 
 
 def expected_sha256(bucket: Bucket, name: str, head: Head) -> str:
