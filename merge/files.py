@@ -76,6 +76,16 @@ def write_exclusive(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
         return won
 
 
+def move_into_place(finished: Path, path: Path) -> None:
+    """Replace `path` by the file `finished` of the same file system, durably."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with finished.open("rb") as file:
+            os.fsync(file.fileno())
+        finished.replace(path)
+        fsync_folder(path.parent)
+
+
 def write_json(path: Path, value: Json) -> None:
     """Replace `path` atomically by `value` as indented JSON."""
     write_atomic(path, _json_writer(value))

@@ -109,9 +109,7 @@ def _find(name: str, folders: Sequence[Path], notes: Notes) -> Path | None:
     return None
 
 
-def _method(
-    wanted: PublishedShape, published: PublishedFileShape, notes: Notes
-) -> str | None:
+def _method(wanted: PublishedShape, published: PublishedFileShape, notes: Notes) -> str | None:
     names = list(published.methods)
     if wanted.method is None and len(names) == 1:
         return names[0]
@@ -129,9 +127,7 @@ def _method(
     return None
 
 
-def _resolved(
-    published: PublishedFileShape, name: str, tolerance: float | None
-) -> dict[str, Any]:
+def _resolved(published: PublishedFileShape, name: str, tolerance: float | None) -> dict[str, Any]:
     method = published.methods[name]
     source = f"{published.title}; {method.source}" if method.source else published.title
     notes = {cell: row["note"] for cell, row in method.cells.items() if "note" in row}

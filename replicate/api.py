@@ -258,5 +258,6 @@ def _run_here(
 
     for line in code_differs(sweep.code, settings.code):
         report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
-    settings = replace(settings, on_completion=lambda _: rebuild(folder))
+    then = settings.on_completion
+    settings = replace(settings, on_completion=lambda run: (rebuild(folder), then(run)))
     return run_local(sweep, longest_first(plan.runs, plan.estimates), folder, settings, report)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from merge.errors import UsageError
+from replicate.buckets import add_sync
 
 FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "folds": "fold"}
 """Flag -> the axis that it filters."""
@@ -115,6 +116,7 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="silence after which other hosts may take this worker's runs over; it gives a sign "
         "of life six times in that time (default: %(default)s)",
     )
+    add_sync(parser)
     return group
 
 

@@ -24,6 +24,7 @@ VERBS = {
     "status": "show what is done, what runs and what each cell lacks",
     "merge": "rebuild the merged results of one or more output folders",
     "report": "write the table beside the paper's: Markdown, HTML, LaTeX, CSV",
+    "sync": "push, pull or verify an output folder and its copy in an S3 bucket",
     "prepare": "download, unpack, check and index the data sets of a study",
     "data": "look into a data set: its test episodes, whether a copy is whole",
 }

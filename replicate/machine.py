@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from merge.errors import UsageError
 from merge.sweep import Run
 from replicate import api
+from replicate.buckets import with_sync
 from replicate.live import shown
 from replicate.table import format_of
 
@@ -81,4 +82,13 @@ def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Name
     form = format_of(planned.sweep)
     metric = planned.sweep.metric
     with shown(len(planned.runs), lambda value: f"{metric} {form.value(value)}") as report:
-        return door(planned, output, settings, report=report).exit_code
+        return with_sync(
+            arguments,
+            planned.sweep,
+            planned.runs,
+            output,
+            lambda sent, tell: (
+                door(planned, output, replace(settings, on_completion=sent), report=tell).exit_code
+            ),
+            report,
+        )
