@@ -92,16 +92,28 @@ def read_json(path: Path) -> dict[str, Any]:
     FileNotFoundError passes through: a file that is absent is no damaged file.
     """
     try:
-        value = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
+        data = path.read_bytes()
     except FileNotFoundError:
         raise
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is not valid JSON ({error})") from error
     except OSError as error:
         raise RecordError(f"{path} cannot be read ({error.strerror})") from error
+    return parse_json(path, data)
+
+
+def parse_json(path: Path, data: bytes) -> dict[str, Any]:
+    """The JSON object that `data` is; RecordError, which names `path`, where it is none."""
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise RecordError(f"{path} holds a JSON {type(value).__name__}, not an object")
     return value
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` atomically by `data`."""
+    write_atomic(path, lambda file: file.write(data))
 
 
 def canonical_json(value: Json) -> bytes:
