@@ -5,6 +5,7 @@ PapergridError
 |   |-- StudyError          a study file, with every problem and its place in the file
 |   |-- SelectionError      a filter that names a value the study does not have
 |   |-- ConfigChangedError  the output folder holds a sweep with another configuration
+|   |   `-- IncomparableError  a cell's runs differ in what must be equal, and --strict was given
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
 |-- RecordError             a record on disk is unreadable or not ours                   (exit 1)
 |-- StorageError            the file system refused: full, read-only, not permitted      (exit 75)
@@ -48,6 +49,10 @@ class SelectionError(UsageError):
 
 class ConfigChangedError(UsageError):
     """The output folder already holds a sweep with another configuration."""
+
+
+class IncomparableError(ConfigChangedError):
+    """Runs of one cell differ in what must be equal for their mean to mean something."""
 
 
 class DataError(UsageError):

@@ -21,6 +21,8 @@ Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 
 TEMPORARY_SUFFIX = ".tmp"
 
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
+
 _REFUSALS = {
     errno.ENOSPC: "the disk is full: free some space, then run the same command again",
     errno.EDQUOT: "the disk quota is used up: free some space, then run the same command again",
@@ -120,6 +122,11 @@ def canonical_json(value: Json) -> bytes:
     """One byte string for one value: sorted keys, no spaces, no NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8")
+
+
+def compact_json(value: Json) -> bytes:
+    """`value` in one line that a person can read: sorted keys, no NaN."""
+    return _COMPACT.encode(value).encode("utf-8")
 
 
 def is_finite_number(value: object) -> bool:

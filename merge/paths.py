@@ -38,6 +38,11 @@ class SweepPaths:
         return self.root / "replication_results.json"
 
     @property
+    def merged(self) -> Path:
+        """What a merge of several inputs is called in a folder."""
+        return self.root / "merged_results.json"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.md"
 

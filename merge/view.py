@@ -2,45 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from merge.collect import collect, refuse_missing_sweep
+from merge.collect import gather, refuse_missing_sweep
 from merge.combine import Merged, combine
-from merge.errors import StorageError, UsageError
-from merge.files import storage_errors, write_json
+from merge.comparability import all_flags, flag_text
+from merge.conflicts import OnConflict
+from merge.documents import contribution_of_view, view_bytes
+from merge.errors import IncomparableError, StorageError
+from merge.files import storage_errors, write_bytes
+from merge.index import load_index
+from merge.inputs import read_inputs
+from merge.legacy import Unit
 from merge.paths import SweepPaths
+from merge.sweep import read_sweep
 
 _POLL_S = 0.005
 _LOCK_TIMEOUT_S = 300.0
 
 
-def rebuild(output: Path) -> Merged:
+def rebuild(output: Path, *, on_conflict: OnConflict = "error", is_strict: bool = False) -> Merged:
     """Merge the results in `output` into its `replication_results.json`; many may do so at once.
 
     The lock makes each writer read after the writer before it: a view never loses a result that an
-    earlier view had.
+    earlier view had. Results that an earlier merge has read are not read again.
     """
     paths = SweepPaths(output)
     refuse_missing_sweep(output)
     with _lock(paths.merge_lock):
-        merged = combine({str(output): collect(output)})
-        write_json(paths.results, merged.document)
+        index = load_index(output, paths.merge_index)
+        part = gather(output, read_sweep(paths.sweep), index)
+        merged = combine({str(output): part}, on_conflict=on_conflict)
+        if is_strict:
+            refuse_flags(merged)
+        write_bytes(paths.results, view_bytes(merged.document))
+        if index.is_changed:
+            index.save(paths.merge_index)
     return merged
 
 
-def merge_outputs(outputs: Sequence[Path], into: Path) -> Merged:
-    """Merge several output folders of one sweep into the file `into` (S3-9).
+def merge_inputs(
+    inputs: Sequence[Path],
+    into: Path,
+    *,
+    on_conflict: OnConflict = "error",
+    is_strict: bool = False,
+    legacy_unit: Unit | None = None,
+) -> Merged:
+    """Merge output folders, run folders, merged and legacy files into the file `into` (S3-9).
 
-    UsageError for a folder named twice, ConfigChangedError where their plans differ.
+    ConfigChangedError where their plans differ, IncomparableError for flags where `is_strict`;
+    nothing is written then.
     """
-    resolved = [output.resolve() for output in outputs]
-    if len(set(resolved)) != len(resolved):
-        raise UsageError("an output folder is named twice: name each folder once")
-    merged = combine({str(output): collect(output) for output in outputs})
-    write_json(into, merged.document)
+    with _lock(SweepPaths(into.parent).merge_lock):
+        merged = combine(read_inputs(inputs, legacy_unit), on_conflict=on_conflict)
+        if is_strict:
+            refuse_flags(merged)
+        write_bytes(into, view_bytes(merged.document))
     return merged
+
+
+def merge_named(
+    inputs: Sequence[Path],
+    into: Path | None = None,
+    *,
+    on_conflict: OnConflict = "error",
+    is_strict: bool = False,
+    legacy_unit: Unit | None = None,
+) -> tuple[Merged, Path]:
+    """Merge what a command line names; the merged view and the file that it was written to.
+
+    One output folder's own view where `into` is not named, else `merged_results.json` here.
+    """
+    if into is None and len(inputs) == 1 and _has_own_view(inputs[0]):
+        merged = rebuild(inputs[0], on_conflict=on_conflict, is_strict=is_strict)
+        return merged, SweepPaths(inputs[0]).results
+    path = into or SweepPaths(Path()).merged
+    return merge_inputs(
+        inputs, path, on_conflict=on_conflict, is_strict=is_strict, legacy_unit=legacy_unit
+    ), path
+
+
+def _has_own_view(path: Path) -> bool:
+    """Whether `path` is an output folder; a folder that is none may hold legacy files."""
+    return SweepPaths(path).sweep.exists()
+
+
+def merge_views(
+    documents: Mapping[str, Mapping[str, Any]], *, on_conflict: OnConflict = "error"
+) -> Merged:
+    """Merge views that are in memory, by name: for stores that are no file system. Pure.
+
+    `view_bytes(merged.document)` is the merged view's text. RecordError where one is unusable.
+    """
+    parts = {name: contribution_of_view(Path(name), view) for name, view in documents.items()}
+    return combine(parts, on_conflict=on_conflict)
+
+
+def refuse_flags(merged: Merged) -> None:
+    """IncomparableError, naming every flag, unless all cells are comparable."""
+    flags = all_flags(merged.document["results"])
+    if flags:
+        lines = [f"  {cell}: {flag_text(flag)}" for cell, flag in flags]
+        raise IncomparableError(
+            "\n".join(
+                [
+                    "runs of one cell are not comparable, and --strict refuses to average them:",
+                    *lines,
+                    "Train the differing runs again alike, or merge without --strict: "
+                    "the cells are flagged then. Nothing was written.",
+                ]
+            )
+        )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from merge.combine import Merged
 from merge.errors import UsageError
+from merge.outcome import exit_code
 from merge.paths import SweepPaths
 from merge.sweep import Run
 from replicate import api
@@ -16,7 +17,7 @@ from replicate import arguments as flags
 from replicate.live import shown
 from replicate.table import format_of
 from replicate.verbs import plan as plan_verb
-from replicate.verbs.merge import exit_code, show_merged
+from replicate.verbs.merge import show_merged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
