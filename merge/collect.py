@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from merge.entries import Entry, Problem, entry_of
 from merge.errors import IncompleteError, RecordError
+from merge.files import read_json
 from merge.index import ResultIndex, load_index
 from merge.paths import RunPaths, SweepPaths
-from merge.records import Result, read_result
+from merge.records import Result, result_from_json
 from merge.sweep import Run, Sweep, read_sweep
 from merge.unite import Contribution
 
 _RESULT = RunPaths(Path()).result.name
+_RESULT_END = f"/{_RESULT}"
 _ASIDE = "a second result of this run, kept aside and not counted"
 
 
@@ -37,14 +40,13 @@ def collect(output: Path) -> Collected:
     IncompleteError where `output` holds no sweep, RecordError where its plan is unreadable.
     """
     sweep = _read_plan(output)
-    part = gather(output, sweep)
-    runs = {run.run_id: run for run in sweep.runs}
-    results = {
-        run_id: read_result(SweepPaths(output).run(runs[run_id].path).result)
-        for run_id in part.entries
-    }
+    reader = _FullReader(output)
+    part = _gather(output, sweep, reader)
     return Collected(
-        sweep=sweep, results=results, problems=tuple(part.problems), aside=tuple(part.aside)
+        sweep=sweep,
+        results={run_id: reader.results[run_id] for run_id in part.entries},
+        problems=tuple(part.problems),
+        aside=tuple(part.aside),
     )
 
 
@@ -68,6 +70,31 @@ def gather(
     """
     sweep = sweep or _read_plan(output)
     index = index or load_index(output, SweepPaths(output).merge_index)
+    return replace(_gather(output, sweep, index), num_read=index.num_read)
+
+
+class _Reader(Protocol):
+    """Entries by the name of their file, relative to the output folder."""
+
+    def entry(self, label: str) -> Entry: ...
+
+
+class _FullReader:
+    """Reads every file, and keeps what the results hold."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self.results: dict[str, Result] = {}
+
+    def entry(self, label: str) -> Entry:
+        document = read_json(self._output / label, label=label)
+        result = result_from_json(label, document)
+        if label.endswith(_RESULT_END):
+            self.results[result.run_id] = result
+        return entry_of(result)
+
+
+def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
     folder = output.resolve().name
     entries: dict[str, tuple[Entry, ...]] = {}
     problems: list[Problem] = []
@@ -76,7 +103,7 @@ def gather(
         if _RESULT in names:
             label = f"{run.path}/{_RESULT}"
             try:
-                entry = index.entry(label)
+                entry = reader.entry(label)
                 check_belongs(label, run, entry, sweep.metric)
                 entries[run.run_id] = (entry,)
             except FileNotFoundError:
@@ -87,10 +114,8 @@ def gather(
                 )
         for name in names:
             if RunPaths.is_result_aside(name):
-                aside.append(_aside(run, folder, f"{run.path}/{name}", index))
-    return Contribution(
-        sweep=sweep, entries=entries, problems=problems, aside=aside, num_read=index.num_read
-    )
+                aside.append(_aside(run, folder, f"{run.path}/{name}", reader))
+    return Contribution(sweep=sweep, entries=entries, problems=problems, aside=aside)
 
 
 def refuse_missing_sweep(output: Path) -> None:
@@ -131,10 +156,10 @@ def _run_folders(output: Path, sweep: Sweep) -> Iterator[tuple[Run, list[str]]]:
             continue
 
 
-def _aside(run: Run, folder: str, label: str, index: ResultIndex) -> Problem:
+def _aside(run: Run, folder: str, label: str, reader: _Reader) -> Problem:
     reason, entry = _ASIDE, None
     try:
-        entry = index.entry(label)
+        entry = reader.entry(label)
     except (FileNotFoundError, RecordError) as error:
         reason = f"{_ASIDE}; it cannot be read ({error})"
     return Problem(run_id=run.run_id, folder=folder, file=label, reason=reason, entry=entry)

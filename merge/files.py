@@ -88,8 +88,8 @@ def write_json_exclusive(path: Path, value: Json) -> bool:
     return write_exclusive(path, _json_writer(value))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`. RecordError names the file and what is wrong with it.
+def read_json(path: Path, label: str | None = None) -> dict[str, Any]:
+    """The JSON object in `path`. RecordError names the file, as `label`, and what is wrong with it.
 
     FileNotFoundError passes through: a file that is absent is no damaged file.
     """
@@ -98,11 +98,11 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise RecordError(f"{path} cannot be read ({error.strerror})") from error
-    return parse_json(path, data)
+        raise RecordError(f"{label or path} cannot be read ({error.strerror})") from error
+    return parse_json(label or path, data)
 
 
-def parse_json(path: Path, data: bytes) -> dict[str, Any]:
+def parse_json(path: Path | str, data: bytes) -> dict[str, Any]:
     """The JSON object that `data` is; RecordError, which names `path`, where it is none."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)

@@ -100,11 +100,10 @@ def shortened(lines: Sequence[str]) -> list[str]:
 
 def plan_to_json(sweep: Sweep) -> dict[str, Any]:
     """`sweep` with what its runs share written once; without the published numbers."""
-    runs = [run_to_json(run) for run in sweep.runs]
-    shared = _shared(runs)
     document = sweep.to_json(with_runs=False)
     del document["published"]
-    return {**document, "shared": shared, "runs": [_own(run, shared) for run in runs]}
+    shared = _shared(sweep.runs)
+    return {**document, "shared": shared, "runs": [_own(run, shared) for run in sweep.runs]}
 
 
 def plan_from_json(document: Mapping[str, Any], published: Mapping[str, Any]) -> Sweep:
@@ -121,35 +120,30 @@ def plan_from_json(document: Mapping[str, Any], published: Mapping[str, Any]) ->
     return sweep_from_json({**document, "published": published, "runs": runs})
 
 
-def _shared(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    keys = ("experiment", "command", "resources", "in_table")
-    shared = {key: runs[0][key] for key in keys if _all_same(run[key] for run in runs)}
-    config = {
-        key: value
-        for key, value in runs[0]["config"].items()
-        if _all_same(run["config"].get(key, _ABSENT) for run in runs)
+def _shared(runs: Sequence[Run]) -> dict[str, Any]:
+    first = run_to_json(runs[0])
+    others = runs[1:]
+    shared = {
+        name: first[name]
+        for name in ("experiment", "command", "resources", "in_table")
+        if all(getattr(run, name) == getattr(runs[0], name) for run in others)
     }
-    return {**shared, "config": config}
+    common = dict(runs[0].config)
+    for run in others:
+        for key in [k for k, v in common.items() if not _same(run.config.get(k, _ABSENT), v)]:
+            del common[key]
+    return {**shared, "config": common}
 
 
-def _own(run: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+def _own(run: Run, shared: Mapping[str, Any]) -> dict[str, Any]:
     """What `run` does not share; an axis stands in its configuration too, and is written once."""
-    axes, common = run["axes"], shared["config"]
-    config = {
-        key: value
-        for key, value in run["config"].items()
-        if key not in common and not (key in axes and _same(axes[key], value))
+    own = {key: value for key, value in run_to_json(run).items() if key not in shared}
+    own["config"] = {
+        key: run.config[key]
+        for key in run.config.keys() - shared["config"].keys()
+        if not _same(run.axes.get(key, _ABSENT), run.config[key])
     }
-    return {
-        **{key: value for key, value in run.items() if key not in shared},
-        "config": config,
-    }
-
-
-def _all_same(values: Iterable[object]) -> bool:
-    each = iter(values)
-    first = next(each)
-    return all(_same(first, other) for other in each)
+    return own
 
 
 def _same(one: object, other: object) -> bool:

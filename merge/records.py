@@ -116,7 +116,7 @@ def read_result(path: Path) -> Result:
     return result_from_json(path, read_json(path))
 
 
-def result_from_json(path: Path, document: Mapping[str, Any]) -> Result:
+def result_from_json(path: Path | str, document: Mapping[str, Any]) -> Result:
     """The result that `document` holds; RecordError, which names `path`, where unusable."""
     refuse_foreign_schema(path, document)
     try:
@@ -128,7 +128,7 @@ def result_from_json(path: Path, document: Mapping[str, Any]) -> Result:
     return result
 
 
-def _check_result(path: Path, result: Result) -> None:
+def _check_result(path: Path | str, result: Result) -> None:
     """RecordError unless what merging orders, groups and compares by has its type."""
     for name, kind in _RESULT_TYPES.items():
         value = getattr(result, name)
@@ -150,7 +150,7 @@ _RESULT_TYPES: dict[str, Any] = {
 }
 
 
-def check_metrics(path: Path, metrics: object) -> None:
+def check_metrics(path: Path | str, metrics: object) -> None:
     """RecordError unless `metrics` maps at least one name to a finite number each."""
     if not isinstance(metrics, dict) or not metrics:
         raise RecordError(f'{path} has no "metrics": {{"<name>": <number>}}')
@@ -189,5 +189,5 @@ def _without_schema(document: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != "schema"}
 
 
-def _malformed(path: Path, error: Exception) -> RecordError:
+def _malformed(path: Path | str, error: Exception) -> RecordError:
     return RecordError(f"{path} is not a record of this version ({error})")

@@ -159,7 +159,7 @@ def read_sweep(path: Path) -> Sweep:
         ) from error
 
 
-def refuse_foreign_schema(path: Path, document: Mapping[str, Any]) -> None:
+def refuse_foreign_schema(path: Path | str, document: Mapping[str, Any]) -> None:
     """RecordError unless `document` is of the schema that this version writes."""
     schema = document.get("schema")
     if schema != SCHEMA:

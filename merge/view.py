@@ -14,6 +14,7 @@ from merge.conflicts import OnConflict
 from merge.documents import contribution_of_view, view_bytes
 from merge.errors import IncomparableError, StorageError
 from merge.files import storage_errors, write_bytes
+from merge.garbage import no_garbage_collection
 from merge.index import load_index
 from merge.inputs import read_inputs
 from merge.legacy import Unit
@@ -32,7 +33,7 @@ def rebuild(output: Path, *, on_conflict: OnConflict = "error", is_strict: bool 
     """
     paths = SweepPaths(output)
     refuse_missing_sweep(output)
-    with _lock(paths.merge_lock):
+    with _lock(paths.merge_lock), no_garbage_collection():
         index = load_index(output, paths.merge_index)
         part = gather(output, read_sweep(paths.sweep), index)
         merged = combine({str(output): part}, on_conflict=on_conflict)
@@ -57,7 +58,7 @@ def merge_inputs(
     ConfigChangedError where their plans differ, IncomparableError for flags where `is_strict`;
     nothing is written then.
     """
-    with _lock(SweepPaths(into.parent).merge_lock):
+    with _lock(SweepPaths(into.parent).merge_lock), no_garbage_collection():
         merged = combine(read_inputs(inputs, legacy_unit), on_conflict=on_conflict)
         if is_strict:
             refuse_flags(merged)
