@@ -6,6 +6,7 @@ PapergridError
 |   |-- SelectionError      a filter that names a value the study does not have
 |   |-- ConfigChangedError  the output folder holds a sweep with another configuration
 |   |-- BucketError         an object store refuses: no such bucket, denied, wrong keys
+|   |   `-- IncomparableError  a cell's runs differ in what must be equal, and --strict was given
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
 |-- RecordError             a record on disk is unreadable or not ours                   (exit 1)
 |-- StorageError            the file system refused: full, read-only, not permitted      (exit 75)
@@ -50,6 +51,10 @@ class SelectionError(UsageError):
 
 class ConfigChangedError(UsageError):
     """The output folder already holds a sweep with another configuration."""
+
+
+class IncomparableError(ConfigChangedError):
+    """Runs of one cell differ in what must be equal for their mean to mean something."""
 
 
 class DataError(UsageError):

@@ -21,6 +21,8 @@ Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 
 TEMPORARY_SUFFIX = ".tmp"
 
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
+
 _REFUSALS = {
     errno.ENOSPC: "the disk is full: free some space, then run the same command again",
     errno.EDQUOT: "the disk quota is used up: free some space, then run the same command again",
@@ -96,28 +98,45 @@ def write_json_exclusive(path: Path, value: Json) -> bool:
     return write_exclusive(path, _json_writer(value))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`. RecordError names the file and what is wrong with it.
+def read_json(path: Path, label: str | None = None) -> dict[str, Any]:
+    """The JSON object in `path`. RecordError names the file, as `label`, and what is wrong with it.
 
     FileNotFoundError passes through: a file that is absent is no damaged file.
     """
     try:
-        value = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
+        data = path.read_bytes()
     except FileNotFoundError:
         raise
+    except OSError as error:
+        raise RecordError(f"{label or path} cannot be read ({error.strerror})") from error
+    return parse_json(label or path, data)
+
+
+def parse_json(path: Path | str, data: bytes) -> dict[str, Any]:
+    """The JSON object that `data` is; RecordError, which names `path`, where it is none."""
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not valid JSON ({error})") from error
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read ({error.strerror})") from error
     if not isinstance(value, dict):
         raise RecordError(f"{path} holds a JSON {type(value).__name__}, not an object")
     return value
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` atomically by `data`."""
+    write_atomic(path, lambda file: file.write(data))
 
 
 def canonical_json(value: Json) -> bytes:
     """One byte string for one value: sorted keys, no spaces, no NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8")
+
+
+def compact_json(value: Json) -> bytes:
+    """`value` in one line that a person can read: sorted keys, no NaN."""
+    return _COMPACT.encode(value).encode("utf-8")
 
 
 def is_finite_number(value: object) -> bool:

@@ -5,6 +5,7 @@
   replication_results.json        the merged view (rebuildable)
   shards/<name>.json              a division of runs by duration, settled once for all servers
   .sync/                          what sync with a bucket remembers (rebuildable)
+  .merge-index.json               what the last merge read (rebuildable, never trusted over files)
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
     claim-0001.json               who has attempt 1; the highest number has the run
@@ -49,6 +50,11 @@ class SweepPaths:
         return self.root / f"report.{suffix}"
 
     @property
+    def merged(self) -> Path:
+        """What a merge of several inputs is called in a folder."""
+        return self.root / "merged_results.json"
+
+    @property
     def merge_lock(self) -> Path:
         return self.root / ".merge.lock"
 
@@ -58,6 +64,10 @@ class SweepPaths:
     @property
     def sync(self) -> SyncPaths:
         return SyncPaths(self.root / ".sync")
+
+    @property
+    def merge_index(self) -> Path:
+        return self.root / ".merge-index.json"
 
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)
@@ -129,6 +139,11 @@ class RunPaths:
 
     def result_aside(self, token: str) -> Path:
         return self.root / f"result.aside-{token}.json"
+
+    @staticmethod
+    def is_result_aside(name: str) -> bool:
+        """Whether a file of this name in a run's folder is a second result."""
+        return name.startswith("result.aside-") and name.endswith(".json")
 
     def results_aside(self) -> list[Path]:
         return sorted(self.root.glob("result.aside-*.json"))

@@ -95,6 +95,9 @@ class Result:
     code: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the trainer left: per-class counts, protocol, epochs, hashes."""
+    deviations: Mapping[str, Any] = field(default_factory=dict)
+    """Where the run left its configuration, and why, by key:
+    {"micro_batch": {"planned": 8, "used": 4, "cause": "cuda_oom", "attempt": 1}}."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -109,22 +112,50 @@ class Result:
             "finished": self.finished,
             "code": dict(self.code),
             "details": dict(self.details),
+            "deviations": dict(self.deviations),
         }
 
 
 def read_result(path: Path) -> Result:
     """The result in `path`. FileNotFoundError where there is none, RecordError where unusable."""
-    document = read_json(path)
+    return result_from_json(path, read_json(path))
+
+
+def result_from_json(path: Path | str, document: Mapping[str, Any]) -> Result:
+    """The result that `document` holds; RecordError, which names `path`, where unusable."""
     refuse_foreign_schema(path, document)
     try:
         result = Result(**_without_schema(document))
     except TypeError as error:
         raise _malformed(path, error) from error
     check_metrics(path, result.metrics)
+    _check_result(path, result)
     return result
 
 
-def check_metrics(path: Path, metrics: object) -> None:
+def _check_result(path: Path | str, result: Result) -> None:
+    """RecordError unless what merging orders, groups and compares by has its type."""
+    for name, kind in _RESULT_TYPES.items():
+        value = getattr(result, name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise RecordError(f"{path}: {name!r} is {value!r}, which no result of ours has")
+
+
+_RESULT_TYPES: dict[str, Any] = {
+    "run_id": str,
+    "config_hash": str,
+    "token": str,
+    "axes": dict,
+    "attempt": int,
+    "started": (int, float),
+    "finished": (int, float),
+    "code": dict,
+    "details": dict,
+    "deviations": dict,
+}
+
+
+def check_metrics(path: Path | str, metrics: object) -> None:
     """RecordError unless `metrics` maps at least one name to a finite number each."""
     if not isinstance(metrics, dict) or not metrics:
         raise RecordError(f'{path} has no "metrics": {{"<name>": <number>}}')
@@ -163,5 +194,5 @@ def _without_schema(document: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != "schema"}
 
 
-def _malformed(path: Path, error: Exception) -> RecordError:
+def _malformed(path: Path | str, error: Exception) -> RecordError:
     return RecordError(f"{path} is not a record of this version ({error})")

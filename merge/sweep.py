@@ -113,8 +113,8 @@ class Sweep:
                 return axis
         raise KeyError(name)
 
-    def to_json(self) -> dict[str, Any]:
-        return {
+    def to_json(self, *, with_runs: bool = True) -> dict[str, Any]:
+        document = {
             "schema": SCHEMA,
             "study": self.study,
             "title": self.title,
@@ -127,8 +127,8 @@ class Sweep:
             "settings": dict(self.settings),
             "code": dict(self.code),
             "published": dict(self.published),
-            "runs": [_run_to_json(run) for run in self.runs],
         }
+        return {**document, "runs": [run_to_json(r) for r in self.runs]} if with_runs else document
 
 
 def config_hash(
@@ -154,14 +154,14 @@ def read_sweep(path: Path) -> Sweep:
         raise RecordError(f"{error}; {_REPAIR}") from error
     refuse_foreign_schema(path, document)
     try:
-        return _sweep_from_json(document)
+        return sweep_from_json(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(
             f"{path} is not a plan of this version ({type(error).__name__}: {error}); {_REPAIR}"
         ) from error
 
 
-def refuse_foreign_schema(path: Path, document: Mapping[str, Any]) -> None:
+def refuse_foreign_schema(path: Path | str, document: Mapping[str, Any]) -> None:
     """RecordError unless `document` is of the schema that this version writes."""
     schema = document.get("schema")
     if schema != SCHEMA:
@@ -171,7 +171,8 @@ def refuse_foreign_schema(path: Path, document: Mapping[str, Any]) -> None:
         )
 
 
-def _sweep_from_json(document: Mapping[str, Any]) -> Sweep:
+def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
+    """The sweep that `to_json` wrote. KeyError, TypeError... where `document` is none."""
     return Sweep(
         study=document["study"],
         title=document["title"],
@@ -189,7 +190,8 @@ def _sweep_from_json(document: Mapping[str, Any]) -> Sweep:
     )
 
 
-def _run_to_json(run: Run) -> dict[str, Any]:
+def run_to_json(run: Run) -> dict[str, Any]:
+    """One run as a plan lists it."""
     return {
         "run_id": run.run_id,
         "path": run.path,

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 from merge.collect import collect
 from merge.combine import Merged
+from merge.conflicts import OnConflict
 from merge.paths import SweepPaths
 from merge.records import Result
 from merge.sweep import Run, Sweep, read_sweep
-from merge.view import merge_outputs, rebuild
+from merge.view import merge_named, rebuild
 from replicate.catalogue import PUBLISHED, find_study
 
 if TYPE_CHECKING:
@@ -216,12 +217,23 @@ def cache_folder(named: Path | None) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "papergrid"
 
 
-def merge(*outputs: str | Path, into: str | Path | None = None) -> Merged:
-    """Rebuild the merged view of one output folder, or merge several into the file `into`."""
-    folders = [Path(output) for output in outputs]
-    if into is None and len(folders) == 1:
-        return rebuild(folders[0])
-    return merge_outputs(folders, Path(into or "merged_results.json"))
+def merge(
+    *inputs: str | Path,
+    into: str | Path | None = None,
+    on_conflict: OnConflict = "error",
+    strict: bool = False,
+) -> Merged:
+    """Rebuild the merged view of one output folder, or merge several inputs into the file `into`.
+
+    Inputs are output folders, run folders, merged files and files of the original script.
+    """
+    merged, _ = merge_named(
+        [Path(path) for path in inputs],
+        None if into is None else Path(into),
+        on_conflict=on_conflict,
+        is_strict=strict,
+    )
+    return merged
 
 
 def status(output: str | Path) -> SweepStatus:

@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 
 from merge.combine import Merged
+from merge.outcome import exit_code
 from merge.paths import SweepPaths
 from replicate import api
 from replicate import arguments as flags
 from replicate.machine import on_this_machine, train
 from replicate.verbs import plan as plan_verb
-from replicate.verbs.merge import exit_code, show_merged
+from replicate.verbs.merge import show_merged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from merge.errors import UsageError
+from merge.outcome import exit_code
 from replicate import api
 from replicate import arguments as flags
 from replicate.machine import on_this_machine, train
