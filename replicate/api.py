@@ -24,7 +24,7 @@ from merge.combine import Merged
 from merge.files import write_atomic
 from merge.paths import SweepPaths
 from merge.records import Result
-from merge.sweep import Run, Sweep
+from merge.sweep import Run, Sweep, read_sweep
 from merge.view import merge_outputs, rebuild
 from replicate.catalogue import PUBLISHED, find_study
 
@@ -95,18 +95,42 @@ def run(
     the user's cache folder. ConfigChangedError where `output` holds another plan: nothing is
     started then.
     """
-    from orchestrator.code_version import code_differs
     from orchestrator.freeze import freeze
-    from orchestrator.happenings import Notice
-    from orchestrator.local import run_local
 
-    folder = Path(output)
     settings = settings or local_settings(plan)
-    sweep = freeze(folder, plan.sweep)
-    for line in code_differs(sweep.code, plan.sweep.code):
-        report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
-    settings = replace(settings, on_completion=lambda _: rebuild(folder))
-    return run_local(sweep, plan.runs, folder, settings, report)
+    settings = replace(settings, code=settings.code or plan.sweep.code)
+    sweep = freeze(Path(output), plan.sweep)
+    return _run_here(sweep, plan.runs, Path(output), settings, report)
+
+
+def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Plan:
+    """The plan that lies in `output`, no study file needed; the runs `run_ids`, else the table's.
+
+    IncompleteError where there is none, SelectionError for an id that it does not have.
+    """
+    from merge.collect import refuse_missing_sweep
+    from orchestrator.grid import choose
+    from orchestrator.shards import Shard
+
+    refuse_missing_sweep(Path(output))
+    sweep = read_sweep(SweepPaths(Path(output)).sweep)
+    runs = choose(sweep.runs, run_ids)
+    return Plan(sweep=sweep, runs=runs, shards=(Shard(name="all", runs=runs),))
+
+
+def work(
+    plan: Plan,
+    output: str | Path,
+    settings: LocalSettings | None = None,
+    *,
+    report: Callable[[Happening], None] = lambda _: None,
+) -> LocalReport:
+    """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
+    from orchestrator.code_version import code_version
+
+    settings = settings or local_settings(plan)
+    settings = replace(settings, code=code_version(plan.sweep.runs[0]))
+    return _run_here(plan.sweep, plan.runs, Path(output), settings, report)
 
 
 def local_settings(
@@ -182,6 +206,23 @@ def report(output: str | Path) -> Path:
 def read_results(output: str | Path) -> dict[str, Result]:
     """Every valid result in an output folder, by run id. Writes nothing."""
     return collect(Path(output)).results
+
+
+def _run_here(
+    sweep: Sweep,
+    runs: Sequence[Run],
+    folder: Path,
+    settings: LocalSettings,
+    report: Callable[[Happening], None],
+) -> LocalReport:
+    from orchestrator.code_version import code_differs
+    from orchestrator.happenings import Notice
+    from orchestrator.local import run_local
+
+    for line in code_differs(sweep.code, settings.code):
+        report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
+    settings = replace(settings, on_completion=lambda _: rebuild(folder))
+    return run_local(sweep, runs, folder, settings, report)
 
 
 def _shards(

@@ -65,6 +65,44 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("this machine (none of it changes a number)")
+    group.add_argument("--data-root", type=Path, metavar="DIR", help="where the datasets lie")
+    group.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="writable folder for derived data (default: $PAPERGRID_CACHE_DIR, "
+        "else papergrid below $XDG_CACHE_HOME or ~/.cache)",
+    )
+    group.add_argument(
+        "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
+    )
+    group.add_argument(
+        "--devices",
+        metavar="LIST",
+        help="GPUs such as 0,1,2,3, or cpu, or cpu:8 for eight slots "
+        "(default: all GPUs, else a CPU slot a core)",
+    )
+    group.add_argument(
+        "--devices-per-run", type=int, metavar="N", help="DDP ranks of a run (default: the study's)"
+    )
+    group.add_argument(
+        "--num-workers",
+        type=int,
+        metavar="N",
+        help="loader processes of a rank (default: the study's)",
+    )
+    group.add_argument(
+        "--grace",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
+    )
+    return group
+
+
 def output_folder(arguments: argparse.Namespace) -> Path:
     """The folder that was named, or the study's own below `outputs/`."""
     if arguments.output_dir is not None:
