@@ -3,6 +3,10 @@
 <output>/
   sweep.json                      the frozen plan
   replication_results.json        the merged view (rebuildable)
+  submissions/<id>/               what was sent to a scheduler at one time
+    submission.json               its arrays, their tasks, job ids
+    array-1.sbatch merge.sbatch   the exact texts that were sent
+    logs/                         what the jobs print
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
     claim-0001.json               who has attempt 1; the highest number has the run
@@ -44,8 +48,33 @@ class SweepPaths:
     def merge_lock(self) -> Path:
         return self.root / ".merge.lock"
 
+    @property
+    def submissions(self) -> Path:
+        return self.root / "submissions"
+
+    def submission(self, submission_id: str) -> SubmissionPaths:
+        return SubmissionPaths(self.submissions / submission_id)
+
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionPaths:
+    """Paths of one submission to a scheduler."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "submission.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def script(self, name: str) -> Path:
+        return self.root / f"{name}.sbatch"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ VERBS = {
     "status": "show what is done, what runs and what each cell lacks",
     "merge": "rebuild the merged results of one or more output folders",
     "report": "write the table, every run and its provenance as Markdown",
+    "submit": "send the selected runs to a scheduler and return at once",
     "work": "run given runs of a planned output folder here; what array tasks and servers start",
     "data": "look into a data set: its test episodes",
 }

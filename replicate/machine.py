@@ -58,8 +58,10 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
     return replace(run, resources=resources)
 
 
-def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Namespace) -> int:
-    """Run `planned` through `door` (`api.run` or `api.work`) and return its exit code."""
+def train(
+    door: Train, planned: api.Plan, output: Path, arguments: argparse.Namespace
+) -> LocalReport:
+    """Run `planned` through `door` (`api.run` or `api.work`), telling a person what happens."""
     settings = api.local_settings(
         planned,
         devices=arguments.devices,
@@ -78,4 +80,4 @@ def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Name
     form = format_of(planned.sweep)
     metric = planned.sweep.metric
     with shown(len(planned.runs), lambda value: f"{metric} {form.value(value)}") as report:
-        return door(planned, output, settings, report=report).exit_code
+        return door(planned, output, settings, report=report)
