@@ -11,6 +11,7 @@ PapergridError
 |-- RecordError             a record on disk is unreadable or not ours                   (exit 1)
 |-- StorageError            the file system refused: full, read-only, not permitted      (exit 75)
 |-- BucketUnavailableError  an object store that may answer later: away, throttled      (exit 75)
+|-- SchedulerError          a scheduler refused, or gave no answer                       (exit 75)
 `-- IncompleteError         something asked for is not there yet                         (exit 3)
 
 Each message says what happened, to which run or file, and what to do next.
@@ -77,6 +78,12 @@ class StorageError(PapergridError):
 
 class DownloadError(PapergridError):
     """No server gave a file that is to be downloaded, for a reason that may pass."""
+
+    exit_code = 75
+
+
+class SchedulerError(PapergridError):
+    """A scheduler refused, or gave no answer."""
 
     exit_code = 75
 

@@ -6,6 +6,10 @@
   shards/<name>.json              a division of runs by duration, settled once for all servers
   .sync/                          what sync with a bucket remembers (rebuildable)
   .merge-index.json               what the last merge read (rebuildable, never trusted over files)
+  submissions/<id>/               what was sent to a scheduler at one time
+    submission.json               its arrays, their tasks, job ids
+    array-1.sbatch merge.sbatch   the exact texts that were sent
+    logs/                         what the jobs print
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
     claim-0001.json               who has attempt 1; the highest number has the run
@@ -69,6 +73,13 @@ class SweepPaths:
     def merge_index(self) -> Path:
         return self.root / ".merge-index.json"
 
+    @property
+    def submissions(self) -> Path:
+        return self.root / "submissions"
+
+    def submission(self, submission_id: str) -> SubmissionPaths:
+        return SubmissionPaths(self.submissions / submission_id)
+
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)
 
@@ -103,6 +114,24 @@ class SyncPaths:
     def view(self, digest: str) -> Path:
         """The plan and the results of one place in a bucket, as an output folder."""
         return self.root / f"view-{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionPaths:
+    """Paths of one submission to a scheduler."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "submission.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def script(self, name: str) -> Path:
+        return self.root / f"{name}.sbatch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +213,11 @@ class AttemptPaths:
     def error(self) -> Path:
         """What the trainer says of its failure: {"kind": ..., "message": ...}."""
         return self.root / "error.json"
+
+    @property
+    def stop(self) -> Path:
+        """The executor's wish, to the other nodes of a SLURM job, that their ranks stop."""
+        return self.root / "stop.json"
 
     @property
     def result(self) -> Path:

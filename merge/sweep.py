@@ -51,6 +51,10 @@ class Resources:
     """`none` starts the command once; `torchrun` starts one rank per device."""
     hours: float | None = None
     """What the study expects the run to take; measured runs are believed more."""
+    nodes: int = 1
+    """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    """What the study says of its SLURM jobs: see `orchestrator.slurm_request`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +205,7 @@ def run_to_json(run: Run) -> dict[str, Any]:
         "command": list(run.command) if run.command else None,
         "config": dict(run.config),
         "config_hash": run.config_hash,
-        "resources": asdict(run.resources),
+        "resources": {**asdict(run.resources), "slurm": dict(run.resources.slurm)},
         "in_table": run.in_table,
     }
 

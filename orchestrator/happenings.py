@@ -76,6 +76,8 @@ class LocalReport:
     endings: Mapping[str, RunEnded]
     """By run_id."""
     was_stopped: bool
+    code_of_sync: int = 0
+    """Exit code of sending the results to a bucket, where that was asked for."""
 
     def having(self, *fates: Fate) -> tuple[RunEnded, ...]:
         """The runs with one of `fates`, in the order in which they ended."""
@@ -83,9 +85,9 @@ class LocalReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 130 interrupted, 75 storage, 1 some failed, 3 incomplete."""
+        """0 all done and sent, 130 interrupted, 75 storage, 1 some failed, 3 incomplete."""
         if len(self.having(Fate.DONE, Fate.ALREADY_DONE)) == len(self.endings):
-            return 0
+            return self.code_of_sync
         if self.was_stopped:
             return INTERRUPTED_EXIT_CODE
         if self.having(Fate.STORAGE):

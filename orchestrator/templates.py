@@ -23,6 +23,7 @@ RESERVED_NAMES = frozenset(
         "run.json",
         "shards",
         "slurm",
+        "submissions",
         "sweep.json",
         "tensorboard",
     }

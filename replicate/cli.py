@@ -20,6 +20,7 @@ from merge.errors import PapergridError, UsageError
 VERBS = {
     "run": "train the selected runs on this machine, merge, show the table",
     "plan": "show runs, shards, hours and folders; start nothing",
+    "submit": "send the selected runs to SLURM or to servers and return at once",
     "work": "run given runs of a planned output folder here; what array tasks and servers start",
     "status": "show what is done, what runs and what each cell lacks",
     "merge": "rebuild the merged results of one or more output folders",

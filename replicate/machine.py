@@ -59,8 +59,10 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
     return replace(run, resources=resources)
 
 
-def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Namespace) -> int:
-    """Run `planned` through `door` (`api.run` or `api.work`) and return its exit code."""
+def train(
+    door: Train, planned: api.Plan, output: Path, arguments: argparse.Namespace
+) -> LocalReport:
+    """Run `planned` through `door` (`api.run` or `api.work`), telling a person what happens."""
     from orchestrator.local_settings import among_others
 
     settings = api.local_settings(
@@ -87,8 +89,8 @@ def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Name
             planned.sweep,
             planned.runs,
             output,
-            lambda sent, tell: (
-                door(planned, output, replace(settings, on_completion=sent), report=tell).exit_code
+            lambda sent, tell: door(
+                planned, output, replace(settings, on_completion=sent), report=tell
             ),
             report,
         )

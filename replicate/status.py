@@ -9,6 +9,7 @@ from pathlib import Path
 from merge.collect import gather
 from merge.combine import Merged, combine
 from merge.garbage import no_garbage_collection
+from merge.paths import SweepPaths
 from merge.sweep import Run
 from merge.unite import Contribution
 from orchestrator.owners import this_owner
@@ -40,6 +41,10 @@ def read_status(output: Path, now: float) -> SweepStatus:
         merged = combine({str(output): part})
         runs = merged.sweep.runs
         states = _states(output, runs, part, now)
+    if SweepPaths(output).submissions.is_dir():
+        from orchestrator.slurm_sent import scheduled_states
+
+        states = scheduled_states(output, runs, states)
     begun_cells = {
         run.cell
         for run, state in zip(runs, states, strict=True)

@@ -47,7 +47,7 @@ def execute(arguments: argparse.Namespace) -> int:
     code = _make_data_ready(planned, output, arguments)
     if code or arguments.prepare_only:
         return code
-    report_code = train(api.run, planned, output, arguments)
+    report_code = train(api.run, planned, output, arguments).exit_code
     merged = api.merge(output)
     print()
     show_merged(merged)

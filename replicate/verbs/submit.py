@@ -1,0 +1,26 @@
+"""`replicate submit --slurm`: send the selected runs to a scheduler and return at once."""
+
+from __future__ import annotations
+
+import argparse
+
+from replicate import arguments as flags
+from replicate import submit_slurm
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    flags.add_study(parser)
+    flags.add_selection(parser)
+    flags.add_output(parser)
+    flags.add_machine(parser)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--slurm", action="store_true", help="send SLURM job arrays with sbatch")
+    submit_slurm.add_arguments(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show exactly what would be sent; write nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was sent as JSON")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    return submit_slurm.execute(arguments)
