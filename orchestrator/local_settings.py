@@ -12,6 +12,7 @@ from merge.sweep import Run
 from orchestrator.claims import EXPIRY_S
 from orchestrator.devices import Devices
 from orchestrator.owners import this_owner
+from orchestrator.retries import NO_RETRIES, Policy
 
 
 def _do_nothing(run: Run) -> None:
@@ -37,5 +38,10 @@ class LocalSettings:
     """Age at which a heartbeat from another host is a dead owner's."""
     heartbeat_s: float = 10.0
     owner: Owner = field(default_factory=this_owner)
+    runs_per_device: int = 1
+    """How many runs may share a device at a time."""
+    retries: Policy = NO_RETRIES
+    restart_stalled_s: float | None = None
+    """Silence after which a run is killed and counts as stalled; None only shows it so."""
     on_completion: Callable[[Run], object] = _do_nothing
     """Called after each committed result, once the freed devices are at work again."""

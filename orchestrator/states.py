@@ -25,6 +25,7 @@ from merge.sweep import Run
 from orchestrator.claims import finished, is_live, last_claim
 from orchestrator.owners import owner_alive, this_owner
 from orchestrator.progress import Progress, read_progress
+from orchestrator.silence import last_sign
 
 STALLED_AFTER_S = 600.0
 
@@ -93,7 +94,7 @@ def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
         owner_alive=None if claim.released else owner_alive(claim.owner, here or this_owner()),
         attempt=attempt,
         progress=read_progress(files.events),
-        last_sign=_last_sign(files),
+        last_sign=last_sign(files),
     )
 
 
@@ -160,17 +161,5 @@ def _of_abandoned(claim: Claim, attempt: AttemptRecord | None) -> tuple[State, s
 def _read_attempt(files: AttemptPaths) -> AttemptRecord | None:
     try:
         return read_attempt(files.record)
-    except FileNotFoundError:
-        return None
-
-
-def _last_sign(files: AttemptPaths) -> float | None:
-    signs = [sign for path in (files.events, files.stdout, files.stderr) if (sign := _mtime(path))]
-    return max(signs, default=None)
-
-
-def _mtime(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
     except FileNotFoundError:
         return None
