@@ -49,6 +49,8 @@ class Resources:
     """Loader processes per rank."""
     launcher: Literal["torchrun", "none"] = "torchrun"
     """`none` starts the command once; `torchrun` starts one rank per device."""
+    gpu_mem_gb: float | None = None
+    """What it holds of a GPU's memory; None where nobody has said so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,8 @@ class Sweep:
     """The version of the code that made the plan."""
     published: Mapping[str, Any] = field(default_factory=dict)
     """Published numbers by cell: {"source": ..., "cells": {cell: {"mean": .., "0": ..}}}."""
+    retries: Mapping[str, Any] = field(default_factory=dict)
+    """How often which kind of failure is tried again: {cause: limit or {"limit", "wait_s"}}."""
 
     def axis(self, name: str) -> Axis:
         """The axis `name`; KeyError where there is none."""
@@ -125,6 +129,7 @@ class Sweep:
             "settings": dict(self.settings),
             "code": dict(self.code),
             "published": dict(self.published),
+            "retries": dict(self.retries),
             "runs": [_run_to_json(run) for run in self.runs],
         }
 
@@ -184,6 +189,7 @@ def _sweep_from_json(document: Mapping[str, Any]) -> Sweep:
         runs=tuple(_run_from_json(run) for run in document["runs"]),
         code=document["code"],
         published=document["published"],
+        retries=document.get("retries", {}),
     )
 
 
@@ -202,6 +208,7 @@ def _run_to_json(run: Run) -> dict[str, Any]:
             "devices_per_run": run.resources.devices_per_run,
             "num_workers": run.resources.num_workers,
             "launcher": run.resources.launcher,
+            "gpu_mem_gb": run.resources.gpu_mem_gb,
         },
         "in_table": run.in_table,
     }

@@ -86,11 +86,10 @@ class GiveUp:
     """Empty where no rule speaks of the cause."""
 
 
-def read_policy(document: Mapping[str, Any], max_retries: int | None = None) -> Policy:
+def read_policy(document: Mapping[str, Any]) -> Policy:
     """The policy that a study's `retries:` describes, over the defaults.
 
-    `{cause: limit}` or `{cause: {limit: .., wait_s: ..}}`, and `max` for all together;
-    `max_retries`, from the command line, is stronger than `max`.
+    `{cause: limit}` or `{cause: {limit: .., wait_s: ..}}`, and `max` for all together.
     """
     rules = dict(DEFAULT_RULES)
     for name, given in document.items():
@@ -101,7 +100,7 @@ def read_policy(document: Mapping[str, Any], max_retries: int | None = None) -> 
         rules[Cause(name)] = Rule(
             limit=fields.get("limit", known.limit), wait_s=fields.get("wait_s", known.wait_s)
         )
-    return Policy(rules=rules, most=document.get("max") if max_retries is None else max_retries)
+    return Policy(rules=rules, most=document.get("max"))
 
 
 def planned_means(run: Run) -> Means:

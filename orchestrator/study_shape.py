@@ -57,6 +57,7 @@ class ResourcesShape(Shape):
     devices_per_run: Annotated[int, Field(ge=1)] | None = None
     num_workers: Annotated[int, Field(ge=0)] | None = None
     launcher: Literal["torchrun", "none"] | None = None
+    gpu_mem_gb: Annotated[float, Field(gt=0)] | None = None
 
 
 class OverrideShape(Shape):
@@ -91,4 +92,5 @@ class StudyShape(Shape):
     run_path: str | None = None
     resources: ResourcesShape = Field(default_factory=ResourcesShape)
     published: Annotated[PublishedShape | None, _wrapped("file")] = None
+    retries: Values = Field(default_factory=dict)
     debug: Values = Field(default_factory=dict)

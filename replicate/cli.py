@@ -21,6 +21,8 @@ VERBS = {
     "run": "train the selected runs on this machine, merge, show the table",
     "plan": "show runs, shards and folders; start nothing",
     "status": "show what is done, what runs and what each cell lacks",
+    "cancel": "stop runs wherever they run, and have them started nowhere",
+    "retry": "mark failed, lost or cancelled runs as to be run again",
     "merge": "rebuild the merged results of one or more output folders",
     "report": "write the table, every run and its provenance as Markdown",
     "work": "run given runs of a planned output folder here; what array tasks and servers start",
