@@ -13,6 +13,7 @@
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
     claim-0001.json               who has attempt 1; the highest number has the run
+    request-0001.json             a wish to cancel or retry it; the highest number holds
     attempts/0001/                attempt.json env.json stdout.log stderr.log
                                   events.jsonl result.json
     checkpoints/last.pt best.pt
@@ -30,6 +31,7 @@ from typing import ClassVar
 from merge.files import fresh_names
 
 _CLAIM_NAME = re.compile(r"claim-(\d{4,})\.json")
+_REQUEST_NAME = re.compile(r"request-(\d{4,})\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +181,18 @@ class RunPaths:
 
     def claim_numbers(self) -> list[int]:
         """Numbers of all claims ever made on this run, ascending; the last one has the run."""
+        return self._numbers(_CLAIM_NAME)
+
+    def request(self, number: int) -> Path:
+        return self.root / f"request-{number:04d}.json"
+
+    def request_numbers(self) -> list[int]:
+        """Numbers of all requests ever made about this run, ascending; the last one holds."""
+        return self._numbers(_REQUEST_NAME)
+
+    def _numbers(self, pattern: re.Pattern[str]) -> list[int]:
         names = fresh_names(self.root)
-        return sorted(int(match[1]) for name in names if (match := _CLAIM_NAME.fullmatch(name)))
+        return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
 
 
 @dataclass(frozen=True, slots=True)

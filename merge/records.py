@@ -27,6 +27,40 @@ class Outcome(StrEnum):
     """Its owner died; found out by whoever took the run over."""
 
 
+class Cause(StrEnum):
+    """Why an attempt ended as it did."""
+
+    DONE = "done"
+    UNCLEAN_EXIT = "unclean_exit"
+    """Its result was whole and counts, but the command did not exit 0: an abort at teardown."""
+    CUDA_OOM = "cuda_oom"
+    HOST_OOM = "host_oom"
+    PORT_IN_USE = "port_in_use"
+    COLLECTIVE_TIMEOUT = "collective_timeout"
+    RANK_FAILED = "rank_failed"
+    """A rank saw its peers vanish; what ended them is not known."""
+    NAN_LOSS = "nan_loss"
+    DATA = "data"
+    CONFIG = "config"
+    DISK_FULL = "disk_full"
+    """Or read-only, or not permitted."""
+    KILLED = "killed"
+    """By a signal that nobody here sent."""
+    STALLED = "stalled"
+    """It wrote nothing for too long and was killed for that."""
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    """Stopped by a person, to go on later."""
+    PREEMPTED = "preempted"
+    TIME_LIMIT = "time_limit"
+    NODE_FAILURE = "node_failure"
+    LOST = "lost"
+    """Its executor died, or its claim went to another one."""
+    NO_RESULT = "no_result"
+    """It exited 0 without a result that can be used."""
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
     """The process that holds a claim."""
@@ -74,9 +108,45 @@ class AttemptRecord:
     """As the shell counts: 128 + N for death by signal N."""
     outcome: Outcome | None = None
     reason: str = ""
+    cause: Cause | None = None
+    """None while it goes on, and in records of older versions."""
+    micro_batch: int | None = None
+    """Of a rank, as it was given; None where the run is not known to have one."""
+    num_workers: int | None = None
+    """Loader processes of a rank, as it was given."""
+    deviations: Mapping[str, Any] = field(default_factory=dict)
+    """As in `Result`: how this attempt differs from the plan."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """Where it ran: package versions, driver, folder, the scheduler's job."""
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **asdict(self), "command": list(self.command)}
+
+
+class Wish(StrEnum):
+    """What a person wants of a run."""
+
+    CANCEL = "cancel"
+    """Stop it, and start it nowhere."""
+    RETRY = "retry"
+    """Run it again, and count its attempts anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A wish about a run, for whichever executor has it; the one of the highest number holds."""
+
+    number: int
+    wish: Wish
+    claim: int
+    """The highest claim when it was written; 0 where there was none."""
+    by: str
+    host: str
+    time: float
+    """Unix time, in seconds."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +255,19 @@ def read_attempt(path: Path) -> AttemptRecord:
         fields["command"] = tuple(fields["command"])
         fields["devices"] = tuple(fields["devices"])
         fields["outcome"] = None if fields["outcome"] is None else Outcome(fields["outcome"])
+        fields["cause"] = None if fields.get("cause") is None else Cause(fields["cause"])
         return AttemptRecord(**fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _malformed(path, error) from error
+
+
+def read_request(path: Path) -> Request:
+    """The request in `path`. FileNotFoundError where absent, RecordError where unusable."""
+    document = read_json(path)
+    refuse_foreign_schema(path, document)
+    try:
+        fields = _without_schema(document)
+        return Request(**{**fields, "wish": Wish(fields["wish"])})
     except (KeyError, TypeError, ValueError) as error:
         raise _malformed(path, error) from error
 

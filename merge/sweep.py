@@ -55,6 +55,8 @@ class Resources:
     """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
     slurm: Mapping[str, Any] = field(default_factory=dict)
     """What the study says of its SLURM jobs: see `orchestrator.slurm_request`."""
+    gpu_mem_gb: float | None = None
+    """What it holds of a GPU's memory; None where nobody has said so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,8 @@ class Sweep:
     """The version of the code that made the plan."""
     published: Mapping[str, Any] = field(default_factory=dict)
     """Published numbers by cell: {"source": ..., "cells": {cell: {"mean": .., "0": ..}}}."""
+    retries: Mapping[str, Any] = field(default_factory=dict)
+    """How often which kind of failure is tried again: {cause: limit or {"limit", "wait_s"}}."""
 
     def axis(self, name: str) -> Axis:
         """The axis `name`; KeyError where there is none."""
@@ -131,6 +135,7 @@ class Sweep:
             "settings": dict(self.settings),
             "code": dict(self.code),
             "published": dict(self.published),
+            "retries": dict(self.retries),
         }
         return {**document, "runs": [run_to_json(r) for r in self.runs]} if with_runs else document
 
@@ -191,6 +196,7 @@ def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
         runs=tuple(_run_from_json(run) for run in document["runs"]),
         code=document["code"],
         published=document["published"],
+        retries=document.get("retries", {}),
     )
 
 

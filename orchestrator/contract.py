@@ -27,7 +27,7 @@ _SOURCE = Path(__file__).resolve().parent.parent
 _INSTALLED = ("site-packages", "dist-packages")
 
 _FOREIGN = re.compile(
-    r"PAPERGRID_(RUN_DIR|RUN_SPEC|ATTEMPT|ATTEMPT_DIR|CONFIG_.*|DEVICE|NUM_WORKERS)"
+    r"PAPERGRID_(RUN_DIR|RUN_SPEC|ATTEMPT|ATTEMPT_DIR|CONFIG_.*|DEVICE|NUM_WORKERS|MICRO_BATCH)"
     r"|PAPERGRID_(CACHE_DIR|DATA_ROOT|WEIGHTS|TOKEN|EXECUTOR)"
     r"|TORCHELASTIC_.*|(GROUP_|LOCAL_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)"
 )
@@ -54,6 +54,10 @@ class Assignment:
     weights: Path | None = None
     nodes: int = 1
     """Nodes of a SLURM job, `devices` of each of which the run is given."""
+    num_workers: int | None = None
+    """Loader processes of a rank; None for what the run's resources say."""
+    micro_batch: int | None = None
+    """Of a rank, where it is not the planned one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +162,9 @@ def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> d
         "PAPERGRID_ATTEMPT": str(given.number),
         "PAPERGRID_DEVICE": given.kind,
         "PAPERGRID_CACHE_DIR": str(given.cache_dir),
-        "PAPERGRID_NUM_WORKERS": str(run.resources.num_workers),
+        "PAPERGRID_NUM_WORKERS": str(
+            run.resources.num_workers if given.num_workers is None else given.num_workers
+        ),
         EXECUTOR: given.executor,
         TOKEN: given.token,
     }
@@ -166,6 +172,8 @@ def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> d
         environment["PAPERGRID_DATA_ROOT"] = str(given.data_root)
     if given.weights:
         environment["PAPERGRID_WEIGHTS"] = str(given.weights)
+    if given.micro_batch is not None:
+        environment["PAPERGRID_MICRO_BATCH"] = str(given.micro_batch)
     environment |= _config_variables(run)
     environment |= _device_variables(given, inherited)
     if run.command is None:

@@ -1,7 +1,7 @@
 """The plan of an output folder, frozen: written once, then only ever compared.
 
-Pure but for `freeze`. Resources, title, published numbers and the code's version may change under a
-plan; what decides numbers or where they lie may not.
+Pure but for `freeze`. Resources, retries, title, published numbers and the code's version may
+change under a plan; what decides numbers or where they lie may not.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def make_sweep(study: Study, code: Mapping[str, Any]) -> Sweep:
         runs=expand(study),
         code=code,
         published=study.published,
+        retries=study.retries,
     )
 
 

@@ -66,6 +66,7 @@ class ResourcesShape(Shape):
     hours: Annotated[_Number, Field(gt=0)] | None = None
     nodes: Annotated[int, Field(ge=1)] | None = None
     slurm: SlurmShape | None = None
+    gpu_mem_gb: Annotated[float, Field(gt=0)] | None = None
 
 
 class OverrideShape(Shape):
@@ -101,4 +102,5 @@ class StudyShape(Shape):
     run_path: str | None = None
     resources: ResourcesShape = Field(default_factory=ResourcesShape)
     published: Annotated[PublishedShape | None, _wrapped("file")] = None
+    retries: Values = Field(default_factory=dict)
     debug: Values = Field(default_factory=dict)

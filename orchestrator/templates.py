@@ -30,7 +30,7 @@ RESERVED_NAMES = frozenset(
 )
 """Names that the layout of an output folder needs for itself, at any depth."""
 
-_RESERVED_STARTS = ("claim-", "result.aside-")
+_RESERVED_STARTS = ("claim-", "request-", "result.aside-")
 _PART = re.compile(r"[A-Za-z0-9_+=,@][A-Za-z0-9._+=,@-]*(?<!\.)")
 _LONGEST = 200
 _IN_COMMAND = re.compile(r"\{\{(?P<literal>\w+)\}\}|(?<!\$)\{(?P<name>[A-Za-z_]\w*)\}")

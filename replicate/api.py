@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from orchestrator.local import LocalReport, LocalSettings
     from orchestrator.shards import Shard
     from orchestrator.study import Study
+    from orchestrator.wishes import Wished
     from replicate.status import SweepStatus
 
 
@@ -203,6 +204,7 @@ def local_settings(
     """
     from orchestrator.devices import find_devices
     from orchestrator.local_settings import LocalSettings
+    from orchestrator.retries import read_policy
 
     return LocalSettings(
         devices=find_devices(devices, plan.runs),
@@ -210,8 +212,24 @@ def local_settings(
         data_root=data_root and data_root.absolute(),
         weights=weights and weights.absolute(),
         grace_s=grace_s,
+        retries=read_policy(plan.sweep.retries),
         code=plan.sweep.code,
     )
+
+
+def share_gpus(
+    plan: Plan, output: str | Path, settings: LocalSettings, runs_per_gpu: int
+) -> tuple[LocalSettings, str]:
+    """`settings` with several runs on one GPU, and in words how they fit.
+
+    UsageError, with the figures, where the GPUs' free memory is too little for that.
+    """
+    from orchestrator.gpu_memory import check_shared
+
+    folder = Path(output)
+    results = tuple(read_results(folder).values()) if SweepPaths(folder).sweep.exists() else ()
+    words = check_shared(settings.devices, plan.runs, runs_per_gpu, results)
+    return replace(settings, runs_per_device=runs_per_gpu), words
 
 
 def cache_folder(named: Path | None) -> Path:
@@ -222,6 +240,58 @@ def cache_folder(named: Path | None) -> Path:
         return Path(from_environment).absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "papergrid"
+
+
+def runs_of(
+    output: str | Path,
+    where: Mapping[str, Sequence[str]] | None = None,
+    run_ids: Sequence[str] | None = None,
+) -> tuple[Run, ...]:
+    """The runs planned in `output`: those of `run_ids`, else those that `where` selects, else all.
+
+    IncompleteError where there is no plan, SelectionError lists the choices.
+    """
+    from merge.collect import refuse_missing_sweep
+    from merge.errors import UsageError
+    from orchestrator.grid import choose, select
+    from orchestrator.scalars import text_of
+
+    refuse_missing_sweep(Path(output))
+    sweep = read_sweep(SweepPaths(Path(output)).sweep)
+    if run_ids and where:
+        raise UsageError("name runs with --run or by filters, not by both")
+    if run_ids:
+        return choose(sweep.runs, run_ids)
+    everything = {axis.name: [text_of(value) for value in axis.choices] for axis in sweep.axes}
+    return select(sweep.runs, sweep.axes, {**everything, **(where or {})})
+
+
+def cancel(
+    output: str | Path, runs: Sequence[Run], *, is_dry: bool = False
+) -> tuple[tuple[Wished, ...], list[str]]:
+    """Have `runs` stopped wherever they run and started nowhere; what that meant for each.
+
+    Also what the schedulers told that have jobs of them. `is_dry` changes nothing.
+    """
+    from orchestrator.reach import cancel_everywhere
+    from orchestrator.wishes import cancel_runs
+
+    wished = cancel_runs(Path(output), runs, now=time.time(), is_dry=is_dry)
+    asked = [entry.run_id for entry in wished if entry.is_asked]
+    return wished, [] if is_dry or not asked else cancel_everywhere(Path(output), asked)
+
+
+def retry(
+    output: str | Path,
+    runs: Sequence[Run],
+    states: Sequence[str] = ("failed", "lost", "cancelled"),
+    *,
+    is_dry: bool = False,
+) -> tuple[Wished, ...]:
+    """Mark those of `runs` that are in `states` as to be run again; starts nothing itself."""
+    from orchestrator.wishes import retry_runs
+
+    return retry_runs(Path(output), runs, states, now=time.time(), is_dry=is_dry)
 
 
 def merge(

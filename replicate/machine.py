@@ -39,9 +39,25 @@ def on_this_machine(planned: api.Plan, arguments: argparse.Namespace) -> api.Pla
     ranks, workers = arguments.devices_per_run, arguments.num_workers
     if (ranks is not None and ranks < 1) or (workers is not None and workers < 0):
         raise UsageError("--devices-per-run takes 1 or more, --num-workers 0 or more")
+    _check_attempts(arguments)
     return replace(
         planned, runs=tuple(_with_resources(run, ranks, workers) for run in planned.runs)
     )
+
+
+def _check_attempts(arguments: argparse.Namespace) -> None:
+    most, minutes = arguments.max_retries, arguments.restart_stalled
+    if (most is not None and most < 0) or arguments.runs_per_gpu < 1:
+        raise UsageError("--max-retries takes 0 or more, --runs-per-gpu 1 or more")
+    if minutes is not None and minutes <= 0:
+        raise UsageError("--restart-stalled takes a number of minutes above 0")
+
+
+def _with_attempts(settings: LocalSettings, arguments: argparse.Namespace) -> LocalSettings:
+    most, minutes = arguments.max_retries, arguments.restart_stalled
+    retries = settings.retries if most is None else replace(settings.retries, most=most)
+    seconds = None if minutes is None else minutes * 60
+    return replace(settings, retries=retries, restart_stalled_s=seconds)
 
 
 def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
@@ -74,6 +90,12 @@ def train(
         grace_s=arguments.grace,
     )
     settings = among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
+    settings = _with_attempts(settings, arguments)
+    if arguments.runs_per_gpu > 1:
+        settings, note = api.share_gpus(planned, output, settings, arguments.runs_per_gpu)
+        print(f"note     {note}", file=sys.stderr)
+    if arguments.retry_cancelled:
+        api.retry(output, planned.runs, ["cancelled"])
     for note in settings.devices.notes:
         print(f"note     {note}", file=sys.stderr)
     print(

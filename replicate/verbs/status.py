@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from orchestrator.states import State
+from orchestrator.states import RunState, State
 from replicate import api
 from replicate import arguments as flags
 from replicate.live import progress_text
@@ -24,6 +24,7 @@ _MARKS = {
     State.RUNNING: "running",
     State.STALLED: "stalled",
     State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
     State.UNKNOWN: "?",
     State.DONE: "done",
 }
@@ -107,12 +108,16 @@ def _age(seconds: float | None) -> str:
 
 def _attention(status: SweepStatus) -> list[str]:
     lines = [
-        f"{entry.state.state}: {entry.run.run_id}: {entry.state.reason}"
+        f"{_label(entry.state)}: {entry.run.run_id}: {entry.state.reason}"
         for entry in status.runs
-        if entry.state.state in (State.FAILED, State.STALLED, State.UNKNOWN)
+        if entry.state.state in (State.FAILED, State.STALLED, State.CANCELLED, State.UNKNOWN)
     ]
     lines += [line for line in notes(status.merged.document) if not line.startswith("incomplete")]
     return lines + [f"kept aside: {p.file}: {p.reason}" for p in status.merged.aside]
+
+
+def _label(state: RunState) -> str:
+    return f"{state.state}({state.cause})" if state.cause else state.state.value
 
 
 def _document(status: SweepStatus) -> dict[str, Any]:
