@@ -5,6 +5,7 @@ PapergridError
 |   |-- StudyError          a study file, with every problem and its place in the file
 |   |-- SelectionError      a filter that names a value the study does not have
 |   |-- ConfigChangedError  the output folder holds a sweep with another configuration
+|   |-- ServersError        servers that cannot be used, each with all its problems
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
 |-- RecordError             a record on disk is unreadable or not ours                   (exit 1)
 |-- StorageError            the file system refused: full, read-only, not permitted      (exit 75)
@@ -48,6 +49,20 @@ class SelectionError(UsageError):
 
 class ConfigChangedError(UsageError):
     """The output folder already holds a sweep with another configuration."""
+
+
+class ServersError(UsageError):
+    """Servers that cannot be used as they are: carries the problems of all of them at once."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        lines = (f"  {problem}" for problem in self.problems)
+        return "\n".join([f"nothing was started: {count} {noun} on the servers", *lines])
 
 
 class DataError(UsageError):

@@ -3,6 +3,9 @@
 <output>/
   sweep.json                      the frozen plan
   replication_results.json        the merged view (rebuildable)
+  submissions/<id>/               what one `replicate submit` sent: submission.json,
+                                  runs/*.txt, workers/*.json, logs/*.log
+  code/<digest>/                  a frozen copy of the code, and snapshot.json
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
     claim-0001.json               who has attempt 1; the highest number has the run
@@ -44,8 +47,77 @@ class SweepPaths:
     def merge_lock(self) -> Path:
         return self.root / ".merge.lock"
 
+    @property
+    def submissions(self) -> Path:
+        return self.root / "submissions"
+
+    def submission(self, name: str) -> SubmissionPaths:
+        return SubmissionPaths(self.submissions / name)
+
+    @property
+    def code(self) -> Path:
+        return self.root / "code"
+
+    def snapshot(self, digest: str) -> SnapshotPaths:
+        return SnapshotPaths(self.code / digest)
+
+    def probe(self, name: str) -> Path:
+        """A folder in which hosts show each other that they share this output folder."""
+        return self.root / f".probe-{name}"
+
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionPaths:
+    """Paths of one submission: what was sent where, and what became of it."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "submission.json"
+
+    @property
+    def workers(self) -> Path:
+        return self.root / "workers"
+
+    def worker(self, name: str) -> Path:
+        """What the worker `name` says of itself: written by it alone, again at each heartbeat."""
+        return self.workers / f"{name}.json"
+
+    def runs(self, name: str) -> Path:
+        """The ids of the runs that `name` was given, one a line."""
+        return self.root / "runs" / f"{name}.txt"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPaths:
+    """Paths of a frozen copy of the code."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "snapshot.json"
+
+    @property
+    def papergrid(self) -> Path:
+        """What stands for the root of papergrid's own source tree."""
+        return self.root / "papergrid"
+
+    @property
+    def work(self) -> Path:
+        """What stands for the root of the checkout that a study's command is started in."""
+        return self.root / "work"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from merge.errors import PapergridError, UsageError
 VERBS = {
     "run": "train the selected runs on this machine, merge, show the table",
     "plan": "show runs, shards and folders; start nothing",
+    "submit": "send the selected runs to servers or a scheduler and return at once",
     "status": "show what is done, what runs and what each cell lacks",
     "merge": "rebuild the merged results of one or more output folders",
     "report": "write the table, every run and its provenance as Markdown",

@@ -20,9 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run", action="append", metavar="ID", help="run only this id; may be repeated"
     )
     flags.add_machine(parser)
+    parser.add_argument("--beacon", type=Path, metavar="FILE", help="record of this worker to keep")
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    from orchestrator.beacon import beacon
+
+    with beacon(arguments.beacon) as telling:
+        telling.exit_code = _work(arguments)
+    return telling.exit_code
+
+
+def _work(arguments: argparse.Namespace) -> int:
     planned = api.frozen_plan(arguments.output, _run_ids(arguments))
     planned = on_this_machine(planned, arguments)
     report_code = train(api.work, planned, arguments.output, arguments)
