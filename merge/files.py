@@ -115,6 +115,32 @@ def is_finite_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def fresh_names(folder: Path) -> set[str]:
+    """Names in `folder`, those that other hosts made until now included; empty where it is none.
+
+    NFS clients answer for half a minute from memory that a file is not there, also to `open`; to
+    list the folder asks the server, and what is opened next is as new as the list.
+    """
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208
+    except FileNotFoundError:
+        return set()
+
+
+def age_s(path: Path) -> float:
+    """Seconds since `path` was written, by the clock of its file system: no host's clock counts.
+
+    FileNotFoundError where it is gone, StorageError where nothing can be written beside it.
+    """
+    with storage_errors(path):
+        probe = _write_temporary(path, lambda file: file.write(b"\n"))
+        try:
+            now = probe.stat().st_mtime
+        finally:
+            probe.unlink()
+    return now - path.stat().st_mtime
+
+
 def fsync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)

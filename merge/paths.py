@@ -22,6 +22,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from merge.files import fresh_names
+
 _CLAIM_NAME = re.compile(r"claim-(\d{4,})\.json")
 
 
@@ -160,10 +162,7 @@ class RunPaths:
 
     def claim_numbers(self) -> list[int]:
         """Numbers of all claims ever made on this run, ascending; the last one has the run."""
-        try:
-            names = [entry.name for entry in self.root.iterdir()]
-        except FileNotFoundError:
-            return []
+        names = fresh_names(self.root)
         return sorted(int(match[1]) for name in names if (match := _CLAIM_NAME.fullmatch(name)))
 
 

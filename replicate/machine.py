@@ -60,6 +60,8 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
 
 def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Namespace) -> int:
     """Run `planned` through `door` (`api.run` or `api.work`) and return its exit code."""
+    from orchestrator.local_settings import among_others
+
     settings = api.local_settings(
         planned,
         devices=arguments.devices,
@@ -68,6 +70,7 @@ def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Name
         cache_dir=arguments.cache_dir,
         grace_s=arguments.grace,
     )
+    settings = among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
     for note in settings.devices.notes:
         print(f"note     {note}", file=sys.stderr)
     print(
