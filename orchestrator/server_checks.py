@@ -25,7 +25,7 @@ from orchestrator.ssh import Answer, ask, in_parallel
 from orchestrator.workers import Condition, condition, read_workers
 
 MOST_SKEW_S = 10.0
-"""Claims compare heartbeats that different hosts wrote: their clocks must agree this far."""
+"""By how much a server's clock may differ from the one here before a person is told."""
 
 _PROBE_TIMEOUT_S = 120.0
 
@@ -84,7 +84,7 @@ def _judged(
     facts = _facts(reply.answer)
     if facts is None:
         return None, [f"{name}: {_why_no_facts(reply)}"]
-    problems = [*facts.problems, *_clock(reply, facts), *_code(reply.part, facts)]
+    problems = [*facts.problems, *_code(reply.part, facts)]
     if facts.nonce:
         seen = open_patiently(folder / name, request.fleet.share_timeout_s)
         if seen is None or seen.decode("utf-8", "replace") != facts.nonce:
@@ -92,7 +92,7 @@ def _judged(
                 f"what it writes into {request.output_on(reply.part.server)} does not appear "
                 f"in {request.output} here: the folders are not the same"
             )
-    notes = (*facts.notes, *_packages(facts))
+    notes = (*facts.notes, *_clock(reply, facts), *_packages(facts))
     return Checked(part=reply.part, facts=facts, notes=notes), [f"{name}: {p}" for p in problems]
 
 
@@ -123,8 +123,8 @@ def _clock(reply: _Reply, facts: Facts) -> Iterator[str]:
     if abs(ahead_s) > MOST_SKEW_S:
         way = "ahead of" if ahead_s > 0 else "behind"
         yield (
-            f"its clock is {abs(ahead_s):.0f} s {way} the one here: claims compare times of "
-            f"several hosts; set the clocks (NTP)"
+            f"its clock is {abs(ahead_s):.0f} s {way} the one here: ages in `status` are wrong by "
+            f"as much, results are not"
         )
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import PapergridError
-from merge.files import write_atomic
+from merge.files import fresh_names, write_atomic
 from merge.sweep import Resources, Run
 from orchestrator.devices import Devices, find_devices
 from orchestrator.owners import this_owner
@@ -136,12 +136,11 @@ def open_patiently(path: Path, patience_s: float) -> bytes | None:
     """The content of a file that another host has just written; None where it does not appear."""
     deadline = time.monotonic() + patience_s
     while True:
-        try:
-            # Opened and never asked for by `exists`, whose answer an NFS client may keep for long.
+        # Listed first: an NFS client may answer from memory that a file is not there.
+        if path.name in fresh_names(path.parent):
             return path.read_bytes()
-        except FileNotFoundError:
-            if time.monotonic() >= deadline:
-                return None
+        if time.monotonic() >= deadline:
+            return None
         time.sleep(0.25)
 
 

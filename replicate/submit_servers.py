@@ -117,8 +117,10 @@ def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
         "--devices-per-run": arguments.devices_per_run,
         "--num-workers": arguments.num_workers,
         "--grace": arguments.grace,
+        "--claim-expiry": arguments.claim_expiry,
     }
-    return tuple(
+    # A worker that leaves while others are at work would leave the runs of those that die undone.
+    return ("--stand-by",) + tuple(
         word for flag, value in options.items() if value is not None for word in (flag, str(value))
     )
 
