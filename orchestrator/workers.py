@@ -11,6 +11,7 @@ from merge.errors import RecordError
 from merge.files import read_json
 from merge.paths import SubmissionPaths, SweepPaths
 from merge.records import Owner, WorkerRecord, read_worker
+from orchestrator.happenings import INTERRUPTED_EXIT_CODE
 from orchestrator.owners import owner_alive
 
 SILENT_AFTER_S = 60.0
@@ -27,8 +28,13 @@ class Condition(StrEnum):
     SILENT = "silent"
     """It may be dead, suspended, or cut off from the shared folder."""
     FINISHED = "finished"
+    STOPPED = "stopped"
+    """On request."""
     FAILED = "failed"
     UNKNOWN = "unknown"
+
+
+_ENDS: dict[int | None, Condition] = {0: Condition.FINISHED, INTERRUPTED_EXIT_CODE: Condition.STOPPED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +71,7 @@ def condition(worker: Worker, now: float, here: Owner | None = None) -> Conditio
     if record is None:
         return Condition.NOT_STARTED
     if record.ended is not None:
-        return Condition.FINISHED if record.exit_code == 0 else Condition.FAILED
+        return _ENDS.get(record.exit_code, Condition.FAILED)
     if here and owner_alive(record.owner, here) is False:
         return Condition.FAILED
     is_fresh = now - record.heartbeat < SILENT_AFTER_S

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support.commands import replicate
-from support.executors import wait_until
-from support.ssh_hosts import SshHosts
-
 from merge.files import read_json
 from merge.paths import SweepPaths
 from orchestrator.workers import Worker, read_workers
+from support.commands import replicate
+from support.executors import wait_until
+from support.ssh_hosts import SshHosts
 
 PATIENCE_S = 60.0
 
@@ -82,6 +81,9 @@ class ServerSweep:
             "hosts": hosts,
         }
         (self.folder / "hosts.yaml").write_text(json.dumps(document))
+
+    def host_names(self) -> list[str]:
+        return list(json.loads((self.folder / "hosts.yaml").read_text())["hosts"])
 
     def submit(self, *words: str) -> subprocess.CompletedProcess[str]:
         return replicate(*self.submit_words(*words), cwd=self.folder)
