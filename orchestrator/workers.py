@@ -34,7 +34,10 @@ class Condition(StrEnum):
     UNKNOWN = "unknown"
 
 
-_ENDS: dict[int | None, Condition] = {0: Condition.FINISHED, INTERRUPTED_EXIT_CODE: Condition.STOPPED}
+_ENDS: dict[int | None, Condition] = {
+    0: Condition.FINISHED,
+    INTERRUPTED_EXIT_CODE: Condition.STOPPED,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,10 +119,9 @@ def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
         "--grace": arguments.grace,
         "--claim-expiry": arguments.claim_expiry,
     }
+    given = [(flag, str(value)) for flag, value in options.items() if value is not None]
     # A worker that leaves while others are at work would leave the runs of those that die undone.
-    return ("--stand-by",) + tuple(
-        word for flag, value in options.items() if value is not None for word in (flag, str(value))
-    )
+    return ("--stand-by", *(word for pair in given for word in pair))
 
 
 def _tell_notes(checked: Sequence[Checked]) -> None:

@@ -100,6 +100,7 @@ def test_every_problem_of_every_server_is_told_and_nothing_is_started(sweep, hos
         good={"ssh": "h1"},
     )
     refused = sweep.submit()
+    print(refused.stderr)
     assert refused.returncode == 2
     problems = dict(re.findall(r"^  (\w+): (.*)$", refused.stderr, re.MULTILINE))
     assert problems.keys() == {*sweep.host_names()} - {"good"}, refused.stderr
@@ -141,7 +142,7 @@ def test_workers_outlive_the_terminal_that_they_were_started_from(sweep, hosts, 
     sweep.prepare()
     for name in ("h1", "h2"):
         (sweep.hold / name).touch()
-    command = MarkedCommand(sweep.submit_words(), cwd=sweep.folder)
+    command = MarkedCommand(sweep.submit_words("--claim-expiry", "6"), cwd=sweep.folder)
     submit = command.start(tmp_path / "submit.log")
     try:
         sweep.wait_for_hold("h1", "h2")
@@ -168,7 +169,9 @@ def test_workers_are_asked_stopped_and_killed_over_ssh(sweep, hosts):
         (sweep.hold / name).touch()
     assert sweep.submit().returncode == 0
     sweep.wait_for_hold(*names)
+    print(replicate("status", "out", cwd=sweep.folder).stdout)
     again = sweep.submit()
+    print(again.stderr)
     assert again.returncode == 2
     assert again.stderr.count("is at work there for this folder") == 3
     sweep.signal_worker("h2", signal.SIGSTOP)
@@ -246,6 +249,7 @@ def test_printed_commands_start_the_workers_each_with_its_shards_through_a_jump_
     assert dry.returncode == 0, dry.stderr
     assert not sweep.output.exists()
     printed = sweep.submit("--shard-by", "lr", "--print-commands")
+    print(printed.stdout)
     assert printed.returncode == 0, printed.stderr
     assert without_name(dry.stdout) == without_name(printed.stdout)
     assert sweep.results() == {}
