@@ -193,6 +193,7 @@ def _assignment(place: Workplace, run: Run, devices: tuple[str, ...], claim: Cla
         cache_dir=settings.cache_dir,
         data_root=settings.data_root,
         weights=settings.weights,
+        source=settings.source,
     )
 
 

@@ -50,6 +50,8 @@ class Assignment:
     cache_dir: Path
     data_root: Path | None = None
     weights: Path | None = None
+    source: Path | None = None
+    """What papergrid's packages are imported from, where it is a frozen copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,7 @@ def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> d
     environment |= _config_variables(run)
     environment |= _device_variables(given, inherited)
     if run.command is None:
-        environment |= import_variables(inherited)
+        environment |= import_variables(inherited, given.source or source_root())
     return environment
 
 
@@ -156,14 +158,19 @@ def _device_variables(given: Assignment, inherited: Mapping[str, str]) -> dict[s
     return {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads}
 
 
-def import_variables(inherited: Mapping[str, str]) -> dict[str, str]:
-    """What a process of ours needs in its environment to import our packages and no namesakes."""
+def source_root() -> Path | None:
+    """What our packages must be imported from; None where they are installed and found anyway."""
+    # The folder of installed packages, put first, would shadow standard modules.
+    return None if _SOURCE.name in _INSTALLED else _SOURCE
+
+
+def import_variables(inherited: Mapping[str, str], source: Path | None) -> dict[str, str]:
+    """What a process needs in its environment to import our packages, from `source` if given."""
     # A folder named `experiments` where the person stands must not be taken for ours.
     variables = {"PYTHONSAFEPATH": "1"}
-    # An installed package is found anyway; its folder put first would shadow standard modules.
-    if _SOURCE.name not in _INSTALLED:
+    if source:
         known = inherited.get("PYTHONPATH")
-        variables["PYTHONPATH"] = f"{_SOURCE}:{known}" if known else str(_SOURCE)
+        variables["PYTHONPATH"] = f"{source}:{known}" if known else str(source)
     return variables
 
 

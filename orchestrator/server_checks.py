@@ -84,7 +84,7 @@ def _judged(
     facts = _facts(reply.answer)
     if facts is None:
         return None, [f"{name}: {_why_no_facts(reply)}"]
-    problems = [*facts.problems, *_code(reply.part, facts)]
+    problems = [*facts.problems, *_code(request, reply.part, facts)]
     if facts.nonce:
         seen = open_patiently(folder / name, request.fleet.share_timeout_s)
         if seen is None or seen.decode("utf-8", "replace") != facts.nonce:
@@ -128,14 +128,14 @@ def _clock(reply: _Reply, facts: Facts) -> Iterator[str]:
         )
 
 
-def _code(part: Part, facts: Facts) -> Iterator[str]:
+def _code(request: ServerRequest, part: Part, facts: Facts) -> Iterator[str]:
     here = code_version(part.runs[0])
     if (here["version"], control_digest()) != (facts.version, facts.control):
         yield (
             f"another papergrid: {facts.version} ({facts.control}) there, {here['version']} "
             f"({control_digest()}) here; bring it to the same version"
         )
-    elif here["source"] != facts.source:
+    elif here["source"] != facts.source and request.snapshot is None:
         what = "the files of the study's command" if part.runs[0].command else "the trainers"
         yield (
             f"other code: {what} are {facts.source} there and {here['source']} here; update the "

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from merge.paths import SubmissionPaths, SweepPaths
 from merge.sweep import SCHEMA, Run
-from orchestrator.contract import import_variables
+from orchestrator.contract import source_root
 from orchestrator.hosts_file import Fleet, Server
 from orchestrator.server_probe import Question
 from orchestrator.shards import Shard
@@ -22,6 +22,10 @@ from orchestrator.shell import quote
 from orchestrator.ssh import Reach, wrapped
 
 _START_PATIENCE_S = 60
+_RUN_MODULE = (
+    "import runpy, sys; _, source, module, *words = sys.argv; sys.path.insert(0, source); "
+    "sys.argv = [module, *words]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +145,7 @@ def probe_script(request: ServerRequest, part: Part, nonce: str) -> Callable[[st
 
     def script(mark: str) -> str:
         asked = json.dumps(asdict(ask(mark)))
-        words = [_python(part.server), "-m", "orchestrator.server_probe", asked]
+        words = [*_module(request, part.server, "orchestrator.server_probe"), asked]
         return "\n".join([*_preamble(request, part.server), quote(words)])
 
     return script
@@ -150,7 +154,7 @@ def probe_script(request: ServerRequest, part: Part, nonce: str) -> Callable[[st
 def worker_words(request: ServerRequest, part: Part) -> list[str]:
     """The command of the worker on a server."""
     server, paths = part.server, request.paths_on(part.server)
-    words = [_python(server), "-m", "replicate", "work", str(request.output_on(server))]
+    words = [*_module(request, server, "replicate"), "work", str(request.output_on(server))]
     words += ["--runs", str(paths.runs(server.name))]
     words += ["--beacon", str(paths.worker(server.name))]
     options = {
@@ -202,14 +206,15 @@ def command_text(request: ServerRequest, part: Part) -> str:
 
 
 def _preamble(request: ServerRequest, server: Server) -> list[str]:
-    workdir = server.workdir or str(request.workdir)
     output = str(request.output_on(server))
+    # Attempts on frozen code are started in the copy: the folder of here need not be there.
+    workdir = server.workdir or (output if request.snapshot else str(request.workdir))
     python = _python(server)
     lines = [
         'fail() { tell "problem $1"; exit 81; }',
         f"cd -- {quote([workdir])} || "
         + _fail(f"no folder {workdir} to work in: name it by `workdir:`"),
-        *(f"export {name}={quote([value])}" for name, value in _environment(request, server)),
+        *(f"export {name}={quote([value])}" for name, value in server.environment.items()),
     ]
     if "/" in python:
         lines.append(f'export PATH={quote([str(Path(python).parent)])}:"$PATH"')
@@ -228,19 +233,20 @@ def _fail(text: str) -> str:
     return f"fail {quote([' '.join(text.split())])}"
 
 
-def _environment(request: ServerRequest, server: Server) -> list[tuple[str, str]]:
-    given: Mapping[str, str] = server.environment
-    variables = dict(given)
+def _module(request: ServerRequest, server: Server, module: str) -> list[str]:
+    """The command that runs one of our modules on a server.
+
+    Where our packages lie is an argument, not a variable: a study's commands would inherit that.
+    """
+    source = source_root() if server.python is None else None
     if request.snapshot:
-        root = SweepPaths(request.output_on(server)).snapshot(request.snapshot).papergrid
-        known = given.get("PYTHONPATH")
-        variables["PYTHONPATH"] = f"{root}:{known}" if known else str(root)
-    elif server.python is None and "PYTHONPATH" not in given:
-        # The Python of here, and so its papergrid: under the same path on a shared folder.
-        variables |= import_variables({})
-    # A folder named `experiments` where commands are started must not be taken for ours.
-    variables["PYTHONSAFEPATH"] = "1"
-    return sorted(variables.items())
+        source = SweepPaths(request.output_on(server)).snapshot(request.snapshot).papergrid
+    elif "PYTHONPATH" in server.environment:
+        source = None
+    # -P: a folder named `experiments` where commands are started must not be taken for ours.
+    if source is None:
+        return [_python(server), "-P", "-m", module]
+    return [_python(server), "-P", "-c", _RUN_MODULE, str(source), module]
 
 
 def _python(server: Server) -> str:

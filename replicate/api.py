@@ -129,7 +129,8 @@ def work(
     from orchestrator.code_version import code_version
 
     settings = settings or local_settings(plan)
-    settings = replace(settings, code=code_version(plan.sweep.runs[0]))
+    if settings.source is None:
+        settings = replace(settings, code=code_version(plan.sweep.runs[0]))
     return _run_here(plan.sweep, plan.runs, Path(output), settings, report)
 
 

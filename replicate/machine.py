@@ -71,6 +71,7 @@ def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Name
         grace_s=arguments.grace,
     )
     settings = among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
+    settings = _with_snapshot(settings, planned, output, arguments)
     for note in settings.devices.notes:
         print(f"note     {note}", file=sys.stderr)
     print(
@@ -82,3 +83,20 @@ def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Name
     metric = planned.sweep.metric
     with shown(len(planned.runs), lambda value: f"{metric} {form.value(value)}") as report:
         return door(planned, output, settings, report=report).exit_code
+
+
+def _with_snapshot(
+    settings: LocalSettings, planned: api.Plan, output: Path, arguments: argparse.Namespace
+) -> LocalSettings:
+    """`settings` with the frozen code that `--snapshot` asks for: a new copy, or one by name."""
+    wanted = arguments.snapshot
+    if not wanted:
+        return settings
+    from orchestrator.snapshot import load_snapshot, take_snapshot, with_snapshot
+
+    if wanted is True:
+        snapshot = take_snapshot(output, planned.sweep.runs[0], settings.cwd)
+        print(f"note     snapshot {snapshot.digest}: {snapshot.told}", file=sys.stderr)
+    else:
+        snapshot = load_snapshot(output, wanted)
+    return with_snapshot(settings, snapshot)

@@ -70,16 +70,30 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[api.Plan, ServerRequest]:
         replace(shard, runs=tuple(by_id[run.run_id] for run in shard.runs))
         for shard in planned.shards
     ]
+    output = flags.output_folder(arguments).resolve()
     by_shard = bool(arguments.shard_by) and not arguments.shard
     request = ServerRequest(
         name=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}",
-        output=flags.output_folder(arguments).resolve(),
+        output=output,
         workdir=Path.cwd(),
         fleet=fleet,
         parts=tuple(share_out(fleet.servers, shards, by_shard=by_shard)),
         words=_words(arguments),
+        snapshot=_snapshot(planned, output, arguments),
     )
     return planned, request
+
+
+def _snapshot(planned: api.Plan, output: Path, arguments: argparse.Namespace) -> str | None:
+    from orchestrator.snapshot import take_snapshot
+
+    if not arguments.snapshot:
+        return None
+    if arguments.dry_run:
+        return "SNAPSHOT"
+    snapshot = take_snapshot(output, planned.sweep.runs[0], Path.cwd())
+    print(f"note     snapshot {snapshot.digest}: {snapshot.told}", file=sys.stderr)
+    return snapshot.digest
 
 
 def _chosen(fleet: Fleet, arguments: argparse.Namespace) -> Fleet:

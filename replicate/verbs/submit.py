@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_selection(parser)
     flags.add_output(parser)
     flags.add_machine(parser)
+    flags.add_snapshot(parser)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(
         "--servers", type=Path, metavar="FILE", help="a worker on each server of this hosts file"

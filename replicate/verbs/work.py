@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run", action="append", metavar="ID", help="run only this id; may be repeated"
     )
     flags.add_machine(parser)
+    parser.add_argument("--snapshot", metavar="DIGEST", help="run this frozen copy of the code")
     parser.add_argument("--beacon", type=Path, metavar="FILE", help="record of this worker to keep")
 
 
