@@ -212,11 +212,31 @@ SAY = """\
 python3 - "$1" "$2" <<'END'
 import json, os, sys
 values = [sys.argv[1], sys.argv[2], os.environ["SAID"], os.environ["PAPERGRID_CONFIG_TEXT"]]
+values += [os.environ.get("PYTHONPATH", ""), os.environ.get("PYTHONSAFEPATH", "")]
 path = os.environ["PAPERGRID_ATTEMPT_DIR"] + "/result.json"
 with open(path, "w") as file:
     json.dump({"metrics": {"score": 1}, "details": {"values": values}}, file)
 END
 """
+
+
+def test_servers_run_the_frozen_code_though_the_checkout_is_edited(sweep, hosts):
+    hosts.start("h1", "h2")
+    sweep.prepare()
+    subprocess.run(["git", "init", "-q", sweep.folder], check=True)
+    (sweep.folder / ".gitignore").write_text("out/\nhold/\n")
+    for name in ("h1", "h2"):
+        (sweep.hold / name).touch()
+    done = sweep.submit("--snapshot", "--claim-expiry", "6")
+    assert done.returncode == 0, done.stderr
+    sweep.wait_for_hold("h1", "h2")
+    (sweep.folder / "train.sh").write_text("exit 1\n")
+    for name in ("h1", "h2"):
+        (sweep.hold / name).unlink()
+    sweep.wait_for_results(16)
+    (digest,) = {result["code"]["snapshot"] for result in sweep.results().values()}
+    assert f"snapshot {digest}: papergrid and the checkout of the command" in done.stderr
+    sweep.wait_for_ends("h1", "h2")
 
 
 def test_values_reach_a_remote_command_as_they_are_and_no_shell(tmp_path, hosts):
@@ -231,7 +251,7 @@ def test_values_reach_a_remote_command_as_they_are_and_no_shell(tmp_path, hosts)
     sweep.wait_for_ends("h1")
     results = [read_json(path) for path in sweep.output.glob("*/*/result.json")]
     assert sorted(r["details"]["values"] for r in results) == sorted(
-        [text, f"it's $(touch pwned)\n{text}", said, text] for text in HOSTILE
+        [text, f"it's $(touch pwned)\n{text}", said, text, "", ""] for text in HOSTILE
     ), sweep.logs()
     assert list(tmp_path.rglob("pwned")) == []
     assert not [path for path in tmp_path.iterdir() if path not in (folder, hosts.root)]
