@@ -23,7 +23,7 @@ class Others:
         self._output = output
         self._settings = settings
         self._first: dict[str, int] = {}
-        """Run id -> its highest claim when this executor first saw it."""
+        """Run id -> the highest claim that had ended when this executor first saw the run."""
         self._elsewhere: list[tuple[Run, str]] = []
         self._has_looked_again = False
         self._next_look = 0.0
@@ -32,10 +32,10 @@ class Others:
         return bool(self._elsewhere)
 
     def first_seen(self, run: Run) -> None:
-        """Remember who has `run` now: what others do with it from now on counts as news."""
+        """Remember which attempts at `run` have ended: how others end is news from now on."""
         if self._settings.stand_by:
             last = last_claim(self._output.run(run.path))
-            self._first[run.run_id] = last.number if last else 0
+            self._first[run.run_id] = last.number - (not last.released) if last else 0
 
     def add(self, run: Run, whose: str) -> None:
         if not self._elsewhere:
