@@ -9,6 +9,7 @@ PapergridError
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
 |-- RecordError             a record on disk is unreadable or not ours                   (exit 1)
 |-- StorageError            the file system refused: full, read-only, not permitted      (exit 75)
+|-- SchedulerError          a scheduler refused, or gave no answer                       (exit 75)
 `-- IncompleteError         something asked for is not there yet                         (exit 3)
 
 Each message says what happened, to which run or file, and what to do next.
@@ -75,6 +76,12 @@ class RecordError(PapergridError):
 
 class StorageError(PapergridError):
     """The file system refused to write: full, read-only, or not permitted."""
+
+    exit_code = 75
+
+
+class SchedulerError(PapergridError):
+    """A scheduler refused, or gave no answer."""
 
     exit_code = 75
 

@@ -3,8 +3,11 @@
 <output>/
   sweep.json                      the frozen plan
   replication_results.json        the merged view (rebuildable)
-  submissions/<id>/               what one `replicate submit` sent: submission.json,
-                                  runs/*.txt, workers/*.json, logs/*.log
+  submissions/<id>/               what was sent away at one time
+    submission.json               to whom: its arrays, their tasks, job ids; or its servers
+    array-1.sbatch merge.sbatch   the exact texts that were sent
+    runs/ workers/                what each server was given; what its worker tells of itself
+    logs/                         what the jobs and workers print
   code/<digest>/                  a frozen copy of the code, and snapshot.json
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
@@ -53,8 +56,8 @@ class SweepPaths:
     def submissions(self) -> Path:
         return self.root / "submissions"
 
-    def submission(self, name: str) -> SubmissionPaths:
-        return SubmissionPaths(self.submissions / name)
+    def submission(self, submission_id: str) -> SubmissionPaths:
+        return SubmissionPaths(self.submissions / submission_id)
 
     @property
     def code(self) -> Path:
@@ -96,6 +99,9 @@ class SubmissionPaths:
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    def script(self, name: str) -> Path:
+        return self.root / f"{name}.sbatch"
 
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"

@@ -49,6 +49,10 @@ class Resources:
     """Loader processes per rank."""
     launcher: Literal["torchrun", "none"] = "torchrun"
     """`none` starts the command once; `torchrun` starts one rank per device."""
+    nodes: int = 1
+    """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    """What the study says of its SLURM jobs: see `orchestrator.slurm_request`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +206,8 @@ def _run_to_json(run: Run) -> dict[str, Any]:
             "devices_per_run": run.resources.devices_per_run,
             "num_workers": run.resources.num_workers,
             "launcher": run.resources.launcher,
+            "nodes": run.resources.nodes,
+            "slurm": dict(run.resources.slurm),
         },
         "in_table": run.in_table,
     }

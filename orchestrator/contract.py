@@ -24,6 +24,11 @@ DeviceKind = Literal["cuda", "cpu"]
 _SOURCE = Path(__file__).resolve().parent.parent
 _INSTALLED = ("site-packages", "dist-packages")
 
+_RUN_MODULE = (
+    "import runpy, sys; _, source, module, *words = sys.argv; sys.path.insert(0, source); "
+    "sys.argv = [module, *words]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
+)
+
 _FOREIGN = re.compile(
     r"PAPERGRID_(RUN_DIR|RUN_SPEC|ATTEMPT|ATTEMPT_DIR|CONFIG_.*|DEVICE|NUM_WORKERS)"
     r"|PAPERGRID_(CACHE_DIR|DATA_ROOT|WEIGHTS|TOKEN|EXECUTOR)"
@@ -172,6 +177,17 @@ def import_variables(inherited: Mapping[str, str], source: Path | None) -> dict[
         known = inherited.get("PYTHONPATH")
         variables["PYTHONPATH"] = f"{source}:{known}" if known else str(source)
     return variables
+
+
+def module_words(python: str, source: Path | None, module: str) -> tuple[str, ...]:
+    """The command that runs `module` of ours, imported from `source` if given.
+
+    Where our packages lie is an argument, not a variable: a study's commands would inherit that.
+    """
+    # -P: a folder named `replicate` where the process starts must not be taken for ours.
+    if source is None:
+        return (python, "-P", "-u", "-m", module)
+    return (python, "-P", "-u", "-c", _RUN_MODULE, str(source), module)
 
 
 def _single_process(port: int) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from merge.paths import SubmissionPaths, SweepPaths
 from merge.sweep import SCHEMA, Run
-from orchestrator.contract import source_root
+from orchestrator.contract import module_words, source_root
 from orchestrator.hosts_file import Fleet, Server
 from orchestrator.server_probe import Question
 from orchestrator.shards import Shard
@@ -22,10 +22,6 @@ from orchestrator.shell import quote
 from orchestrator.ssh import Reach, wrapped
 
 _START_PATIENCE_S = 60
-_RUN_MODULE = (
-    "import runpy, sys; _, source, module, *words = sys.argv; sys.path.insert(0, source); "
-    "sys.argv = [module, *words]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,20 +229,14 @@ def _fail(text: str) -> str:
     return f"fail {quote([' '.join(text.split())])}"
 
 
-def _module(request: ServerRequest, server: Server, module: str) -> list[str]:
-    """The command that runs one of our modules on a server.
-
-    Where our packages lie is an argument, not a variable: a study's commands would inherit that.
-    """
-    source = source_root() if server.python is None else None
+def _module(request: ServerRequest, server: Server, module: str) -> tuple[str, ...]:
+    """The command that runs one of our modules on a server."""
     if request.snapshot:
-        source = SweepPaths(request.output_on(server)).snapshot(request.snapshot).papergrid
-    elif "PYTHONPATH" in server.environment:
-        source = None
-    # -P: a folder named `experiments` where commands are started must not be taken for ours.
-    if source is None:
-        return [_python(server), "-P", "-m", module]
-    return [_python(server), "-P", "-c", _RUN_MODULE, str(source), module]
+        paths = SweepPaths(request.output_on(server)).snapshot(request.snapshot)
+        return module_words(_python(server), paths.papergrid, module)
+    # The Python of here finds our packages as here: under the same path on a shared folder.
+    is_ours = server.python is None and "PYTHONPATH" not in server.environment
+    return module_words(_python(server), source_root() if is_ours else None, module)
 
 
 def _python(server: Server) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+_OF_SCHEDULERS = (signal.SIGTERM, signal.SIGUSR2)
 
 
 @contextmanager
 def stop_requests(on_request: Callable[[], None]) -> Iterator[None]:
-    """Call `on_request()` at each Ctrl-C, SIGTERM or hang-up; at the end put all back.
+    """Call `on_request()` at each Ctrl-C, SIGTERM, SIGUSR2 or hang-up; at the end put all back.
+
+    Inside a SLURM job SIGTERM and SIGUSR2 count once: SLURM repeats itself, and kills by itself.
 
     Only Python's main thread can have signal handlers: in another one this does nothing.
     """
@@ -21,7 +25,15 @@ def stop_requests(on_request: Callable[[], None]) -> Iterator[None]:
         yield
         return
 
+    is_in_job = "SLURM_JOB_ID" in os.environ
+    was_told = False
+
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        nonlocal was_told
+        if is_in_job and number in _OF_SCHEDULERS:
+            if was_told:
+                return
+            was_told = True
         on_request()
 
     before = {number: signal.getsignal(number) for number in _REQUESTS}

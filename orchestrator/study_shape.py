@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from merge.sweep import Goal
 from orchestrator.shape import Shape
+from orchestrator.slurm_shape import SlurmShape
 
 
 def _refuse_string(value: object) -> object:
@@ -57,6 +58,8 @@ class ResourcesShape(Shape):
     devices_per_run: Annotated[int, Field(ge=1)] | None = None
     num_workers: Annotated[int, Field(ge=0)] | None = None
     launcher: Literal["torchrun", "none"] | None = None
+    nodes: Annotated[int, Field(ge=1)] | None = None
+    slurm: SlurmShape | None = None
 
 
 class OverrideShape(Shape):

@@ -103,6 +103,13 @@ def run(
     return _run_here(sweep, plan.runs, Path(output), settings, report)
 
 
+def freeze_plan(plan: Plan, output: str | Path) -> Sweep:
+    """Write the plan into `output`, for `work`; ConfigChangedError where it holds another one."""
+    from orchestrator.freeze import freeze
+
+    return freeze(Path(output), plan.sweep)
+
+
 def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Plan:
     """The plan that lies in `output`, no study file needed; the runs `run_ids`, else the table's.
 

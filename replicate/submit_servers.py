@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from merge.errors import UsageError
 from replicate import api
 from replicate import arguments as flags
-from replicate.machine import on_this_machine
+from replicate.machine import frozen_code, on_this_machine
 from replicate.table import align
 from replicate.verbs import plan as plan_verb
 
@@ -79,21 +79,9 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[api.Plan, ServerRequest]:
         fleet=fleet,
         parts=tuple(share_out(fleet.servers, shards, by_shard=by_shard)),
         words=_words(arguments),
-        snapshot=_snapshot(planned, output, arguments),
+        snapshot=frozen_code(planned, output, arguments),
     )
     return planned, request
-
-
-def _snapshot(planned: api.Plan, output: Path, arguments: argparse.Namespace) -> str | None:
-    from orchestrator.snapshot import take_snapshot
-
-    if not arguments.snapshot:
-        return None
-    if arguments.dry_run:
-        return "SNAPSHOT"
-    snapshot = take_snapshot(output, planned.sweep.runs[0], Path.cwd())
-    print(f"note     snapshot {snapshot.digest}: {snapshot.told}", file=sys.stderr)
-    return snapshot.digest
 
 
 def _chosen(fleet: Fleet, arguments: argparse.Namespace) -> Fleet:

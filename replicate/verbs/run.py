@@ -34,7 +34,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return plan_verb.execute(argparse.Namespace(**vars(arguments), json=False))
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     output = flags.output_folder(arguments)
-    report_code = train(api.run, planned, output, arguments)
+    report_code = train(api.run, planned, output, arguments).exit_code
     merged = api.merge(output)
     print()
     show_merged(merged)
