@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from replicate.status import SweepStatus
 
 
+_MERGE_PATIENCE_S = 2.0
+"""How long a merge between runs waits for others: a suspended host may hold the lock for hours."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What would run: a sweep, the selected runs of it, and how they are divided."""
@@ -229,7 +233,9 @@ def _run_here(
 
     for line in code_differs(sweep.code, settings.code):
         report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
-    settings = replace(settings, on_completion=lambda _: rebuild(folder))
+    settings = replace(
+        settings, on_completion=lambda _: rebuild(folder, patience_s=_MERGE_PATIENCE_S)
+    )
     return run_local(sweep, runs, folder, settings, report)
 
 

@@ -18,7 +18,7 @@ from support.commands import replicate
 from support.executors import wait_until
 from support.ssh_hosts import SshHosts
 
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 STUDY = """\
 name: grid
