@@ -89,6 +89,8 @@ class WorkerRecord:
     started: float
     """Unix time, in seconds."""
     heartbeat: float
+    expiry_s: float = EXPIRY_S
+    """What it promises: without a heartbeat for longer, something is wrong."""
     ended: float | None = None
     exit_code: int | None = None
     reason: str = ""

@@ -15,7 +15,7 @@ from merge.files import write_json, write_json_exclusive
 from merge.records import WorkerRecord
 from orchestrator.owners import this_owner
 
-INTERVAL_S = 10.0
+_BEATS_PER_EXPIRY = 6
 
 _log = logging.getLogger(__name__)
 
@@ -23,11 +23,13 @@ _log = logging.getLogger(__name__)
 class Beacon:
     """Rewrites this worker's record until it is told how the worker ended."""
 
-    def __init__(self, path: Path, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, path: Path, expiry_s: float) -> None:
         now = time.time()
         self._path = path
-        self._interval_s = interval_s
-        self._record = WorkerRecord(name=path.stem, owner=this_owner(), started=now, heartbeat=now)
+        self._interval_s = expiry_s / _BEATS_PER_EXPIRY
+        self._record = WorkerRecord(
+            name=path.stem, owner=this_owner(), started=now, heartbeat=now, expiry_s=expiry_s
+        )
         if not write_json_exclusive(path, self._record.to_json()):
             raise UsageError(f"{path} is another worker's record: each worker needs its own")
         self._end = threading.Event()
@@ -59,7 +61,7 @@ class Telling:
 
 
 @contextmanager
-def beacon(path: Path | None, interval_s: float = INTERVAL_S) -> Iterator[Telling]:
+def beacon(path: Path | None, expiry_s: float) -> Iterator[Telling]:
     """Keep the record `path` of this process; set `exit_code` of what this yields.
 
     Without a path nothing is kept. UsageError where the record is another worker's.
@@ -68,7 +70,7 @@ def beacon(path: Path | None, interval_s: float = INTERVAL_S) -> Iterator[Tellin
     if path is None:
         yield telling
         return
-    light = Beacon(path, interval_s)
+    light = Beacon(path, expiry_s)
     try:
         yield telling
     except PapergridError as error:

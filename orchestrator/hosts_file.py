@@ -86,12 +86,22 @@ def _empty_is_plain(value: object) -> object:
     return {} if value is None else value
 
 
+def _named(value: object) -> object:
+    """`[gpu1, gpu2]` stands for two hosts without keys of their own."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        if len(set(value)) < len(value):
+            raise ValueError("a host is named twice")
+        return dict.fromkeys(value)
+    return value
+
+
 class HostsShape(Shape):
     """All keys of a hosts file."""
 
-    hosts: dict[str, Annotated[ServerShape, BeforeValidator(_empty_is_plain)]] = Field(
-        default_factory=dict
-    )
+    hosts: Annotated[
+        dict[str, Annotated[ServerShape, BeforeValidator(_empty_is_plain)]],
+        BeforeValidator(_named),
+    ] = Field(default_factory=dict)
     defaults: ServerShape = Field(default_factory=ServerShape)
     ssh_config: str | None = None
     connect_timeout_s: Annotated[int, Field(ge=1)] = 15
@@ -112,6 +122,8 @@ def read_hosts(path: Path) -> Fleet:
     if not shape.hosts and not notes.touches("hosts"):
         notes.add(("hosts",), "missing: name the servers, such as `hosts: {gpu1: {}, gpu2: {}}`")
     _check(shape.defaults, ("defaults",), notes)
+    if shape.defaults.ssh is not None:
+        notes.add(("defaults", "ssh"), "each host has its own: give it below the host's name")
     servers = tuple(
         _server(name, keys, shape.defaults, document, notes) for name, keys in shape.hosts.items()
     )

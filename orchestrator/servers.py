@@ -9,9 +9,12 @@ from pathlib import Path
 
 from merge.errors import UsageError
 from merge.files import write_atomic, write_json_exclusive
+from merge.paths import SweepPaths
 from merge.records import Owner
-from merge.sweep import Sweep
+from merge.sweep import Run, Sweep, read_sweep
+from orchestrator.claims import last_claim
 from orchestrator.freeze import freeze
+from orchestrator.grid import choose
 from orchestrator.server_checks import Checked, check_servers
 from orchestrator.server_request import Part, ServerRequest, start_script
 from orchestrator.shell import quote
@@ -51,6 +54,8 @@ def submit(
     all servers, ConfigChangedError where the output folder holds another plan: nothing is started
     then.
     """
+    if SweepPaths(request.output).sweep.exists():
+        freeze(request.output, sweep)
     on_checked(check_servers(request))
     freeze(request.output, sweep)
     write_submission(request)
@@ -105,6 +110,31 @@ def stop_workers(
     ]
 
 
+def cancel_jobs(output: Path, run_ids: Sequence[str]) -> list[str]:
+    """Kill the silent workers on servers that still have one of these runs; a line for each.
+
+    Others need no ssh: a worker that lives sees in the run's folder that it was cancelled. What is
+    done cannot be lost by it: the other runs of a killed worker go on from their checkpoints.
+    """
+    owners = {
+        owner for run in _runs(output, run_ids) if (owner := _holder(output, run)) is not None
+    }
+    now = time.time()
+    silent = [
+        worker
+        for worker in read_workers(output)
+        if condition(worker, now) is Condition.SILENT
+        and worker.record
+        and worker.record.owner in owners
+    ]
+    said = in_parallel(lambda worker: _signalled(worker, "KILL"), silent)
+    return [
+        f"{worker.name}: its worker was silent and "
+        + ("was killed" if word == "signalled" else f"could not be killed: {word}")
+        for worker, word in zip(silent, said, strict=True)
+    ]
+
+
 def reach_workers(workers: Sequence[Worker]) -> list[Reached]:
     """Ask over ssh what became of the workers that have not ended, each with a time-out."""
     alive = [worker for worker in workers if _may_live(worker)]
@@ -135,6 +165,16 @@ def signal_script(owner: Owner, signal: str) -> str:
             send,
         ]
     )
+
+
+def _runs(output: Path, run_ids: Sequence[str]) -> tuple[Run, ...]:
+    return choose(read_sweep(SweepPaths(output).sweep).runs, run_ids)
+
+
+def _holder(output: Path, run: Run) -> Owner | None:
+    """Who has the run; None where nobody does."""
+    last = last_claim(SweepPaths(output).run(run.path))
+    return None if last is None or last.released else last.owner
 
 
 def _write(path: Path, text: str) -> None:

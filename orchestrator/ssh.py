@@ -105,5 +105,5 @@ Out = TypeVar("Out")
 
 def in_parallel(work: Callable[[Item], Out], items: Sequence[Item]) -> list[Out]:
     """`work(item)` of all items at once, in the items' order."""
-    with ThreadPoolExecutor(max_workers=min(_MOST_AT_ONCE, len(items)) or 1) as pool:
+    with ThreadPoolExecutor(max_workers=_MOST_AT_ONCE) as pool:
         return list(pool.map(work, items))

@@ -11,11 +11,9 @@ from merge.errors import RecordError
 from merge.files import read_json
 from merge.paths import SubmissionPaths, SweepPaths
 from merge.records import Owner, WorkerRecord, read_worker
+from merge.sweep import refuse_foreign_schema
 from orchestrator.happenings import INTERRUPTED_EXIT_CODE
 from orchestrator.owners import owner_alive
-
-SILENT_AFTER_S = 60.0
-"""A heartbeat older than this is no sign of life any more."""
 
 KIND = "servers"
 
@@ -47,10 +45,10 @@ class Worker:
     submission: str
     name: str
     ssh: str
-    ssh_config: Path | None
-    connect_timeout_s: int
-    num_runs: int
     log: Path
+    ssh_config: Path | None = None
+    connect_timeout_s: int = 15
+    num_runs: int = 0
     record: WorkerRecord | None = None
     problem: str = ""
     """Why its record cannot be read."""
@@ -77,19 +75,26 @@ def condition(worker: Worker, now: float, here: Owner | None = None) -> Conditio
         return _ENDS.get(record.exit_code, Condition.FAILED)
     if here and owner_alive(record.owner, here) is False:
         return Condition.FAILED
-    is_fresh = now - record.heartbeat < SILENT_AFTER_S
+    is_fresh = now - record.heartbeat < record.expiry_s
     return Condition.AT_WORK if is_fresh else Condition.SILENT
 
 
 def _workers(output: Path, name: str) -> list[Worker]:
+    # A record that cannot be read is told as such; it hides no other submission.
     paths = SweepPaths(output).submission(name)
     try:
         document = read_json(paths.record)
+        if document.get("kind") != KIND:
+            return []
+        refuse_foreign_schema(paths.record, document)
+        return [_worker(paths, document, server) for server in document["servers"]]
     except FileNotFoundError:
         return []
-    if document.get("kind") != KIND:
-        return []
-    return [_worker(paths, document, server) for server in document["servers"]]
+    except RecordError as error:
+        problem = str(error)
+    except (KeyError, TypeError) as error:
+        problem = f"{paths.record} is not a record of this version ({error})"
+    return [Worker(submission=name, name="?", ssh="", log=paths.logs, problem=problem)]
 
 
 def _worker(paths: SubmissionPaths, document: dict[str, Any], server: dict[str, Any]) -> Worker:

@@ -70,7 +70,7 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[api.Plan, ServerRequest]:
         replace(shard, runs=tuple(by_id[run.run_id] for run in shard.runs))
         for shard in planned.shards
     ]
-    output = flags.output_folder(arguments).resolve()
+    output = flags.output_folder(arguments).absolute()
     by_shard = bool(arguments.shard_by) and not arguments.shard
     request = ServerRequest(
         name=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}",

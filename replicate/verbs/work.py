@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from orchestrator.beacon import beacon
 
-    with beacon(arguments.beacon) as telling:
+    with beacon(arguments.beacon, arguments.claim_expiry) as telling:
         telling.exit_code = _work(arguments)
     return telling.exit_code
 

@@ -20,7 +20,7 @@ from support.ssh_hosts import ssh_hosts, why_not
 
 from merge.errors import UsageError
 from merge.files import read_json
-from orchestrator.servers import stop_workers
+from orchestrator.servers import cancel_jobs, stop_workers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -125,6 +125,10 @@ def test_every_problem_of_every_server_is_told_and_nothing_is_started(sweep, hos
     assert processes_with(sweep, "h1", "h2") == []
 
 
+def host_of(run):
+    return read_json(run / "claim-0001.json")["owner"]["host"]
+
+
 def copy_of_papergrid(folder):
     """A papergrid with one more line in its control plane."""
     for package in ("merge", "orchestrator", "replicate", "experiments"):
@@ -170,7 +174,7 @@ def test_workers_are_asked_stopped_and_killed_over_ssh(sweep, hosts):
     names = ("h1", "h2", "h3")
     for name in names:
         (sweep.hold / name).touch()
-    assert sweep.submit().returncode == 0
+    assert sweep.submit("--claim-expiry", "15").returncode == 0
     sweep.wait_for_hold(*names)
     print(replicate("status", "out", cwd=sweep.folder).stdout)
     again = sweep.submit()
@@ -182,7 +186,13 @@ def test_workers_are_asked_stopped_and_killed_over_ssh(sweep, hosts):
     said = {each["server"]: each["reached"] for each in sweep.status("--reach")["servers"]}
     assert (said["h1"], said["h2"]) == ("running", "stopped")
     assert "cannot be reached" in said["h3"]
-    assert stop_workers(sweep.output, ["h2"], kill=True) == ["h2: killed"]
+    held = {host_of(run): run.name for run in sweep.output.glob("lr1/seed*")}
+    assert cancel_jobs(sweep.output, [f"lr1-{held['h1']}"]) == []
+    wait_until(lambda: sweep.status()["servers"][1]["condition"] == "silent", "h2's silence", 120)
+    told = cancel_jobs(sweep.output, [f"lr1-{run}" for run in held.values()])
+    assert [line for line in told if line.startswith("h2")] == [
+        "h2: its worker was silent and was killed"
+    ]
     wait_until(lambda: processes_with(sweep, "h2") == [], "the end of all that h2 ran")
     assert stop_workers(sweep.output, ["h1"]) == ["h1: asked to stop"]
     sweep.wait_for_ends("h1")
@@ -266,8 +276,10 @@ def test_printed_commands_start_the_workers_each_with_its_shards_through_a_jump_
     hosts.start("h1", "h2")
     sweep.prepare(h1={}, far={})
     jump = f"Host far\n  HostName 127.0.0.1\n  Port {hosts['h2'].port}\n  ProxyJump h1\n"
-    config = f"{jump}  HostKeyAlias h2\n{hosts.ssh_config.read_text()}"
-    hosts.ssh_config.write_text(config)
+    # What people have in their own files: a shared connection, and habits for logging in.
+    habits = f"ControlMaster auto\nControlPath {tmp_path}/%n\nControlPersist 2\nRequestTTY yes\n"
+    config = f"{jump}  HostKeyAlias h2\n{hosts.ssh_config.read_text()}  RemoteCommand tmux\n"
+    hosts.ssh_config.write_text(habits + config)
     dry = sweep.submit("--shard-by", "lr", "--dry-run")
     assert dry.returncode == 0, dry.stderr
     assert not sweep.output.exists()
