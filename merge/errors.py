@@ -7,6 +7,7 @@ PapergridError
 |   |-- ConfigChangedError  the output folder holds a sweep with another configuration
 |   |-- BucketError         an object store refuses: no such bucket, denied, wrong keys
 |   |   `-- IncomparableError  a cell's runs differ in what must be equal, and --strict was given
+|   |-- ServersError        servers that cannot be used, each with all its problems
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
 |-- RecordError             a record on disk is unreadable or not ours                   (exit 1)
 |-- StorageError            the file system refused: full, read-only, not permitted      (exit 75)
@@ -56,6 +57,20 @@ class ConfigChangedError(UsageError):
 
 class IncomparableError(ConfigChangedError):
     """Runs of one cell differ in what must be equal for their mean to mean something."""
+
+
+class ServersError(UsageError):
+    """Servers that cannot be used as they are: carries the problems of all of them at once."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        lines = (f"  {problem}" for problem in self.problems)
+        return "\n".join([f"nothing was started: {count} {noun} on the servers", *lines])
 
 
 class DataError(UsageError):

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,6 +87,24 @@ def move_into_place(finished: Path, path: Path) -> None:
             os.fsync(file.fileno())
         finished.replace(path)
         fsync_folder(path.parent)
+
+
+def publish_folder(parent: Path, fill: Callable[[Path], str]) -> Path:
+    """Make a folder below `parent` of what `fill(folder)` writes; all of it or nothing.
+
+    `fill` returns its name. A folder of that name that is there already stays as it is.
+    """
+    with storage_errors(parent):
+        temporary = parent / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        temporary.mkdir(parents=True)
+        try:
+            path = parent / fill(temporary)
+            _fsync_below(temporary)
+            _rename_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        fsync_folder(parent)
+    return path
 
 
 def write_json(path: Path, value: Json) -> None:
@@ -201,6 +220,25 @@ def _write_temporary(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _fsync_below(folder: Path) -> None:
+    for root, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(root, name)
+            if not path.is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        fsync_folder(Path(root))
+
+
+def _rename_folder(old: Path, new: Path) -> None:
+    try:
+        old.rename(new)
+    except OSError as error:
+        # What is there already stays.
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
 
 
 def _json_writer(value: Json) -> Callable[[IO[bytes]], object]:

@@ -6,10 +6,12 @@
   shards/<name>.json              a division of runs by duration, settled once for all servers
   .sync/                          what sync with a bucket remembers (rebuildable)
   .merge-index.json               what the last merge read (rebuildable, never trusted over files)
-  submissions/<id>/               what was sent to a scheduler at one time
-    submission.json               its arrays, their tasks, job ids
+  submissions/<id>/               what was sent away at one time
+    submission.json               to whom: its arrays, their tasks, job ids; or its servers
     array-1.sbatch merge.sbatch   the exact texts that were sent
-    logs/                         what the jobs print
+    runs/ workers/                what each server was given; what its worker tells of itself
+    logs/                         what the jobs and workers print
+  code/<digest>/                  a frozen copy of the code, and snapshot.json
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
     claim-0001.json               who has attempt 1; the highest number has the run
@@ -82,6 +84,17 @@ class SweepPaths:
     def submission(self, submission_id: str) -> SubmissionPaths:
         return SubmissionPaths(self.submissions / submission_id)
 
+    @property
+    def code(self) -> Path:
+        return self.root / "code"
+
+    def snapshot(self, digest: str) -> SnapshotPaths:
+        return SnapshotPaths(self.code / digest)
+
+    def probe(self, name: str) -> Path:
+        """A folder in which hosts show each other that they share this output folder."""
+        return self.root / f".probe-{name}"
+
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)
 
@@ -120,7 +133,7 @@ class SyncPaths:
 
 @dataclass(frozen=True, slots=True)
 class SubmissionPaths:
-    """Paths of one submission to a scheduler."""
+    """Paths of one submission: what was sent where, and what became of it."""
 
     root: Path
 
@@ -129,11 +142,47 @@ class SubmissionPaths:
         return self.root / "submission.json"
 
     @property
+    def workers(self) -> Path:
+        return self.root / "workers"
+
+    def worker(self, name: str) -> Path:
+        """What the worker `name` says of itself: written by it alone, again at each heartbeat."""
+        return self.workers / f"{name}.json"
+
+    def runs(self, name: str) -> Path:
+        """The ids of the runs that `name` was given, one a line."""
+        return self.root / "runs" / f"{name}.txt"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
     def script(self, name: str) -> Path:
         return self.root / f"{name}.sbatch"
+
+    def log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPaths:
+    """Paths of a frozen copy of the code."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "snapshot.json"
+
+    @property
+    def papergrid(self) -> Path:
+        """What stands for the root of papergrid's own source tree."""
+        return self.root / "papergrid"
+
+    @property
+    def work(self) -> Path:
+        """What stands for the root of the checkout that a study's command is started in."""
+        return self.root / "work"
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,27 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRecord:
+    """A worker of a submission. Written by itself alone, again at every heartbeat."""
+
+    name: str
+    """Of its server, as the submission names it."""
+    owner: Owner
+    started: float
+    """Unix time, in seconds."""
+    heartbeat: float
+    expiry_s: float = EXPIRY_S
+    """What it promises: without a heartbeat for longer, something is wrong."""
+    ended: float | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    """Why it ended before its time."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """The one immutable result of a run."""
 
@@ -241,6 +262,17 @@ def read_claim(path: Path) -> Claim:
     try:
         fields = _without_schema(document)
         return Claim(**{**fields, "owner": Owner(**fields["owner"])})
+    except (KeyError, TypeError) as error:
+        raise _malformed(path, error) from error
+
+
+def read_worker(path: Path) -> WorkerRecord:
+    """The worker in `path`. FileNotFoundError where absent, RecordError where unusable."""
+    document = read_json(path)
+    refuse_foreign_schema(path, document)
+    try:
+        fields = _without_schema(document)
+        return WorkerRecord(**{**fields, "owner": Owner(**fields["owner"])})
     except (KeyError, TypeError) as error:
         raise _malformed(path, error) from error
 

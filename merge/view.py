@@ -12,7 +12,7 @@ from merge.comparability import all_flags, flag_text
 from merge.conflicts import OnConflict
 from merge.documents import contribution_of_view, view_bytes
 from merge.errors import IncomparableError
-from merge.exclusion import exclusively, result_files
+from merge.exclusion import PATIENCE_S, exclusively, result_files
 from merge.files import write_bytes
 from merge.garbage import no_garbage_collection
 from merge.index import load_index
@@ -22,12 +22,18 @@ from merge.paths import SweepPaths
 from merge.sweep import read_sweep
 
 
-def rebuild(output: Path, *, on_conflict: OnConflict = "error", is_strict: bool = False) -> Merged:
+def rebuild(
+    output: Path,
+    *,
+    on_conflict: OnConflict = "error",
+    is_strict: bool = False,
+    patience_s: float = PATIENCE_S,
+) -> Merged:
     """Merge the results in `output` into its `replication_results.json`; many may do so at once.
 
     Each writer reads after the writer before it, or writes again (`merge.exclusion`): the view
     never loses a result that an earlier view had. Results that an earlier merge has read are not
-    read again.
+    read again. StorageError where another merge holds the lock for longer than `patience_s`.
     """
     paths = SweepPaths(output)
     refuse_missing_sweep(output)
@@ -45,7 +51,12 @@ def rebuild(output: Path, *, on_conflict: OnConflict = "error", is_strict: bool 
         return merged
 
     with no_garbage_collection():
-        return exclusively(paths.merge_lock, write_view, lambda: result_files(output, sweep))
+        return exclusively(
+            paths.merge_lock,
+            write_view,
+            lambda: result_files(output, sweep),
+            patience_s=patience_s,
+        )
 
 
 def merge_inputs(

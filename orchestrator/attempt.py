@@ -275,6 +275,7 @@ def _assignment(
         nodes=settings.nodes,
         num_workers=means.num_workers,
         micro_batch=None if means.micro_batch == planned.micro_batch else means.micro_batch,
+        source=settings.source,
     )
 
 

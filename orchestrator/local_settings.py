@@ -36,6 +36,8 @@ class LocalSettings:
     weights: Path | None = None
     cwd: Path = field(default_factory=Path.cwd)
     """Where commands are started: words such as `train.sh` are seen from here."""
+    source: Path | None = None
+    """What trainers import papergrid from; None for what this process runs."""
     code: Mapping[str, Any] = field(default_factory=dict)
     """Version of the code that runs now; empty stands for the plan's."""
     nodes: int = 1

@@ -16,6 +16,7 @@ from typing import IO
 from merge.errors import SchedulerError
 from merge.files import write_atomic, write_json
 from merge.paths import SubmissionPaths, SweepPaths
+from orchestrator.contract import module_words
 from orchestrator.slurm_commands import sbatch
 from orchestrator.slurm_plan import Array
 from orchestrator.slurm_record import SentArray, Submission
@@ -38,6 +39,8 @@ class Parcel:
     machine: tuple[str, ...] = ()
     """Flags of `replicate work` about folders."""
     has_merge: bool = True
+    snapshot: str | None = None
+    """The frozen copy of the code that the jobs run; None for what lies there when they start."""
 
     @property
     def paths(self) -> SubmissionPaths:
@@ -61,12 +64,13 @@ def array_job(parcel: Parcel, array: Array) -> BatchJob:
         # SLURM signals steps: a batch script alone learns of a pre-emption only when it is killed.
         *("srun", "--nodes=1", "--ntasks=1", "--overlap", "--unbuffered"),
         f"--cpus-per-task={request.cpus_per_task}",
-        *_replicate("work", str(parcel.output)),
+        *_replicate(parcel, "work", str(parcel.output)),
         *("--submission", parcel.id, "--array", array.name),
         *("--devices-per-run", str(resources.devices_per_run)),
         *("--num-workers", str(resources.num_workers)),
         # The worker must have told SLURM to requeue it before the time is over.
         *("--grace", str(max(5, request.signal_s - _GRACE_MARGIN_S))),
+        *(("--snapshot", parcel.snapshot) if parcel.snapshot else ()),
         *parcel.machine,
     )
     return BatchJob(
@@ -94,7 +98,7 @@ def merge_job(parcel: Parcel) -> BatchJob:
             setup=first.setup,
             cpus_per_task=1,
         ),
-        command=_replicate("merge", str(parcel.output)),
+        command=_replicate(parcel, "merge", str(parcel.output)),
         cwd=parcel.cwd,
         logs=parcel.paths.logs,
     )
@@ -160,6 +164,6 @@ def _write(text: str, file: IO[bytes]) -> None:
     file.write(text.encode("utf-8"))
 
 
-def _replicate(*words: str) -> tuple[str, ...]:
-    # -P: a folder named `replicate` where the job starts must not be taken for ours.
-    return (sys.executable, "-P", "-u", "-m", "replicate", *words)
+def _replicate(parcel: Parcel, *words: str) -> tuple[str, ...]:
+    frozen = parcel.snapshot and SweepPaths(parcel.output).snapshot(parcel.snapshot).papergrid
+    return (*module_words(sys.executable, frozen or None, "replicate"), *words)

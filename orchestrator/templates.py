@@ -14,6 +14,7 @@ RESERVED_NAMES = frozenset(
     {
         "attempts",
         "checkpoints",
+        "code",
         "logs",
         "merged_results.json",
         "panels",

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from replicate.status import SweepStatus
 
 
+_MERGE_PATIENCE_S = 2.0
+"""How long a merge between runs waits for others: a suspended host may hold the lock for hours."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What would run: a sweep, the selected runs of it, and how they are divided."""
@@ -184,7 +188,8 @@ def work(
     from orchestrator.code_version import code_version
 
     settings = settings or local_settings(plan)
-    settings = replace(settings, code=code_version(plan.sweep.runs[0]))
+    if settings.source is None:
+        settings = replace(settings, code=code_version(plan.sweep.runs[0]))
     return _run_here(plan.sweep, plan, Path(output), settings, report)
 
 
@@ -348,5 +353,10 @@ def _run_here(
     for line in code_differs(sweep.code, settings.code):
         report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
     then = settings.on_completion
-    settings = replace(settings, on_completion=lambda run: (rebuild(folder), then(run)))
+
+    def on_completion(run: Run) -> None:
+        rebuild(folder, patience_s=_MERGE_PATIENCE_S)
+        then(run)
+
+    settings = replace(settings, on_completion=on_completion)
     return run_local(sweep, longest_first(plan.runs, plan.estimates), folder, settings, report)

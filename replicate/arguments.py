@@ -161,6 +161,14 @@ def _add_attempts(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_snapshot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--snapshot",
+        action="store_true",
+        help="run from a frozen copy of the code, so that edits do not reach runs that wait",
+    )
+
+
 def output_folder(arguments: argparse.Namespace) -> Path:
     """The folder that was named, or the study's own below `outputs/`."""
     if arguments.output_dir is not None:

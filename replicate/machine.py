@@ -96,6 +96,7 @@ def train(
         print(f"note     {note}", file=sys.stderr)
     if arguments.retry_cancelled:
         api.retry(output, planned.runs, ["cancelled"])
+    settings = _with_snapshot(settings, planned, output, arguments)
     for note in settings.devices.notes:
         print(f"note     {note}", file=sys.stderr)
     print(
@@ -116,3 +117,33 @@ def train(
             ),
             report,
         )
+
+
+def _with_snapshot(
+    settings: LocalSettings, planned: api.Plan, output: Path, arguments: argparse.Namespace
+) -> LocalSettings:
+    """`settings` with the frozen code that `--snapshot` asks for: a new copy, or one by name."""
+    if not arguments.snapshot:
+        return settings
+    from orchestrator.snapshot import load_snapshot, with_snapshot
+
+    digest = arguments.snapshot
+    if digest is True:
+        digest = frozen_code(planned, output, arguments)
+    return with_snapshot(settings, load_snapshot(output, digest))
+
+
+def frozen_code(planned: api.Plan, output: Path, arguments: argparse.Namespace) -> str | None:
+    """Copy the code of here into the output folder, if `--snapshot` asks for it; its digest.
+
+    A dry run copies nothing: the digest is then only a word that stands for it.
+    """
+    from orchestrator.snapshot import take_snapshot
+
+    if not arguments.snapshot:
+        return None
+    if arguments.dry_run:
+        return "SNAPSHOT"
+    snapshot = take_snapshot(output, planned.sweep.runs[0], Path.cwd())
+    print(f"note     snapshot {snapshot.digest}: {snapshot.told}", file=sys.stderr)
+    return snapshot.digest

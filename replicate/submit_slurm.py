@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from merge.errors import UsageError
 from replicate import api
 from replicate import arguments as flags
-from replicate.machine import on_this_machine
+from replicate.machine import frozen_code, on_this_machine
 from replicate.verbs import plan as plan_verb
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def _parcel(arguments: argparse.Namespace) -> Parcel:
         ),
         machine=_machine(arguments),
         has_merge=arguments.merge,
+        snapshot=frozen_code(planned, output, arguments),
     )
 
 

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="random weights, no file needed: short for --set from_scratch=true",
     )
+    flags.add_snapshot(parser)
     _add_data(parser.add_argument_group("data (`replicate prepare` has more flags for it)"))
     parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
 

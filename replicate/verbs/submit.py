@@ -1,11 +1,12 @@
-"""`replicate submit --slurm`: send the selected runs to a scheduler and return at once."""
+"""`replicate submit`: send the selected runs to SLURM or to servers and return at once."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from replicate import arguments as flags
-from replicate import submit_slurm
+from replicate import submit_servers, submit_slurm
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,9 +14,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_selection(parser)
     flags.add_output(parser)
     flags.add_machine(parser)
+    flags.add_snapshot(parser)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--slurm", action="store_true", help="send SLURM job arrays with sbatch")
+    where.add_argument(
+        "--servers", type=Path, metavar="FILE", help="a worker on each server of this hosts file"
+    )
     submit_slurm.add_arguments(parser)
+    submit_servers.add_arguments(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="show exactly what would be sent; write nothing"
     )
@@ -23,4 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    return submit_slurm.execute(arguments)
+    if arguments.slurm:
+        return submit_slurm.execute(arguments)
+    return submit_servers.execute(arguments)

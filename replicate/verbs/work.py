@@ -24,9 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--array", metavar="NAME", help="which array of --submission this is")
     flags.add_machine(parser)
+    parser.add_argument("--snapshot", metavar="DIGEST", help="run this frozen copy of the code")
+    parser.add_argument("--beacon", type=Path, metavar="FILE", help="record of this worker to keep")
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    from orchestrator.beacon import beacon
+
+    with beacon(arguments.beacon, arguments.claim_expiry) as telling:
+        telling.exit_code = _work(arguments)
+    return telling.exit_code
+
+
+def _work(arguments: argparse.Namespace) -> int:
     if arguments.submission:
         report = slurm_task.work(arguments)
     else:
