@@ -22,6 +22,7 @@ VERBS = {
     "plan": "show runs, shards and folders; start nothing",
     "status": "show what is done, what runs and what each cell lacks",
     "merge": "rebuild the merged results of one or more output folders",
+    "compare": "compare two methods over the same folds and seeds",
     "report": "write the table, every run and its provenance as Markdown",
     "data": "look into a data set: its test episodes",
 }

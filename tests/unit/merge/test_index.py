@@ -64,11 +64,11 @@ def test_a_result_changed_in_place_with_its_old_time_is_read_again(tmp_path, fin
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda data: b"",
+        lambda _: b"",
         lambda data: data[:100],
         lambda data: data.replace(b'"miou": 0.5', b'"miou": 0.9'),
         lambda data: data.replace(b'"version": 1', b'"version": 0'),
-        lambda data: b"\xff\n[]\n",
+        lambda _: b"\xff\n[]\n",
     ],
 )
 def test_a_damaged_index_is_taken_for_absent(tmp_path, finished, damage):
@@ -83,7 +83,7 @@ def test_a_damaged_index_is_taken_for_absent(tmp_path, finished, damage):
 
 
 def test_a_result_under_another_plan_is_refused_though_the_index_knows_it(tmp_path, finished):
-    sweep, paths = finished
+    _, paths = finished
     plan = json.loads(paths.sweep.read_text())
     plan["runs"][0]["config_hash"] = "another"
     write_json(paths.sweep, plan)
