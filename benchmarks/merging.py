@@ -1,6 +1,6 @@
 """What merging 10,000 results costs: all of them, one more, as a frame, and several views.
 
-    python benchmarks/merge.py
+    python benchmarks/merging.py
 
 Each is measured beside its floor, the bare reading (or, for what reads no
 result, the bare parsing) of the same JSON; medians. Exits 1 when a budget is passed.
