@@ -13,6 +13,8 @@ from support.fewshot_trees import PASCAL_VAL, make_coco, make_pascal
 
 pytestmark = pytest.mark.system
 
+TEXT = {"capture_output": True, "text": True}
+
 
 def test_a_copy_is_verified_and_its_problems_end_the_command_with_their_code(tmp_path):
     make_coco(tmp_path / "COCO2014")
@@ -77,6 +79,14 @@ def test_prepare_only_makes_ready_or_says_what_is_missing_and_trains_nothing(tmp
     for fragment in ("train2014.zip", "http://images.cocodataset.org", "--download"):
         assert fragment in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_what_every_data_set_lacks_is_said_at_once(tmp_path):
+    done = replicate("prepare", "--data-root", "data", cwd=tmp_path)
+    assert done.returncode == 2
+    for fragment in ("benchmark.tgz", "VOCtrainval_11-May-2012.tar", "train2014.zip"):
+        assert fragment in done.stderr
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("verb", ["run", "prepare"])
