@@ -5,9 +5,11 @@ PapergridError
 |   |-- StudyError          a study file, with every problem and its place in the file
 |   |-- SelectionError      a filter that names a value the study does not have
 |   |-- ConfigChangedError  the output folder holds a sweep with another configuration
+|   |-- BucketError         an object store refuses: no such bucket, denied, wrong keys
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
 |-- RecordError             a record on disk is unreadable or not ours                   (exit 1)
 |-- StorageError            the file system refused: full, read-only, not permitted      (exit 75)
+|-- BucketUnavailableError  an object store that may answer later: away, throttled      (exit 75)
 `-- IncompleteError         something asked for is not there yet                         (exit 3)
 
 Each message says what happened, to which run or file, and what to do next.
@@ -54,6 +56,10 @@ class DataError(UsageError):
     """A data root, a split, an image or a weight file is missing or unusable."""
 
 
+class BucketError(UsageError):
+    """An object store refuses, and will again: no such bucket, denied, wrong keys or region."""
+
+
 class RecordError(PapergridError):
     """A record on disk is unreadable, truncated, or of a schema this version does not know."""
 
@@ -68,6 +74,20 @@ class DownloadError(PapergridError):
     """No server gave a file that is to be downloaded, for a reason that may pass."""
 
     exit_code = 75
+
+
+class BucketUnavailableError(PapergridError):
+    """An object store that may answer later: unreachable, throttled, expired credentials."""
+
+    exit_code = 75
+
+    def __init__(self, message: str, is_transient: bool = True) -> None:
+        super().__init__(message, is_transient)
+        self.is_transient = is_transient
+        """Whether waiting alone may help; expired credentials need a person."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class IncompleteError(PapergridError):

@@ -76,6 +76,16 @@ def write_exclusive(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
         return won
 
 
+def move_into_place(finished: Path, path: Path) -> None:
+    """Replace `path` by the file `finished` of the same file system, durably."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with finished.open("rb") as file:
+            os.fsync(file.fileno())
+        finished.replace(path)
+        fsync_folder(path.parent)
+
+
 def write_json(path: Path, value: Json) -> None:
     """Replace `path` atomically by `value` as indented JSON."""
     write_atomic(path, _json_writer(value))
@@ -113,6 +123,32 @@ def canonical_json(value: Json) -> bytes:
 def is_finite_number(value: object) -> bool:
     """Whether `value` is an int or a float (no bool) that is neither NaN nor infinite."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def fresh_names(folder: Path) -> set[str]:
+    """Names in `folder`, those that other hosts made until now included; empty where it is none.
+
+    NFS clients answer for half a minute from memory that a file is not there, also to `open`; to
+    list the folder asks the server, and what is opened next is as new as the list.
+    """
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208
+    except FileNotFoundError:
+        return set()
+
+
+def age_s(path: Path) -> float:
+    """Seconds since `path` was written, by the clock of its file system: no host's clock counts.
+
+    FileNotFoundError where it is gone, StorageError where nothing can be written beside it.
+    """
+    with storage_errors(path):
+        probe = _write_temporary(path, lambda file: file.write(b"\n"))
+        try:
+            now = probe.stat().st_mtime
+        finally:
+            probe.unlink()
+    return now - path.stat().st_mtime
 
 
 def fsync_folder(folder: Path) -> None:

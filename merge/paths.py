@@ -3,6 +3,8 @@
 <output>/
   sweep.json                      the frozen plan
   replication_results.json        the merged view (rebuildable)
+  shards/<name>.json              a division of runs by duration, settled once for all servers
+  .sync/                          what sync with a bucket remembers (rebuildable)
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
     claim-0001.json               who has attempt 1; the highest number has the run
@@ -18,6 +20,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+
+from merge.files import fresh_names
 
 _CLAIM_NAME = re.compile(r"claim-(\d{4,})\.json")
 
@@ -26,26 +31,68 @@ _CLAIM_NAME = re.compile(r"claim-(\d{4,})\.json")
 class SweepPaths:
     """Paths of one output folder."""
 
+    PLAN_NAME: ClassVar[str] = "sweep.json"
+    RESULTS_NAME: ClassVar[str] = "replication_results.json"
+
     root: Path
 
     @property
     def sweep(self) -> Path:
-        return self.root / "sweep.json"
+        return self.root / self.PLAN_NAME
 
     @property
     def results(self) -> Path:
-        return self.root / "replication_results.json"
+        return self.root / self.RESULTS_NAME
 
-    @property
-    def report(self) -> Path:
-        return self.root / "report.md"
+    def report(self, suffix: str) -> Path:
+        """`suffix` is md, tex, csv or html."""
+        return self.root / f"report.{suffix}"
 
     @property
     def merge_lock(self) -> Path:
         return self.root / ".merge.lock"
 
+    def shards(self, name: str) -> Path:
+        return self.root / "shards" / f"{name}.json"
+
+    @property
+    def sync(self) -> SyncPaths:
+        return SyncPaths(self.root / ".sync")
+
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPaths:
+    """Paths of what sync remembers of an output folder; all of it may be deleted."""
+
+    root: Path
+
+    @property
+    def hashes(self) -> Path:
+        """SHA-256 of local files, by name, size, time and inode."""
+        return self.root / "hashes.json"
+
+    @property
+    def pull_lock(self) -> Path:
+        return self.root / "pull.lock"
+
+    def place(self, digest: str) -> Path:
+        """What one place in a bucket holds, as last seen."""
+        return self.root / f"place-{digest}.json"
+
+    def upload(self, digest: str) -> Path:
+        """A multipart upload that was begun."""
+        return self.root / "uploads" / f"{digest}.json"
+
+    def download(self, digest: str) -> Path:
+        """The first bytes of an object."""
+        return self.root / "downloads" / f"{digest}.part"
+
+    def view(self, digest: str) -> Path:
+        """The plan and the results of one place in a bucket, as an output folder."""
+        return self.root / f"view-{digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +135,7 @@ class RunPaths:
 
     def claim_numbers(self) -> list[int]:
         """Numbers of all claims ever made on this run, ascending; the last one has the run."""
-        try:
-            names = [entry.name for entry in self.root.iterdir()]
-        except FileNotFoundError:
-            return []
+        names = fresh_names(self.root)
         return sorted(int(match[1]) for name in names if (match := _CLAIM_NAME.fullmatch(name)))
 
 

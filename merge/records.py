@@ -12,6 +12,9 @@ from merge.errors import RecordError
 from merge.files import is_finite_number, read_json
 from merge.sweep import SCHEMA, Value, refuse_foreign_schema
 
+EXPIRY_S = 60.0
+"""How long the owner of a claim may be silent, unless its claim says otherwise."""
+
 
 class Outcome(StrEnum):
     """How an attempt ended."""
@@ -44,8 +47,10 @@ class Claim:
     token: str
     owner: Owner
     heartbeat: float
-    """Unix time of the owner's last sign of life, in seconds."""
+    """Unix time of the owner's last sign of life, in seconds, by the owner's clock."""
     released: bool = False
+    expiry_s: float = EXPIRY_S
+    """What the owner promises: silent for longer, it is dead."""
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **asdict(self)}

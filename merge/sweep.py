@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +49,8 @@ class Resources:
     """Loader processes per rank."""
     launcher: Literal["torchrun", "none"] = "torchrun"
     """`none` starts the command once; `torchrun` starts one rank per device."""
+    hours: float | None = None
+    """What the study expects the run to take; measured runs are believed more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,12 +199,7 @@ def _run_to_json(run: Run) -> dict[str, Any]:
         "command": list(run.command) if run.command else None,
         "config": dict(run.config),
         "config_hash": run.config_hash,
-        "resources": {
-            "device": run.resources.device,
-            "devices_per_run": run.resources.devices_per_run,
-            "num_workers": run.resources.num_workers,
-            "launcher": run.resources.launcher,
-        },
+        "resources": asdict(run.resources),
         "in_table": run.in_table,
     }
 

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from merge.errors import PapergridError, RecordError, UsageError
@@ -23,6 +23,7 @@ from orchestrator.local_settings import LocalSettings
 from orchestrator.processes import Process
 from orchestrator.progress import Progress
 from orchestrator.verdict import judge
+from orchestrator.watch import Watch
 
 _NOT_FOUND = 127
 
@@ -37,6 +38,7 @@ class Workplace:
     marker: str
     """Names the executor in the environment of all its processes."""
     heartbeat: Heartbeat
+    watch: Watch = field(default_factory=Watch)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +81,12 @@ def begin(
     ensure_spec(paths, run.to_spec(place.sweep))
     settings = place.settings
     taking = take(
-        paths, run.config_hash, settings.owner, now=time.time(), expiry_s=settings.expiry_s
+        paths,
+        run.config_hash,
+        settings.owner,
+        now=time.time(),
+        expiry_s=settings.expiry_s,
+        watch=place.watch,
     )
     if not isinstance(taking, Taken):
         return taking

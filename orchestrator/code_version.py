@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypedDict
 
+from merge.sweep import Run
 from orchestrator.study import Study
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
@@ -31,8 +32,8 @@ class CodeVersion(TypedDict):
     """Whether the trainers' folder differs from that commit."""
 
 
-def code_version(study: Study, experiments_folder: Path = EXPERIMENTS) -> CodeVersion:
-    """The version of the code that `study` runs.
+def code_version(study: Study | Run, experiments_folder: Path = EXPERIMENTS) -> CodeVersion:
+    """The version of the code that `study`, or one run of its plan, runs.
 
     Of an experiment: all sources of the data plane. Of a command: those of its words that name
     files of at most 1 MiB (larger ones are data), as seen from the current folder.

@@ -46,6 +46,21 @@ def select(
     return selected
 
 
+def choose(runs: Sequence[Run], run_ids: Sequence[str] | None) -> tuple[Run, ...]:
+    """The runs of these ids, in the order of the ids; None names those of the table.
+
+    SelectionError tells every id that there is not.
+    """
+    if run_ids is None:
+        return tuple(run for run in runs if run.in_table)
+    by_id = {run.run_id: run for run in runs}
+    unknown = [name for name in run_ids if name not in by_id]
+    if unknown:
+        lines = [f"the plan has no run {name!r}{did_you_mean(name, by_id)}" for name in unknown]
+        raise SelectionError("\n".join(lines))
+    return tuple(by_id[name] for name in dict.fromkeys(run_ids))
+
+
 def _points(study: Study) -> Iterator[dict[str, Value]]:
     names = [axis.name for axis in study.axes]
     for values in product(*(axis.choices for axis in study.axes)):

@@ -17,7 +17,6 @@ from queue import Empty, SimpleQueue
 
 from merge.errors import PapergridError
 from merge.paths import SweepPaths
-from merge.records import Claim
 from merge.sweep import Run, Sweep
 from orchestrator.attempt import Attempt, Workplace, begin, finish
 from orchestrator.claims import Busy, Finished, finished
@@ -27,6 +26,7 @@ from orchestrator.happenings import Fate, Happening, LocalReport, RunProgressed
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.ledger import Ledger
 from orchestrator.local_settings import LocalSettings
+from orchestrator.others import Others, whose
 from orchestrator.processes import Guardian
 from orchestrator.progress import read_progress
 from orchestrator.signals import stop_requests
@@ -108,10 +108,9 @@ class _Executor:
         self._guardian = guardian
         self._waiting: deque[Run] = deque()
         self._live: dict[str, Attempt] = {}
-        self._elsewhere: list[tuple[Run, str]] = []
+        self._others = Others(place.output, place.settings)
         self._completed: deque[Run] = deque()
         self._free = list(place.settings.devices.slots)
-        self._has_looked_again = False
         self._num_guards = 1
         self._stop_deadline: float | None = None
         self._next_tick = 0.0
@@ -134,6 +133,7 @@ class _Executor:
             if result:
                 self._ledger.already_done(run, result)
             else:
+                self._others.first_seen(run)
                 self._waiting.append(run)
 
     def _step(self) -> None:
@@ -153,12 +153,15 @@ class _Executor:
         run = self._waiting.popleft()
         devices = tuple(self._free[: run.resources.devices_per_run])
         with self._ledger.boundary(run):
+            if reason := self._others.failure_of(run):
+                self._ledger.end(run, Fate.FAILED, reason)
+                return True
             begun = begin(self._place, run, devices, lambda token: self._inbox.put(_Exited(token)))
             match begun:
                 case Finished(result):
                     self._ledger.already_done(run, result)
                 case Busy(claim):
-                    self._elsewhere.append((run, _whose(claim)))
+                    self._others.add(run, whose(claim))
                 case _:
                     del self._free[: len(devices)]
                     self._live[begun.claim.token] = begun
@@ -166,14 +169,13 @@ class _Executor:
         return True
 
     def _look_again(self) -> bool:
-        """Put the runs that others had back on the list, once; afterwards they stay elsewhere."""
-        if self._has_looked_again or self._stop_deadline is not None:
-            for run, whose in self._elsewhere:
-                self._ledger.end(run, Fate.ELSEWHERE, whose)
-            self._elsewhere.clear()
-        self._has_looked_again = True
-        self._waiting.extend(run for run, _ in self._elsewhere)
-        self._elsewhere.clear()
+        """Whether there is more to wait for: runs that others have, or had when we looked."""
+        if self._stop_deadline is None:
+            if self._others and self._place.settings.stand_by:
+                return True
+            self._waiting.extend(self._others.last_look())
+        for run, who in [] if self._waiting else self._others.drain():
+            self._ledger.end(run, Fate.ELSEWHERE, who)
         return bool(self._waiting)
 
     def _take_messages(self, patience_s: float) -> None:
@@ -217,7 +219,7 @@ class _Executor:
             if fate is Fate.DONE:
                 self._completed.append(attempt.run)
             elif fate is Fate.ELSEWHERE:
-                self._elsewhere.append((attempt.run, ended.record.reason))
+                self._others.add(attempt.run, ended.record.reason)
 
     def _announce_completed(self) -> None:
         while self._completed:
@@ -248,6 +250,8 @@ class _Executor:
             self._ask_to_stop()
             if time.monotonic() > self._stop_deadline:
                 self._kill_live()
+        else:
+            self._waiting.extend(self._others.due())
         for attempt in self._live.values():
             self._show_progress(attempt)
 
@@ -275,9 +279,3 @@ class _Executor:
         while self._live:
             _, attempt = self._live.popitem()
             self._finish(attempt)
-
-
-def _whose(claim: Claim) -> str:
-    owner = claim.owner
-    age_s = time.time() - claim.heartbeat
-    return f"on {owner.host} (process {owner.pid}), last sign of life {age_s:.0f} s ago"

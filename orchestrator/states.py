@@ -108,7 +108,7 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
         return RunState(state=State.PENDING)
     if attempt and (claim.released or attempt.outcome):
         state, reason = _of_ended(attempt)
-    elif is_live(claim, facts.owner_alive, now=now):
+    elif is_live(claim, facts.owner_alive, silence_s=now - claim.heartbeat):
         state, reason = _of_live(facts, now)
     else:
         state, reason = _of_abandoned(claim, attempt)

@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING
 
 from merge.collect import collect
 from merge.combine import Merged
-from merge.files import write_atomic
 from merge.paths import SweepPaths
 from merge.records import Result
-from merge.sweep import Run, Sweep
+from merge.sweep import Run, Sweep, read_sweep
 from merge.view import merge_outputs, rebuild
 from replicate.catalogue import PUBLISHED, find_study
 
 if TYPE_CHECKING:
+    from orchestrator.division import Division
+    from orchestrator.durations import Estimate
     from orchestrator.happenings import Happening
     from orchestrator.local import LocalReport, LocalSettings
     from orchestrator.shards import Shard
@@ -43,6 +44,12 @@ class Plan:
     sweep: Sweep
     runs: tuple[Run, ...]
     shards: tuple[Shard, ...]
+    """What `runs` are made of."""
+    division: Division
+    all_shards: tuple[Shard, ...]
+    """Those that were not asked for too."""
+    estimates: Mapping[str, Estimate]
+    """Expected duration of each run by its id."""
 
 
 def load_study(
@@ -56,7 +63,7 @@ def load_study(
     )
 
 
-def plan(
+def plan(  # noqa: PLR0913 (all by keyword)
     study: str | Path | Study,
     *,
     where: Mapping[str, Sequence[str]] | None = None,
@@ -64,13 +71,19 @@ def plan(
     debug: bool = False,
     shard_by: Sequence[str] = (),
     shard: str | None = None,
+    num_shards: int | None = None,
+    output: str | Path | None = None,
 ) -> Plan:
     """Expand a study into runs and select some of them; starts and writes nothing.
 
     `where` maps an axis to the texts of its selected values; an axis without one stands for the
-    values of its table. `shard` is `I/N`. SelectionError lists the choices.
+    values of its table. `shard_by` names axes, or is `["run"]` or `["balanced"]`; `shard` is `I/N`.
+    Durations are taken from the finished runs in `output`, if it is given. SelectionError lists the
+    choices.
     """
     from orchestrator.code_version import code_version
+    from orchestrator.division import parse_division
+    from orchestrator.durations import estimate, measure
     from orchestrator.freeze import make_sweep
     from orchestrator.grid import select
 
@@ -78,8 +91,18 @@ def plan(
         study = load_study(study, settings=settings, debug=debug)
     sweep = make_sweep(study, code_version(study))
     runs = select(sweep.runs, sweep.axes, where or {})
-    shards = _shards(runs, shard_by, shard)
-    return Plan(sweep=sweep, runs=tuple(r for s in shards for r in s.runs), shards=shards)
+    division = parse_division(shard_by, shard, num_shards)
+    estimates = estimate(runs, measure(Path(output), runs) if output else {})
+    all_shards = division.divide(runs, estimates, Path(output) if output else None)
+    shards = division.pick(all_shards)
+    return Plan(
+        sweep=sweep,
+        runs=tuple(run for shard in shards for run in shard.runs),
+        shards=shards,
+        division=division,
+        all_shards=all_shards,
+        estimates=estimates,
+    )
 
 
 def run(
@@ -91,22 +114,69 @@ def run(
 ) -> LocalReport:
     """Train the planned runs on this machine, each into its folder below `output`.
 
-    Merges after each completion; skips runs that are done. `settings` defaults to all devices and
-    the user's cache folder. ConfigChangedError where `output` holds another plan: nothing is
-    started then.
+    Merges after each completion; skips runs that are done; starts the longest first. `settings`
+    defaults to all devices and the user's cache folder. ConfigChangedError where `output` holds
+    another plan: nothing is started then.
     """
-    from orchestrator.code_version import code_differs
     from orchestrator.freeze import freeze
-    from orchestrator.happenings import Notice
-    from orchestrator.local import run_local
+
+    settings = settings or local_settings(plan)
+    settings = replace(settings, code=settings.code or plan.sweep.code)
+    sweep = freeze(Path(output), plan.sweep)
+    _settle(plan, Path(output))
+    return _run_here(sweep, plan, Path(output), settings, report)
+
+
+def _settle(plan: Plan, output: Path) -> None:
+    from merge.errors import StorageError
+    from orchestrator.shard_file import settle_shards
+
+    if plan.division.is_balanced and settle_shards(output, plan.all_shards) != plan.all_shards:
+        raise StorageError(
+            f"another server has divided the runs in {output} a moment ago, from other durations: "
+            f"give the same command again, it takes that division"
+        )
+
+
+def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Plan:
+    """The plan that lies in `output`, no study file needed; the runs `run_ids`, else the table's.
+
+    IncompleteError where there is none, SelectionError for an id that it does not have.
+    """
+    from merge.collect import refuse_missing_sweep
+    from orchestrator.division import Division
+    from orchestrator.durations import estimate, measure
+    from orchestrator.grid import choose
 
     folder = Path(output)
+    refuse_missing_sweep(folder)
+    sweep = read_sweep(SweepPaths(folder).sweep)
+    runs = choose(sweep.runs, run_ids)
+    estimates = estimate(runs, measure(folder, runs))
+    shards = Division().divide(runs, estimates, None)
+    return Plan(
+        sweep=sweep,
+        runs=runs,
+        shards=shards,
+        division=Division(),
+        all_shards=shards,
+        estimates=estimates,
+    )
+
+
+def work(
+    plan: Plan,
+    output: str | Path,
+    settings: LocalSettings | None = None,
+    *,
+    report: Callable[[Happening], None] = lambda _: None,
+) -> LocalReport:
+    """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
+    from orchestrator.code_version import code_version
+
     settings = settings or local_settings(plan)
-    sweep = freeze(folder, plan.sweep)
-    for line in code_differs(sweep.code, plan.sweep.code):
-        report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
-    settings = replace(settings, on_completion=lambda _: rebuild(folder))
-    return run_local(sweep, plan.runs, folder, settings, report)
+    settings = replace(settings, code=code_version(plan.sweep.runs[0]))
+    return _run_here(plan.sweep, plan, Path(output), settings, report)
 
 
 def local_settings(
@@ -161,22 +231,12 @@ def status(output: str | Path) -> SweepStatus:
     return read_status(Path(output), time.time())
 
 
-def report(output: str | Path) -> Path:
-    """Merge, and write `report.md` into the output folder; returns its path."""
-    from replicate.report import markdown_report
+def report(output: str | Path, *, forms: Sequence[str] = ("md", "html")) -> dict[str, Path]:
+    """Merge, and write the report in each of `forms` (md, html, tex, csv); form -> its path."""
+    from replicate.report.gather import read_report, write_report
 
     folder = Path(output)
-    merged = rebuild(folder)
-    collected = collect(folder)
-    panels = [
-        path.relative_to(folder)
-        for run in merged.sweep.runs
-        for path in sorted((folder / run.path / "panels").glob("*.png"))
-    ]
-    path = SweepPaths(folder).report
-    text = markdown_report(merged, collected, panels)
-    write_atomic(path, lambda file: file.write(text.encode("utf-8")))
-    return path
+    return write_report(folder, read_report(folder, rebuild(folder)), forms)
 
 
 def read_results(output: str | Path) -> dict[str, Result]:
@@ -184,20 +244,20 @@ def read_results(output: str | Path) -> dict[str, Result]:
     return collect(Path(output)).results
 
 
-def _shards(
-    runs: tuple[Run, ...], shard_by_axes: Sequence[str], shard: str | None
-) -> tuple[Shard, ...]:
-    from merge.errors import SelectionError
-    from orchestrator.shards import Shard, parse_shard, shard_by, shard_into
+def _run_here(
+    sweep: Sweep,
+    plan: Plan,
+    folder: Path,
+    settings: LocalSettings,
+    report: Callable[[Happening], None],
+) -> LocalReport:
+    from orchestrator.code_version import code_differs
+    from orchestrator.durations import longest_first
+    from orchestrator.happenings import Notice
+    from orchestrator.local import run_local
 
-    index, count = parse_shard(shard) if shard else (1, 1)
-    if not shard_by_axes:
-        shards = shard_into(runs, count) if shard else (Shard(name="all", runs=runs),)
-    else:
-        shards = shard_by(runs, shard_by_axes)
-        if shard and count != len(shards):
-            raise SelectionError(
-                f"--shard {shard}: sharding by {','.join(shard_by_axes)} makes {len(shards)} "
-                f"shards here: write --shard {min(index, len(shards))}/{len(shards)}"
-            )
-    return (shards[index - 1],) if shard else shards
+    for line in code_differs(sweep.code, settings.code):
+        report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
+    then = settings.on_completion
+    settings = replace(settings, on_completion=lambda run: (rebuild(folder), then(run)))
+    return run_local(sweep, longest_first(plan.runs, plan.estimates), folder, settings, report)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from merge.errors import UsageError
+from replicate.buckets import add_sync
 
 FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "folds": "fold"}
 """Flag -> the axis that it filters."""
@@ -49,13 +50,14 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--shard-by",
         metavar="AXIS,AXIS",
-        help="split the selection into one shard for each combination of these axes",
+        help="split the selection into one shard for each combination of these axes; `run`: each "
+        "run is a shard; `balanced`: shards of equal expected duration",
     )
     group.add_argument(
         "--shard",
         metavar="I/N",
         help="only shard I of N, counted from 1: of the shards that --shard-by makes, "
-        "or of N equal ones",
+        "or of N of equally many runs",
     )
 
 
@@ -63,6 +65,59 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="output folder (default: outputs/STUDY)"
     )
+
+
+def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("this machine (none of it changes a number)")
+    group.add_argument("--data-root", type=Path, metavar="DIR", help="where the datasets lie")
+    group.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="writable folder for derived data (default: $PAPERGRID_CACHE_DIR, "
+        "else papergrid below $XDG_CACHE_HOME or ~/.cache)",
+    )
+    group.add_argument(
+        "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
+    )
+    group.add_argument(
+        "--devices",
+        metavar="LIST",
+        help="GPUs such as 0,1,2,3, or cpu, or cpu:8 for eight slots "
+        "(default: all GPUs, else a CPU slot a core)",
+    )
+    group.add_argument(
+        "--devices-per-run", type=int, metavar="N", help="DDP ranks of a run (default: the study's)"
+    )
+    group.add_argument(
+        "--num-workers",
+        type=int,
+        metavar="N",
+        help="loader processes of a rank (default: the study's)",
+    )
+    group.add_argument(
+        "--grace",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
+    )
+    group.add_argument(
+        "--stand-by",
+        action="store_true",
+        help="with nothing left to take, wait until what others run is done or failed, and take "
+        "over the runs of those that die",
+    )
+    group.add_argument(
+        "--claim-expiry",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="silence after which other hosts may take this worker's runs over; it gives a sign "
+        "of life six times in that time (default: %(default)s)",
+    )
+    add_sync(parser)
+    return group
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:

@@ -61,6 +61,7 @@ def build_seeded_model(config: FewShotConfig, context: RunContext) -> FewShotMod
         weights=context.weights,
         from_scratch=config.from_scratch,
         output_stride=config.output_stride,
+        stem=config.resnet_stem,
         options=config.method_options,
     )
 

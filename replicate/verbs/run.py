@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 from merge.combine import Merged
-from merge.errors import UsageError
 from merge.paths import SweepPaths
-from merge.sweep import Run
 from replicate import api
 from replicate import arguments as flags
-from replicate.live import shown
-from replicate.table import format_of
+from replicate.machine import on_this_machine, train
 from replicate.verbs import plan as plan_verb
 from replicate.verbs.merge import exit_code, show_merged
 
@@ -23,7 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_study(parser)
     flags.add_selection(parser)
     flags.add_output(parser)
-    _add_machine(parser.add_argument_group("this machine (none of it changes a number)"))
+    flags.add_machine(parser).add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="random weights, no file needed: short for --set from_scratch=true",
+    )
     _add_data(parser.add_argument_group("data (`replicate prepare` has more flags for it)"))
     parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
 
@@ -37,58 +36,17 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_machine(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--data-root", type=Path, metavar="DIR", help="where the datasets lie")
-    group.add_argument(
-        "--cache-dir",
-        type=Path,
-        metavar="DIR",
-        help="writable folder for derived data (default: $PAPERGRID_CACHE_DIR, "
-        "else papergrid below $XDG_CACHE_HOME or ~/.cache)",
-    )
-    group.add_argument(
-        "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
-    )
-    group.add_argument(
-        "--from-scratch",
-        action="store_true",
-        help="random weights, no file needed: short for --set from_scratch=true",
-    )
-    group.add_argument(
-        "--devices",
-        metavar="LIST",
-        help="GPUs such as 0,1,2,3, or cpu, or cpu:8 for eight slots "
-        "(default: all GPUs, else a CPU slot a core)",
-    )
-    group.add_argument(
-        "--devices-per-run", type=int, metavar="N", help="DDP ranks of a run (default: the study's)"
-    )
-    group.add_argument(
-        "--num-workers",
-        type=int,
-        metavar="N",
-        help="loader processes of a rank (default: the study's)",
-    )
-    group.add_argument(
-        "--grace",
-        type=float,
-        default=120.0,
-        metavar="SECONDS",
-        help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
-    )
-
-
 def execute(arguments: argparse.Namespace) -> int:
     if arguments.from_scratch:
         arguments.settings.append("from_scratch=true")
     if arguments.dry_run:
         return plan_verb.execute(argparse.Namespace(**vars(arguments), json=False))
-    planned = _on_this_machine(plan_verb.plan_of(arguments), arguments)
+    planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     output = flags.output_folder(arguments)
     code = _make_data_ready(planned, output, arguments)
     if code or arguments.prepare_only:
         return code
-    report_code = _train(planned, output, arguments)
+    report_code = train(api.run, planned, output, arguments)
     merged = api.merge(output)
     print()
     show_merged(merged)
@@ -114,56 +72,11 @@ def _make_data_ready(planned: api.Plan, output: Path, arguments: argparse.Namesp
     return start([*words, *download_words]).returncode
 
 
-def _on_this_machine(planned: api.Plan, arguments: argparse.Namespace) -> api.Plan:
-    ranks, workers = arguments.devices_per_run, arguments.num_workers
-    if (ranks is not None and ranks < 1) or (workers is not None and workers < 0):
-        raise UsageError("--devices-per-run takes 1 or more, --num-workers 0 or more")
-    return replace(
-        planned, runs=tuple(_with_resources(run, ranks, workers) for run in planned.runs)
-    )
-
-
-def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
-    resources = replace(
-        run.resources,
-        devices_per_run=run.resources.devices_per_run if ranks is None else ranks,
-        num_workers=run.resources.num_workers if workers is None else workers,
-    )
-    batch = run.config.get("global_batch") if run.experiment else None
-    if isinstance(batch, int) and batch % resources.devices_per_run:
-        raise UsageError(
-            f"--devices-per-run {resources.devices_per_run} does not divide the global batch "
-            f"{batch} of {run.run_id}: choose a divisor"
-        )
-    return replace(run, resources=resources)
-
-
-def _train(planned: api.Plan, output: Path, arguments: argparse.Namespace) -> int:
-    settings = api.local_settings(
-        planned,
-        devices=arguments.devices,
-        data_root=arguments.data_root,
-        weights=arguments.weights,
-        cache_dir=arguments.cache_dir,
-        grace_s=arguments.grace,
-    )
-    for note in settings.devices.notes:
-        print(f"note     {note}", file=sys.stderr)
-    print(
-        f"{len(planned.runs)} runs of study {planned.sweep.study!r} into {output} "
-        f"on {', '.join(settings.devices.slots)} ({settings.devices.kind})",
-        file=sys.stderr,
-    )
-    form = format_of(planned.sweep)
-    metric = planned.sweep.metric
-    with shown(len(planned.runs), lambda value: f"{metric} {form.value(value)}") as report:
-        return api.run(planned, output, settings, report=report).exit_code
-
-
 def _say_where(merged: Merged, output: Path) -> None:
     paths = SweepPaths(output)
     print(f"\nmerged results  {paths.results}")
-    print(f"report          {api.report(output)}")
+    for path in api.report(output).values():
+        print(f"report          {path}")
     panels = sorted(
         str(path)
         for run in merged.sweep.runs

@@ -1,0 +1,9 @@
+"""`python -m replicate` is the `replicate` command."""
+
+from __future__ import annotations
+
+import sys
+
+from replicate.cli import main
+
+sys.exit(main())
