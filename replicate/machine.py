@@ -59,8 +59,8 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
     return replace(run, resources=resources)
 
 
-def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Namespace) -> int:
-    """Run `planned` through `door` (`api.run` or `api.work`) and return its exit code."""
+def settings_of(planned: api.Plan, arguments: argparse.Namespace) -> LocalSettings:
+    """What the flags let `planned` use of this machine. UsageError where that cannot serve it."""
     from orchestrator.local_settings import among_others
 
     settings = api.local_settings(
@@ -71,7 +71,17 @@ def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Name
         cache_dir=arguments.cache_dir,
         grace_s=arguments.grace,
     )
-    settings = among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
+    return among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
+
+
+def train(
+    door: Train,
+    planned: api.Plan,
+    output: Path,
+    settings: LocalSettings,
+    arguments: argparse.Namespace,
+) -> int:
+    """Run `planned` through `door` (`api.run` or `api.work`) and return its exit code."""
     for note in settings.devices.notes:
         print(f"note     {note}", file=sys.stderr)
     print(

@@ -8,7 +8,7 @@ from pathlib import Path
 from merge.errors import UsageError
 from replicate import api
 from replicate import arguments as flags
-from replicate.machine import on_this_machine, train
+from replicate.machine import on_this_machine, settings_of, train
 from replicate.verbs.merge import exit_code
 
 
@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     planned = api.frozen_plan(arguments.output, _run_ids(arguments))
     planned = on_this_machine(planned, arguments)
-    report_code = train(api.work, planned, arguments.output, arguments)
+    settings = settings_of(planned, arguments)
+    report_code = train(api.work, planned, arguments.output, settings, arguments)
     return report_code or (1 if exit_code(api.merge(arguments.output)) == 1 else 0)
 
 
