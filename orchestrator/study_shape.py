@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from merge.sweep import Goal
 from orchestrator.shape import Shape
+from orchestrator.slurm_shape import SlurmShape
 
 
 def _refuse_string(value: object) -> object:
@@ -63,6 +64,9 @@ class ResourcesShape(Shape):
     num_workers: Annotated[int, Field(ge=0)] | None = None
     launcher: Literal["torchrun", "none"] | None = None
     hours: Annotated[_Number, Field(gt=0)] | None = None
+    nodes: Annotated[int, Field(ge=1)] | None = None
+    slurm: SlurmShape | None = None
+    gpu_mem_gb: Annotated[float, Field(gt=0)] | None = None
 
 
 class OverrideShape(Shape):
@@ -98,4 +102,5 @@ class StudyShape(Shape):
     run_path: str | None = None
     resources: ResourcesShape = Field(default_factory=ResourcesShape)
     published: Annotated[PublishedShape | None, _wrapped("file")] = None
+    retries: Values = Field(default_factory=dict)
     debug: Values = Field(default_factory=dict)

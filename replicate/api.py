@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 from merge.collect import collect
 from merge.combine import Merged
+from merge.conflicts import OnConflict
 from merge.paths import SweepPaths
 from merge.records import Result
 from merge.sweep import Run, Sweep, read_sweep
-from merge.view import merge_outputs, rebuild
+from merge.view import merge_named, rebuild
 from replicate.catalogue import PUBLISHED, find_study
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ if TYPE_CHECKING:
     from orchestrator.local import LocalReport, LocalSettings
     from orchestrator.shards import Shard
     from orchestrator.study import Study
+    from orchestrator.wishes import Wished
     from replicate.status import SweepStatus
+
+
+_MERGE_PATIENCE_S = 2.0
+"""How long a merge between runs waits for others: a suspended host may hold the lock for hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +144,13 @@ def _settle(plan: Plan, output: Path) -> None:
         )
 
 
+def freeze_plan(plan: Plan, output: str | Path) -> Sweep:
+    """Write the plan into `output`, for `work`; ConfigChangedError where it holds another one."""
+    from orchestrator.freeze import freeze
+
+    return freeze(Path(output), plan.sweep)
+
+
 def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Plan:
     """The plan that lies in `output`, no study file needed; the runs `run_ids`, else the table's.
 
@@ -175,7 +188,8 @@ def work(
     from orchestrator.code_version import code_version
 
     settings = settings or local_settings(plan)
-    settings = replace(settings, code=code_version(plan.sweep.runs[0]))
+    if settings.source is None:
+        settings = replace(settings, code=code_version(plan.sweep.runs[0]))
     return _run_here(plan.sweep, plan, Path(output), settings, report)
 
 
@@ -195,6 +209,7 @@ def local_settings(
     """
     from orchestrator.devices import find_devices
     from orchestrator.local_settings import LocalSettings
+    from orchestrator.retries import read_policy
 
     return LocalSettings(
         devices=find_devices(devices, plan.runs),
@@ -202,8 +217,24 @@ def local_settings(
         data_root=data_root and data_root.absolute(),
         weights=weights and weights.absolute(),
         grace_s=grace_s,
+        retries=read_policy(plan.sweep.retries),
         code=plan.sweep.code,
     )
+
+
+def share_gpus(
+    plan: Plan, output: str | Path, settings: LocalSettings, runs_per_gpu: int
+) -> tuple[LocalSettings, str]:
+    """`settings` with several runs on one GPU, and in words how they fit.
+
+    UsageError, with the figures, where the GPUs' free memory is too little for that.
+    """
+    from orchestrator.gpu_memory import check_shared
+
+    folder = Path(output)
+    results = tuple(read_results(folder).values()) if SweepPaths(folder).sweep.exists() else ()
+    words = check_shared(settings.devices, plan.runs, runs_per_gpu, results)
+    return replace(settings, runs_per_device=runs_per_gpu), words
 
 
 def cache_folder(named: Path | None) -> Path:
@@ -216,12 +247,75 @@ def cache_folder(named: Path | None) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "papergrid"
 
 
-def merge(*outputs: str | Path, into: str | Path | None = None) -> Merged:
-    """Rebuild the merged view of one output folder, or merge several into the file `into`."""
-    folders = [Path(output) for output in outputs]
-    if into is None and len(folders) == 1:
-        return rebuild(folders[0])
-    return merge_outputs(folders, Path(into or "merged_results.json"))
+def runs_of(
+    output: str | Path,
+    where: Mapping[str, Sequence[str]] | None = None,
+    run_ids: Sequence[str] | None = None,
+) -> tuple[Run, ...]:
+    """The runs planned in `output`: those of `run_ids`, else those that `where` selects, else all.
+
+    IncompleteError where there is no plan, SelectionError lists the choices.
+    """
+    from merge.collect import refuse_missing_sweep
+    from merge.errors import UsageError
+    from orchestrator.grid import choose, select
+    from orchestrator.scalars import text_of
+
+    refuse_missing_sweep(Path(output))
+    sweep = read_sweep(SweepPaths(Path(output)).sweep)
+    if run_ids and where:
+        raise UsageError("name runs with --run or by filters, not by both")
+    if run_ids:
+        return choose(sweep.runs, run_ids)
+    everything = {axis.name: [text_of(value) for value in axis.choices] for axis in sweep.axes}
+    return select(sweep.runs, sweep.axes, {**everything, **(where or {})})
+
+
+def cancel(
+    output: str | Path, runs: Sequence[Run], *, is_dry: bool = False
+) -> tuple[tuple[Wished, ...], list[str]]:
+    """Have `runs` stopped wherever they run and started nowhere; what that meant for each.
+
+    Also what the schedulers told that have jobs of them. `is_dry` changes nothing.
+    """
+    from orchestrator.reach import cancel_everywhere
+    from orchestrator.wishes import cancel_runs
+
+    wished = cancel_runs(Path(output), runs, now=time.time(), is_dry=is_dry)
+    asked = [entry.run_id for entry in wished if entry.is_asked]
+    return wished, [] if is_dry or not asked else cancel_everywhere(Path(output), asked)
+
+
+def retry(
+    output: str | Path,
+    runs: Sequence[Run],
+    states: Sequence[str] = ("failed", "lost", "cancelled"),
+    *,
+    is_dry: bool = False,
+) -> tuple[Wished, ...]:
+    """Mark those of `runs` that are in `states` as to be run again; starts nothing itself."""
+    from orchestrator.wishes import retry_runs
+
+    return retry_runs(Path(output), runs, states, now=time.time(), is_dry=is_dry)
+
+
+def merge(
+    *inputs: str | Path,
+    into: str | Path | None = None,
+    on_conflict: OnConflict = "error",
+    strict: bool = False,
+) -> Merged:
+    """Rebuild the merged view of one output folder, or merge several inputs into the file `into`.
+
+    Inputs are output folders, run folders, merged files and files of the original script.
+    """
+    merged, _ = merge_named(
+        [Path(path) for path in inputs],
+        None if into is None else Path(into),
+        on_conflict=on_conflict,
+        is_strict=strict,
+    )
+    return merged
 
 
 def status(output: str | Path) -> SweepStatus:
@@ -259,5 +353,10 @@ def _run_here(
     for line in code_differs(sweep.code, settings.code):
         report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
     then = settings.on_completion
-    settings = replace(settings, on_completion=lambda run: (rebuild(folder), then(run)))
+
+    def on_completion(run: Run) -> None:
+        rebuild(folder, patience_s=_MERGE_PATIENCE_S)
+        then(run)
+
+    settings = replace(settings, on_completion=on_completion)
     return run_local(sweep, longest_first(plan.runs, plan.estimates), folder, settings, report)

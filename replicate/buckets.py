@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from merge.sweep import Run, Sweep
 
 if TYPE_CHECKING:
     from orchestrator.bucket_url import BucketTarget
-    from orchestrator.happenings import Happening
+    from orchestrator.happenings import Happening, LocalReport
     from orchestrator.sync_backlog import Backlog, Unsent
 
 _FLAGS = {
@@ -121,13 +122,14 @@ def with_sync(
     sweep: Sweep,
     runs: tuple[Run, ...],
     output: Path,
-    train: Callable[[OnCompletion, Callable[[Happening], None]], int],
+    train: Callable[[OnCompletion, Callable[[Happening], None]], LocalReport],
     report: Callable[[Happening], None],
-) -> int:
-    """Exit code of `train(on_completion, report)`, with what it completes sent to `--sync`.
+) -> LocalReport:
+    """What `train(on_completion, report)` reports, with what it completes sent to `--sync`.
 
-    75 instead of 0 where something could not be sent, 1 where the bucket has another result. An
-    error of usage (no such bucket, denied, another plan) is raised before anything is trained.
+    Its exit code is 75 instead of 0 where something could not be sent, 1 where the bucket has
+    another result. An error of usage (no such bucket, denied, another plan) is raised before
+    anything is trained.
     """
     target = sync_target(arguments)
     if target is None:
@@ -146,10 +148,10 @@ def with_sync(
         backlog.completed(run)
         _tell_news(backlog, report)
 
-    code = train(on_completion, report)
+    trained = train(on_completion, report)
     unsent = backlog.close(arguments.sync_patience)
     _tell_news(backlog, report)
-    return code or _say_unsent(unsent, arguments, output)
+    return replace(trained, code_of_sync=_say_unsent(unsent, arguments, output))
 
 
 def _tell_news(backlog: Backlog, report: Callable[[Happening], None]) -> None:

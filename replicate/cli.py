@@ -20,8 +20,11 @@ from merge.errors import PapergridError, UsageError
 VERBS = {
     "run": "train the selected runs on this machine, merge, show the table",
     "plan": "show runs, shards, hours and folders; start nothing",
+    "submit": "send the selected runs to SLURM or to servers and return at once",
     "work": "run given runs of a planned output folder here; what array tasks and servers start",
     "status": "show what is done, what runs and what each cell lacks",
+    "cancel": "stop runs wherever they run, and have them started nowhere",
+    "retry": "mark failed, lost or cancelled runs as to be run again",
     "merge": "rebuild the merged results of one or more output folders",
     "report": "write the table beside the paper's: Markdown, HTML, LaTeX, CSV",
     "sync": "push, pull or verify an output folder and its copy in an S3 bucket",

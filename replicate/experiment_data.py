@@ -75,9 +75,9 @@ def become(words: Sequence[str]) -> NoReturn:
 
 
 def _environment() -> dict[str, str]:
-    from orchestrator.contract import import_variables
+    from orchestrator.contract import import_variables, source_root
 
-    return {**os.environ, **import_variables(os.environ)}
+    return {**os.environ, **import_variables(os.environ, source_root())}
 
 
 def _words(runs: Iterable[Run], keys: Sequence[str]) -> list[str]:

@@ -61,6 +61,7 @@ class FewShotConfig:
     epochs: int = 250
     episodes_per_epoch: int = 0
     global_batch: int = 16
+    micro_batch: int = 0
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.002
     momentum: float = 0.9

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from merge.combine import Merged
+from merge.outcome import exit_code
 from merge.paths import SweepPaths
 from merge.sweep import Run
 from replicate import api
 from replicate import arguments as flags
 from replicate.machine import on_this_machine, settings_of, train
 from replicate.verbs import plan as plan_verb
-from replicate.verbs.merge import exit_code, show_merged
+from replicate.verbs.merge import show_merged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="random weights, no file needed: short for --set from_scratch=true",
     )
+    flags.add_snapshot(parser)
     _add_data(parser.add_argument_group("data (`replicate prepare` has more flags for it)"))
     parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
 
@@ -50,7 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = settings_of(planned, arguments)
     if code := _make_data_ready(planned.runs, output, arguments):
         return code
-    report_code = train(api.run, planned, output, settings, arguments)
+    report_code = train(api.run, planned, output, arguments, settings).exit_code
     merged = api.merge(output)
     print()
     show_merged(merged)
