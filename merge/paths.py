@@ -131,6 +131,11 @@ class AttemptPaths:
         return self.root / "events.jsonl"
 
     @property
+    def spec(self) -> Path:
+        """The run's spec where this attempt was given other values that decide no number."""
+        return self.root / "run.json"
+
+    @property
     def environment(self) -> Path:
         return self.root / "env.json"
 

@@ -64,7 +64,7 @@ class Run:
     """The cell of the table: the run's axes without the averaged one."""
     axes: Mapping[str, Value]
     config: Mapping[str, Any]
-    """Everything that decides the numbers: axes, fixed values, overrides."""
+    """Axes, fixed values, overrides: all that a trainer is told."""
     config_hash: str
     experiment: str | None = None
     command: tuple[str, ...] | None = None
@@ -105,6 +105,8 @@ class Sweep:
     """The version of the code that made the plan."""
     published: Mapping[str, Any] = field(default_factory=dict)
     """Published numbers by cell: {"source": ..., "cells": {cell: {"mean": .., "0": ..}}}."""
+    free_keys: tuple[str, ...] = ()
+    """Keys of a configuration on which no number depends: they are in no hash."""
     retries: Mapping[str, Any] = field(default_factory=dict)
     """How often which kind of failure is tried again: {cause: limit or {"limit", "wait_s"}}."""
 
@@ -130,6 +132,7 @@ class Sweep:
             "code": dict(self.code),
             "published": dict(self.published),
             "retries": dict(self.retries),
+            "free_keys": list(self.free_keys),
             "runs": [_run_to_json(run) for run in self.runs],
         }
 
@@ -139,7 +142,8 @@ def config_hash(
 ) -> str:
     """16 hex digits that name a configuration: what is trained and with which values.
 
-    Independent of key order; infrastructure (devices, folders, workers) is not in a configuration.
+    Independent of key order; infrastructure (devices, folders, workers) is not in a configuration,
+    and keys on which no number depends are left out of `config`.
     """
     identity: dict[str, Json] = {
         "config": dict(config),
@@ -190,6 +194,7 @@ def _sweep_from_json(document: Mapping[str, Any]) -> Sweep:
         code=document["code"],
         published=document["published"],
         retries=document.get("retries", {}),
+        free_keys=tuple(document.get("free_keys", ())),
     )
 
 

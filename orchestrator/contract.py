@@ -50,6 +50,8 @@ class Assignment:
     cache_dir: Path
     data_root: Path | None = None
     weights: Path | None = None
+    spec: Path | None = None
+    """The attempt's own run.json; None for the run's."""
     num_workers: int | None = None
     """Loader processes of a rank; None for what the run's resources say."""
     micro_batch: int | None = None
@@ -96,7 +98,7 @@ def _trainer_words(run: Run, given: Assignment) -> tuple[str, ...]:
         return (f"experiments.{run.experiment}",)
     folders: dict[str, ConfigValue] = {
         "run_dir": str(given.paths.root),
-        "run_spec": str(given.paths.spec),
+        "run_spec": str(given.spec or given.paths.spec),
         "attempt_dir": str(given.paths.attempt(given.number).root),
     }
     return fill_placeholders(run.command, folders | dict(run.config))
@@ -115,7 +117,7 @@ def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> d
         # What a Python trainer prints is its sign of life: it must not wait in a buffer.
         "PYTHONUNBUFFERED": "1",
         "PAPERGRID_RUN_DIR": str(given.paths.root),
-        "PAPERGRID_RUN_SPEC": str(given.paths.spec),
+        "PAPERGRID_RUN_SPEC": str(given.spec or given.paths.spec),
         "PAPERGRID_ATTEMPT_DIR": str(attempt),
         "PAPERGRID_ATTEMPT": str(given.number),
         "PAPERGRID_DEVICE": given.kind,

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,27 @@ def test_after_host_oom_there_are_fewer_loaders(tmp_path):
     assert run_here(sweep, tmp_path, retries=policy).exit_code == 0
     assert [attempt.num_workers for attempt in attempts_of(tmp_path, sweep)] == [4, 2, 1]
     assert read_result(paths_of(tmp_path, sweep.runs[0]).result).deviations == {}
+
+
+def test_a_value_that_decides_no_number_may_change_under_a_begun_run(tmp_path):
+    """The next attempt gets it; run.json stays as it was written."""
+    fails_once = shell(
+        'cat "$PAPERGRID_RUN_SPEC" > "$PAPERGRID_ATTEMPT_DIR/seen.json";'
+        '[ "$PAPERGRID_CONFIG_PANELS" = 9 ] || exit 1;' + LEAVE_RESULT
+    )
+    before = replace(make_sweep(fails_once, config={"panels": 4}), free_keys=("panels",))
+    (run,) = before.runs
+    paths = paths_of(tmp_path, run)
+    assert run_here(before, tmp_path).exit_code == 1
+    written = paths.spec.read_bytes()
+    after = replace(before, runs=(replace(run, config={**run.config, "panels": 9}),))
+    assert run_here(after, tmp_path).exit_code == 0
+    seen = [json.loads((paths.attempt(n).root / "seen.json").read_text()) for n in (1, 2)]
+    assert [spec["config"]["panels"] for spec in seen] == [4, 9]
+    assert paths.spec.read_bytes() == written
+    other = replace(before, runs=(replace(run, config={**run.config, "fold": 5}),))
+    paths.result.unlink()
+    assert run_here(other, tmp_path).endings["run-fold0"].fate is Fate.REFUSED
 
 
 def test_ctrl_c_ends_a_run_that_waits_for_its_retry(tmp_path):
