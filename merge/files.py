@@ -10,6 +10,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +77,24 @@ def write_exclusive(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
         return won
 
 
+def publish_folder(parent: Path, fill: Callable[[Path], str]) -> Path:
+    """Make a folder below `parent` of what `fill(folder)` writes; all of it or nothing.
+
+    `fill` returns its name. A folder of that name that is there already stays as it is.
+    """
+    with storage_errors(parent):
+        temporary = parent / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        temporary.mkdir(parents=True)
+        try:
+            path = parent / fill(temporary)
+            _fsync_below(temporary)
+            _rename_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        fsync_folder(parent)
+    return path
+
+
 def write_json(path: Path, value: Json) -> None:
     """Replace `path` atomically by `value` as indented JSON."""
     write_atomic(path, _json_writer(value))
@@ -115,6 +134,32 @@ def is_finite_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def fresh_names(folder: Path) -> set[str]:
+    """Names in `folder`, those that other hosts made until now included; empty where it is none.
+
+    NFS clients answer for half a minute from memory that a file is not there, also to `open`; to
+    list the folder asks the server, and what is opened next is as new as the list.
+    """
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208
+    except FileNotFoundError:
+        return set()
+
+
+def age_s(path: Path) -> float:
+    """Seconds since `path` was written, by the clock of its file system: no host's clock counts.
+
+    FileNotFoundError where it is gone, StorageError where nothing can be written beside it.
+    """
+    with storage_errors(path):
+        probe = _write_temporary(path, lambda file: file.write(b"\n"))
+        try:
+            now = probe.stat().st_mtime
+        finally:
+            probe.unlink()
+    return now - path.stat().st_mtime
+
+
 def fsync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -137,6 +182,25 @@ def _write_temporary(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _fsync_below(folder: Path) -> None:
+    for root, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(root, name)
+            if not path.is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        fsync_folder(Path(root))
+
+
+def _rename_folder(old: Path, new: Path) -> None:
+    try:
+        old.rename(new)
+    except OSError as error:
+        # What is there already stays.
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
 
 
 def _json_writer(value: Json) -> Callable[[IO[bytes]], object]:

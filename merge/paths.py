@@ -3,6 +3,12 @@
 <output>/
   sweep.json                      the frozen plan
   replication_results.json        the merged view (rebuildable)
+  submissions/<id>/               what was sent away at one time
+    submission.json               to whom: its arrays, their tasks, job ids; or its servers
+    array-1.sbatch merge.sbatch   the exact texts that were sent
+    runs/ workers/                what each server was given; what its worker tells of itself
+    logs/                         what the jobs and workers print
+  code/<digest>/                  a frozen copy of the code, and snapshot.json
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
     claim-0001.json               who has attempt 1; the highest number has the run
@@ -16,10 +22,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from merge.files import fresh_names
 
 _CLAIM_NAME = re.compile(r"claim-(\d{4,})\.json")
 _REQUEST_NAME = re.compile(r"request-(\d{4,})\.json")
@@ -47,8 +54,80 @@ class SweepPaths:
     def merge_lock(self) -> Path:
         return self.root / ".merge.lock"
 
+    @property
+    def submissions(self) -> Path:
+        return self.root / "submissions"
+
+    def submission(self, submission_id: str) -> SubmissionPaths:
+        return SubmissionPaths(self.submissions / submission_id)
+
+    @property
+    def code(self) -> Path:
+        return self.root / "code"
+
+    def snapshot(self, digest: str) -> SnapshotPaths:
+        return SnapshotPaths(self.code / digest)
+
+    def probe(self, name: str) -> Path:
+        """A folder in which hosts show each other that they share this output folder."""
+        return self.root / f".probe-{name}"
+
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionPaths:
+    """Paths of one submission: what was sent where, and what became of it."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "submission.json"
+
+    @property
+    def workers(self) -> Path:
+        return self.root / "workers"
+
+    def worker(self, name: str) -> Path:
+        """What the worker `name` says of itself: written by it alone, again at each heartbeat."""
+        return self.workers / f"{name}.json"
+
+    def runs(self, name: str) -> Path:
+        """The ids of the runs that `name` was given, one a line."""
+        return self.root / "runs" / f"{name}.txt"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def script(self, name: str) -> Path:
+        return self.root / f"{name}.sbatch"
+
+    def log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPaths:
+    """Paths of a frozen copy of the code."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "snapshot.json"
+
+    @property
+    def papergrid(self) -> Path:
+        """What stands for the root of papergrid's own source tree."""
+        return self.root / "papergrid"
+
+    @property
+    def work(self) -> Path:
+        """What stands for the root of the checkout that a study's command is started in."""
+        return self.root / "work"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +180,7 @@ class RunPaths:
         return self._numbers(_REQUEST_NAME)
 
     def _numbers(self, pattern: re.Pattern[str]) -> list[int]:
-        try:
-            names = os.listdir(self.root)  # noqa: PTH208
-        except FileNotFoundError:
-            return []
+        names = fresh_names(self.root)
         return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
 
 

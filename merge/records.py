@@ -12,6 +12,9 @@ from merge.errors import RecordError
 from merge.files import is_finite_number, read_json
 from merge.sweep import SCHEMA, Value, refuse_foreign_schema
 
+EXPIRY_S = 60.0
+"""How long the owner of a claim may be silent, unless its claim says otherwise."""
+
 
 class Outcome(StrEnum):
     """How an attempt ended."""
@@ -78,8 +81,10 @@ class Claim:
     token: str
     owner: Owner
     heartbeat: float
-    """Unix time of the owner's last sign of life, in seconds."""
+    """Unix time of the owner's last sign of life, in seconds, by the owner's clock."""
     released: bool = False
+    expiry_s: float = EXPIRY_S
+    """What the owner promises: silent for longer, it is dead."""
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **asdict(self)}
@@ -139,6 +144,27 @@ class Request:
     host: str
     time: float
     """Unix time, in seconds."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRecord:
+    """A worker of a submission. Written by itself alone, again at every heartbeat."""
+
+    name: str
+    """Of its server, as the submission names it."""
+    owner: Owner
+    started: float
+    """Unix time, in seconds."""
+    heartbeat: float
+    expiry_s: float = EXPIRY_S
+    """What it promises: without a heartbeat for longer, something is wrong."""
+    ended: float | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    """Why it ended before its time."""
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **asdict(self)}
@@ -208,6 +234,17 @@ def read_claim(path: Path) -> Claim:
     try:
         fields = _without_schema(document)
         return Claim(**{**fields, "owner": Owner(**fields["owner"])})
+    except (KeyError, TypeError) as error:
+        raise _malformed(path, error) from error
+
+
+def read_worker(path: Path) -> WorkerRecord:
+    """The worker in `path`. FileNotFoundError where absent, RecordError where unusable."""
+    document = read_json(path)
+    refuse_foreign_schema(path, document)
+    try:
+        fields = _without_schema(document)
+        return WorkerRecord(**{**fields, "owner": Owner(**fields["owner"])})
     except (KeyError, TypeError) as error:
         raise _malformed(path, error) from error
 

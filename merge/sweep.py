@@ -51,6 +51,10 @@ class Resources:
     """`none` starts the command once; `torchrun` starts one rank per device."""
     gpu_mem_gb: float | None = None
     """What it holds of a GPU's memory; None where nobody has said so."""
+    nodes: int = 1
+    """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    """What the study says of its SLURM jobs: see `orchestrator.slurm_request`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +218,8 @@ def _run_to_json(run: Run) -> dict[str, Any]:
             "num_workers": run.resources.num_workers,
             "launcher": run.resources.launcher,
             "gpu_mem_gb": run.resources.gpu_mem_gb,
+            "nodes": run.resources.nodes,
+            "slurm": dict(run.resources.slurm),
         },
         "in_table": run.in_table,
     }

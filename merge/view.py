@@ -16,15 +16,15 @@ _POLL_S = 0.005
 _LOCK_TIMEOUT_S = 300.0
 
 
-def rebuild(output: Path) -> Merged:
+def rebuild(output: Path, *, patience_s: float = _LOCK_TIMEOUT_S) -> Merged:
     """Merge the results in `output` into its `replication_results.json`; many may do so at once.
 
     The lock makes each writer read after the writer before it: a view never loses a result that an
-    earlier view had.
+    earlier view had. StorageError where another merge holds it for longer than `patience_s`.
     """
     paths = SweepPaths(output)
     refuse_missing_sweep(output)
-    with _lock(paths.merge_lock):
+    with _lock(paths.merge_lock, patience_s):
         merged = combine({str(output): collect(output)})
         write_json(paths.results, merged.document)
     return merged
@@ -44,16 +44,16 @@ def merge_outputs(outputs: Sequence[Path], into: Path) -> Merged:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, patience_s: float) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     with storage_errors(path):
-        lock = FileLock(path, timeout=_LOCK_TIMEOUT_S, poll_interval=_POLL_S)
+        lock = FileLock(path, timeout=patience_s, poll_interval=_POLL_S)
         try:
             lock.acquire()
         except Timeout as error:
             raise StorageError(
-                f"{path} has been locked for {_LOCK_TIMEOUT_S:.0f} s by another merge: "
+                f"{path} has been locked for {patience_s:.0f} s by another merge: "
                 f"is a machine that shares this folder hanging?"
             ) from error
     try:

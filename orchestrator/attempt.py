@@ -29,6 +29,7 @@ from orchestrator.requests import all_attempts, cancellation, counted_attempts
 from orchestrator.retries import Means, deviations, next_means, planned_means
 from orchestrator.silence import Silence
 from orchestrator.verdict import judge
+from orchestrator.watch import Watch
 
 _NOT_FOUND = 127
 
@@ -45,6 +46,7 @@ class Workplace:
     heartbeat: Heartbeat
     surroundings: Mapping[str, Any] = field(default_factory=dict)
     """Where all of them run; every attempt records it."""
+    watch: Watch = field(default_factory=Watch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,12 @@ def begin(
     ensure_spec(paths, run.to_spec(place.sweep), place.sweep.free_keys)
     settings = place.settings
     taking = take(
-        paths, run.config_hash, settings.owner, now=time.time(), expiry_s=settings.expiry_s
+        paths,
+        run.config_hash,
+        settings.owner,
+        now=time.time(),
+        expiry_s=settings.expiry_s,
+        watch=place.watch,
     )
     if not isinstance(taking, Taken):
         return taking
@@ -293,6 +300,7 @@ def _assignment(
         spec=_own_spec(place.output.run(run.path), claim.number, run.to_spec(place.sweep)),
         num_workers=means.num_workers,
         micro_batch=None if means.micro_batch == planned.micro_batch else means.micro_batch,
+        source=settings.source,
     )
 
 

@@ -2,8 +2,11 @@
 
 A claim is a file of its own, claim-NNNN.json, created exclusively; the highest number has the run.
 It is live while it is not released and its owner lives: on the same host and boot that is asked of
-the system (a suspended process lives), elsewhere its heartbeat must be younger than `expiry_s`.
+the system (a suspended process lives), elsewhere it must not be silent for longer than it promised.
 A dead owner's claim is never touched: the next number takes the run over.
+
+Also right where other hosts share the folder by NFS (docs/shared-folders.md): what another host may
+have made is listed before it is opened, and no two hosts' clocks are compared.
 """
 
 from __future__ import annotations
@@ -13,14 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merge.errors import RecordError, StorageError
-from merge.files import storage_errors, write_json, write_json_exclusive
+from merge.files import fresh_names, storage_errors, write_json, write_json_exclusive
 from merge.paths import RunPaths
-from merge.records import Claim, Owner, Result, read_claim, read_result
+from merge.records import EXPIRY_S, Claim, Owner, Result, read_claim, read_result
 from orchestrator.guard import TOKEN, kill_marked
 from orchestrator.owners import owner_alive
-
-EXPIRY_S = 60.0
-"""A heartbeat older than this, from another host, is a dead owner's."""
+from orchestrator.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,18 @@ class Finished:
 
 
 def take(
-    paths: RunPaths, config_hash: str, owner: Owner, *, now: float, expiry_s: float = EXPIRY_S
+    paths: RunPaths,
+    config_hash: str,
+    owner: Owner,
+    *,
+    now: float,
+    expiry_s: float = EXPIRY_S,
+    watch: Watch | None = None,
 ) -> Taken | Busy | Finished:
     """Claim a run for `owner`, unless it is finished or a live owner has it.
 
-    What a dead owner on this host left running is killed first. `now` is in Unix seconds.
+    What a dead owner on this host left running is killed first. `now` is in Unix seconds;
+    `expiry_s` is what `owner` promises; `watch` remembers what was seen of other hosts' claims.
     RecordError where the result or the highest claim is unreadable or not of this plan.
     """
     if result := finished(paths, config_hash):
@@ -57,11 +65,13 @@ def take(
     last = last_claim(paths)
     if last and not last.released:
         alive = owner_alive(last.owner, owner)
-        if is_live(last, alive, now=now, expiry_s=expiry_s):
+        silence_s = (watch or Watch()).silence_s(paths, last) if alive is None else 0.0
+        if is_live(last, alive, silence_s=silence_s):
             return Busy(last)
         if alive is False:
             kill_marked(TOKEN, last.token)
-    claim = _create(paths, last.number + 1 if last else 1, owner, now)
+    draft = Claim(number=0, token="", owner=owner, heartbeat=now, expiry_s=expiry_s)
+    claim = _create(paths, last.number + 1 if last else 1, draft)
     if claim is None:
         return Busy(_must_exist(paths))
     # The last owner may have committed between the first look and its release.
@@ -73,15 +83,10 @@ def take(
 
 def finished(paths: RunPaths, config_hash: str) -> Result | None:
     """The run's result; None where there is none yet. RecordError where it is not of this plan."""
-    try:
-        result = read_result(paths.result)
-    except FileNotFoundError:
-        return None
-    except RecordError as error:
-        raise RecordError(
-            f"{error}: move that file away to train the run again; nothing was overwritten"
-        ) from error
-    if result.config_hash != config_hash:
+    result = _read_result(paths)
+    if result is None and paths.result.name in fresh_names(paths.root):
+        result = _read_result(paths)
+    if result is not None and result.config_hash != config_hash:
         raise RecordError(
             f"{paths.result} belongs to another configuration ({result.config_hash}, the plan has "
             f"{config_hash}): use another output folder, or move that file away"
@@ -95,11 +100,11 @@ def last_claim(paths: RunPaths) -> Claim | None:
     return _read(paths.claim(numbers[-1])) if numbers else None
 
 
-def is_live(claim: Claim, alive: bool | None, *, now: float, expiry_s: float = EXPIRY_S) -> bool:
-    """Whether `claim` still holds its run at Unix time `now`; `alive` as `owner_alive` tells."""
+def is_live(claim: Claim, alive: bool | None, *, silence_s: float) -> bool:
+    """Whether `claim` still holds its run: `alive` as `owner_alive` tells, else by its silence."""
     if claim.released:
         return False
-    return now - claim.heartbeat < expiry_s if alive is None else alive
+    return silence_s < claim.expiry_s if alive is None else alive
 
 
 def holds(paths: RunPaths, claim: Claim) -> bool:
@@ -127,11 +132,10 @@ def release(paths: RunPaths, claim: Claim) -> None:
             path.unlink()
 
 
-def _create(paths: RunPaths, number: int, owner: Owner, now: float) -> Claim | None:
-    """A claim of our own from `number` on; None where another process was faster."""
+def _create(paths: RunPaths, number: int, draft: Claim) -> Claim | None:
+    """`draft` as a claim from `number` on; None where another process was faster."""
     while True:
-        token = secrets.token_hex(8)
-        claim = Claim(number=number, token=token, owner=owner, heartbeat=now)
+        claim = replace(draft, number=number, token=secrets.token_hex(8))
         if not write_json_exclusive(paths.claim(number), claim.to_json()):
             return None
         # An attempt of this number can only be there if somebody removed its claim by hand.
@@ -139,6 +143,17 @@ def _create(paths: RunPaths, number: int, owner: Owner, now: float) -> Claim | N
             return claim
         release(paths, claim)
         number += 1
+
+
+def _read_result(paths: RunPaths) -> Result | None:
+    try:
+        return read_result(paths.result)
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        raise RecordError(
+            f"{error}: move that file away to train the run again; nothing was overwritten"
+        ) from error
 
 
 def _must_exist(paths: RunPaths) -> Claim:

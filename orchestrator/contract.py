@@ -24,6 +24,11 @@ DeviceKind = Literal["cuda", "cpu"]
 _SOURCE = Path(__file__).resolve().parent.parent
 _INSTALLED = ("site-packages", "dist-packages")
 
+_RUN_MODULE = (
+    "import runpy, sys; _, source, module, *words = sys.argv; sys.path.insert(0, source); "
+    "sys.argv = [module, *words]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
+)
+
 _FOREIGN = re.compile(
     r"PAPERGRID_(RUN_DIR|RUN_SPEC|ATTEMPT|ATTEMPT_DIR|CONFIG_.*|DEVICE|NUM_WORKERS|MICRO_BATCH)"
     r"|PAPERGRID_(CACHE_DIR|DATA_ROOT|WEIGHTS|TOKEN|EXECUTOR)"
@@ -56,6 +61,8 @@ class Assignment:
     """Loader processes of a rank; None for what the run's resources say."""
     micro_batch: int | None = None
     """Of a rank, where it is not the planned one."""
+    source: Path | None = None
+    """What papergrid's packages are imported from, where it is a frozen copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +144,7 @@ def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> d
     environment |= _config_variables(run)
     environment |= _device_variables(given, inherited)
     if run.command is None:
-        environment |= import_variables(inherited)
+        environment |= import_variables(inherited, given.source or source_root())
     return environment
 
 
@@ -166,15 +173,31 @@ def _device_variables(given: Assignment, inherited: Mapping[str, str]) -> dict[s
     return {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads}
 
 
-def import_variables(inherited: Mapping[str, str]) -> dict[str, str]:
-    """What a process of ours needs in its environment to import our packages and no namesakes."""
+def source_root() -> Path | None:
+    """What our packages must be imported from; None where they are installed and found anyway."""
+    # The folder of installed packages, put first, would shadow standard modules.
+    return None if _SOURCE.name in _INSTALLED else _SOURCE
+
+
+def import_variables(inherited: Mapping[str, str], source: Path | None) -> dict[str, str]:
+    """What a process needs in its environment to import our packages, from `source` if given."""
     # A folder named `experiments` where the person stands must not be taken for ours.
     variables = {"PYTHONSAFEPATH": "1"}
-    # An installed package is found anyway; its folder put first would shadow standard modules.
-    if _SOURCE.name not in _INSTALLED:
+    if source:
         known = inherited.get("PYTHONPATH")
-        variables["PYTHONPATH"] = f"{_SOURCE}:{known}" if known else str(_SOURCE)
+        variables["PYTHONPATH"] = f"{source}:{known}" if known else str(source)
     return variables
+
+
+def module_words(python: str, source: Path | None, module: str) -> tuple[str, ...]:
+    """The command that runs `module` of ours, imported from `source` if given.
+
+    Where our packages lie is an argument, not a variable: a study's commands would inherit that.
+    """
+    # -P: a folder named `replicate` where the process starts must not be taken for ours.
+    if source is None:
+        return (python, "-P", "-u", "-m", module)
+    return (python, "-P", "-u", "-c", _RUN_MODULE, str(source), module)
 
 
 def _single_process(port: int) -> dict[str, str]:

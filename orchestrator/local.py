@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 
 from merge.errors import PapergridError
 from merge.paths import SweepPaths
-from merge.records import AttemptRecord, Cause, Claim, Outcome
+from merge.records import AttemptRecord, Cause, Outcome
 from merge.sweep import Run, Sweep
 from orchestrator.attempt import Attempt, Cancelled, Workplace, begin, finish
 from orchestrator.claims import Busy, Finished, finished
@@ -28,6 +28,7 @@ from orchestrator.happenings import Fate, Happening, LocalReport, RunProgressed
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.ledger import Ledger
 from orchestrator.local_settings import LocalSettings
+from orchestrator.others import Others, whose
 from orchestrator.processes import Guardian
 from orchestrator.progress import read_progress
 from orchestrator.requests import cancellation, cancelled_text, counted_attempts
@@ -127,10 +128,9 @@ class _Executor:
         self._waiting: deque[Run] = deque()
         self._delayed: list[tuple[float, Run]] = []
         self._live: dict[str, Attempt] = {}
-        self._elsewhere: list[tuple[Run, str]] = []
+        self._others = Others(place.output, place.settings)
         self._completed: deque[Run] = deque()
         self._slots = Slots(place.settings.devices.slots, place.settings.runs_per_device)
-        self._has_looked_again = False
         self._num_guards = 1
         self._stop_deadline: float | None = None
         self._next_tick = 0.0
@@ -155,6 +155,7 @@ class _Executor:
             elif request := cancellation(paths):
                 self._ledger.end(run, Fate.CANCELLED, cancelled_text(request))
             else:
+                self._others.first_seen(run)
                 self._waiting.append(run)
 
     def _step(self) -> None:
@@ -182,12 +183,15 @@ class _Executor:
     def _start(self, run: Run, devices: tuple[str, ...]) -> bool:
         """Whether `run` has the `devices` now, and its command was started."""
         with self._ledger.boundary(run):
+            if reason := self._others.failure_of(run):
+                self._ledger.end(run, Fate.FAILED, reason)
+                return False
             begun = begin(self._place, run, devices, lambda token: self._inbox.put(_Exited(token)))
             match begun:
                 case Finished(result):
                     self._ledger.already_done(run, result)
                 case Busy(claim):
-                    self._elsewhere.append((run, _whose(claim)))
+                    self._others.add(run, whose(claim))
                 case Cancelled(request):
                     self._ledger.end(run, Fate.CANCELLED, cancelled_text(request))
                 case _:
@@ -204,14 +208,13 @@ class _Executor:
         self._waiting.extendleft(reversed(due))
 
     def _look_again(self) -> bool:
-        """Put the runs that others had back on the list, once; afterwards they stay elsewhere."""
-        if self._has_looked_again or self._stop_deadline is not None:
-            for run, whose in self._elsewhere:
-                self._ledger.end(run, Fate.ELSEWHERE, whose)
-            self._elsewhere.clear()
-        self._has_looked_again = True
-        self._waiting.extend(run for run, _ in self._elsewhere)
-        self._elsewhere.clear()
+        """Whether there is more to wait for: runs that others have, or had when we looked."""
+        if self._stop_deadline is None:
+            if self._others and self._place.settings.stand_by:
+                return True
+            self._waiting.extend(self._others.last_look())
+        for run, who in [] if self._waiting else self._others.drain():
+            self._ledger.end(run, Fate.ELSEWHERE, who)
         return bool(self._waiting)
 
     def _take_messages(self, patience_s: float) -> None:
@@ -262,7 +265,7 @@ class _Executor:
             if fate is Fate.DONE:
                 self._completed.append(attempt.run)
             elif fate is Fate.ELSEWHERE:
-                self._elsewhere.append((attempt.run, ended.record.reason))
+                self._others.add(attempt.run, ended.record.reason)
 
     def _next_try(self, record: AttemptRecord, attempt: Attempt) -> Again | GiveUp:
         if record.outcome is not Outcome.FAILED or self._stop_deadline is not None:
@@ -307,6 +310,8 @@ class _Executor:
             attempt.stop(cause, grace_s)
 
     def _tick(self) -> None:
+        if self._stop_deadline is None:
+            self._waiting.extend(self._others.due())
         for attempt in self._live.values():
             attempt.tick()
             self._show_progress(attempt)
@@ -339,9 +344,3 @@ class _Executor:
         while self._live:
             _, attempt = self._live.popitem()
             self._finish(attempt)
-
-
-def _whose(claim: Claim) -> str:
-    owner = claim.owner
-    age_s = time.time() - claim.heartbeat
-    return f"on {owner.host} (process {owner.pid}), last sign of life {age_s:.0f} s ago"

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from merge.records import Owner
+from merge.errors import UsageError
+from merge.records import EXPIRY_S, Owner
 from merge.sweep import Run
-from orchestrator.claims import EXPIRY_S
 from orchestrator.devices import Devices
 from orchestrator.owners import this_owner
 from orchestrator.retries import NO_RETRIES, Policy
+
+BEATS_PER_EXPIRY = 6
+"""Signs of life that must all be missed before an owner counts as dead."""
+
+_SHORTEST_EXPIRY_S = 1.0
+_LONGEST_EXPIRY_S = 86400.0
 
 
 def _do_nothing(run: Run) -> None:
@@ -30,13 +36,17 @@ class LocalSettings:
     weights: Path | None = None
     cwd: Path = field(default_factory=Path.cwd)
     """Where commands are started: words such as `train.sh` are seen from here."""
+    source: Path | None = None
+    """What trainers import papergrid from; None for what this process runs."""
     code: Mapping[str, Any] = field(default_factory=dict)
     """Version of the code that runs now; empty stands for the plan's."""
     grace_s: float = 120.0
     """How long a run may take to write its checkpoint when it is asked to stop."""
     expiry_s: float = EXPIRY_S
-    """Age at which a heartbeat from another host is a dead owner's."""
-    heartbeat_s: float = 10.0
+    """Silence after which executors on other hosts may take a run of this one for a dead one's."""
+    heartbeat_s: float = EXPIRY_S / BEATS_PER_EXPIRY
+    stand_by: bool = False
+    """Whether to wait for the runs that others have, and take over those of the dead."""
     owner: Owner = field(default_factory=this_owner)
     runs_per_device: int = 1
     """How many runs may share a device at a time."""
@@ -45,3 +55,14 @@ class LocalSettings:
     """Silence after which a run is killed and counts as stalled; None only shows it so."""
     on_completion: Callable[[Run], object] = _do_nothing
     """Called after each committed result, once the freed devices are at work again."""
+
+
+def among_others(settings: LocalSettings, *, expiry_s: float, stand_by: bool) -> LocalSettings:
+    """`settings` of an executor whose claims expire after `expiry_s`. UsageError if that is odd."""
+    if not _SHORTEST_EXPIRY_S <= expiry_s <= _LONGEST_EXPIRY_S:
+        raise UsageError(
+            f"--claim-expiry {expiry_s:g}: choose from {_SHORTEST_EXPIRY_S:g} s to a day"
+        )
+    return replace(
+        settings, expiry_s=expiry_s, heartbeat_s=expiry_s / BEATS_PER_EXPIRY, stand_by=stand_by
+    )

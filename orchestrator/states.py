@@ -128,7 +128,7 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
     cause = attempt.cause if attempt else None
     if attempt and (claim.released or attempt.outcome):
         state, reason = _of_ended(attempt)
-    elif is_live(claim, facts.owner_alive, now=now):
+    elif is_live(claim, facts.owner_alive, silence_s=now - claim.heartbeat):
         state, reason = _of_live(facts, now)
         request = None
     else:

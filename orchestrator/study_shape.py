@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from merge.sweep import Goal
 from orchestrator.shape import Shape
+from orchestrator.slurm_shape import SlurmShape
 
 
 def _refuse_string(value: object) -> object:
@@ -58,6 +59,8 @@ class ResourcesShape(Shape):
     num_workers: Annotated[int, Field(ge=0)] | None = None
     launcher: Literal["torchrun", "none"] | None = None
     gpu_mem_gb: Annotated[float, Field(gt=0)] | None = None
+    nodes: Annotated[int, Field(ge=1)] | None = None
+    slurm: SlurmShape | None = None
 
 
 class OverrideShape(Shape):

@@ -14,6 +14,7 @@ RESERVED_NAMES = frozenset(
     {
         "attempts",
         "checkpoints",
+        "code",
         "logs",
         "merged_results.json",
         "panels",
@@ -23,6 +24,7 @@ RESERVED_NAMES = frozenset(
         "run.json",
         "shards",
         "slurm",
+        "submissions",
         "sweep.json",
         "tensorboard",
     }

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from replicate.status import SweepStatus
 
 
+_MERGE_PATIENCE_S = 2.0
+"""How long a merge between runs waits for others: a suspended host may hold the lock for hours."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What would run: a sweep, the selected runs of it, and how they are divided."""
@@ -104,6 +108,13 @@ def run(
     return _run_here(sweep, plan.runs, Path(output), settings, report)
 
 
+def freeze_plan(plan: Plan, output: str | Path) -> Sweep:
+    """Write the plan into `output`, for `work`; ConfigChangedError where it holds another one."""
+    from orchestrator.freeze import freeze
+
+    return freeze(Path(output), plan.sweep)
+
+
 def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Plan:
     """The plan that lies in `output`, no study file needed; the runs `run_ids`, else the table's.
 
@@ -130,7 +141,8 @@ def work(
     from orchestrator.code_version import code_version
 
     settings = settings or local_settings(plan)
-    settings = replace(settings, code=code_version(plan.sweep.runs[0]))
+    if settings.source is None:
+        settings = replace(settings, code=code_version(plan.sweep.runs[0]))
     return _run_here(plan.sweep, plan.runs, Path(output), settings, report)
 
 
@@ -291,7 +303,9 @@ def _run_here(
 
     for line in code_differs(sweep.code, settings.code):
         report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
-    settings = replace(settings, on_completion=lambda _: rebuild(folder))
+    settings = replace(
+        settings, on_completion=lambda _: rebuild(folder, patience_s=_MERGE_PATIENCE_S)
+    )
     return run_local(sweep, runs, folder, settings, report)
 
 

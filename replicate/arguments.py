@@ -115,6 +115,20 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         metavar="SECONDS",
         help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
     )
+    group.add_argument(
+        "--stand-by",
+        action="store_true",
+        help="with nothing left to take, wait until what others run is done or failed, and take "
+        "over the runs of those that die",
+    )
+    group.add_argument(
+        "--claim-expiry",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="silence after which other hosts may take this worker's runs over; it gives a sign "
+        "of life six times in that time (default: %(default)s)",
+    )
     _add_attempts(group)
     return group
 
@@ -141,6 +155,14 @@ def _add_attempts(group: argparse._ArgumentGroup) -> None:
         default=1,
         metavar="K",
         help="runs that share a GPU, if its free memory allows (default: %(default)s)",
+    )
+
+
+def add_snapshot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--snapshot",
+        action="store_true",
+        help="run from a frozen copy of the code, so that edits do not reach runs that wait",
     )
 
 

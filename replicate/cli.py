@@ -20,6 +20,7 @@ from merge.errors import PapergridError, UsageError
 VERBS = {
     "run": "train the selected runs on this machine, merge, show the table",
     "plan": "show runs, shards and folders; start nothing",
+    "submit": "send the selected runs to servers or a scheduler and return at once",
     "status": "show what is done, what runs and what each cell lacks",
     "cancel": "stop runs wherever they run, and have them started nowhere",
     "retry": "mark failed, lost or cancelled runs as to be run again",

@@ -74,8 +74,12 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
     return replace(run, resources=resources)
 
 
-def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Namespace) -> int:
-    """Run `planned` through `door` (`api.run` or `api.work`) and return its exit code."""
+def train(
+    door: Train, planned: api.Plan, output: Path, arguments: argparse.Namespace
+) -> LocalReport:
+    """Run `planned` through `door` (`api.run` or `api.work`), telling a person what happens."""
+    from orchestrator.local_settings import among_others
+
     settings = api.local_settings(
         planned,
         devices=arguments.devices,
@@ -90,6 +94,8 @@ def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Name
         print(f"note     {note}", file=sys.stderr)
     if arguments.retry_cancelled:
         api.retry(output, planned.runs, ["cancelled"])
+    settings = among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
+    settings = _with_snapshot(settings, planned, output, arguments)
     for note in settings.devices.notes:
         print(f"note     {note}", file=sys.stderr)
     print(
@@ -100,4 +106,34 @@ def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Name
     form = format_of(planned.sweep)
     metric = planned.sweep.metric
     with shown(len(planned.runs), lambda value: f"{metric} {form.value(value)}") as report:
-        return door(planned, output, settings, report=report).exit_code
+        return door(planned, output, settings, report=report)
+
+
+def _with_snapshot(
+    settings: LocalSettings, planned: api.Plan, output: Path, arguments: argparse.Namespace
+) -> LocalSettings:
+    """`settings` with the frozen code that `--snapshot` asks for: a new copy, or one by name."""
+    if not arguments.snapshot:
+        return settings
+    from orchestrator.snapshot import load_snapshot, with_snapshot
+
+    digest = arguments.snapshot
+    if digest is True:
+        digest = frozen_code(planned, output, arguments)
+    return with_snapshot(settings, load_snapshot(output, digest))
+
+
+def frozen_code(planned: api.Plan, output: Path, arguments: argparse.Namespace) -> str | None:
+    """Copy the code of here into the output folder, if `--snapshot` asks for it; its digest.
+
+    A dry run copies nothing: the digest is then only a word that stands for it.
+    """
+    from orchestrator.snapshot import take_snapshot
+
+    if not arguments.snapshot:
+        return None
+    if arguments.dry_run:
+        return "SNAPSHOT"
+    snapshot = take_snapshot(output, planned.sweep.runs[0], Path.cwd())
+    print(f"note     snapshot {snapshot.digest}: {snapshot.told}", file=sys.stderr)
+    return snapshot.digest

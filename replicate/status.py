@@ -7,6 +7,7 @@ from pathlib import Path
 
 from merge.collect import Collected, collect
 from merge.combine import Merged, combine
+from merge.paths import SweepPaths
 from merge.sweep import Run
 from orchestrator.owners import this_owner
 from orchestrator.states import RunState, State, derive_state, read_facts
@@ -34,6 +35,10 @@ def read_status(output: Path, now: float) -> SweepStatus:
     """The status of the sweep in `output` at Unix time `now`. IncompleteError where none is."""
     collected = collect(output)
     states = _states(output, collected, now)
+    if SweepPaths(output).submissions.is_dir():
+        from orchestrator.slurm_sent import scheduled_states
+
+        states = scheduled_states(output, collected.sweep.runs, states)
     begun_cells = {
         run.cell
         for run, state in zip(collected.sweep.runs, states, strict=True)

@@ -70,9 +70,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _environment() -> dict[str, str]:
-    from orchestrator.contract import import_variables
+    from orchestrator.contract import import_variables, source_root
 
-    return {**os.environ, **import_variables(os.environ)}
+    return {**os.environ, **import_variables(os.environ, source_root())}
 
 
 def _words(arguments: argparse.Namespace) -> Iterable[str]:

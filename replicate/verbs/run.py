@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="random weights, no file needed: short for --set from_scratch=true",
     )
+    flags.add_snapshot(parser)
     parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
 
 
@@ -33,7 +34,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return plan_verb.execute(argparse.Namespace(**vars(arguments), json=False))
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     output = flags.output_folder(arguments)
-    report_code = train(api.run, planned, output, arguments)
+    report_code = train(api.run, planned, output, arguments).exit_code
     merged = api.merge(output)
     print()
     show_merged(merged)

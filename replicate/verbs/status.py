@@ -13,6 +13,7 @@ from orchestrator.states import RunState, State
 from replicate import api
 from replicate import arguments as flags
 from replicate.live import progress_text
+from replicate.servers_view import server_documents, server_lines
 from replicate.status import SweepStatus
 from replicate.table import align, notes, results_table
 
@@ -38,15 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="output folder (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument(
+        "--reach",
+        action="store_true",
+        help="ask the servers of a submission over ssh whether their workers live",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Always 0 where the folder holds a sweep: a status that could be told is no failure."""
     status = api.status(arguments.output)
+    servers = server_documents(arguments.output, reach=arguments.reach)
     if arguments.json:
-        print(json.dumps(_document(status), indent=1, ensure_ascii=False))
+        document = {**_document(status), "servers": servers}
+        print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
-        print("\n".join(_lines(status)))
+        print("\n".join([*_lines(status), *_section("servers", server_lines(servers))]))
     return 0
 
 

@@ -1,6 +1,7 @@
 """Runs the plan in OUTPUT/sweep.json by `run_local`, in a process of its own, for tests.
 
 python drive_executor.py OUTPUT [SLOTS] [--host NAME] [--grace S] [--heartbeat S] [--expiry S]
+                   [--stand-by]
 
 Prints a line for each happening, the guard's id first, and exits with the report's exit code.
 """
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument("--grace", type=float, default=20.0)
     parser.add_argument("--heartbeat", type=float, default=10.0)
     parser.add_argument("--expiry", type=float, default=60.0)
+    parser.add_argument("--stand-by", action="store_true")
     arguments = parser.parse_args()
     settings = LocalSettings(
         devices=Devices(kind="cpu", slots=tuple(f"cpu{i}" for i in range(arguments.slots))),
@@ -43,6 +45,7 @@ def main() -> int:
         grace_s=arguments.grace,
         heartbeat_s=arguments.heartbeat,
         expiry_s=arguments.expiry,
+        stand_by=arguments.stand_by,
         owner=replace(this_owner(), host=arguments.host),
     )
     sweep = read_sweep(SweepPaths(arguments.output).sweep)

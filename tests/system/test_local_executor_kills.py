@@ -153,11 +153,12 @@ def test_a_late_owner_cannot_commit_and_its_result_is_kept_aside(output):
     sweep = make_sweep(command)
     run = sweep.runs[0]
     paths = paths_of(output, run)
-    with executor(write_sweep(output, sweep), "--host", "far", "--heartbeat", "60") as late:
+    frozen = ("--host", "far", "--heartbeat", "60", "--expiry", "0.2")
+    with executor(write_sweep(output, sweep), *frozen) as late:
         late.wait_for("started run-fold0")
         late.send(signal.SIGSTOP)
         time.sleep(0.3)
-        assert run_here(sweep, output, expiry_s=0.2).exit_code == 0
+        assert run_here(sweep, output).exit_code == 0
         (paths.root / "go").touch()
         wait_until(paths.attempt(1).result.exists, "the late result")
         late.send(signal.SIGCONT)
@@ -174,11 +175,12 @@ def test_an_owner_that_learns_of_its_lost_claim_kills_its_attempt(output):
     hang = shell('[ "$PAPERGRID_ATTEMPT" -gt 1 ] || sleep 60;' + LEAVE_RESULT)
     sweep = make_sweep(hang)
     run = sweep.runs[0]
-    with executor(write_sweep(output, sweep), "--host", "far", "--heartbeat", "0.3") as late:
+    frozen = ("--host", "far", "--heartbeat", "0.3", "--expiry", "0.2")
+    with executor(write_sweep(output, sweep), *frozen) as late:
         late.wait_for("started run-fold0")
         late.send(signal.SIGSTOP)
         time.sleep(0.3)
-        assert run_here(sweep, output, expiry_s=0.2).exit_code == 0
+        assert run_here(sweep, output).exit_code == 0
         late.send(signal.SIGCONT)
         assert late.wait() == 0
         assert processes_of(output, run) == []
@@ -187,10 +189,11 @@ def test_an_owner_that_learns_of_its_lost_claim_kills_its_attempt(output):
 
 def test_heartbeats_keep_a_run_from_executors_on_other_hosts(output):
     sweep = make_sweep(SLOW_ONCE)
-    with executor(write_sweep(output, sweep), "--host", "far", "--heartbeat", "0.1") as first:
+    beating = ("--host", "far", "--heartbeat", "0.1", "--expiry", "0.7")
+    with executor(write_sweep(output, sweep), *beating) as first:
         start(output, sweep, first, 3)
         time.sleep(0.8)
-        report = run_here(sweep, output, expiry_s=0.7)
+        report = run_here(sweep, output)
         assert report.exit_code == 3
         assert "on far" in report.endings["run-fold0"].reason
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from merge.paths import RunPaths
 from merge.records import Claim, Owner, Result, read_claim
 from orchestrator.claims import Busy, Finished, Taken, beat, holds, is_live, release, take
 from orchestrator.owners import owner_alive, this_owner
+from orchestrator.watch import Watch
 
 HASH = "0123456789abcdef"
 NOW = 1_000_000.0
@@ -48,6 +52,11 @@ def claim_now(paths: RunPaths, owner: Owner, *, now: float = NOW) -> Claim:
     taking = take(paths, HASH, owner, now=now)
     assert isinstance(taking, Taken), taking
     return taking.claim
+
+
+def make_older(path: Path, seconds: float) -> None:
+    then = path.stat().st_mtime - seconds
+    os.utime(path, (then, then))
 
 
 def write_result(paths: RunPaths, config_hash: str = HASH) -> Result:
@@ -107,18 +116,68 @@ def test_an_unreaped_dead_owner_is_dead(owner):
     process.communicate()
 
 
-@pytest.mark.parametrize(("age_s", "is_overtaken"), [(59.0, False), (61.0, True)])
-def test_an_owner_on_another_host_lives_as_long_as_its_heartbeat_is_young(
-    paths, owner, far, age_s, is_overtaken
+@pytest.mark.parametrize(("age_s", "is_overtaken"), [(50.0, False), (61.0, True)])
+@pytest.mark.parametrize("skew_s", [-1e6, 0.0, 1e6])
+def test_an_owner_on_another_host_is_dead_when_its_claim_is_old_by_the_file_systems_clock(
+    paths, owner, far, age_s, is_overtaken, skew_s
 ):
-    first = claim_now(paths, far)
-    taking = take(paths, HASH, owner, now=NOW + age_s)
+    first = claim_now(paths, far, now=time.time() + skew_s)
+    make_older(paths.claim(1), age_s)
+    taking = take(paths, HASH, owner, now=time.time())
     assert isinstance(taking, Taken) if is_overtaken else taking == Busy(first)
 
 
 def test_a_heartbeat_renews_a_claim(paths, owner, far):
-    claim = beat(paths, claim_now(paths, far), now=NOW + 50)
+    claim = claim_now(paths, far)
+    make_older(paths.claim(1), 61)
+    claim = beat(paths, claim, now=NOW + 50)
     assert take(paths, HASH, owner, now=NOW + 100) == Busy(claim)
+
+
+def test_an_owner_is_dead_when_its_heartbeat_was_seen_unchanged_for_its_expiry(paths, owner, far):
+    """Where files carry the clock of a host that is ahead, they never grow old."""
+    claim_now(paths, far)
+    make_older(paths.claim(1), -1e6)
+    clock = iter([0.0, 59.0, 61.0])
+    watch = Watch(lambda: next(clock))
+    takings = [take(paths, HASH, owner, now=NOW, watch=watch) for _ in range(3)]
+    assert [type(taking) for taking in takings] == [Busy, Busy, Taken]
+
+
+def test_every_change_of_a_heartbeat_that_is_seen_begins_the_wait_anew(paths, owner, far):
+    claim = claim_now(paths, far)
+    clock = iter([0.0, 59.0, 100.0, 120.0])
+    watch = Watch(lambda: next(clock))
+    takings = [take(paths, HASH, owner, now=NOW, watch=watch)]
+    # Backwards: only that it changes counts, not to what.
+    beat(paths, claim, now=NOW - 1e6)
+    takings += [take(paths, HASH, owner, now=NOW, watch=watch) for _ in range(3)]
+    assert [type(taking) for taking in takings] == [Busy, Busy, Busy, Taken]
+
+
+@pytest.mark.parametrize(("promise_s", "is_overtaken"), [(5.0, True), (600.0, False)])
+def test_a_claim_expires_when_its_owner_said_whoever_asks(
+    paths, owner, far, promise_s, is_overtaken
+):
+    assert isinstance(take(paths, HASH, far, now=NOW, expiry_s=promise_s), Taken)
+    make_older(paths.claim(1), 61)
+    taking = take(paths, HASH, owner, now=NOW, expiry_s=60)
+    assert isinstance(taking, Taken) is is_overtaken
+
+
+def test_a_claim_of_an_older_version_without_a_promise_expires_after_a_minute(paths, owner, far):
+    document = claim_now(paths, far).to_json()
+    del document["expiry_s"]
+    write_json(paths.claim(1), document)
+    assert isinstance(take(paths, HASH, owner, now=NOW), Busy)
+    make_older(paths.claim(1), 61)
+    assert isinstance(take(paths, HASH, owner, now=NOW), Taken)
+
+
+def test_a_claim_that_vanishes_while_it_is_judged_was_given_back(paths, far):
+    claim = claim_now(paths, far)
+    paths.claim(1).unlink()
+    assert Watch().silence_s(paths, claim) == math.inf
 
 
 def test_a_released_run_can_be_taken_at_once(paths, owner):
@@ -191,4 +250,4 @@ def test_a_dead_owners_processes_are_killed_before_its_run_is_taken(paths, owner
 @pytest.mark.parametrize("alive", [True, False, None])
 def test_a_released_claim_is_never_live(paths, owner, alive):
     claim = replace(claim_now(paths, owner), released=True)
-    assert not is_live(claim, alive, now=NOW)
+    assert not is_live(claim, alive, silence_s=0.0)

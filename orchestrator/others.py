@@ -1,0 +1,104 @@
+"""The runs that other executors have while this one works: when to look at them again.
+
+An executor that stands by looks again until each of them is done or failed, and takes over those
+whose owner died or stopped. One that does not looks once more, when it has nothing else to do.
+"""
+
+from __future__ import annotations
+
+import time
+
+from merge.errors import StorageError
+from merge.paths import RunPaths, SweepPaths
+from merge.records import AttemptRecord, Claim, Outcome, read_attempt
+from merge.sweep import Run
+from orchestrator.claims import last_claim
+from orchestrator.local_settings import LocalSettings
+from orchestrator.requests import counted_attempts
+from orchestrator.retries import Again, decide
+
+
+class Others:
+    """What one executor knows of the runs that it does not have."""
+
+    def __init__(self, output: SweepPaths, settings: LocalSettings) -> None:
+        self._output = output
+        self._settings = settings
+        self._first: dict[str, int] = {}
+        """Run id -> the highest claim that had ended when this executor first saw the run."""
+        self._elsewhere: list[tuple[Run, str]] = []
+        self._has_looked_again = False
+        self._next_look = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._elsewhere)
+
+    def first_seen(self, run: Run) -> None:
+        """Remember which attempts at `run` have ended: how others end is news from now on."""
+        if self._settings.stand_by:
+            last = last_claim(self._output.run(run.path))
+            self._first[run.run_id] = last.number - (not last.released) if last else 0
+
+    def add(self, run: Run, whose: str) -> None:
+        if not self._elsewhere:
+            self._next_look = time.monotonic() + self._settings.heartbeat_s
+        self._elsewhere.append((run, whose))
+
+    def due(self) -> list[Run]:
+        """The runs to try now, where this executor stands by; they are forgotten here."""
+        if not self._settings.stand_by or time.monotonic() < self._next_look:
+            return []
+        return [run for run, _ in self.drain()]
+
+    def last_look(self) -> list[Run]:
+        """The runs to try before this executor ends, once."""
+        if self._has_looked_again:
+            return []
+        self._has_looked_again = True
+        return [run for run, _ in self.drain()]
+
+    def drain(self) -> list[tuple[Run, str]]:
+        """All runs that others have, and who; they are forgotten here."""
+        found, self._elsewhere = self._elsewhere, []
+        return found
+
+    def failure_of(self, run: Run) -> str | None:
+        """Why `run` failed elsewhere while this executor worked; None where it did not.
+
+        A run that fails on one host would fail on each of them: it is not tried by all in turn.
+        RecordError where its records are unreadable.
+        """
+        if not self._settings.stand_by:
+            return None
+        paths = self._output.run(run.path)
+        last = last_claim(paths)
+        if last is None or not self._is_news(run, last):
+            return None
+        try:
+            attempt = read_attempt(paths.attempt(last.number).record)
+        except FileNotFoundError:
+            return None
+        if not _has_failed(attempt) or self._is_tried_again(paths):
+            return None
+        return f"on {last.owner.host}: {attempt.reason}"
+
+    def _is_tried_again(self, paths: RunPaths) -> bool:
+        """Whether the last failure is one that this executor would try again, were it its own."""
+        counted = counted_attempts(paths)
+        return not counted or isinstance(decide(counted, self._settings.retries), Again)
+
+    def _is_news(self, run: Run, last: Claim) -> bool:
+        is_ours = last.owner == self._settings.owner
+        return last.released and not is_ours and last.number > self._first.get(run.run_id, 0)
+
+
+def _has_failed(attempt: AttemptRecord) -> bool:
+    # Another host's full disk says nothing of this one's.
+    return attempt.outcome is Outcome.FAILED and attempt.exit_code != StorageError.exit_code
+
+
+def whose(claim: Claim) -> str:
+    """Who has the run that `claim` is of, in words."""
+    owner = claim.owner
+    age_s = time.time() - claim.heartbeat
+    return f"on {owner.host} (process {owner.pid}), last sign of life {age_s:.0f} s ago"
