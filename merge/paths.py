@@ -46,6 +46,11 @@ class SweepPaths:
     def merge_lock(self) -> Path:
         return self.root / ".merge.lock"
 
+    @property
+    def meetings(self) -> Path:
+        """Where two processes of `replicate doctor` meet; removed by them."""
+        return self.root / ".doctor"
+
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)
 
