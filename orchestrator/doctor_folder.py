@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,18 @@ from merge.files import storage_errors
 from merge.mounts import Mount, mount_of
 from merge.paths import SweepPaths
 from orchestrator.doctor_check import Check, Verdict
-from orchestrator.doctor_meeting import meet
+from orchestrator.doctor_meeting import meet, remove_if_empty
 from orchestrator.doctor_pair import NUM_ROUNDS, Evidence, examine
 
 _TOLERATED_DELAY_S = 1.0
 _TOLERATED_SKEW_S = 1.0
 _SKEW_THAT_EXPIRES_CLAIMS_S = 15.0
 _CHOOSE_ANOTHER = "choose another folder: several processes on this one would lose results"
+_NO_LINKS = "choose another folder: claims and results are made by hard links"
+_ONE_HOST = (
+    "what follows was proved between two processes of this host only: run "
+    "`replicate doctor OUT --wait-for-peer` on two hosts"
+)
 _DOOMED = "do not let several hosts share this folder; use one host, or another folder"
 
 
@@ -29,10 +35,25 @@ def examine_folder(output: Path, *, waits_for_peer: bool, patience_s: float) -> 
     """
     with storage_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-    kind = _kind(mount_of(output))
+    kind = _kind(mount_of(output), is_between_hosts=waits_for_peer)
+    if without_links := _without_links(output):
+        return [kind, without_links]
     meetings = SweepPaths(output.resolve()).meetings
+    if waits_for_peer:
+        return [kind, *_examine_with(meetings, patience_s)]
+    # A place of its own, where no other host's doctor is met.
+    alone = meetings / f"here-{secrets.token_hex(4)}"
+    second = _start_second(alone, patience_s)
+    try:
+        return [kind, *_examine_with(alone, patience_s)]
+    finally:
+        second.kill()
+        second.wait()
+        remove_if_empty(meetings)
+
+
+def _examine_with(meetings: Path, patience_s: float) -> list[Check]:
     host = os.uname().nodename
-    second = None if waits_for_peer else _start_second(meetings, host, patience_s)
     try:
         meeting = meet(meetings, host, patience_s)
         try:
@@ -41,12 +62,23 @@ def examine_folder(output: Path, *, waits_for_peer: bool, patience_s: float) -> 
         finally:
             meeting.close()
     except IncompleteError as error:
-        return [kind, _unheard(error)]
+        return [_unheard(error)]
+    return judge(own, other)
+
+
+def _without_links(output: Path) -> Check | None:
+    """A refusal where `output` has no hard links; None where it has."""
+    source, target = (output / f".link-{secrets.token_hex(4)}" for _ in range(2))
+    try:
+        source.touch()
+        os.link(source, target)
+        target.unlink()
+    except OSError as error:
+        finding = f"a hard link cannot be made: {error.strerror}"
+        return Check(name="link excludes", verdict="refused", finding=finding, fix=_NO_LINKS)
     finally:
-        if second is not None:
-            second.kill()
-            second.wait()
-    return [kind, *judge(own, other)]
+        source.unlink(missing_ok=True)
+    return None
 
 
 def judge(own: Evidence, other: Evidence) -> list[Check]:
@@ -64,22 +96,24 @@ def judge(own: Evidence, other: Evidence) -> list[Check]:
     ]
 
 
-def _start_second(meetings: Path, host: str, patience_s: float) -> subprocess.Popen[bytes]:
+def _start_second(meetings: Path, patience_s: float) -> subprocess.Popen[bytes]:
     module = "orchestrator.doctor_pair"
     return subprocess.Popen(
-        [sys.executable, "-m", module, str(meetings), f"{host} (second)", str(patience_s)],
+        [sys.executable, "-m", module, str(meetings), "a second process", str(patience_s)],
         stdin=subprocess.DEVNULL,
     )
 
 
-def _kind(mount: Mount) -> Check:
+def _kind(mount: Mount, *, is_between_hosts: bool) -> Check:
     where = f"{mount.kind} on {mount.point}"
     options = [word for word in mount.options.split(",") if word.startswith(("vers=", "nolock"))]
     sharing = "of this host only" if mount.is_local else "may be shared with other hosts"
+    is_proof = mount.is_local or is_between_hosts
     return Check(
         name="file system",
-        verdict="ok",
+        verdict="ok" if is_proof else "warning",
         finding=f"{' '.join([where, *options])}, {sharing}",
+        fix="" if is_proof else _ONE_HOST,
         numbers={"kind": mount.kind, "is_local": mount.is_local},
     )
 

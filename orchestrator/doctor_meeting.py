@@ -68,8 +68,7 @@ class Meeting:
         """Remove what was said, where this is the first one."""
         if self.role == "first":
             shutil.rmtree(self.folder, ignore_errors=True)
-            with suppress(OSError):
-                self.folder.parent.rmdir()
+            remove_if_empty(self.folder.parent)
 
 
 def meet(meetings: Path, name: str, patience_s: float) -> Meeting:
@@ -87,6 +86,12 @@ def meet(meetings: Path, name: str, patience_s: float) -> Meeting:
         folder = meetings / f"{number + 1:04d}"
         if _arrive(folder, "first", name):
             return _await(folder, patience_s)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove `folder` unless somebody else uses it."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def poll(condition: Callable[[], bool], patience_s: float) -> float | None:
