@@ -70,6 +70,11 @@ class SweepPaths:
         """A folder in which hosts show each other that they share this output folder."""
         return self.root / f".probe-{name}"
 
+    @property
+    def meetings(self) -> Path:
+        """Where two processes of `replicate doctor` meet; removed by them."""
+        return self.root / ".doctor"
+
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)
 
