@@ -209,6 +209,11 @@ class AttemptPaths:
         return self.root / "error.json"
 
     @property
+    def stop(self) -> Path:
+        """The executor's wish, to the other nodes of a SLURM job, that their ranks stop."""
+        return self.root / "stop.json"
+
+    @property
     def result(self) -> Path:
         """What the trainer leaves; the executor commits it as the run's result."""
         return self.root / "result.json"

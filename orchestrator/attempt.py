@@ -194,6 +194,7 @@ def _assignment(place: Workplace, run: Run, devices: tuple[str, ...], claim: Cla
         data_root=settings.data_root,
         weights=settings.weights,
         source=settings.source,
+        nodes=settings.nodes,
     )
 
 

@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
-_OF_SCHEDULERS = (signal.SIGTERM, signal.SIGUSR2)
+_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def stop_requests(on_request: Callable[[], None]) -> Iterator[None]:
-    """Call `on_request()` at each Ctrl-C, SIGTERM, SIGUSR2 or hang-up; at the end put all back.
+    """Call `on_request()` at each Ctrl-C, SIGTERM or hang-up; at the end put all back.
 
-    Inside a SLURM job SIGTERM and SIGUSR2 count once: SLURM repeats itself, and kills by itself.
+    Inside a SLURM job SIGTERM counts once: SLURM repeats itself, and kills by itself.
 
     Only Python's main thread can have signal handlers: in another one this does nothing.
     """
@@ -30,7 +29,7 @@ def stop_requests(on_request: Callable[[], None]) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         nonlocal was_told
-        if is_in_job and number in _OF_SCHEDULERS:
+        if is_in_job and number == signal.SIGTERM:
             if was_told:
                 return
             was_told = True
