@@ -19,7 +19,8 @@ from types import FrameType
 
 from merge.errors import RecordError
 from merge.paths import RunPaths
-from orchestrator.claims import EXPIRY_S, last_claim
+from merge.records import EXPIRY_S
+from orchestrator.claims import last_claim
 from orchestrator.guard import TOKEN, initial_environment, marked_processes
 from orchestrator.owners import parent_of
 
