@@ -44,12 +44,13 @@ def collect(output: Path) -> Collected:
     problems: list[Problem] = []
     aside: list[Problem] = []
     for run in sweep.runs:
+        # Listed before its result is opened, which NFS would else say is not there (`fresh_names`).
+        aside.extend(_second_results(output, run))
         found = _read_one(output, run, sweep.metric)
         if isinstance(found, Result):
             results[run.run_id] = found
         elif found is not None:
             problems.append(found)
-        aside.extend(_second_results(output, run))
     return Collected(sweep=sweep, results=results, problems=tuple(problems), aside=tuple(aside))
 
 

@@ -72,6 +72,11 @@ class SweepPaths:
         """A folder in which hosts show each other that they share this output folder."""
         return self.root / f".probe-{name}"
 
+    @property
+    def meetings(self) -> Path:
+        """Where two processes of `replicate doctor` meet; removed by them."""
+        return self.root / ".doctor"
+
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)
 
@@ -219,6 +224,11 @@ class AttemptPaths:
     def error(self) -> Path:
         """What the trainer says of its failure: {"kind": ..., "message": ...}."""
         return self.root / "error.json"
+
+    @property
+    def stop(self) -> Path:
+        """The executor's wish, to the other nodes of a SLURM job, that their ranks stop."""
+        return self.root / "stop.json"
 
     @property
     def result(self) -> Path:

@@ -1,32 +1,40 @@
-"""The merged view on disk: rebuilt from the run folders at any time, under a file lock."""
+"""The merged view on disk: rebuilt from the run folders at any time, by many at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from merge.collect import collect, refuse_missing_sweep
 from merge.combine import Merged, combine
-from merge.errors import StorageError, UsageError
-from merge.files import storage_errors, write_json
+from merge.errors import UsageError
+from merge.exclusion import LOCK_PATIENCE_S, exclusively, result_files
+from merge.files import write_json
 from merge.paths import SweepPaths
-
-_POLL_S = 0.005
-_LOCK_TIMEOUT_S = 300.0
+from merge.sweep import read_sweep
 
 
-def rebuild(output: Path, *, patience_s: float = _LOCK_TIMEOUT_S) -> Merged:
+def rebuild(output: Path, *, patience_s: float = LOCK_PATIENCE_S) -> Merged:
     """Merge the results in `output` into its `replication_results.json`; many may do so at once.
 
-    The lock makes each writer read after the writer before it: a view never loses a result that an
-    earlier view had. StorageError where another merge holds it for longer than `patience_s`.
+    Each writer reads after the writer before it, or writes again (`merge.exclusion`): the view
+    never loses a result that an earlier view had. StorageError where another merge holds it for
+    longer than `patience_s`.
     """
     paths = SweepPaths(output)
     refuse_missing_sweep(output)
-    with _lock(paths.merge_lock, patience_s):
-        merged = combine({str(output): collect(output)})
-        write_json(paths.results, merged.document)
+    sweep = read_sweep(paths.sweep)
+    return exclusively(
+        paths.merge_lock,
+        lambda: _write_view(output),
+        lambda: result_files(output, sweep),
+        patience_s=patience_s,
+    )
+
+
+def _write_view(output: Path) -> Merged:
+    merged = combine({str(output): collect(output)})
+    write_json(SweepPaths(output).results, merged.document)
     return merged
 
 
@@ -41,22 +49,3 @@ def merge_outputs(outputs: Sequence[Path], into: Path) -> Merged:
     merged = combine({str(output): collect(output) for output in outputs})
     write_json(into, merged.document)
     return merged
-
-
-@contextmanager
-def _lock(path: Path, patience_s: float) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    with storage_errors(path):
-        lock = FileLock(path, timeout=patience_s, poll_interval=_POLL_S)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise StorageError(
-                f"{path} has been locked for {patience_s:.0f} s by another merge: "
-                f"is a machine that shares this folder hanging?"
-            ) from error
-    try:
-        yield
-    finally:
-        lock.release()

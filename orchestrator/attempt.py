@@ -301,6 +301,7 @@ def _assignment(
         num_workers=means.num_workers,
         micro_batch=None if means.micro_batch == planned.micro_batch else means.micro_batch,
         source=settings.source,
+        nodes=settings.nodes,
     )
 
 

@@ -21,6 +21,8 @@ from orchestrator.templates import fill_placeholders
 
 DeviceKind = Literal["cuda", "cpu"]
 
+_AGENT = (sys.executable, "-m", "torch.distributed.run")
+
 _SOURCE = Path(__file__).resolve().parent.parent
 _INSTALLED = ("site-packages", "dist-packages")
 
@@ -63,6 +65,8 @@ class Assignment:
     """Of a rank, where it is not the planned one."""
     source: Path | None = None
     """What papergrid's packages are imported from, where it is a frozen copy."""
+    nodes: int = 1
+    """Nodes of a SLURM job, `devices` of each of which the run is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,8 @@ class Launch:
     cwd: Path
     has_agent: bool
     """Whether the command is torchrun's agent, with the ranks as its children."""
+    stop_file: Path | None = None
+    """Where ranks on several nodes look whether they are to stop; else they get a signal."""
 
 
 def build_launch(run: Run, given: Assignment, inherited: Mapping[str, str]) -> Launch:
@@ -85,6 +91,18 @@ def build_launch(run: Run, given: Assignment, inherited: Mapping[str, str]) -> L
     num_ranks = len(given.devices) if run.resources.launcher == "torchrun" else 1
     words = _trainer_words(run, given)
     environment = _environment(run, given, inherited)
+    if given.nodes > 1:
+        return Launch(
+            argv=(
+                *srun_words(given.nodes, inherited),
+                *_spread_torchrun(run, given, inherited),
+                *words,
+            ),
+            environment=environment,
+            cwd=given.cwd,
+            has_agent=False,
+            stop_file=given.paths.attempt(given.number).stop,
+        )
     if num_ranks > 1:
         return Launch(
             argv=(*_torchrun(num_ranks, run), *words),
@@ -111,10 +129,35 @@ def _trainer_words(run: Run, given: Assignment) -> tuple[str, ...]:
     return fill_placeholders(run.command, folders | dict(run.config))
 
 
+def srun_words(nodes: int, inherited: Mapping[str, str]) -> tuple[str, ...]:
+    """The words that start one process on each of the `nodes` of the SLURM job we are in."""
+    cpus = inherited.get("SLURM_CPUS_PER_TASK")
+    return (
+        *("srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"),
+        *("--overlap", "--kill-on-bad-exit=1", "--unbuffered"),
+        *((f"--cpus-per-task={cpus}",) if cpus else ()),
+    )
+
+
 def _torchrun(num_ranks: int, run: Run) -> tuple[str, ...]:
-    agent = (sys.executable, "-m", "torch.distributed.run")
-    kind = "--no-python" if run.command else "-m"
-    return (*agent, "--standalone", f"--nproc-per-node={num_ranks}", kind)
+    return (*_AGENT, "--standalone", f"--nproc-per-node={num_ranks}", _kind(run))
+
+
+def _spread_torchrun(run: Run, given: Assignment, inherited: Mapping[str, str]) -> tuple[str, ...]:
+    return (
+        *module_words(sys.executable, given.source or source_root(), "orchestrator.slurm_node"),
+        *_AGENT,
+        f"--nnodes={given.nodes}",
+        f"--nproc-per-node={len(given.devices)}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-id={given.token}",
+        f"--rdzv-endpoint={inherited['SLURMD_NODENAME']}:{given.port}",
+        _kind(run),
+    )
+
+
+def _kind(run: Run) -> str:
+    return "--no-python" if run.command else "-m"
 
 
 def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -40,6 +40,8 @@ class LocalSettings:
     """What trainers import papergrid from; None for what this process runs."""
     code: Mapping[str, Any] = field(default_factory=dict)
     """Version of the code that runs now; empty stands for the plan's."""
+    nodes: int = 1
+    """Nodes of this SLURM job over which each run is spread; `devices` are those of one of them."""
     grace_s: float = 120.0
     """How long a run may take to write its checkpoint when it is asked to stop."""
     expiry_s: float = EXPIRY_S

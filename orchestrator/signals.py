@@ -13,7 +13,6 @@ from types import FrameType
 from merge.records import Cause
 
 _REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
-_OF_SCHEDULERS = (signal.SIGTERM, signal.SIGUSR2)
 _LAST_MINUTES_S = 300.0
 """A scheduler warns some minutes ahead of the end of a job's time."""
 
@@ -32,7 +31,7 @@ def meaning(number: signal.Signals, environment: Mapping[str, str], now: float) 
 def stop_requests(on_request: Callable[[Cause], None]) -> Iterator[None]:
     """Call `on_request(cause)` at each Ctrl-C, SIGTERM, SIGUSR2 or hang-up.
 
-    Inside a SLURM job SIGTERM and SIGUSR2 count once: SLURM repeats itself, and kills by itself.
+    Inside a SLURM job SIGTERM counts once: SLURM repeats itself, and kills by itself.
 
     At the end all is put back.
     Only Python's main thread can have signal handlers: in another one this does nothing.
@@ -46,7 +45,7 @@ def stop_requests(on_request: Callable[[Cause], None]) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         nonlocal was_told
-        if is_in_job and number in _OF_SCHEDULERS:
+        if is_in_job and number == signal.SIGTERM:
             if was_told:
                 return
             was_told = True

@@ -11,12 +11,12 @@ from pathlib import Path
 from merge.errors import SchedulerError, UsageError
 
 _SUBMIT_TIMEOUT_S = 60.0
-_ASK_TIMEOUT_S = 8.0
+ASK_TIMEOUT_S = 8.0
 _OF_CLIENT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 _MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d+)\s*$", re.MULTILINE)
 
 
-def call(words: Sequence[str], *, timeout_s: float = _ASK_TIMEOUT_S) -> str:
+def call(words: Sequence[str], *, timeout_s: float = ASK_TIMEOUT_S) -> str:
     """What the command prints. SchedulerError where it fails, gives no answer or is not here."""
     return _run(words, os.environ, timeout_s)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from merge.errors import SchedulerError, UsageError
-from orchestrator.slurm_commands import call
+from orchestrator.slurm_commands import ASK_TIMEOUT_S, call
 
 _FIELDS = 5
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
@@ -45,15 +45,15 @@ class Queue:
     """Why squeue told nothing, where it did not: then an absent row means nothing."""
 
 
-def ask(tasks: Iterable[str]) -> Queue:
+def ask(tasks: Iterable[str], timeout_s: float = ASK_TIMEOUT_S) -> Queue:
     """The tasks of all jobs that `tasks` (12_3) belong to, as squeue and then sacct tell."""
     wanted = list(dict.fromkeys(tasks))
     try:
-        rows = {row.id: row for row in parse_squeue(_squeue(_jobs(wanted)))}
+        rows = {row.id: row for row in parse_squeue(_squeue(_jobs(wanted), timeout_s))}
     except (SchedulerError, UsageError) as error:
         return Queue(rows={}, problem=str(error))
     gone = [task for task in wanted if task not in rows]
-    for row in parse_sacct(_sacct(_jobs(gone))) if gone else ():
+    for row in parse_sacct(_sacct(_jobs(gone), timeout_s)) if gone else ():
         rows.setdefault(row.id, row)
     return Queue(rows=rows)
 
@@ -106,12 +106,12 @@ def _jobs(tasks: Iterable[str]) -> str:
     return ",".join(dict.fromkeys(task.partition("_")[0] for task in tasks))
 
 
-def _squeue(jobs: str) -> str:
+def _squeue(jobs: str, timeout_s: float) -> str:
     # Columns with a colon after their width take a delimiter; spaces in a reason survive so.
     columns = "JobArrayID:|,State:|,Reason:|,NodeList:|,RestartCnt:"
     words = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs}"]
     try:
-        return call([*words, f"--Format={columns}"])
+        return call([*words, f"--Format={columns}"], timeout_s=timeout_s)
     except SchedulerError as error:
         # Of one single job that has left the queue squeue says so; of several it tells the rest.
         if _NO_SUCH_JOB in str(error):
@@ -119,10 +119,10 @@ def _squeue(jobs: str) -> str:
         raise
 
 
-def _sacct(jobs: str) -> str:
+def _sacct(jobs: str, timeout_s: float) -> str:
     words = ["sacct", "--parsable2", "--noheader", "--allocations", "--format=JobID,State,NodeList"]
     try:
-        return call([*words, f"--jobs={jobs}"])
+        return call([*words, f"--jobs={jobs}"], timeout_s=timeout_s)
     except (SchedulerError, UsageError):
         # Without accounting there is no history: then the absence from the queue must do.
         return ""

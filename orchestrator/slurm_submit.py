@@ -61,6 +61,9 @@ def array_job(parcel: Parcel, array: Array) -> BatchJob:
     """The batch job of one array."""
     resources, request = array.resources, array.request
     command = (
+        # SLURM signals steps: a batch script alone learns of a pre-emption only when it is killed.
+        *("srun", "--nodes=1", "--ntasks=1", "--overlap", "--unbuffered"),
+        f"--cpus-per-task={request.cpus_per_task}",
         *_replicate(parcel, "work", str(parcel.output)),
         *("--submission", parcel.id, "--array", array.name),
         *("--devices-per-run", str(resources.devices_per_run)),

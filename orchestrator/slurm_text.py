@@ -1,8 +1,8 @@
 """The text of a batch script, made by submitit from a job description; pure.
 
 submitit knows sbatch's options and quotes their values; what it would get wrong for us is set
-here: the signal goes to the worker alone, no time limit of its own, set-up lines that stop at
-the first failure, a log path in which `%` is no pattern (docs/decisions/0007-slurm.md).
+here: no time limit of its own, set-up lines that stop at the first failure, a log path in which
+`%` is no pattern, the step that the command runs in (docs/decisions/0007-slurm.md).
 """
 
 from __future__ import annotations
@@ -82,6 +82,5 @@ def _own_options(job: BatchJob) -> dict[str, str | int | float | bool]:
         "output": str(job.logs).replace("%", "%%") + f"/{job.name}-{pattern}",
         "chdir": str(job.cwd),
         "requeue": True,
-        # To the batch shell, which has become the worker: trainers are asked by it alone.
-        "signal": f"B:USR2@{job.request.signal_s}",
+        "signal": f"USR2@{job.request.signal_s}",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,18 +39,30 @@ class StopAsked:
 
 @contextmanager
 def scheduler_signals() -> Iterator[StopAsked]:
-    """Note SIGTERM and SIGUSR2 from now on, also while no run is at work: they must not kill."""
+    """Note SIGTERM and SIGUSR2 from now on, also while no run is at work: they must not kill.
+
+    SLURM sends SIGUSR2 to every process of a step. It is blocked here, before any other thread or
+    process is started, and so in all of them: torchrun and trainers that know nothing of it live
+    on, until the executor asks them to stop. Here a thread takes it for a SIGTERM.
+    """
     asked = StopAsked()
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         asked.is_set = True
 
-    before = {n: signal.signal(n, note) for n in (signal.SIGTERM, signal.SIGUSR2)}
+    before = signal.signal(signal.SIGTERM, note)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    threading.Thread(target=_translate, daemon=True, name="scheduler-signals").start()
     try:
         yield asked
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _translate() -> None:
+    while True:
+        signal.sigwait({signal.SIGUSR2})
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
 def task_runs(

@@ -29,6 +29,7 @@ from merge.view import merge_outputs, rebuild
 from replicate.catalogue import PUBLISHED, find_study
 
 if TYPE_CHECKING:
+    from orchestrator.doctor_check import Check
     from orchestrator.happenings import Happening
     from orchestrator.local import LocalReport, LocalSettings
     from orchestrator.shards import Shard
@@ -265,6 +266,37 @@ def status(output: str | Path) -> SweepStatus:
     from replicate.status import read_status
 
     return read_status(Path(output), time.time())
+
+
+def doctor(
+    output: str | Path,
+    *,
+    waits_for_peer: bool = False,
+    patience_s: float = 300.0,
+    data_root: Path | None = None,
+    weights: Path | None = None,
+) -> list[Check]:
+    """Prove between two processes what holds in `output`, and look at what this machine has.
+
+    With `waits_for_peer` the second process is another host's: call it on both. StorageError where
+    nothing can be written, RecordError where a plan lies there that is unreadable.
+    """
+    from orchestrator.disk_need import estimate_disk
+    from orchestrator.doctor_folder import examine_folder
+    from orchestrator.doctor_machine import Needs, examine_machine
+
+    folder = Path(output)
+    checks = examine_folder(folder, waits_for_peer=waits_for_peer, patience_s=patience_s)
+    plan = SweepPaths(folder).sweep
+    runs = read_sweep(plan).runs if plan.exists() else ()
+    needs = Needs(
+        output=folder,
+        runs=runs,
+        disk=estimate_disk(folder, runs),
+        data_root=data_root,
+        weights=weights,
+    )
+    return [*checks, *examine_machine(needs)]
 
 
 def report(output: str | Path) -> Path:

@@ -27,6 +27,7 @@ VERBS = {
     "merge": "rebuild the merged results of one or more output folders",
     "report": "write the table, every run and its provenance as Markdown",
     "work": "run given runs of a planned output folder here; what array tasks and servers start",
+    "doctor": "prove that a folder keeps what hosts write, and that this machine can train",
     "data": "look into a data set: its test episodes",
 }
 

@@ -17,6 +17,8 @@ from replicate.servers_view import server_documents, server_lines
 from replicate.status import SweepStatus
 from replicate.table import align, notes, results_table
 
+_MOST_WAITING = 20
+
 _MARKS = {
     State.PENDING: "-",
     State.CLAIMED: "claimed",
@@ -71,6 +73,7 @@ def _lines(status: SweepStatus) -> list[str]:
         cells=cells,
     )
     lines += _section("running now", _now_running(status))
+    lines += _section("waiting", _waiting(status))
     lines += _section("needs attention", _attention(status))
     return lines
 
@@ -95,6 +98,16 @@ def _now_running(status: SweepStatus) -> list[str]:
         if entry.state.state in (State.RUNNING, State.STALLED, State.CLAIMED)
     ]
     return align(rows, left=7) if len(rows) > 1 else []
+
+
+def _waiting(status: SweepStatus) -> list[str]:
+    lines = [
+        f"{entry.run.run_id}: {entry.state.reason}"
+        for entry in status.runs
+        if entry.state.state is State.PENDING and entry.state.reason
+    ]
+    more = len(lines) - _MOST_WAITING
+    return lines[:_MOST_WAITING] + ([f"... and {more} more"] if more > 0 else [])
 
 
 def _age(seconds: float | None) -> str:

@@ -49,8 +49,9 @@ class NfsLab:
 
     def run(self, nfs: str, scenario: str, timeout_s: float = 100.0) -> None:
         """Boot with mounts of version `nfs`, run `scenario`; AssertionError unless it succeeds."""
-        drive = shlex.quote(str(_HERE / "drive_claims.py"))
-        prelude = f"python={shlex.quote(sys.executable)}\ndrive={drive}\n"
+        drive, merge = _HERE / "drive_claims.py", _HERE / "drive_merging.py"
+        names = {"python": sys.executable, "drive": drive, "merge": merge}
+        prelude = "".join(f"{name}={shlex.quote(str(path))}\n" for name, path in names.items())
         (self.folder / "scenario.sh").write_text(prelude + scenario)
         with (self.folder / "console").open("wb") as console:
             subprocess.run(

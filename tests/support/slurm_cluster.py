@@ -62,10 +62,10 @@ JobRequeue=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 {nodes}
-PartitionName=main Nodes={general} Default=YES MaxTime=INFINITE DefaultTime=60 PriorityTier=10
-PartitionName=low Nodes={preempted} MaxTime=INFINITE DefaultTime=60 PriorityTier=1 GraceTime=25
-PartitionName=high Nodes={preempted} MaxTime=INFINITE DefaultTime=60 PriorityTier=10
-PartitionName=fragile Nodes={fragile} MaxTime=INFINITE DefaultTime=60
+PartitionName=main Nodes={general} Default=YES PriorityTier=10 PreemptMode=OFF
+PartitionName=low Nodes={preempted} PriorityTier=1 PreemptMode=REQUEUE GraceTime=25
+PartitionName=high Nodes={preempted} PriorityTier=10 PreemptMode=OFF
+PartitionName=fragile Nodes={fragile} PreemptMode=OFF
 """
 
 

@@ -306,7 +306,7 @@ def train(context, stop):
     import torch, torch.distributed as dist
     from experiments.runtime import distributed
     on_error = functools.partial(record_failure, context)
-    with distributed.process_group("cpu", timeout_s=4, on_error=on_error) as ranks:
+    with distributed.process_group("cpu", timeout_s={timeout_s}, on_error=on_error) as ranks:
         pids = distributed.gather_objects(os.getpid(), ranks)
         stop.watch_peers(tuple(pid for pid in pids if pid != os.getpid()))
         if ranks.rank == 1:
@@ -319,17 +319,18 @@ run_trainer(train)
 
 
 @pytest.mark.parametrize(
-    ("act", "cause"),
+    ("act", "timeout_s", "cause"),
     [
-        ("raise ZeroDivisionError('rank one')", Cause.UNKNOWN),
-        ("os.kill(os.getpid(), signal.SIGKILL)", Cause.KILLED),
-        ("import time; time.sleep(600)", Cause.COLLECTIVE_TIMEOUT),
+        ("raise ZeroDivisionError('rank one')", 100, Cause.UNKNOWN),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 100, Cause.KILLED),
+        # Long enough for the ranks to find each other on a busy machine.
+        ("import time; time.sleep(600)", 10, Cause.COLLECTIVE_TIMEOUT),
     ],
 )
-def test_the_end_of_one_rank_is_the_end_of_all_and_names_the_cause(tmp_path, act, cause):
+def test_the_end_of_one_rank_is_the_end_of_all_and_names_the_cause(tmp_path, act, timeout_s, cause):
     pytest.importorskip("torch")
     script = tmp_path / "ranks.py"
-    script.write_text(RANKS.replace("{act}", act))
+    script.write_text(RANKS.replace("{act}", act).replace("{timeout_s}", str(timeout_s)))
     root = Path(__file__).resolve().parents[2]
     with marked() as mark:
         sweep = make_sweep(
