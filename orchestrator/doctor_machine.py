@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from merge.sweep import Run
+from merge.paths import SweepPaths
+from merge.sweep import Run, read_sweep
 from orchestrator.devices import list_gpus
-from orchestrator.disk_need import DiskNeed
+from orchestrator.disk_need import DiskNeed, estimate_disk
 from orchestrator.doctor_check import Check
 
 _TORCH = """
@@ -43,6 +44,14 @@ class Needs:
     @property
     def trains_with_torch(self) -> bool:
         return any(run.experiment for run in self.runs)
+
+
+def needs_of(output: Path, *, data_root: Path | None = None, weights: Path | None = None) -> Needs:
+    """What the plan in `output` asks for, if one is there. RecordError where it is unreadable."""
+    plan = SweepPaths(output).sweep
+    runs = read_sweep(plan).runs if plan.exists() else ()
+    disk = estimate_disk(output, runs)
+    return Needs(output=output, runs=runs, disk=disk, data_root=data_root, weights=weights)
 
 
 def examine_machine(needs: Needs) -> list[Check]:
@@ -132,7 +141,7 @@ def check_ports() -> Check:
 
 def check_disk(needs: Needs) -> Check:
     """Free space in the output folder against what the open runs are expected to write."""
-    free = shutil.disk_usage(needs.output).free
+    free = shutil.disk_usage(_nearest(needs.output)).free
     need = needs.disk
     if need is None:
         return Check(
@@ -151,6 +160,11 @@ def check_disk(needs: Needs) -> Check:
         fix="" if is_enough else "free some space, or select fewer runs",
         numbers={"free_bytes": free, "needed_bytes": need.total_bytes, "open_runs": need.num_runs},
     )
+
+
+def _nearest(folder: Path) -> Path:
+    """The lowest folder above `folder` that is there, or itself."""
+    return next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
 
 
 def _check_paths(needs: Needs) -> list[Check]:
