@@ -61,7 +61,7 @@ def examine_machine(needs: Needs) -> list[Check]:
         check_torch(needs),
         check_ports(),
         check_disk(needs),
-        *_check_paths(needs),
+        *check_paths(needs),
         check_slurm(),
     ]
 
@@ -167,7 +167,8 @@ def _nearest(folder: Path) -> Path:
     return next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
 
 
-def _check_paths(needs: Needs) -> list[Check]:
+def check_paths(needs: Needs) -> list[Check]:
+    """Whether the data and weights that were named can be read here."""
     named = (("data root", "--data-root", needs.data_root), ("weights", "--weights", needs.weights))
     return [_check_path(name, flag, path) for name, flag, path in named if path is not None]
 

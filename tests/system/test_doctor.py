@@ -12,9 +12,12 @@ from support.commands import replicate
 
 pytestmark = pytest.mark.system
 
+NO_SLURM = {"PATH": "/nowhere"}
+"""A SLURM without its controller takes its time to say so."""
+
 
 def test_a_local_folder_is_proved_and_left_as_it_was(tmp_path):
-    done = replicate("doctor", tmp_path / "out", "--json", cwd=tmp_path)
+    done = replicate("doctor", tmp_path / "out", "--json", cwd=tmp_path, env=NO_SLURM)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     names = {check["name"] for check in document["checks"]}
@@ -42,7 +45,8 @@ def test_a_peer_that_never_comes_is_refused(tmp_path):
 
 
 def test_a_missing_data_root_is_refused_with_the_fix(tmp_path):
-    done = replicate("doctor", tmp_path, "--only", "machine", "--data-root", "/no", cwd=tmp_path)
+    words = ("doctor", tmp_path, "--only", "machine", "--data-root", "/no")
+    done = replicate(*words, cwd=tmp_path, env=NO_SLURM)
     assert done.returncode == 1
     assert "/no cannot be read" in done.stdout
     assert "correct --data-root" in done.stdout
