@@ -16,7 +16,7 @@ from orchestrator.doctor_check import Check, Verdict
 from orchestrator.doctor_meeting import meet, remove_if_empty
 from orchestrator.doctor_pair import NUM_ROUNDS, Evidence, examine
 
-_TOLERATED_DELAY_S = 1.0
+_TOLERATED_DELAY_S = 3.0
 _TOLERATED_SKEW_S = 1.0
 _SKEW_THAT_EXPIRES_CLAIMS_S = 15.0
 _CHOOSE_ANOTHER = "choose another folder: several processes on this one would lose results"
@@ -25,6 +25,7 @@ _ONE_HOST = (
     "what follows was proved between two processes of this host only: run "
     "`replicate doctor OUT --wait-for-peer` on two hosts"
 )
+_SLOW = "give --claim-expiry of some minutes where several hosts share this folder"
 _DOOMED = "do not let several hosts share this folder; use one host, or another folder"
 
 
@@ -69,8 +70,9 @@ def _examine_with(meetings: Path, patience_s: float) -> list[Check]:
 def _without_links(output: Path) -> Check | None:
     """A refusal where `output` has no hard links; None where it has."""
     source, target = (output / f".link-{secrets.token_hex(4)}" for _ in range(2))
-    try:
+    with storage_errors(source):
         source.touch()
+    try:
         os.link(source, target)
         target.unlink()
     except OSError as error:
@@ -161,12 +163,13 @@ def _rename(own: Evidence, other: Evidence) -> Check:
 def _sight(name: str, way: str, own: Evidence, other: Evidence) -> Check:
     """How papergrid itself looks: it must see at once."""
     delay_s = _slower(way, own, other)
-    is_seen = delay_s is not None and delay_s <= _TOLERATED_DELAY_S
+    is_soon = delay_s is not None and delay_s <= _TOLERATED_DELAY_S
+    late: Verdict = "refused" if delay_s is None else "warning"
     return Check(
         name=name,
-        verdict="ok" if is_seen else "refused",
+        verdict="ok" if is_soon else late,
         finding=_delay_text(delay_s),
-        fix="" if is_seen else _DOOMED,
+        fix="" if is_soon else _DOOMED if delay_s is None else _SLOW,
         numbers={"seconds": delay_s},
     )
 

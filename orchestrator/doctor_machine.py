@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from merge.sweep import Run
+from merge.paths import SweepPaths
+from merge.sweep import Run, read_sweep
 from orchestrator.devices import list_gpus
-from orchestrator.disk_need import DiskNeed
+from orchestrator.disk_need import DiskNeed, estimate_disk
 from orchestrator.doctor_check import Check
 
 _TORCH = """
@@ -45,6 +46,14 @@ class Needs:
         return any(run.experiment for run in self.runs)
 
 
+def needs_of(output: Path, *, data_root: Path | None = None, weights: Path | None = None) -> Needs:
+    """What the plan in `output` asks for, if one is there. RecordError where it is unreadable."""
+    plan = SweepPaths(output).sweep
+    runs = read_sweep(plan).runs if plan.exists() else ()
+    disk = estimate_disk(output, runs)
+    return Needs(output=output, runs=runs, disk=disk, data_root=data_root, weights=weights)
+
+
 def examine_machine(needs: Needs) -> list[Check]:
     """Look at everything; changes nothing."""
     return [
@@ -52,7 +61,7 @@ def examine_machine(needs: Needs) -> list[Check]:
         check_torch(needs),
         check_ports(),
         check_disk(needs),
-        *_check_paths(needs),
+        *check_paths(needs),
         check_slurm(),
     ]
 
@@ -132,7 +141,7 @@ def check_ports() -> Check:
 
 def check_disk(needs: Needs) -> Check:
     """Free space in the output folder against what the open runs are expected to write."""
-    free = shutil.disk_usage(needs.output).free
+    free = shutil.disk_usage(_nearest(needs.output)).free
     need = needs.disk
     if need is None:
         return Check(
@@ -153,7 +162,13 @@ def check_disk(needs: Needs) -> Check:
     )
 
 
-def _check_paths(needs: Needs) -> list[Check]:
+def _nearest(folder: Path) -> Path:
+    """The lowest folder above `folder` that is there, or itself."""
+    return next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
+
+
+def check_paths(needs: Needs) -> list[Check]:
+    """Whether the data and weights that were named can be read here."""
     named = (("data root", "--data-root", needs.data_root), ("weights", "--weights", needs.weights))
     return [_check_path(name, flag, path) for name, flag, path in named if path is not None]
 

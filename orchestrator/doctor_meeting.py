@@ -23,6 +23,7 @@ Role = Literal["first", "second"]
 _POLL_S = 0.005
 _LONGEST_POLL_S = 0.1
 _STALE_AFTER_S = 900.0
+_LONGEST_SILENCE_S = 60.0
 _NUMBER = re.compile(r"\d{4,}")
 
 
@@ -32,7 +33,7 @@ class Meeting:
 
     folder: Path
     role: Role
-    patience_s: float = 60.0
+    patience_s: float
 
     @property
     def other(self) -> Role:
@@ -82,7 +83,9 @@ def meet(meetings: Path, name: str, patience_s: float) -> Meeting:
         number = _last(meetings)
         folder = meetings / f"{number:04d}"
         if number and _is_open(folder) and _arrive(folder, "second", name):
-            return Meeting(folder=folder, role="second")
+            return Meeting(
+                folder=folder, role="second", patience_s=min(patience_s, _LONGEST_SILENCE_S)
+            )
         folder = meetings / f"{number + 1:04d}"
         if _arrive(folder, "first", name):
             return _await(folder, patience_s)
@@ -106,13 +109,13 @@ def poll(condition: Callable[[], bool], patience_s: float) -> float | None:
 
 
 def _await(folder: Path, patience_s: float) -> Meeting:
-    meeting = Meeting(folder=folder, role="first")
+    meeting = Meeting(folder=folder, role="first", patience_s=min(patience_s, _LONGEST_SILENCE_S))
     arrival = _arrival("second")
     if poll(lambda: arrival in fresh_names(folder), patience_s) is None:
         meeting.close()
         raise IncompleteError(
-            f"nobody came to {folder.parent} in {patience_s:.0f} s: run the same command on the "
-            f"other host, with its own path to this folder"
+            f"nobody was seen to come to {folder.parent} in {patience_s:.0f} s: run the same "
+            f"command on the other host, with its own path to this folder"
         )
     return meeting
 

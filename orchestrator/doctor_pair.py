@@ -25,6 +25,10 @@ _JITTER_S = 0.008
 """More than the error in the distance of the two clocks: else one of them would win all races."""
 _HEAD_START_S = 0.3
 _SEEN_PATIENCE_S = 2.5
+_OWN_PATIENCE_S = 10.0
+"""For papergrid's own way of looking; the others it does without."""
+_TICK_S = 0.1
+"""Longer than a server's time stamps last: what changes twice within one is not told apart."""
 _BLOCK = 16384
 
 
@@ -181,10 +185,9 @@ def _look_for_new_files(meeting: Meeting) -> dict[str, float | None]:
         theirs = meeting.folder / f"{slug}.{meeting.other}"
         ways[way](theirs)
         meeting.step(f"{slug}-before")
+        time.sleep(_TICK_S)
         write_json(meeting.folder / f"{slug}.{meeting.role}", {})
-        # Not `step`, which lists: only once both have seen what there is to see.
-        time.sleep(0.05)
-        found[way] = poll(partial(ways[way], theirs), _SEEN_PATIENCE_S)
+        found[way] = poll(partial(ways[way], theirs), _patience_s(way))
         meeting.step(f"{slug}-after")
     return found
 
@@ -200,6 +203,7 @@ def _look_for_overwrites(meeting: Meeting) -> dict[str, float | None]:
         meeting.step(f"{slug}-before")
         assert read_json(theirs)
         meeting.step(f"{slug}-read")
+        time.sleep(_TICK_S)
         write_json(ours, {"value": 2})
 
         def is_new(path: Path = theirs, lists: bool = way.endswith("listed")) -> bool:
@@ -207,9 +211,13 @@ def _look_for_overwrites(meeting: Meeting) -> dict[str, float | None]:
                 fresh_names(path.parent)
             return read_json(path) == {"value": 2}
 
-        found[way] = poll(is_new, _SEEN_PATIENCE_S)
+        found[way] = poll(is_new, _patience_s(way))
         meeting.step(f"{slug}-after")
     return found
+
+
+def _patience_s(way: str) -> float:
+    return _OWN_PATIENCE_S if way.endswith("listed") else _SEEN_PATIENCE_S
 
 
 def _try_locks(meeting: Meeting) -> dict[str, str]:

@@ -31,9 +31,8 @@ def meaning(number: signal.Signals, environment: Mapping[str, str], now: float) 
 def stop_requests(on_request: Callable[[Cause], None]) -> Iterator[None]:
     """Call `on_request(cause)` at each Ctrl-C, SIGTERM, SIGUSR2 or hang-up.
 
-    Inside a SLURM job SIGTERM counts once: SLURM repeats itself, and kills by itself.
-
-    At the end all is put back.
+    Inside a SLURM job SIGTERM counts once: SLURM repeats itself, and kills by itself. At the end
+    all is put back.
     Only Python's main thread can have signal handlers: in another one this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from merge.collect import collect
 from merge.combine import Merged
@@ -271,6 +271,7 @@ def status(output: str | Path) -> SweepStatus:
 def doctor(
     output: str | Path,
     *,
+    only: Literal["folder", "machine"] | None = None,
     waits_for_peer: bool = False,
     patience_s: float = 300.0,
     data_root: Path | None = None,
@@ -281,22 +282,16 @@ def doctor(
     With `waits_for_peer` the second process is another host's: call it on both. StorageError where
     nothing can be written, RecordError where a plan lies there that is unreadable.
     """
-    from orchestrator.disk_need import estimate_disk
     from orchestrator.doctor_folder import examine_folder
-    from orchestrator.doctor_machine import Needs, examine_machine
+    from orchestrator.doctor_machine import examine_machine, needs_of
 
     folder = Path(output)
-    checks = examine_folder(folder, waits_for_peer=waits_for_peer, patience_s=patience_s)
-    plan = SweepPaths(folder).sweep
-    runs = read_sweep(plan).runs if plan.exists() else ()
-    needs = Needs(
-        output=folder,
-        runs=runs,
-        disk=estimate_disk(folder, runs),
-        data_root=data_root,
-        weights=weights,
-    )
-    return [*checks, *examine_machine(needs)]
+    checks: list[Check] = []
+    if only != "machine":
+        checks += examine_folder(folder, waits_for_peer=waits_for_peer, patience_s=patience_s)
+    if only != "folder":
+        checks += examine_machine(needs_of(folder, data_root=data_root, weights=weights))
+    return checks
 
 
 def report(output: str | Path) -> Path:

@@ -38,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long to wait for the peer to come (default: %(default)s)",
     )
+    parser.add_argument(
+        "--only",
+        choices=("folder", "machine"),
+        help="prove only the folder, or look only at this machine (default: both)",
+    )
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="where the datasets lie")
     parser.add_argument(
         "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
@@ -51,6 +56,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     checks = api.doctor(
         arguments.output,
+        only=arguments.only,
         waits_for_peer=arguments.wait_for_peer,
         patience_s=arguments.patience,
         data_root=arguments.data_root,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -69,6 +70,18 @@ cp -r /mnt/srv/grid .
 """
 """Two processes on each host finish runs and merge after each."""
 
+DOCTORS = """
+for n in 1 2; do
+  on $n $python -m replicate doctor /mnt/c$n/proof --only folder --wait-for-peer --json \\
+    --patience ${patience:-60} >doctor$n.json &
+  doctors="$doctors $!"
+done
+refused=0
+for process in $doctors; do wait $process || refused=$((refused + 1)); done
+echo $refused >refused
+"""
+"""Each host proves the folder with the other one."""
+
 
 @pytest.fixture
 def lab(tmp_path) -> NfsLab:
@@ -110,9 +123,17 @@ def check_grid(lab: NfsLab) -> None:
     assert len(view["results"]) == NUM_CELLS
 
 
+def findings(lab: NfsLab) -> dict[str, str]:
+    """Check -> what host c1 found, where both say alike whether the folder can be used."""
+    first, second = (json.loads((lab.folder / f"doctor{n}.json").read_text()) for n in (1, 2))
+    assert first["refused"] == second["refused"]
+    assert (lab.folder / "refused").read_text() == f"{2 * first['refused']}\n"
+    return {check["name"]: f"{check['verdict']}: {check['finding']}" for check in first["checks"]}
+
+
 def test_on_nfs_4_the_run_of_a_killed_host_is_taken_over_and_goes_on(lab, plan, grid):
     killed = "kill -9 $first; wait $second; cp -r /mnt/srv/sweep ."
-    lab.run("4.2", WORKERS + killed + CONTEST + MERGERS)
+    lab.run("4.2", WORKERS + killed + CONTEST + MERGERS + DOCTORS)
     paths = RunPaths(lab.folder / "sweep" / "run" / "fold0")
     lost, done = (read_claim(paths.claim(number)) for number in (1, 2))
     assert (lost.owner.host, done.owner.host) == ("c1", "c2")
@@ -126,6 +147,10 @@ def test_on_nfs_4_the_run_of_a_killed_host_is_taken_over_and_goes_on(lab, plan, 
     check_view(lab.folder / "sweep")
     check_contest(lab.folder / "contest")
     check_grid(lab)
+    found = findings(lab)
+    assert "nfs4 on /mnt/c1 vers=4.2" in found["file system"]
+    assert found["native lock (flock)"].startswith("ok: excludes")
+    assert not any(finding.startswith("refused") for finding in found.values())
 
 
 def test_on_nfs_3_without_locks_every_run_has_one_result_and_a_late_one_is_kept_aside(
@@ -141,7 +166,7 @@ def test_on_nfs_3_without_locks_every_run_has_one_result_and_a_late_one_is_kept_
     wait $first || [ $? = 1 ]
     cp -r /mnt/srv/sweep .
     """
-    lab.run("3,nolock", WORKERS + paused + CONTEST + MERGERS)
+    lab.run("3,nolock", WORKERS + paused + CONTEST + MERGERS + DOCTORS)
     paths = RunPaths(lab.folder / "sweep" / "run" / "fold0")
     assert read_result(paths.result).attempt == 2
     assert read_attempt(paths.attempt(1).record).outcome is Outcome.LOST
@@ -153,9 +178,21 @@ def test_on_nfs_3_without_locks_every_run_has_one_result_and_a_late_one_is_kept_
     check_view(lab.folder / "sweep")
     check_contest(lab.folder / "contest")
     check_grid(lab)
+    found = findings(lab)
+    assert "nfs on /mnt/c1" in found["file system"]
+    assert found["native lock (flock)"].startswith("ok: two holders")
+    assert not any(finding.startswith("refused") for finding in found.values())
 
 
 def test_on_nfs_3_where_locks_are_refused_claims_exclude_and_merging_is_right(lab, grid):
-    lab.run("3", CONTEST + MERGERS)
+    lab.run("3", CONTEST + MERGERS + DOCTORS)
     check_contest(lab.folder / "contest")
     check_grid(lab)
+    found = findings(lab)
+    assert found["native lock (flock)"].startswith("ok: No locks available")
+    assert not any(finding.startswith("refused") for finding in found.values())
+
+
+def test_doctor_refuses_a_mount_whose_client_does_not_ask_the_server(lab):
+    lab.run("3,nolock,nocto,actimeo=600", "patience=15\n" + DOCTORS)
+    assert findings(lab)["two processes meet"].startswith("refused")
