@@ -95,6 +95,11 @@ class SweepPaths:
         """A folder in which hosts show each other that they share this output folder."""
         return self.root / f".probe-{name}"
 
+    @property
+    def meetings(self) -> Path:
+        """Where two processes of `replicate doctor` meet; removed by them."""
+        return self.root / ".doctor"
+
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)
 
@@ -265,6 +270,11 @@ class AttemptPaths:
     @property
     def events(self) -> Path:
         return self.root / "events.jsonl"
+
+    @property
+    def spec(self) -> Path:
+        """The run's spec where this attempt was given other values that decide no number."""
+        return self.root / "run.json"
 
     @property
     def environment(self) -> Path:
