@@ -143,7 +143,8 @@ def _torchrun(num_ranks: int, run: Run) -> tuple[str, ...]:
 
 def _spread_torchrun(run: Run, given: Assignment, inherited: Mapping[str, str]) -> tuple[str, ...]:
     return (
-        *(sys.executable, "-P", "-m", "orchestrator.slurm_node", *_AGENT),
+        *module_words(sys.executable, given.source or source_root(), "orchestrator.slurm_node"),
+        *_AGENT,
         f"--nnodes={given.nodes}",
         f"--nproc-per-node={len(given.devices)}",
         "--rdzv-backend=c10d",
