@@ -22,7 +22,9 @@ class Reacher(Protocol):
 
 def reachers() -> tuple[Reacher, ...]:
     """All that there are; each is imported here, inside of the function, when it is needed."""
-    return ()
+    from orchestrator import servers, slurm_sent
+
+    return (slurm_sent.cancel_jobs, servers.cancel_jobs)
 
 
 def cancel_everywhere(output: Path, run_ids: Sequence[str]) -> list[str]:
