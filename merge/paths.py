@@ -271,6 +271,11 @@ class AttemptPaths:
         return self.root / "env.json"
 
     @property
+    def episode_counts(self) -> Path:
+        """Counts of each test episode, as our own few-shot trainer leaves them."""
+        return self.root / "episode_counts.json"
+
+    @property
     def error(self) -> Path:
         """What the trainer says of its failure: {"kind": ..., "message": ...}."""
         return self.root / "error.json"
