@@ -89,7 +89,7 @@ def _chosen(fleet: Fleet, arguments: argparse.Namespace) -> Fleet:
     from orchestrator.suggest import hint
 
     names = [server.name for server in fleet.servers]
-    wanted = arguments.hosts.split(",") if arguments.hosts else names
+    wanted = [name.strip() for name in arguments.hosts.split(",")] if arguments.hosts else names
     for name in wanted:
         if name not in names:
             raise UsageError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
+from merge.errors import UsageError
 from replicate import arguments as flags
 from replicate import submit_servers, submit_slurm
 
@@ -30,5 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     if arguments.slurm:
+        _refuse_flags_of(submit_servers.add_arguments, arguments, "slurm")
         return submit_slurm.execute(arguments)
+    _refuse_flags_of(submit_slurm.add_arguments, arguments, "servers")
     return submit_servers.execute(arguments)
+
+
+def _refuse_flags_of(
+    add: Callable[[argparse.ArgumentParser], None], arguments: argparse.Namespace, given: str
+) -> None:
+    """UsageError for a flag that only the other way of submitting has."""
+    others = argparse.ArgumentParser()
+    add(others)
+    for name, default in vars(others.parse_args([])).items():
+        if getattr(arguments, name) != default:
+            raise UsageError(f"--{name.replace('_', '-')} says nothing to --{given}: leave it out")

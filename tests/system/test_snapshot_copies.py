@@ -10,9 +10,15 @@ from support.sweeps import make_sweep
 
 from merge.errors import RecordError, UsageError
 from merge.paths import SweepPaths
+from merge.sweep import Resources
 from orchestrator import snapshot as snapshots
 from orchestrator.code_version import EXPERIMENTS, code_version
+from orchestrator.slurm_plan import Array
+from orchestrator.slurm_request import SlurmRequest
+from orchestrator.slurm_submit import Parcel, array_job
 from orchestrator.snapshot import load_snapshot, take_snapshot
+
+pytestmark = pytest.mark.system
 
 COMMAND = make_sweep(("sh", "train.sh", "{fold}")).runs[0]
 EXPERIMENT = make_sweep(experiment="fewshot").runs[0]
@@ -142,3 +148,16 @@ def test_a_checkout_within_the_checkout_is_copied_too(tmp_path, checkout):
 def test_a_name_that_is_no_snapshot_is_refused(tmp_path, digest):
     with pytest.raises(UsageError, match="snapshot"):
         load_snapshot(tmp_path, digest)
+
+
+def test_the_jobs_of_an_array_run_the_frozen_copy(tmp_path):
+    array = Array(
+        name="array-1", resources=Resources(), request=SlurmRequest(), tasks=(("run-fold0",),)
+    )
+    parcel = Parcel(
+        id="sub", study="s", output=tmp_path, cwd=tmp_path, arrays=(array,), snapshot="0" * 16
+    )
+    command = array_job(parcel, array).command
+    assert str(tmp_path / "code" / ("0" * 16) / "papergrid") in command
+    assert command[command.index("--snapshot") + 1] == "0" * 16
+    assert "--snapshot" not in array_job(replace(parcel, snapshot=None), array).command

@@ -1,0 +1,38 @@
+"""`replicate submit`: what is refused before anybody is asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from replicate.cli import main
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("--servers", "hosts.yaml", "--partition", "gpu"),
+            "--partition says nothing to --servers",
+        ),
+        (("--slurm", "--print-commands"), "--print-commands says nothing to --slurm"),
+        (("--slurm", "--hosts", "gpu1"), "--hosts says nothing to --slurm"),
+        (("--servers", "absent.yaml"), "absent.yaml cannot be read"),
+        (("--servers", "hosts.yaml", "--hosts", "gpu11"), "no host 'gpu11': did you mean 'gpu1'?"),
+    ],
+)
+def test_flags_that_would_have_no_effect_are_refused(tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts.yaml").write_text("hosts: [gpu1, gpu2]\n")
+    assert main(["submit", *words]) == 2
+    assert told in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["hosts.yaml"]
+
+
+def test_a_dry_run_for_chosen_hosts_prints_their_commands_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts.yaml").write_text("hosts: [gpu1, gpu2]\n")
+    assert main(["submit", "--servers", "hosts.yaml", "--hosts", "gpu2", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "-- gpu2 'exec bash" in printed
+    assert "gpu1" not in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["hosts.yaml"]
