@@ -10,6 +10,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 TEMPORARY_SUFFIX = ".tmp"
 
 _STALE_PATIENCE = 10
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
 
 _REFUSALS = {
     errno.ENOSPC: "the disk is full: free some space, then run the same command again",
@@ -78,6 +80,34 @@ def write_exclusive(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
         return won
 
 
+def move_into_place(finished: Path, path: Path) -> None:
+    """Replace `path` by the file `finished` of the same file system, durably."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with finished.open("rb") as file:
+            os.fsync(file.fileno())
+        finished.replace(path)
+        fsync_folder(path.parent)
+
+
+def publish_folder(parent: Path, fill: Callable[[Path], str]) -> Path:
+    """Make a folder below `parent` of what `fill(folder)` writes; all of it or nothing.
+
+    `fill` returns its name. A folder of that name that is there already stays as it is.
+    """
+    with storage_errors(parent):
+        temporary = parent / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        temporary.mkdir(parents=True)
+        try:
+            path = parent / fill(temporary)
+            _fsync_below(temporary)
+            _rename_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        fsync_folder(parent)
+    return path
+
+
 def write_json(path: Path, value: Json) -> None:
     """Replace `path` atomically by `value` as indented JSON."""
     write_atomic(path, _json_writer(value))
@@ -88,28 +118,45 @@ def write_json_exclusive(path: Path, value: Json) -> bool:
     return write_exclusive(path, _json_writer(value))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`. RecordError names the file and what is wrong with it.
+def read_json(path: Path, label: str | None = None) -> dict[str, Any]:
+    """The JSON object in `path`. RecordError names the file, as `label`, and what is wrong with it.
 
     FileNotFoundError passes through: a file that is absent is no damaged file.
     """
     try:
-        value = json.loads(_read_whole(path).decode("utf-8"), parse_constant=_refuse_constant)
+        data = _read_whole(path)
     except FileNotFoundError:
         raise
+    except OSError as error:
+        raise RecordError(f"{label or path} cannot be read ({error.strerror})") from error
+    return parse_json(label or path, data)
+
+
+def parse_json(path: Path | str, data: bytes) -> dict[str, Any]:
+    """The JSON object that `data` is; RecordError, which names `path`, where it is none."""
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not valid JSON ({error})") from error
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read ({error.strerror})") from error
     if not isinstance(value, dict):
         raise RecordError(f"{path} holds a JSON {type(value).__name__}, not an object")
     return value
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` atomically by `data`."""
+    write_atomic(path, lambda file: file.write(data))
 
 
 def canonical_json(value: Json) -> bytes:
     """One byte string for one value: sorted keys, no spaces, no NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8")
+
+
+def compact_json(value: Json) -> bytes:
+    """`value` in one line that a person can read: sorted keys, no NaN."""
+    return _COMPACT.encode(value).encode("utf-8")
 
 
 def is_finite_number(value: object) -> bool:
@@ -197,6 +244,15 @@ def _read_whole(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def fsync_tree(root: Path) -> None:
+    """Make a folder and all below it durable, before a rename makes it visible.
+
+    Without this a power cut could leave a whole-looking folder of empty files.
+    """
+    for path in (root, *root.rglob("*")):
+        fsync_folder(path)
+
+
 def _write_temporary(
     path: Path, write: Callable[[IO[bytes]], object], *, makes_folder: bool = True
 ) -> Path:
@@ -213,6 +269,25 @@ def _write_temporary(
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _fsync_below(folder: Path) -> None:
+    for root, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(root, name)
+            if not path.is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        fsync_folder(Path(root))
+
+
+def _rename_folder(old: Path, new: Path) -> None:
+    try:
+        old.rename(new)
+    except OSError as error:
+        # What is there already stays.
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
 
 
 def _json_writer(value: Json) -> Callable[[IO[bytes]], object]:

@@ -12,6 +12,7 @@ from merge.records import EXPIRY_S, Owner
 from merge.sweep import Run
 from orchestrator.devices import Devices
 from orchestrator.owners import this_owner
+from orchestrator.retries import NO_RETRIES, Policy
 
 BEATS_PER_EXPIRY = 6
 """Signs of life that must all be missed before an owner counts as dead."""
@@ -35,8 +36,12 @@ class LocalSettings:
     weights: Path | None = None
     cwd: Path = field(default_factory=Path.cwd)
     """Where commands are started: words such as `train.sh` are seen from here."""
+    source: Path | None = None
+    """What trainers import papergrid from; None for what this process runs."""
     code: Mapping[str, Any] = field(default_factory=dict)
     """Version of the code that runs now; empty stands for the plan's."""
+    nodes: int = 1
+    """Nodes of this SLURM job over which each run is spread; `devices` are those of one of them."""
     grace_s: float = 120.0
     """How long a run may take to write its checkpoint when it is asked to stop."""
     expiry_s: float = EXPIRY_S
@@ -45,6 +50,11 @@ class LocalSettings:
     stand_by: bool = False
     """Whether to wait for the runs that others have, and take over those of the dead."""
     owner: Owner = field(default_factory=this_owner)
+    runs_per_device: int = 1
+    """How many runs may share a device at a time."""
+    retries: Policy = NO_RETRIES
+    restart_stalled_s: float | None = None
+    """Silence after which a run is killed and counts as stalled; None only shows it so."""
     on_completion: Callable[[Run], object] = _do_nothing
     """Called after each committed result, once the freed devices are at work again."""
 

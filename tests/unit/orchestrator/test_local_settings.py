@@ -20,5 +20,5 @@ def test_a_sign_of_life_is_given_six_times_before_a_claim_expires():
 
 @pytest.mark.parametrize("expiry_s", [0.0, -1.0, 0.5, 1e6, float("nan")])
 def test_an_expiry_that_would_lose_or_block_runs_is_refused(expiry_s):
-    with pytest.raises(UsageError, match="--claim-expiry .*choose from 1 s to a day"):
+    with pytest.raises(UsageError, match=r"--claim-expiry .*choose from 1 s to a day"):
         among_others(SETTINGS, expiry_s=expiry_s, stand_by=False)

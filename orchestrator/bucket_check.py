@@ -1,0 +1,70 @@
+"""What these credentials may do at one place in a bucket, tried on an object of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from merge.errors import PapergridError
+from orchestrator.bucket import Bucket
+from orchestrator.bucket_conditions import honours_conditions
+from orchestrator.bucket_url import BucketTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """One thing that sync needs, or would use."""
+
+    name: str
+    """`connect`, `list`, `put`, `get`, `conditional put`, `delete`."""
+    is_given: bool
+    is_needed: bool
+    """Without `delete` only probes stay behind; without `conditional put` no merged JSON."""
+    reason: str = ""
+    """Why not, and what to do."""
+
+
+def bucket_check(target: BucketTarget) -> tuple[Right, ...]:
+    """Try list, put, get, conditional put and delete on a probe under `target`; raises nothing.
+
+    What cannot be tried because something before it failed is not in the answer.
+    """
+    name = f".papergrid-check-{secrets.token_hex(6)}"
+    data = b"papergrid tries what it may do here\n"
+    try:
+        bucket = Bucket(target)
+    except PapergridError as error:
+        return (Right("connect", is_given=False, is_needed=True, reason=str(error)),)
+    rights = [_try("list", lambda: next(iter(bucket.list(name)), None))]
+    if rights[-1].is_given:
+        rights.append(_try("put", lambda: bucket.put(name, data)))
+    if rights[-1].is_given:
+        rights.append(_try("get", lambda: _get(bucket, name, data)))
+        rights.append(_try("conditional put", lambda: _conditions(bucket), is_needed=False))
+        rights.append(_try("delete", lambda: bucket.delete(name), is_needed=False))
+    return tuple(rights)
+
+
+def _try(name: str, action: Callable[[], object], *, is_needed: bool = True) -> Right:
+    try:
+        action()
+    except PapergridError as error:
+        return Right(name, is_given=False, is_needed=is_needed, reason=str(error))
+    return Right(name, is_given=True, is_needed=is_needed)
+
+
+def _get(bucket: Bucket, name: str, data: bytes) -> None:
+    answer = bucket.get(name)
+    if answer is None or answer[0] != data:
+        raise PapergridError(
+            f"{bucket.target.url}: what was put is not what comes back: no result is safe there"
+        )
+
+
+def _conditions(bucket: Bucket) -> None:
+    if not honours_conditions(bucket):
+        raise PapergridError(
+            "this store ignores conditional writes: results are sent, the merged JSON is not; give "
+            "`replicate sync pull` and `replicate merge` on one machine"
+        )

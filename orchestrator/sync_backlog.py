@@ -1,0 +1,226 @@
+"""Sending finished runs beside a sweep: training never waits for the store and never fails by it.
+
+One thread sends. What fails stays in the backlog and is tried again, later and later, each time
+with credentials read anew; at the end the caller learns what is still here only.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from merge.errors import BucketError, PapergridError
+from merge.paths import SweepPaths
+from merge.sweep import Run, Sweep
+from orchestrator.backoff import delay_s
+from orchestrator.bucket import Bucket
+from orchestrator.bucket_url import BucketTarget
+from orchestrator.sync_files import Selection
+from orchestrator.sync_memory import Memory
+from orchestrator.sync_merge import merge_in_bucket
+from orchestrator.sync_plan import plan_in, refuse_difference
+from orchestrator.sync_pull import is_running
+from orchestrator.sync_push import Push, prepare
+from orchestrator.sync_report import Remark, SyncReport
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_S = 60.0
+_TRIES = 2
+"""Of one request; the backlog itself is what is patient here."""
+_LOOK_S = 0.2
+_LAST_PAUSE_S = 1.0
+"""Between tries when the sweep has ended and somebody waits for us."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsent:
+    """What a sweep leaves behind in its backlog."""
+
+    runs: tuple[Run, ...]
+    is_view_due: bool
+    """Whether the merged JSON in the bucket may lack something."""
+    reason: str
+    remarks: tuple[Remark, ...]
+    """Files that are not in the bucket as they are here, and why."""
+    has_second_results: bool
+    """Whether the bucket has another result of a run, or something is damaged."""
+
+
+def refuse_wrong_place(target: BucketTarget, sweep: Sweep) -> None:
+    """Ask the store once before anything is trained.
+
+    BucketError where it refuses, ConfigChangedError where the place holds another plan,
+    BucketUnavailableError where it does not answer now.
+    """
+    bucket = Bucket(replace(target, patience=_TRIES))
+    with tempfile.TemporaryDirectory() as folder:
+        there = plan_in(bucket, SweepPaths(Path(folder)))
+    if there:
+        refuse_difference(bucket, there, sweep)
+
+
+class Backlog:
+    """The runs of one sweep that are to be sent; a thread sends them from `start` to `close`."""
+
+    def __init__(self, output: Path, target: BucketTarget, runs: Sequence[Run]) -> None:
+        self._output = output
+        self._target = replace(target, patience=_TRIES)
+        self._runs = tuple(runs)
+        self._changed = threading.Condition()
+        self._waiting: dict[str, Run] = {}
+        self._is_view_due = False
+        self._is_closing = False
+        self._reason = ""
+        self._news: list[str] = []
+        self._report = SyncReport(tell=self._moved)
+        self._progressed = time.monotonic()
+        self._way: tuple[Push, Sweep] | None = None
+        self._thread = threading.Thread(target=self._work, name="sync", daemon=True)
+
+    def start(self) -> None:
+        """Begin with what earlier invocations finished."""
+        self._enlist([run for run in self._runs if self._has_result(run)])
+        self._thread.start()
+
+    def completed(self, run: Run) -> None:
+        """Send `run` when its turn comes; returns at once."""
+        self._enlist([run])
+
+    def news(self) -> list[str]:
+        """What a person should hear, each once: the store is away, it is back."""
+        with self._changed:
+            news, self._news = self._news, []
+        return news
+
+    def close(self, patience_s: float) -> Unsent:
+        """Send what is left, as long as something moves at least every `patience_s` seconds."""
+        self._enlist([run for run in self._runs if self._is_ours(run)])
+        with self._changed:
+            self._is_closing = True
+            self._progressed = time.monotonic()
+            self._changed.notify_all()
+        while self._thread.is_alive() and time.monotonic() - self._progressed < patience_s:
+            self._thread.join(_LOOK_S)
+        with self._changed:
+            return Unsent(
+                runs=tuple(self._waiting.values()),
+                is_view_due=self._is_view_due,
+                reason=self._reason,
+                remarks=self._report.remarks,
+                has_second_results=bool(self._report.aside or self._report.problems),
+            )
+
+    def _enlist(self, runs: Sequence[Run]) -> None:
+        with self._changed:
+            self._waiting.update({run.run_id: run for run in runs})
+            self._changed.notify_all()
+
+    def _has_result(self, run: Run) -> bool:
+        return SweepPaths(self._output).run(run.path).result.is_file()
+
+    def _is_ours(self, run: Run) -> bool:
+        """Whether the last word on `run` here is spoken: nobody else trains it now."""
+        folder = SweepPaths(self._output).run(run.path).root
+        try:
+            return folder.is_dir() and not is_running(self._output, run)
+        except PapergridError:
+            return False
+
+    def _work(self) -> None:
+        failures = 0
+        while self._wait_for_work():
+            try:
+                self._send_all()
+            except Exception as error:  # noqa: BLE001
+                # Whatever it is: the sweep goes on, and the backlog is tried again.
+                if not isinstance(error, PapergridError):
+                    _log.exception("sync failed; it is tried again")
+                if self._has_failed(error, failures):
+                    return
+                failures += 1
+            else:
+                failures = 0
+
+    def _wait_for_work(self) -> bool:
+        """Wait until there is something to send; False where all is sent and the end has come."""
+        with self._changed:
+            while not (self._has_work() and SweepPaths(self._output).sweep.exists()):
+                if self._is_closing:
+                    return False
+                self._changed.wait(_LOOK_S if self._has_work() else None)
+        return True
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting) or self._is_view_due
+
+    def _send_all(self) -> None:
+        way, sweep = self._connected()
+        while run := self._next():
+            way.run(run)
+            with self._changed:
+                self._waiting.pop(run.run_id, None)
+                self._is_view_due = True
+            self._moved(run.run_id, 0)
+        if self._is_view_due:
+            self._bring_view_up_to_date(way, sweep)
+        way.memory.save()
+        if self._reason:
+            self._say(f"{self._target.url} takes files again; nothing is left to send")
+            self._reason = ""
+
+    def _next(self) -> Run | None:
+        with self._changed:
+            return next(iter(self._waiting.values()), None)
+
+    def _bring_view_up_to_date(self, way: Push, sweep: Sweep) -> None:
+        self._is_view_due = False
+        try:
+            merge_in_bucket(way.bucket, way.memory, sweep)
+        except BucketError as error:
+            self._say(str(error))
+        except PapergridError:
+            self._is_view_due = True
+            raise
+
+    def _connected(self) -> tuple[Push, Sweep]:
+        """The way there: made anew after each failure, with credentials read anew."""
+        if self._way is None:
+            bucket = Bucket(self._target)
+            way = Push(
+                output=self._output,
+                bucket=bucket,
+                memory=Memory(self._output, bucket),
+                selection=Selection(),
+                report=self._report,
+            )
+            self._way = way, prepare(way)
+        return self._way
+
+    def _moved(self, name: str, size: int) -> None:  # noqa: ARG002
+        self._progressed = time.monotonic()
+
+    def _has_failed(self, error: Exception, failures: int) -> bool:
+        """Wait before the next try; True where the end has come and no try would help."""
+        self._way = None
+        if str(error) != self._reason:
+            self._say(f"not sent for now, training goes on: {error}")
+        self._reason = str(error)
+        if self._is_closing and isinstance(error, BucketError):
+            return True
+        until = time.monotonic() + delay_s(failures, _LONGEST_PAUSE_S)
+        with self._changed:
+            while (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+                if self._is_closing:
+                    until = min(until, time.monotonic() + _LAST_PAUSE_S)
+        return False
+
+    def _say(self, message: str) -> None:
+        with self._changed:
+            self._news.append(message)

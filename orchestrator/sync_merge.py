@@ -1,0 +1,131 @@
+"""The merged JSON in a bucket: compare-and-swap, so that no server's view ever undoes another's.
+
+Its etag is read first, the results are listed afterwards: whatever an earlier view had seen, this
+one sees too. Where another view came in between, the condition fails and all is read again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from merge.collect import Collected, collect
+from merge.combine import Merged, combine
+from merge.documents import view_bytes
+from merge.entries import Problem
+from merge.errors import BucketUnavailableError
+from merge.files import write_atomic
+from merge.paths import SweepPaths
+from merge.sweep import Run, Sweep
+from orchestrator.backoff import delay_s
+from orchestrator.bucket import ABSENT, Bucket, Stored
+from orchestrator.bucket_conditions import refuse_without_conditions
+from orchestrator.bucket_download import damaged
+from orchestrator.sync_files import RunNames
+from orchestrator.sync_memory import Memory, sha256_hex
+
+MERGED = SweepPaths.RESULTS_NAME
+_MOST_ROUNDS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedInBucket:
+    """The view of all results that a bucket holds."""
+
+    merged: Merged
+    was_written: bool
+    """False where the view that was there is the same."""
+
+
+def merge_in_bucket(bucket: Bucket, memory: Memory, sweep: Sweep) -> MergedInBucket:
+    """Bring the merged JSON of a bucket up to date with the results there.
+
+    BucketError where the store ignores conditions, BucketUnavailableError where others never let
+    us through.
+    """
+    refuse_without_conditions(bucket)
+    for attempt in range(_MOST_ROUNDS):
+        there = bucket.get(MERGED)
+        merged, data = results_in(bucket, memory, sweep)
+        if there and there[0] == data:
+            return MergedInBucket(merged=merged, was_written=False)
+        condition = there[1].etag if there else ABSENT
+        if bucket.put(MERGED, data, only_if=condition) is not None:
+            return MergedInBucket(merged=merged, was_written=True)
+        time.sleep(delay_s(attempt, longest_s=2.0))
+    raise BucketUnavailableError(
+        f"{bucket.target.url}/{MERGED} was changed by others {_MOST_ROUNDS} times in a row: the "
+        f"results are there; give the same command again for the merged JSON"
+    )
+
+
+def results_in(bucket: Bucket, memory: Memory, sweep: Sweep) -> tuple[Merged, bytes]:
+    """The view that the results in a bucket make now, and the text it has as a file."""
+    merged = combine({str(bucket.target.url): _Results(bucket, memory, sweep).read()})
+    return merged, view_bytes(merged.document)
+
+
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """All results of a bucket, fetched once each into a folder of their own."""
+
+    bucket: Bucket
+    memory: Memory
+    sweep: Sweep
+
+    def read(self) -> Collected:
+        """The results as `collect` reads those of an output folder; damaged ones are problems."""
+        listing = {stored.name: stored for stored in self.bucket.list()}
+        wanted = self._wanted(listing)
+        self._forget(wanted)
+        with ThreadPoolExecutor(self.bucket.target.max_concurrency) as pool:
+            found = pool.map(lambda item: self._fetch(item[0], listing[item[1]]), wanted)
+            problems = [problem for problem in found if problem]
+        self.memory.save(now=False)
+        collected = replace(collect(self._view), sweep=self.sweep)
+        return replace(collected, problems=(*collected.problems, *problems))
+
+    @property
+    def _view(self) -> Path:
+        return self.memory.paths.view(self.memory.digest)
+
+    def _wanted(self, listing: Mapping[str, Stored]) -> list[tuple[Run, str]]:
+        runs = {RunNames(run).result: run for run in self.sweep.runs}
+        wanted = [(run, name) for name, run in runs.items() if name in listing]
+        by_folder = {run.path: run for run in self.sweep.runs}
+        for name in sorted(listing):
+            run = by_folder.get(name.rpartition("/")[0])
+            if run and RunNames(run).is_aside(name):
+                wanted.append((run, name))
+        return wanted
+
+    def _forget(self, wanted: list[tuple[Run, str]]) -> None:
+        """Remove from the view what the bucket no longer has."""
+        names = {name for _, name in wanted}
+        for run in self.sweep.runs:
+            paths = SweepPaths(self._view).run(run.path)
+            for path in (paths.result, *paths.results_aside()):
+                if path.relative_to(self._view).as_posix() not in names:
+                    path.unlink(missing_ok=True)
+
+    def _fetch(self, run: Run, stored: Stored) -> Problem | None:
+        """Bring one result into the view; what is wrong with it, where it is damaged."""
+        path = self._view / stored.name
+        if self.memory.viewed(stored) and path.is_file():
+            return None
+        answer = self.bucket.get(stored.name)
+        if answer is None:
+            return None
+        data, head = answer
+        found = sha256_hex(data)
+        if head.sha256 is not None and found != head.sha256:
+            path.unlink(missing_ok=True)
+            reason = damaged(self.bucket, stored.name, head.sha256, found)
+            return Problem(run_id=run.run_id, file=stored.name, reason=reason)
+        write_atomic(path, lambda file: file.write(data))
+        if head.etag == stored.etag:
+            self.memory.view(stored)
+        return None

@@ -1,0 +1,82 @@
+"""One place in a bucket holds one plan: it is put there once and only ever compared."""
+
+from __future__ import annotations
+
+from merge.errors import ConfigChangedError, IncompleteError, RecordError
+from merge.files import write_atomic
+from merge.paths import SweepPaths
+from merge.plan import plan_differences
+from merge.sweep import Sweep, read_sweep
+from orchestrator.bucket import ABSENT, Bucket
+from orchestrator.bucket_download import damaged
+from orchestrator.sync_memory import Memory, sha256_hex
+
+PLAN = SweepPaths.PLAN_NAME
+_MOST_LINES = 16
+
+
+def agree_on_plan(bucket: Bucket, memory: Memory, sweep: Sweep, data: bytes) -> Sweep:
+    """Put the plan `data` into the bucket, or find an equal one there; returns the bucket's.
+
+    ConfigChangedError names the differences where the bucket has another plan.
+    """
+    there = plan_in(bucket, view_of(memory))
+    if there is None:
+        bucket.put(PLAN, data, only_if=ABSENT)
+        there = plan_needed_in(bucket, memory)
+    refuse_difference(bucket, there, sweep)
+    return there
+
+
+def view_of(memory: Memory) -> SweepPaths:
+    """The folder in which the plan and the results of a bucket are kept."""
+    return SweepPaths(memory.paths.view(memory.digest))
+
+
+def plan_in(bucket: Bucket, keep: SweepPaths) -> Sweep | None:
+    """The plan that a bucket holds, copied into the folder `keep`; None where it holds none.
+
+    RecordError where it is unusable.
+    """
+    answer = bucket.get(PLAN)
+    if answer is None:
+        return None
+    data, head = answer
+    found = sha256_hex(data)
+    if head.sha256 is not None and found != head.sha256:
+        raise RecordError(damaged(bucket, PLAN, head.sha256, found))
+    path = keep.sweep
+    write_atomic(path, lambda file: file.write(data))
+    try:
+        return read_sweep(path)
+    except RecordError as error:
+        raise RecordError(f"{bucket.target.url}/{PLAN}, fetched to {error}") from error
+
+
+def plan_needed_in(bucket: Bucket, memory: Memory) -> Sweep:
+    """The plan that a bucket holds; IncompleteError where it holds none."""
+    there = plan_in(bucket, view_of(memory))
+    if there is None:
+        raise IncompleteError(
+            f"no sweep in {bucket.target.url}: {PLAN} is not there. Correct the prefix, or push "
+            f"first: replicate sync push OUT {bucket.target.url}"
+        )
+    return there
+
+
+def refuse_difference(bucket: Bucket, there: Sweep, here: Sweep) -> None:
+    """ConfigChangedError unless the two plans have the same runs with the same configurations."""
+    differences = plan_differences(there, here)
+    if differences:
+        hidden = len(differences) - _MOST_LINES
+        more = [f"... and {hidden} more differences"] if hidden > 0 else []
+        raise ConfigChangedError(
+            "\n".join(
+                [
+                    f"{bucket.target.url} holds another plan of study {there.study!r}; "
+                    f"there -> here:",
+                    *(f"  {line}" for line in (*differences[:_MOST_LINES], *more)),
+                    "Numbers of both would be mixed in one table: give another prefix.",
+                ]
+            )
+        )

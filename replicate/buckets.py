@@ -1,0 +1,175 @@
+"""The flags that name a place in a bucket, for `sync` and for the verbs that take `--sync`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merge.errors import BucketUnavailableError, UsageError
+from merge.sweep import Run, Sweep
+
+if TYPE_CHECKING:
+    from orchestrator.bucket_url import BucketTarget
+    from orchestrator.happenings import Happening, LocalReport
+    from orchestrator.sync_backlog import Backlog, Unsent
+
+_FLAGS = {
+    "endpoint_url": "--endpoint-url",
+    "aws_profile": "--aws-profile",
+    "region": "--region",
+    "sse": "--sse",
+    "sse_kms_key_id": "--sse-kms-key-id",
+    "max_concurrency": "--max-concurrency",
+    "max_bandwidth": "--max-bandwidth",
+}
+_MOST_REQUESTS = 64
+
+
+def add_sync(parser: argparse.ArgumentParser) -> None:
+    """`--sync` and how its bucket is reached, for verbs that train."""
+    group = parser.add_argument_group("copy to S3 (docs/s3.md)")
+    group.add_argument(
+        "--sync",
+        metavar="S3URL",
+        help="send each finished run to s3://BUCKET/PREFIX, beside the training: checkpoints "
+        "first, its result last",
+    )
+    group.add_argument(
+        "--sync-patience",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="at the end, how long to go on while nothing can be sent (default: %(default)s)",
+    )
+    _add_access(group)
+
+
+def add_access(parser: argparse.ArgumentParser) -> None:
+    """How a bucket is reached, for `sync`, whose URL is a word of its own."""
+    _add_access(parser.add_argument_group("how the bucket is reached"))
+
+
+def sync_target(arguments: argparse.Namespace) -> BucketTarget | None:
+    """The place that `--sync` names; None without it. UsageError for words that cannot be."""
+    if arguments.sync is not None:
+        return target_of(arguments.sync, arguments)
+    unused = [flag for name, flag in _FLAGS.items() if getattr(arguments, name) is not None]
+    if unused:
+        raise UsageError(f"{unused[0]} says how a bucket is reached: name it with --sync S3URL")
+    return None
+
+
+def target_of(url: str, arguments: argparse.Namespace) -> BucketTarget:
+    """The place that `url` and the flags name. UsageError for words that cannot be."""
+    from orchestrator.bucket_url import BucketTarget, parse_endpoint, parse_rate, parse_url
+
+    if arguments.sse_kms_key_id and arguments.sse != "aws:kms":
+        raise UsageError("--sse-kms-key-id names a key of KMS: give --sse aws:kms with it")
+    if arguments.max_concurrency is not None and not (
+        1 <= arguments.max_concurrency <= _MOST_REQUESTS
+    ):
+        raise UsageError(f"--max-concurrency takes 1 to {_MOST_REQUESTS}")
+    rate, endpoint = arguments.max_bandwidth, arguments.endpoint_url
+    return BucketTarget(
+        url=parse_url(url),
+        endpoint_url=None if endpoint is None else parse_endpoint(endpoint),
+        profile=arguments.aws_profile,
+        region=arguments.region,
+        encryption=arguments.sse,
+        kms_key_id=arguments.sse_kms_key_id,
+        max_concurrency=arguments.max_concurrency or BucketTarget.DEFAULT_CONCURRENCY,
+        max_bytes_per_s=None if rate is None else parse_rate(rate),
+    )
+
+
+def access_words(arguments: argparse.Namespace) -> list[str]:
+    """The flags as they were given, for a command that goes on with the same bucket."""
+    given = ((flag, getattr(arguments, name)) for name, flag in _FLAGS.items())
+    return [word for flag, value in given if value is not None for word in (flag, str(value))]
+
+
+def push_command(output: str, url: str, arguments: argparse.Namespace) -> str:
+    """The line that sends what is not in the bucket yet, as a person types it."""
+    return shlex.join(["replicate", "sync", "push", output, url, *access_words(arguments)])
+
+
+def _add_access(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--endpoint-url", metavar="URL", help="another S3 server than Amazon's")
+    group.add_argument("--aws-profile", metavar="NAME", help="a profile of ~/.aws (default: AWS's)")
+    group.add_argument("--region", help="the bucket's region (default: AWS's)")
+    group.add_argument(
+        "--sse", choices=("AES256", "aws:kms"), help="encryption that the server is asked for"
+    )
+    group.add_argument("--sse-kms-key-id", metavar="KEY", help="the key of KMS to encrypt with")
+    group.add_argument(
+        "--max-concurrency", type=int, metavar="N", help="requests at one time (default: 8)"
+    )
+    group.add_argument(
+        "--max-bandwidth", metavar="RATE", help="such as 50MB/s, for all transfers together"
+    )
+
+
+OnCompletion = Callable[[Run], object]
+
+
+def with_sync(
+    arguments: argparse.Namespace,
+    sweep: Sweep,
+    runs: tuple[Run, ...],
+    output: Path,
+    train: Callable[[OnCompletion, Callable[[Happening], None]], LocalReport],
+    report: Callable[[Happening], None],
+) -> LocalReport:
+    """What `train(on_completion, report)` reports, with what it completes sent to `--sync`.
+
+    Its exit code is 75 instead of 0 where something could not be sent, 1 where the bucket has
+    another result. An error of usage (no such bucket, denied, another plan) is raised before
+    anything is trained.
+    """
+    target = sync_target(arguments)
+    if target is None:
+        return train(lambda _: None, report)
+    from orchestrator.happenings import Notice
+    from orchestrator.sync_backlog import Backlog, refuse_wrong_place
+
+    try:
+        refuse_wrong_place(target, sweep)
+    except BucketUnavailableError as error:
+        report(Notice(message=f"not sent for now, training goes on: {error}"))
+    backlog = Backlog(output, target, runs)
+    backlog.start()
+
+    def on_completion(run: Run) -> None:
+        backlog.completed(run)
+        _tell_news(backlog, report)
+
+    trained = train(on_completion, report)
+    unsent = backlog.close(arguments.sync_patience)
+    _tell_news(backlog, report)
+    return replace(trained, code_of_sync=_say_unsent(unsent, arguments, output))
+
+
+def _tell_news(backlog: Backlog, report: Callable[[Happening], None]) -> None:
+    from orchestrator.happenings import Notice
+
+    for message in backlog.news():
+        report(Notice(message=message))
+
+
+def _say_unsent(unsent: Unsent, arguments: argparse.Namespace, output: Path) -> int:
+    for remark in unsent.remarks:
+        print(f"not sent {remark.name}: {remark.reason}", file=sys.stderr)
+    if unsent.runs or unsent.is_view_due:
+        what = f"{len(unsent.runs)} runs" if unsent.runs else "the merged JSON"
+        print(
+            f"{what} could not be sent: {unsent.reason}\nthis sends what is missing:\n"
+            f"  {push_command(str(output), arguments.sync, arguments)}",
+            file=sys.stderr,
+        )
+        return BucketUnavailableError.exit_code
+    return 1 if unsent.has_second_results else 0
