@@ -1,7 +1,7 @@
 """Runs the plan in OUTPUT/sweep.json by `run_local`, in a process of its own, for tests.
 
 python drive_executor.py OUTPUT [SLOTS] [--host NAME] [--grace S] [--heartbeat S] [--expiry S]
-                   [--stand-by]
+                   [--stand-by] [--retries]
 
 Prints a line for each happening, the guard's id first, and exits with the report's exit code.
 """
@@ -27,6 +27,7 @@ from orchestrator.happenings import (
 )
 from orchestrator.local import LocalSettings, run_local
 from orchestrator.owners import this_owner
+from orchestrator.retries import NO_RETRIES, Policy
 
 
 def main() -> int:
@@ -38,6 +39,7 @@ def main() -> int:
     parser.add_argument("--heartbeat", type=float, default=10.0)
     parser.add_argument("--expiry", type=float, default=60.0)
     parser.add_argument("--stand-by", action="store_true")
+    parser.add_argument("--retries", action="store_true", help="by the default rules")
     arguments = parser.parse_args()
     settings = LocalSettings(
         devices=Devices(kind="cpu", slots=tuple(f"cpu{i}" for i in range(arguments.slots))),
@@ -46,6 +48,7 @@ def main() -> int:
         heartbeat_s=arguments.heartbeat,
         expiry_s=arguments.expiry,
         stand_by=arguments.stand_by,
+        retries=Policy() if arguments.retries else NO_RETRIES,
         owner=replace(this_owner(), host=arguments.host),
     )
     sweep = read_sweep(SweepPaths(arguments.output).sweep)
