@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 
 from merge.errors import StorageError
-from merge.paths import RunPaths, SweepPaths
-from merge.records import AttemptRecord, Claim, Outcome, read_attempt
+from merge.files import fresh_names
+from merge.paths import SweepPaths
+from merge.records import AttemptRecord, Claim, Outcome
 from merge.sweep import Run
 from orchestrator.claims import last_claim
 from orchestrator.local_settings import LocalSettings
@@ -65,7 +66,8 @@ class Others:
     def failure_of(self, run: Run) -> str | None:
         """Why `run` failed elsewhere while this executor worked; None where it did not.
 
-        A run that fails on one host would fail on each of them: it is not tried by all in turn.
+        A run that fails on one host would fail on each of them: it is not tried by all in turn,
+        but where a rule says that it is worth another attempt.
         RecordError where its records are unreadable.
         """
         if not self._settings.stand_by:
@@ -74,18 +76,13 @@ class Others:
         last = last_claim(paths)
         if last is None or not self._is_news(run, last):
             return None
-        try:
-            attempt = read_attempt(paths.attempt(last.number).record)
-        except FileNotFoundError:
+        fresh_names(paths.attempt(last.number).root)
+        history = counted_attempts(paths)
+        if not history or history[-1].number != last.number or not _has_failed(history[-1]):
             return None
-        if not _has_failed(attempt) or self._is_tried_again(paths):
+        if isinstance(decide(history, self._settings.retries), Again):
             return None
-        return f"on {last.owner.host}: {attempt.reason}"
-
-    def _is_tried_again(self, paths: RunPaths) -> bool:
-        """Whether the last failure is one that this executor would try again, were it its own."""
-        counted = counted_attempts(paths)
-        return not counted or isinstance(decide(counted, self._settings.retries), Again)
+        return f"on {last.owner.host}: {history[-1].reason}"
 
     def _is_news(self, run: Run, last: Claim) -> bool:
         is_ours = last.owner == self._settings.owner

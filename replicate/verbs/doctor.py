@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from replicate import api
+from replicate import api, buckets
 from replicate import arguments as flags
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
     )
+    parser.add_argument(
+        "--bucket", metavar="S3URL", help="try what these credentials may do at s3://BUCKET/PREFIX"
+    )
+    buckets.add_access(parser)
     parser.add_argument("--json", action="store_true", help="print all checks as JSON")
 
 
@@ -54,6 +59,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """0 nothing is refused (there may be warnings), 1 something is."""
     from orchestrator.doctor_check import is_refused
 
+    bucket = _bucket(arguments)
     checks = api.doctor(
         arguments.output,
         only=arguments.only,
@@ -62,12 +68,25 @@ def execute(arguments: argparse.Namespace) -> int:
         data_root=arguments.data_root,
         weights=arguments.weights,
     )
+    checks += bucket()
     if arguments.json:
         document = {"refused": is_refused(checks), "checks": [one.to_json() for one in checks]}
         print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
         print("\n".join(_lines(checks)))
     return 1 if is_refused(checks) else 0
+
+
+def _bucket(arguments: argparse.Namespace) -> Callable[[], list[Check]]:
+    """What tries the bucket that was named; words that cannot be are refused at once."""
+    if arguments.bucket is None:
+        return list
+    from orchestrator.bucket_check import bucket_check
+    from orchestrator.doctor_check import checks_of_rights
+
+    # Who asks a doctor sits there and waits: no long patience with a store that is away.
+    target = replace(buckets.target_of(arguments.bucket, arguments), patience=2)
+    return lambda: checks_of_rights(bucket_check(target))
 
 
 def _lines(checks: Sequence[Check]) -> list[str]:

@@ -1,7 +1,7 @@
 """Runs the plan in OUTPUT/sweep.json by `run_local`, in a process of its own, for tests.
 
 python drive_executor.py OUTPUT [SLOTS] [--host NAME] [--grace S] [--heartbeat S] [--expiry S]
-                   [--stand-by]
+                   [--stand-by] [--retries N | --default-retries]
 
 Prints a line for each happening, the guard's id first, and exits with the report's exit code.
 """
@@ -41,19 +41,26 @@ def main() -> int:
     parser.add_argument("--heartbeat", type=float, default=10.0)
     parser.add_argument("--expiry", type=float, default=60.0)
     parser.add_argument("--stand-by", action="store_true")
+    parser.add_argument("--default-retries", action="store_true", help="by the default rules")
     arguments = parser.parse_args()
     settings = LocalSettings(
         devices=Devices(kind="cpu", slots=tuple(f"cpu{i}" for i in range(arguments.slots))),
         cache_dir=arguments.output / "cache",
         grace_s=arguments.grace,
-        retries=Policy(rules={Cause.KILLED: Rule(limit=arguments.retries, wait_s=600)}),
         heartbeat_s=arguments.heartbeat,
         expiry_s=arguments.expiry,
         stand_by=arguments.stand_by,
+        retries=_policy(arguments),
         owner=replace(this_owner(), host=arguments.host),
     )
     sweep = read_sweep(SweepPaths(arguments.output).sweep)
     return run_local(sweep, sweep.runs, arguments.output, settings, tell).exit_code
+
+
+def _policy(arguments: argparse.Namespace) -> Policy:
+    if arguments.default_retries:
+        return Policy()
+    return Policy(rules={Cause.KILLED: Rule(limit=arguments.retries, wait_s=600)})
 
 
 def tell(happening: Happening) -> None:

@@ -52,6 +52,16 @@ def test_a_missing_data_root_is_refused_with_the_fix(tmp_path):
     assert "correct --data-root" in done.stdout
 
 
+def test_a_bucket_that_cannot_be_reached_is_refused(tmp_path):
+    words = ("doctor", tmp_path, "--only", "folder", "--bucket", "s3://papergrid-test/sweep")
+    nowhere = ("--endpoint-url", "http://127.0.0.1:1", "--region", "us-east-1")
+    secret = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "very-secret"}
+    done = replicate(*words, *nowhere, cwd=tmp_path, env={**NO_SLURM, **secret})
+    assert done.returncode == 1, done.stderr
+    assert "refused: bucket: " in done.stdout
+    assert "very-secret" not in done.stdout + done.stderr
+
+
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
     (tmp_path / "file").touch()
     done = replicate("doctor", tmp_path / "file" / "out", "--only", "folder", cwd=tmp_path)

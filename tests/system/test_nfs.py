@@ -16,7 +16,7 @@ from merge.files import read_json
 from merge.paths import RunPaths, SweepPaths
 from merge.records import Outcome, read_attempt, read_claim, read_result
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 NUM_RUNS = 6
 NUM_CONTESTED = 40

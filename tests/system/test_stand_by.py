@@ -97,6 +97,21 @@ def test_a_run_that_fails_elsewhere_meanwhile_is_not_tried_by_every_host_in_turn
     assert paths_of(output, run).claim_numbers() == [1]
 
 
+def test_a_failure_that_is_worth_another_attempt_is_tried_here(output):
+    """The first host leaves it at one attempt; the rules of the second one allow for more."""
+    fails_once = '[ "$PAPERGRID_ATTEMPT" -gt 1 ] || { echo address already in use >&2; exit 3; };'
+    again = shell(WAIT_FOR_GO + fails_once + LEAVE_RESULT)
+    sweep = make_sweep(commands=[again, shell(LEAVE_RESULT)])
+    with executor(write_sweep(output, sweep), *FAR) as first:
+        run = start_far(first, sweep)
+        with executor(output, "--stand-by", "--heartbeat", "0.1", "--default-retries") as second:
+            second.wait_for(f"ended {sweep.runs[1].run_id} done")
+            (paths_of(output, run).root / "go").touch()
+            assert second.wait() == 0
+        assert first.wait() in (0, 1)
+    assert read_result(paths_of(output, run).result).attempt == 2
+
+
 def test_a_run_that_failed_before_is_tried_again(output):
     sweep = make_sweep(shell('[ "$PAPERGRID_ATTEMPT" -gt 1 ] || exit 3;' + LEAVE_RESULT))
     write_sweep(output, sweep)
