@@ -96,6 +96,8 @@ def _parcel(arguments: argparse.Namespace) -> Parcel:
 
     if arguments.devices is not None:
         raise UsageError("--devices is for this machine: ask SLURM for GPUs with --gres gpu:N")
+    if arguments.grace != flags.GRACE_S:
+        raise UsageError("--grace is for this machine: a task has until its end, see --signal-s")
     layers = _layers(arguments)
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     planned = replace(planned, runs=tuple(_on_nodes(run, arguments.nodes) for run in planned.runs))
