@@ -59,10 +59,15 @@ def with_defaults(request: SlurmRequest, resources: Resources) -> SlurmRequest:
     A core for each rank and each loader; a GPU for each rank where the study wants GPUs.
     """
     ranks = ranks_per_node(resources)
-    gives_gpus = request.gres or any(name.startswith("gpu") for name in request.sbatch)
-    gres = f"gpu:{ranks}" if resources.device == "cuda" and not gives_gpus else request.gres
+    wants = resources.device == "cuda" and not asks_for_gpus(request)
+    gres = f"gpu:{ranks}" if wants else request.gres
     cpus = request.cpus_per_task or ranks * (1 + resources.num_workers)
     return replace(request, gres=gres, cpus_per_task=cpus)
+
+
+def asks_for_gpus(request: SlurmRequest) -> bool:
+    """Whether `request` names resources that may be GPUs."""
+    return request.gres is not None or any(name.startswith("gpu") for name in request.sbatch)
 
 
 def _by_resources(runs: Sequence[Run]) -> list[tuple[Resources, tuple[str, ...]]]:

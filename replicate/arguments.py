@@ -13,6 +13,7 @@ FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "fol
 """Flag -> the axis that it filters."""
 
 DEFAULT_STUDY = "abcb"
+GRACE_S = 120.0
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +114,7 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument(
         "--grace",
         type=float,
-        default=120.0,
+        default=GRACE_S,
         metavar="SECONDS",
         help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
     )

@@ -76,6 +76,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if not parcel.arrays:
         print("nothing to submit: all selected runs are done or queued", file=sys.stderr)
         return 0
+    _note_missing_gpus(parcel)
     if arguments.dry_run:
         _show(parcel, as_json=arguments.json)
         return 0
@@ -96,6 +97,8 @@ def _parcel(arguments: argparse.Namespace) -> Parcel:
 
     if arguments.devices is not None:
         raise UsageError("--devices is for this machine: ask SLURM for GPUs with --gres gpu:N")
+    if arguments.grace != flags.GRACE_S:
+        raise UsageError("--grace is for this machine: a task has until its end, see --signal-s")
     layers = _layers(arguments)
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     planned = replace(planned, runs=tuple(_on_nodes(run, arguments.nodes) for run in planned.runs))
@@ -175,6 +178,22 @@ def _groups(
         return [[run] for run in runs.values()]
     groups = ([runs[r.run_id] for r in shard.runs if r.run_id in runs] for shard in shards)
     return [group for group in groups if group]
+
+
+def _note_missing_gpus(parcel: Parcel) -> None:
+    from orchestrator.slurm_plan import asks_for_gpus
+
+    names = [
+        array.name
+        for array in parcel.arrays
+        if array.resources.device == "auto" and not asks_for_gpus(array.request)
+    ]
+    if names:
+        print(
+            f"note     {', '.join(names)} asks for no GPU: its runs compute on CPUs; "
+            f"give --gres gpu:N for GPUs",
+            file=sys.stderr,
+        )
 
 
 def _machine(arguments: argparse.Namespace) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
 import pytest
 from support.commands import replicate
@@ -122,13 +121,11 @@ def test_a_cancelled_task_shows_as_cancelled_soon_and_the_others_go_on(slurm, tm
     sent = submit(slurm, tmp_path, "--folds", 0, 1, "--set", "pace=0.5")
     sent.wait_step(0)
     slurm.call("scancel", sent.task(0))
-    cancelled = time.monotonic()
     wait_for(
         lambda: sent.status()["steady-fold0"]["state"] == "failed",
         lambda: str(sent.status()),
         30,
     )
-    assert time.monotonic() - cancelled < 30
     assert "cancelled (SLURM task" in sent.status()["steady-fold0"]["reason"]
     sent.wait_result(1)
     again = submit(slurm, tmp_path, "--folds", 0, 1, "--set", "pace=0.5", "--no-merge")

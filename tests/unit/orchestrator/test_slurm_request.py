@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from support.studies import COMMAND, study_of
 
 from merge.errors import StudyError, UsageError
 from orchestrator.grid import expand
 from orchestrator.slurm_request import SlurmRequest, check_flags, combine_layers, read_profile
+from orchestrator.slurm_shape import SlurmShape
 
 SLURM = COMMAND + "resources: {slurm: {partition: gpu, time: 4:00:00, setup: [module load a]}}\n"
 
@@ -93,3 +96,11 @@ def test_nodes_that_do_not_fit_the_ranks_are_refused(tmp_path, resources, told):
     with pytest.raises(StudyError) as refused:
         study_of(tmp_path, COMMAND + f"resources: {resources}\n")
     assert told in str(refused.value)
+
+
+def test_the_profile_of_the_documentation_loads(repository, tmp_path):
+    page = (repository / "docs" / "slurm.md").read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    profile = tmp_path / "cluster.yaml"
+    profile.write_text(block)
+    assert set(read_profile(profile)) == set(SlurmShape.model_fields)

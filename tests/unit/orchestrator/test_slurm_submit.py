@@ -1,0 +1,167 @@
+"""Submitting, with fake SLURM commands on PATH: what is sent, in which order, what is recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from support import fake_slurm
+from support.sweeps import make_sweep, shell, write_sweep
+
+from merge.errors import SchedulerError
+from orchestrator.happenings import Fate, LocalReport, RunEnded
+from orchestrator.slurm_commands import max_array_size
+from orchestrator.slurm_plan import plan_arrays
+from orchestrator.slurm_record import read_submissions
+from orchestrator.slurm_request import SlurmRequest
+from orchestrator.slurm_sent import cancel_jobs, queued_runs
+from orchestrator.slurm_submit import Parcel, new_submission_id, send
+from orchestrator.slurm_worker import StopAsked, queue_again, task_runs
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """State of fake SLURM commands, which are on PATH."""
+    folder = tmp_path / "slurm"
+    monkeypatch.setenv("PATH", f"{fake_slurm.install(folder)}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(folder))
+    return folder
+
+
+def parcel(output: Path, count: int = 3, size: int = 1001, **request: object) -> Parcel:
+    """`count` runs, one a task."""
+    sweep = make_sweep(shell("true"), folds=count)
+    write_sweep(output, sweep)
+    wants = SlurmRequest(**request)
+    arrays = plan_arrays([[run] for run in sweep.runs], lambda _: wants, size)
+    return Parcel(id=new_submission_id(0.0), study="test", output=output, cwd=output, arrays=arrays)
+
+
+def sent_jobs(fake: Path) -> list[dict]:
+    return list(json.loads((fake / "jobs.json").read_text()).values())
+
+
+def test_one_call_of_sbatch_sends_an_array_and_the_merge_waits_for_it(fake, tmp_path):
+    submission = send(parcel(tmp_path / "out", 1000))
+    array, merge = sent_jobs(fake)
+    assert "#SBATCH --array=0-999%1000" in array["script"]
+    assert array["options"] == []
+    assert merge["options"] == ["--dependency=afterany:1"]
+    assert (submission.arrays[0].job_id, submission.merge.job_id) == ("1", "2")
+    assert read_submissions(tmp_path / "out") == [submission]
+
+
+def test_arrays_wait_for_each_other_only_where_tasks_at_work_are_limited(fake, tmp_path):
+    send(parcel(tmp_path / "free", 5, 2))
+    assert [job["options"] for job in sent_jobs(fake)[:3]] == [[], [], []]
+    send(parcel(tmp_path / "limited", 5, 2, max_parallel=2))
+    chained = [job["options"] for job in sent_jobs(fake)[4:]]
+    assert chained == [
+        [],
+        ["--dependency=afterany:5"],
+        ["--dependency=afterany:6"],
+        ["--dependency=afterany:5:6:7"],
+    ]
+
+
+def test_what_was_accepted_before_a_refusal_is_recorded_and_told(fake, tmp_path):
+    (fake / "refuse").write_text("2")
+    with pytest.raises(SchedulerError, match=r"invalid partition.*jobs 1 are submitted and stay"):
+        send(parcel(tmp_path / "out", 5, 2))
+    (submission,) = read_submissions(tmp_path / "out")
+    assert [array.job_id for array in submission.arrays] == ["1", None, None]
+
+
+def test_a_job_that_submits_leaves_its_own_variables_behind(fake, tmp_path, monkeypatch):
+    told = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "3", "RANK": "1", "SBATCH_ACCOUNT": "lab"}
+    for name, value in {**told, "SLURM_CONF": "/etc/slurm.conf"}.items():
+        monkeypatch.setenv(name, value)
+    send(parcel(tmp_path / "out"))
+    seen = sent_jobs(fake)[0]["environment"]
+    assert not {"SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "RANK"} & seen.keys()
+    assert (seen["SBATCH_ACCOUNT"], seen["SLURM_CONF"]) == ("lab", "/etc/slurm.conf")
+    assert os.environ["SLURM_JOB_ID"] == "7"
+
+
+def test_a_task_finds_its_runs_by_its_index(fake, tmp_path):
+    sent = parcel(tmp_path / "out", 3, 2)
+    send(sent)
+    runs = task_runs(tmp_path / "out", sent.id, "array-2", {"SLURM_ARRAY_TASK_ID": "0"})
+    assert runs == ("run-fold2",)
+
+
+def test_the_limit_on_arrays_is_the_cluster_s(fake):
+    (fake / "config").write_text("MaxArraySize            = 77\n")
+    assert max_array_size() == 77
+    (fake / "config").write_text("")
+    with pytest.raises(SchedulerError, match="names no MaxArraySize"):
+        max_array_size()
+
+
+def test_a_task_of_a_failed_node_is_queued_once_whatever_history_says(fake, tmp_path):
+    """SLURM's history shows NODE_FAIL while the task is queued again: to resubmit doubles it."""
+    send(parcel(tmp_path / "out", 2))
+    (fake / "history").write_text("1_0|NODE_FAIL|node1\n1_1|COMPLETED|node1\n")
+    (fake / "rows").write_text("1_0|PENDING|BeginTime||1\n1_1|COMPLETED|None|node1|0\n")
+    assert queued_runs(tmp_path / "out", ["run-fold0", "run-fold1"]) == {"run-fold0": "1_0"}
+
+
+def test_where_slurm_is_silent_nothing_is_submitted_or_cancelled_on_a_guess(fake, tmp_path):
+    send(parcel(tmp_path / "out", 2))
+    (fake / "bin" / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm' >&2; exit 1\n")
+    with pytest.raises(SchedulerError, match="Unable to contact slurm"):
+        queued_runs(tmp_path / "out", ["run-fold0"])
+    with pytest.raises(SchedulerError, match="try again later"):
+        cancel_jobs(tmp_path / "out", ["run-fold0"])
+
+
+def test_only_tasks_that_slurm_still_has_are_cancelled(fake, tmp_path):
+    send(parcel(tmp_path / "out", 3))
+    (fake / "rows").write_text("1_0|PENDING|None||0\n1_1|RUNNING|None|node1|0\n1_2|FAILED|x|n|0\n")
+    everything = ["run-fold0", "run-fold1", "run-fold2"]
+    assert cancel_jobs(tmp_path / "out", everything) == ["1_0", "1_1"]
+    assert "scancel 1_0 1_1" in (fake / "calls").read_text().splitlines()
+
+
+TASK = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"}
+
+
+def report(*fates: Fate, was_stopped: bool = True) -> LocalReport:
+    runs = make_sweep(shell("true"), folds=len(fates)).runs
+    endings = {
+        run.run_id: RunEnded(run=run, fate=fate) for run, fate in zip(runs, fates, strict=True)
+    }
+    return LocalReport(endings=endings, was_stopped=was_stopped)
+
+
+@pytest.mark.parametrize(
+    ("ended", "state", "restarts", "is_queued"),
+    [
+        (report(Fate.INTERRUPTED), "RUNNING", "", True),
+        (report(Fate.DONE, Fate.NOT_STARTED), "RUNNING", "3", True),
+        (report(Fate.ELSEWHERE), "RUNNING", "", True),
+        (report(Fate.DONE), "RUNNING", "", False),
+        (report(Fate.FAILED), "RUNNING", "", False),
+        (report(Fate.INTERRUPTED), "CANCELLED", "", False),
+        (report(Fate.INTERRUPTED), "COMPLETING", "", False),
+        (report(Fate.INTERRUPTED), "RUNNING", "500", False),
+        (report(Fate.ELSEWHERE, was_stopped=False), "RUNNING", "", False),
+    ],
+)
+def test_a_task_is_queued_again_only_where_it_was_stopped_with_work_left(
+    fake, ended, state, restarts, is_queued
+):
+    (fake / "rows").write_text(f"12_3|{state}|None|node1|0\n")
+    environment = {**TASK, "SLURM_RESTART_COUNT": restarts}
+    assert queue_again(ended, StopAsked(), environment) is is_queued
+    calls = (fake / "calls").read_text() if (fake / "calls").exists() else ""
+    # The raw id of one task is that of the whole array too.
+    assert ("scontrol requeue 12_3\n" in calls) is is_queued
+    assert "requeue 12\n" not in calls
+
+
+def test_a_task_that_is_told_to_stop_between_runs_is_queued_again(fake):
+    (fake / "rows").write_text("12_3|RUNNING|None|node1|0\n")
+    assert queue_again(report(Fate.ELSEWHERE, was_stopped=False), StopAsked(is_set=True), TASK)
