@@ -1,7 +1,8 @@
 """ABCB's equations written down one by one with dense matrices: the peer of abcb_head.py.
 
 One episode at a time: attention by explicit scores and a softmax, the affinity matrix and its
-histogram whole, every layer applied wherever an equation names it. Only the weights are the model's.
+histogram whole, every layer applied wherever an equation names it. Only the weights are the
+model's.
 """
 
 from __future__ import annotations

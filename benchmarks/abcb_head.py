@@ -19,10 +19,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from abcb_dense import dense_predictions
+from torch import Tensor
+from torch.nn import functional
+
+from experiments.fewshot.models.abcb.model import Abcb, AbcbOptions
+from experiments.fewshot.models.abcb.sm import QueryCells
+from experiments.fewshot.models.abcb.tokens import pack
+from experiments.fewshot.models.backbones import build_backbone
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET_SPEED_UP = 3.0
@@ -82,8 +88,6 @@ def _in_process(arguments: argparse.Namespace, crop: int, which: str) -> dict[st
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
     """Seconds and peak MB of one training step of the head or of the transcription."""
-    import torch
-
     torch.set_num_threads(1)
     step = _build(arguments.one, (arguments.crops[0] + 7) // 8, arguments.share, arguments.compile)
     before = _peak_mb()
@@ -96,15 +100,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def _build(which: str, side: int, share: float, is_compiled: bool) -> Callable[[], None]:
-    import torch
-    from abcb_dense import dense_predictions
-    from torch.nn import functional
-
-    from experiments.fewshot.models.abcb.model import Abcb, AbcbOptions
-    from experiments.fewshot.models.abcb.sm import QueryCells
-    from experiments.fewshot.models.abcb.tokens import pack
-    from experiments.fewshot.models.backbones import build_backbone
-
     torch.manual_seed(0)
     cells = side * side
     is_foreground = (torch.arange(cells) < share * cells)[torch.randperm(cells)]
