@@ -9,7 +9,7 @@ import torch
 from support.ranks import TrialRun
 from torch import Tensor
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 SCRIPT = """
 import functools
@@ -26,7 +26,7 @@ def train(context, stop):
 
     config = read_config(context.config)
     on_error = functools.partial(record_failure, context)
-    with distributed.process_group("cpu", timeout_s=60, on_error=on_error) as ranks:
+    with distributed.process_group("cpu", timeout_s=200, on_error=on_error) as ranks:
         model = build_seeded_model(config, context)
         learner = Learner(model, config, ranks, Precision("off", ranks.device))
         generator = torch.Generator().manual_seed(0)
@@ -83,6 +83,6 @@ def _gradients(folder: Path, world_size: int) -> list[dict[str, Tensor]]:
     script = folder / "ranks.py"
     script.write_text(SCRIPT)
     ranks = run.start(1, world_size, str(script))
-    assert ranks.wait() == 0, ranks.output()
+    assert ranks.wait(timeout_s=300) == 0, ranks.output()
     paths = [run.attempt(1) / f"gradients{rank}.pt" for rank in range(world_size)]
     return [torch.load(path, weights_only=True) for path in paths]

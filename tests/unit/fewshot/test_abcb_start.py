@@ -77,14 +77,31 @@ def test_the_neck_gives_cells_of_mean_square_one_whatever_the_backbones_scale() 
     torch.testing.assert_close(neck(scaled), neck(levels), rtol=1e-4, atol=1e-5)
 
 
-def test_a_neck_that_starts_local_looks_at_one_cell() -> None:
-    neck = Neck((6,), 8, "none", "linear")
-    neck.start_local()
+def test_the_neck_starts_with_the_cells_as_alike_as_they_were() -> None:
+    neck = Neck((20, 40), 240, "unit", "linear")
+    neck.start_faithful()
+    shares = torch.rand(1, 1, 5, 5)
+    levels = shares * torch.randn(60, 1, 1) + (1 - shares) * torch.randn(60, 1, 1)
+    levels = levels + 0.1 * torch.randn_like(levels)
+    pairs = torch.stack([_cosines(levels), _cosines(neck(levels).detach())])
+    assert torch.corrcoef(pairs)[0, 1] > 0.95
+
+
+def test_a_neck_that_starts_faithful_looks_at_one_cell() -> None:
+    neck = Neck((6,), 8, "unit", "linear")
+    neck.start_faithful()
     levels = torch.randn(1, 6, 5, 5)
-    elsewhere = levels.clone()
-    elsewhere[:, :, 0] += 1
-    torch.testing.assert_close(neck(levels)[:, :, 1:], neck(elsewhere)[:, :, 1:])
-    assert not torch.equal(neck(levels)[:, :, 0], neck(elsewhere)[:, :, 0])
+    others = levels.clone()
+    others[..., 4] = torch.randn(1, 6, 5)
+    changed = (neck(levels) != neck(others)).any(1)
+    assert not changed[..., :4].any()
+    assert changed[..., 4].all()
+
+
+def _cosines(cells_1Chw: Tensor) -> Tensor:
+    unit = torch.nn.functional.normalize(cells_1Chw[0].flatten(1), dim=0)
+    first, second = torch.triu_indices(unit.shape[1], unit.shape[1], offset=1)
+    return (unit.T @ unit)[first, second]
 
 
 def _model() -> Abcb:

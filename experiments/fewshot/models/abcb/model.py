@@ -41,7 +41,7 @@ class AbcbOptions:
     feature_levels: Literal["2,3", "3,4", "2,3,4"] = "2,3,4"
     """Backbone levels that the neck reads."""
     cell_scale: CellScale = "unit"
-    """Cells of the backbone's levels and of f: brought to a mean square of 1, or left as is."""
+    """Cells of the backbone's levels and of f: brought to one length, or left as they are."""
     neck_end: NeckEnd = "linear"
     """Whether the neck ends in its second convolution or in a ReLU after it."""
     initialisation: Literal["comparison", "random"] = "comparison"
@@ -104,7 +104,7 @@ class Abcb(FewShotModel):
             self._start_as_comparison()
 
     def _start_as_comparison(self) -> None:
-        self.neck.start_local()
+        self.neck.start_faithful()
         self.qp.start_as_comparison()
         if self.options.iterations > 1:
             self.sm.to_support.start_silent()

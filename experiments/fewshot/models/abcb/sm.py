@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from experiments.fewshot.models.abcb.histogram import affinity_histogram
 from experiments.fewshot.models.abcb.layers import Attention, Mlp, Normalisation
-from experiments.fewshot.models.abcb.tokens import Tokens, pack_order, take
+from experiments.fewshot.models.abcb.tokens import Tokens, pack_order, take, take_heads
 
 Evolution = Literal["both", "pixel", "statistics"]
 
@@ -95,15 +95,16 @@ class SupportModulation(nn.Module):
     ) -> Tokens:
         """Modulate the support tokens by the split of the query that a prediction makes."""
         evolution = self.evolution(query, is_foreground_BN)
-        context_BNC = self.to_context(
-            prepared_BHND,
+        order_BM, is_real_BM = pack_order(~is_foreground_BN)
+        context_BMC = self.to_context(
+            take_heads(prepared_BHND, order_BM),
             self.to_context.keys_values(evolution.values),
             evolution.is_real,
         )
         update_BMC = self.to_support(
             self.to_support.queries(support.values),
-            self.to_support.keys_values(context_BNC),
-            ~is_foreground_BN,
+            self.to_support.keys_values(context_BMC),
+            is_real_BM,
         )
         has_context_B = is_foreground_BN.any(1) & ~is_foreground_BN.all(1)
         return support.replaced(support.values + update_BMC * has_context_B[:, None, None])

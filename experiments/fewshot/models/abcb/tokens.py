@@ -50,6 +50,12 @@ def take(grid_BNC: Tensor, order_BM: Tensor) -> Tensor:
     return grid_BNC.gather(1, order_BM[:, :, None].expand(-1, -1, grid_BNC.shape[2]))
 
 
+def take_heads(grid_BHND: Tensor, order_BM: Tensor) -> Tensor:
+    """The cells named by `order_BM`, in every attention head: B H M D."""
+    _, num_heads, _, width = grid_BHND.shape
+    return grid_BHND.gather(2, order_BM[:, None, :, None].expand(-1, num_heads, -1, width))
+
+
 def pack(grid_BNC: Tensor, is_member_BN: Tensor) -> Tokens:
     """The member cells of each row as a token set."""
     order_BM, is_real_BM = pack_order(is_member_BN)
