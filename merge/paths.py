@@ -129,6 +129,12 @@ class RunPaths:
     def results_aside(self) -> list[Path]:
         return sorted(self.root.glob("result.aside-*.json"))
 
+    def claim_number(self, name: str) -> int | None:
+        """The number of the claim whose path is `name`; None where it is none of this run's."""
+        folder, _, file = name.rpartition("/")
+        match = _CLAIM_NAME.fullmatch(file) if Path(folder) == self.root else None
+        return int(match[1]) if match else None
+
     def claim_numbers(self) -> list[int]:
         """Numbers of all claims ever made on this run, ascending; the last one has the run."""
         names = fresh_names(self.root)

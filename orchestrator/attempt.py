@@ -14,7 +14,7 @@ from merge.files import canonical_json, read_json, write_json, write_json_exclus
 from merge.paths import RunPaths, SweepPaths
 from merge.records import AttemptRecord, Claim, Outcome, Result
 from merge.sweep import Run, Sweep
-from orchestrator.claims import Busy, Finished, Taken, take
+from orchestrator.claims import Busy, Finished, Taken
 from orchestrator.commit import Aside, Left, commit_result
 from orchestrator.contract import Assignment, Launch, build_launch
 from orchestrator.devices import device_kind
@@ -80,7 +80,7 @@ def begin(
     paths = place.output.run(run.path)
     ensure_spec(paths, run.to_spec(place.sweep))
     settings = place.settings
-    taking = take(
+    taking = settings.claims.take(
         paths,
         run.config_hash,
         settings.owner,
@@ -119,7 +119,9 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
     if verdict.left:
         result = _result(attempt, verdict.left, record)
         try:
-            aside = commit_result(attempt.paths, attempt.claim, result)
+            aside = commit_result(
+                attempt.paths, attempt.claim, result, place.settings.claims.may_commit
+            )
         except PapergridError as error:
             _close(place, attempt, replace(record, outcome=Outcome.FAILED, reason=str(error)))
             raise

@@ -82,7 +82,9 @@ def run_local(
     try:
         with (
             stop_requests(lambda: inbox.put(_StopAsked())),
-            Heartbeat(settings.heartbeat_s, lambda token: inbox.put(_ClaimLost(token))) as heart,
+            Heartbeat(
+                settings.heartbeat_s, lambda token: inbox.put(_ClaimLost(token)), settings.claims
+            ) as heart,
         ):
             place = Workplace(
                 sweep=sweep,

@@ -10,6 +10,7 @@ from typing import Any
 from merge.errors import UsageError
 from merge.records import EXPIRY_S, Owner
 from merge.sweep import Run
+from orchestrator.claim_stores import Claims, FolderClaims
 from orchestrator.devices import Devices
 from orchestrator.owners import this_owner
 
@@ -45,6 +46,8 @@ class LocalSettings:
     stand_by: bool = False
     """Whether to wait for the runs that others have, and take over those of the dead."""
     owner: Owner = field(default_factory=this_owner)
+    claims: Claims = field(default_factory=FolderClaims)
+    """Who decides whose a run is: the output folder, or a bucket too."""
     on_completion: Callable[[Run], object] = _do_nothing
     """Called after each committed result, once the freed devices are at work again."""
 

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,10 @@ from merge.sweep import Run, Sweep
 if TYPE_CHECKING:
     from orchestrator.bucket_url import BucketTarget
     from orchestrator.happenings import Happening
+    from orchestrator.local_settings import LocalSettings
+    from orchestrator.shared_claims import SharedClaims
     from orchestrator.sync_backlog import Backlog, Unsent
+    from replicate.api import Plan
 
 _FLAGS = {
     "endpoint_url": "--endpoint-url",
@@ -39,6 +43,11 @@ def add_sync(parser: argparse.ArgumentParser) -> None:
         "first, its result last",
     )
     group.add_argument(
+        "--claims",
+        metavar="S3URL",
+        help="share the runs through this place with hosts that share no folder (implies --sync)",
+    )
+    group.add_argument(
         "--sync-patience",
         type=float,
         default=60.0,
@@ -55,6 +64,10 @@ def add_access(parser: argparse.ArgumentParser) -> None:
 
 def sync_target(arguments: argparse.Namespace) -> BucketTarget | None:
     """The place that `--sync` names; None without it. UsageError for words that cannot be."""
+    if arguments.claims is not None:
+        if arguments.sync not in (None, arguments.claims):
+            raise UsageError("--claims and --sync name two places: give one of them")
+        arguments.sync = arguments.claims
     if arguments.sync is not None:
         return target_of(arguments.sync, arguments)
     unused = [flag for name, flag in _FLAGS.items() if getattr(arguments, name) is not None]
@@ -92,6 +105,15 @@ def access_words(arguments: argparse.Namespace) -> list[str]:
     return [word for flag, value in given if value is not None for word in (flag, str(value))]
 
 
+def sync_words(arguments: argparse.Namespace) -> list[str]:
+    """The flags of `add_sync` as they were given, for a job that trains what was asked for here."""
+    if sync_target(arguments) is None:
+        return []
+    door = "--claims" if arguments.claims else "--sync"
+    patience = ["--sync-patience", str(arguments.sync_patience)]
+    return [door, arguments.sync, *patience, *access_words(arguments)]
+
+
 def push_command(output: str, url: str, arguments: argparse.Namespace) -> str:
     """The line that sends what is not in the bucket yet, as a person types it."""
     return shlex.join(["replicate", "sync", "push", output, url, *access_words(arguments)])
@@ -113,43 +135,65 @@ def _add_access(group: argparse._ArgumentGroup) -> None:
     )
 
 
-OnCompletion = Callable[[Run], object]
-
-
 def with_sync(
     arguments: argparse.Namespace,
-    sweep: Sweep,
-    runs: tuple[Run, ...],
+    planned: Plan,
     output: Path,
-    train: Callable[[OnCompletion, Callable[[Happening], None]], int],
+    settings: LocalSettings,
+    train: Callable[[LocalSettings], int],
     report: Callable[[Happening], None],
 ) -> int:
-    """Exit code of `train(on_completion, report)`, with what it completes sent to `--sync`.
+    """Exit code of `train(settings)`, with what it completes sent to where `--sync` says.
 
     75 instead of 0 where something could not be sent, 1 where the bucket has another result. An
     error of usage (no such bucket, denied, another plan) is raised before anything is trained.
     """
     target = sync_target(arguments)
     if target is None:
-        return train(lambda _: None, report)
-    from orchestrator.happenings import Notice
-    from orchestrator.sync_backlog import Backlog, refuse_wrong_place
+        return train(settings)
+    from orchestrator.sync_backlog import Backlog
 
-    try:
-        refuse_wrong_place(target, sweep)
-    except BucketUnavailableError as error:
-        report(Notice(message=f"not sent for now, training goes on: {error}"))
-    backlog = Backlog(output, target, runs)
+    _refuse_wrong_place(target, planned.sweep, report, must_answer=bool(arguments.claims))
+    shared = _shared_claims(target, planned.sweep, output, settings) if arguments.claims else None
+    backlog = Backlog(output, target, planned.runs, shared)
+    if shared:
+        shared.enlist = backlog.completed
+        settings = replace(settings, claims=shared)
     backlog.start()
 
     def on_completion(run: Run) -> None:
         backlog.completed(run)
         _tell_news(backlog, report)
 
-    code = train(on_completion, report)
+    code = train(replace(settings, on_completion=on_completion))
     unsent = backlog.close(arguments.sync_patience)
+    if shared:
+        shared.close()
     _tell_news(backlog, report)
     return code or _say_unsent(unsent, arguments, output)
+
+
+def _refuse_wrong_place(
+    target: BucketTarget, sweep: Sweep, report: Callable[[Happening], None], *, must_answer: bool
+) -> None:
+    from orchestrator.happenings import Notice
+    from orchestrator.sync_backlog import refuse_wrong_place
+
+    try:
+        refuse_wrong_place(target, sweep)
+    except BucketUnavailableError as error:
+        if must_answer:
+            raise
+        report(Notice(message=f"not sent for now, training goes on: {error}"))
+
+
+def _shared_claims(
+    target: BucketTarget, sweep: Sweep, output: Path, settings: LocalSettings
+) -> SharedClaims:
+    from orchestrator.shared_claims import SharedClaims, agree_on_plan_at
+
+    agree_on_plan_at(target, output, sweep)
+    return SharedClaims(output, target, sweep, settings.heartbeat_s)
 
 
 def _tell_news(backlog: Backlog, report: Callable[[Happening], None]) -> None:

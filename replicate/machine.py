@@ -84,11 +84,9 @@ def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Name
     with shown(len(planned.runs), lambda value: f"{metric} {form.value(value)}") as report:
         return with_sync(
             arguments,
-            planned.sweep,
-            planned.runs,
+            planned,
             output,
-            lambda sent, tell: (
-                door(planned, output, replace(settings, on_completion=sent), report=tell).exit_code
-            ),
+            settings,
+            lambda chosen: door(planned, output, chosen, report=report).exit_code,
             report,
         )
