@@ -32,6 +32,8 @@ from orchestrator.sync_pull import Pull, names_by_run
 from orchestrator.sync_report import SyncReport
 from orchestrator.watch import Watch
 
+_BEATS_PER_CHECKPOINT = 3
+
 _log = logging.getLogger(__name__)
 
 
@@ -75,6 +77,8 @@ class SharedClaims:
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._heartbeat_s = heartbeat_s
+        self.checkpoints_every_s = _BEATS_PER_CHECKPOINT * heartbeat_s
+        """How often the files of going runs are sent, so that others can go on from them."""
         self.enlist: Callable[[Run], object] = lambda _: None
         """Told of each run whose attempt has ended: it is to be sent."""
         self._thread = threading.Thread(target=self._beat_all, name="bucket claims", daemon=True)

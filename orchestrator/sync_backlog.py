@@ -35,7 +35,6 @@ _LONGEST_PAUSE_S = 60.0
 _TRIES = 2
 """Of one request; the backlog itself is what is patient here."""
 _LOOK_S = 0.2
-_GOING_ON_EVERY_S = 30.0
 _LAST_PAUSE_S = 1.0
 """Between tries when the sweep has ended and somebody waits for us."""
 
@@ -81,7 +80,7 @@ class Backlog:
         self._target = replace(target, patience=_TRIES)
         self._runs = tuple(runs)
         self._shared = shared
-        self._next_look = time.monotonic() + _GOING_ON_EVERY_S
+        self._next_look = 0.0
         self._changed = threading.Condition()
         self._waiting: dict[str, Run] = {}
         self._is_view_due = False
@@ -170,7 +169,7 @@ class Backlog:
     def _look_at_what_goes_on(self) -> None:
         """Send checkpoints of going runs too, where another host may have to go on from them."""
         if self._shared and time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + _GOING_ON_EVERY_S
+            self._next_look = time.monotonic() + self._shared.checkpoints_every_s
             self._waiting.update({run.run_id: run for run in self._shared.going_on()})
 
     def _has_work(self) -> bool:
