@@ -47,6 +47,7 @@ def main() -> int:
             Case("status, 32 runs", ("status", str(small)), 0.150),
             Case("status, 10,000 runs", ("status", str(large)), 1.0),
             Case("merge, 10,000 results", ("merge", str(large)), 2.0),
+            Case("status, 10,000 merged", ("status", str(large)), 1.0),
         ]
         return max([_measure(case) for case in cases])
 

@@ -6,10 +6,13 @@ PapergridError
 |   |-- SelectionError      a filter that names a value the study does not have
 |   |-- ConfigChangedError  the output folder holds a sweep with another configuration
 |   |-- BucketError         an object store refuses: no such bucket, denied, wrong keys
+|   |   `-- IncomparableError  a cell's runs differ in what must be equal, and --strict was given
+|   |-- ServersError        servers that cannot be used, each with all its problems
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
 |-- RecordError             a record on disk is unreadable or not ours                   (exit 1)
 |-- StorageError            the file system refused: full, read-only, not permitted      (exit 75)
 |-- BucketUnavailableError  an object store that may answer later: away, throttled      (exit 75)
+|-- SchedulerError          a scheduler refused, or gave no answer                       (exit 75)
 `-- IncompleteError         something asked for is not there yet                         (exit 3)
 
 Each message says what happened, to which run or file, and what to do next.
@@ -52,6 +55,24 @@ class ConfigChangedError(UsageError):
     """The output folder already holds a sweep with another configuration."""
 
 
+class IncomparableError(ConfigChangedError):
+    """Runs of one cell differ in what must be equal for their mean to mean something."""
+
+
+class ServersError(UsageError):
+    """Servers that cannot be used as they are: carries the problems of all of them at once."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        lines = (f"  {problem}" for problem in self.problems)
+        return "\n".join([f"nothing was started: {count} {noun} on the servers", *lines])
+
+
 class DataError(UsageError):
     """A data root, a split, an image or a weight file is missing or unusable."""
 
@@ -66,6 +87,18 @@ class RecordError(PapergridError):
 
 class StorageError(PapergridError):
     """The file system refused to write: full, read-only, or not permitted."""
+
+    exit_code = 75
+
+
+class DownloadError(PapergridError):
+    """No server gave a file that is to be downloaded, for a reason that may pass."""
+
+    exit_code = 75
+
+
+class SchedulerError(PapergridError):
+    """A scheduler refused, or gave no answer."""
 
     exit_code = 75
 

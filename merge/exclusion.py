@@ -21,7 +21,7 @@ from merge.paths import SweepPaths
 from merge.sweep import Sweep
 
 _POLL_S = 0.005
-_LOCK_TIMEOUT_S = 300.0
+PATIENCE_S = 300.0
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 _log = logging.getLogger(__name__)
@@ -29,14 +29,20 @@ _Done = TypeVar("_Done")
 
 
 def exclusively(
-    lock: Path, do: Callable[[], _Done], seen: Callable[[], object], *, is_local: bool | None = None
+    lock: Path,
+    do: Callable[[], _Done],
+    seen: Callable[[], object],
+    *,
+    is_local: bool | None = None,
+    patience_s: float = PATIENCE_S,
 ) -> _Done:
     """Do `do` with nobody else doing it, where `lock` can tell; until `seen()` stays the same.
 
     `seen` tells what `do` reads from, such as `result_files`. It is asked on shared file systems
-    only; `is_local` is found out unless it is said. StorageError where `lock` is held for minutes.
+    only; `is_local` is found out unless it is said. StorageError where `lock` is held for longer
+    than `patience_s`.
     """
-    with _native_lock(lock):
+    with _native_lock(lock, patience_s):
         if mount_of(lock).is_local if is_local is None else is_local:
             return do()
         while True:
@@ -57,19 +63,17 @@ def result_files(output: Path, sweep: Sweep) -> frozenset[str]:
 
 
 @contextmanager
-def _native_lock(path: Path) -> Iterator[None]:
+def _native_lock(path: Path, patience_s: float) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(
-            path, timeout=_LOCK_TIMEOUT_S, poll_interval=_POLL_S, fallback_to_soft=False
-        )
+        lock = FileLock(path, timeout=patience_s, poll_interval=_POLL_S, fallback_to_soft=False)
         try:
             lock.acquire()
         except Timeout as error:
             raise StorageError(
-                f"{path} has been locked for {_LOCK_TIMEOUT_S:.0f} s by another merge: "
+                f"{path} has been locked for {patience_s:.0f} s by another merge: "
                 f"is a machine that shares this folder hanging?"
             ) from error
         except OSError as error:

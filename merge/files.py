@@ -10,6 +10,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from merge.errors import RecordError, StorageError
 Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 
 TEMPORARY_SUFFIX = ".tmp"
+
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
 
 _REFUSALS = {
     errno.ENOSPC: "the disk is full: free some space, then run the same command again",
@@ -86,6 +89,24 @@ def move_into_place(finished: Path, path: Path) -> None:
         fsync_folder(path.parent)
 
 
+def publish_folder(parent: Path, fill: Callable[[Path], str]) -> Path:
+    """Make a folder below `parent` of what `fill(folder)` writes; all of it or nothing.
+
+    `fill` returns its name. A folder of that name that is there already stays as it is.
+    """
+    with storage_errors(parent):
+        temporary = parent / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        temporary.mkdir(parents=True)
+        try:
+            path = parent / fill(temporary)
+            _fsync_below(temporary)
+            _rename_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        fsync_folder(parent)
+    return path
+
+
 def write_json(path: Path, value: Json) -> None:
     """Replace `path` atomically by `value` as indented JSON."""
     write_atomic(path, _json_writer(value))
@@ -96,28 +117,45 @@ def write_json_exclusive(path: Path, value: Json) -> bool:
     return write_exclusive(path, _json_writer(value))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`. RecordError names the file and what is wrong with it.
+def read_json(path: Path, label: str | None = None) -> dict[str, Any]:
+    """The JSON object in `path`. RecordError names the file, as `label`, and what is wrong with it.
 
     FileNotFoundError passes through: a file that is absent is no damaged file.
     """
     try:
-        value = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
+        data = path.read_bytes()
     except FileNotFoundError:
         raise
+    except OSError as error:
+        raise RecordError(f"{label or path} cannot be read ({error.strerror})") from error
+    return parse_json(label or path, data)
+
+
+def parse_json(path: Path | str, data: bytes) -> dict[str, Any]:
+    """The JSON object that `data` is; RecordError, which names `path`, where it is none."""
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not valid JSON ({error})") from error
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read ({error.strerror})") from error
     if not isinstance(value, dict):
         raise RecordError(f"{path} holds a JSON {type(value).__name__}, not an object")
     return value
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` atomically by `data`."""
+    write_atomic(path, lambda file: file.write(data))
 
 
 def canonical_json(value: Json) -> bytes:
     """One byte string for one value: sorted keys, no spaces, no NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8")
+
+
+def compact_json(value: Json) -> bytes:
+    """`value` in one line that a person can read: sorted keys, no NaN."""
+    return _COMPACT.encode(value).encode("utf-8")
 
 
 def is_finite_number(value: object) -> bool:
@@ -160,6 +198,15 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def fsync_tree(root: Path) -> None:
+    """Make a folder and all below it durable, before a rename makes it visible.
+
+    Without this a power cut could leave a whole-looking folder of empty files.
+    """
+    for path in (root, *root.rglob("*")):
+        fsync_folder(path)
+
+
 def _write_temporary(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     name = f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
@@ -173,6 +220,25 @@ def _write_temporary(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def _fsync_below(folder: Path) -> None:
+    for root, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(root, name)
+            if not path.is_symlink():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        fsync_folder(Path(root))
+
+
+def _rename_folder(old: Path, new: Path) -> None:
+    try:
+        old.rename(new)
+    except OSError as error:
+        # What is there already stays.
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
 
 
 def _json_writer(value: Json) -> Callable[[IO[bytes]], object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +49,14 @@ class Resources:
     """Loader processes per rank."""
     launcher: Literal["torchrun", "none"] = "torchrun"
     """`none` starts the command once; `torchrun` starts one rank per device."""
+    hours: float | None = None
+    """What the study expects the run to take; measured runs are believed more."""
+    nodes: int = 1
+    """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    """What the study says of its SLURM jobs: see `orchestrator.slurm_request`."""
+    gpu_mem_gb: float | None = None
+    """What it holds of a GPU's memory; None where nobody has said so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +111,8 @@ class Sweep:
     """The version of the code that made the plan."""
     published: Mapping[str, Any] = field(default_factory=dict)
     """Published numbers by cell: {"source": ..., "cells": {cell: {"mean": .., "0": ..}}}."""
+    retries: Mapping[str, Any] = field(default_factory=dict)
+    """How often which kind of failure is tried again: {cause: limit or {"limit", "wait_s"}}."""
 
     def axis(self, name: str) -> Axis:
         """The axis `name`; KeyError where there is none."""
@@ -111,8 +121,8 @@ class Sweep:
                 return axis
         raise KeyError(name)
 
-    def to_json(self) -> dict[str, Any]:
-        return {
+    def to_json(self, *, with_runs: bool = True) -> dict[str, Any]:
+        document = {
             "schema": SCHEMA,
             "study": self.study,
             "title": self.title,
@@ -125,8 +135,9 @@ class Sweep:
             "settings": dict(self.settings),
             "code": dict(self.code),
             "published": dict(self.published),
-            "runs": [_run_to_json(run) for run in self.runs],
+            "retries": dict(self.retries),
         }
+        return {**document, "runs": [run_to_json(r) for r in self.runs]} if with_runs else document
 
 
 def config_hash(
@@ -152,14 +163,14 @@ def read_sweep(path: Path) -> Sweep:
         raise RecordError(f"{error}; {_REPAIR}") from error
     refuse_foreign_schema(path, document)
     try:
-        return _sweep_from_json(document)
+        return sweep_from_json(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(
             f"{path} is not a plan of this version ({type(error).__name__}: {error}); {_REPAIR}"
         ) from error
 
 
-def refuse_foreign_schema(path: Path, document: Mapping[str, Any]) -> None:
+def refuse_foreign_schema(path: Path | str, document: Mapping[str, Any]) -> None:
     """RecordError unless `document` is of the schema that this version writes."""
     schema = document.get("schema")
     if schema != SCHEMA:
@@ -169,7 +180,8 @@ def refuse_foreign_schema(path: Path, document: Mapping[str, Any]) -> None:
         )
 
 
-def _sweep_from_json(document: Mapping[str, Any]) -> Sweep:
+def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
+    """The sweep that `to_json` wrote. KeyError, TypeError... where `document` is none."""
     return Sweep(
         study=document["study"],
         title=document["title"],
@@ -184,10 +196,12 @@ def _sweep_from_json(document: Mapping[str, Any]) -> Sweep:
         runs=tuple(_run_from_json(run) for run in document["runs"]),
         code=document["code"],
         published=document["published"],
+        retries=document.get("retries", {}),
     )
 
 
-def _run_to_json(run: Run) -> dict[str, Any]:
+def run_to_json(run: Run) -> dict[str, Any]:
+    """One run as a plan lists it."""
     return {
         "run_id": run.run_id,
         "path": run.path,
@@ -197,12 +211,7 @@ def _run_to_json(run: Run) -> dict[str, Any]:
         "command": list(run.command) if run.command else None,
         "config": dict(run.config),
         "config_hash": run.config_hash,
-        "resources": {
-            "device": run.resources.device,
-            "devices_per_run": run.resources.devices_per_run,
-            "num_workers": run.resources.num_workers,
-            "launcher": run.resources.launcher,
-        },
+        "resources": {**asdict(run.resources), "slurm": dict(run.resources.slurm)},
         "in_table": run.in_table,
     }
 

@@ -2,46 +2,138 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from merge.collect import collect, refuse_missing_sweep
+from merge.collect import gather, refuse_missing_sweep
 from merge.combine import Merged, combine
-from merge.errors import UsageError
-from merge.exclusion import exclusively, result_files
-from merge.files import write_json
+from merge.comparability import all_flags, flag_text
+from merge.conflicts import OnConflict
+from merge.documents import contribution_of_view, view_bytes
+from merge.errors import IncomparableError
+from merge.exclusion import PATIENCE_S, exclusively, result_files
+from merge.files import write_bytes
+from merge.garbage import no_garbage_collection
+from merge.index import load_index
+from merge.inputs import read_inputs
+from merge.legacy import Unit
 from merge.paths import SweepPaths
 from merge.sweep import read_sweep
 
 
-def rebuild(output: Path) -> Merged:
+def rebuild(
+    output: Path,
+    *,
+    on_conflict: OnConflict = "error",
+    is_strict: bool = False,
+    patience_s: float = PATIENCE_S,
+) -> Merged:
     """Merge the results in `output` into its `replication_results.json`; many may do so at once.
 
     Each writer reads after the writer before it, or writes again (`merge.exclusion`): the view
-    never loses a result that an earlier view had.
+    never loses a result that an earlier view had. Results that an earlier merge has read are not
+    read again. StorageError where another merge holds the lock for longer than `patience_s`.
     """
     paths = SweepPaths(output)
     refuse_missing_sweep(output)
     sweep = read_sweep(paths.sweep)
-    return exclusively(
-        paths.merge_lock, lambda: _write_view(output), lambda: result_files(output, sweep)
-    )
+
+    def write_view() -> Merged:
+        index = load_index(output, paths.merge_index)
+        part = gather(output, sweep, index)
+        merged = combine({str(output): part}, on_conflict=on_conflict)
+        if is_strict:
+            refuse_flags(merged)
+        write_bytes(paths.results, view_bytes(merged.document))
+        if index.is_changed:
+            index.save(paths.merge_index)
+        return merged
+
+    with no_garbage_collection():
+        return exclusively(
+            paths.merge_lock,
+            write_view,
+            lambda: result_files(output, sweep),
+            patience_s=patience_s,
+        )
 
 
-def _write_view(output: Path) -> Merged:
-    merged = combine({str(output): collect(output)})
-    write_json(SweepPaths(output).results, merged.document)
-    return merged
+def merge_inputs(
+    inputs: Sequence[Path],
+    into: Path,
+    *,
+    on_conflict: OnConflict = "error",
+    is_strict: bool = False,
+    legacy_unit: Unit | None = None,
+) -> Merged:
+    """Merge output folders, run folders, merged and legacy files into the file `into` (S3-9).
 
-
-def merge_outputs(outputs: Sequence[Path], into: Path) -> Merged:
-    """Merge several output folders of one sweep into the file `into` (S3-9).
-
-    UsageError for a folder named twice, ConfigChangedError where their plans differ.
+    ConfigChangedError where their plans differ, IncomparableError for flags where `is_strict`;
+    nothing is written then.
     """
-    resolved = [output.resolve() for output in outputs]
-    if len(set(resolved)) != len(resolved):
-        raise UsageError("an output folder is named twice: name each folder once")
-    merged = combine({str(output): collect(output) for output in outputs})
-    write_json(into, merged.document)
-    return merged
+
+    def write_merged() -> Merged:
+        merged = combine(read_inputs(inputs, legacy_unit), on_conflict=on_conflict)
+        if is_strict:
+            refuse_flags(merged)
+        write_bytes(into, view_bytes(merged.document))
+        return merged
+
+    # What is merged into is no input of another's merge: nothing that is read changes with it.
+    with no_garbage_collection():
+        return exclusively(SweepPaths(into.parent).merge_lock, write_merged, lambda: None)
+
+
+def merge_named(
+    inputs: Sequence[Path],
+    into: Path | None = None,
+    *,
+    on_conflict: OnConflict = "error",
+    is_strict: bool = False,
+    legacy_unit: Unit | None = None,
+) -> tuple[Merged, Path]:
+    """Merge what a command line names; the merged view and the file that it was written to.
+
+    One output folder's own view where `into` is not named, else `merged_results.json` here.
+    """
+    if into is None and len(inputs) == 1 and _has_own_view(inputs[0]):
+        merged = rebuild(inputs[0], on_conflict=on_conflict, is_strict=is_strict)
+        return merged, SweepPaths(inputs[0]).results
+    path = into or SweepPaths(Path()).merged
+    return merge_inputs(
+        inputs, path, on_conflict=on_conflict, is_strict=is_strict, legacy_unit=legacy_unit
+    ), path
+
+
+def _has_own_view(path: Path) -> bool:
+    """Whether `path` is an output folder; a folder that is none may hold legacy files."""
+    return SweepPaths(path).sweep.exists()
+
+
+def merge_views(
+    documents: Mapping[str, Mapping[str, Any]], *, on_conflict: OnConflict = "error"
+) -> Merged:
+    """Merge views that are in memory, by name: for stores that are no file system. Pure.
+
+    `view_bytes(merged.document)` is the merged view's text. RecordError where one is unusable.
+    """
+    parts = {name: contribution_of_view(Path(name), view) for name, view in documents.items()}
+    return combine(parts, on_conflict=on_conflict)
+
+
+def refuse_flags(merged: Merged) -> None:
+    """IncomparableError, naming every flag, unless all cells are comparable."""
+    flags = all_flags(merged.document["results"])
+    if flags:
+        lines = [f"  {cell}: {flag_text(flag)}" for cell, flag in flags]
+        raise IncomparableError(
+            "\n".join(
+                [
+                    "runs of one cell are not comparable, and --strict refuses to average them:",
+                    *lines,
+                    "Train the differing runs again alike, or merge without --strict: "
+                    "the cells are flagged then. Nothing was written.",
+                ]
+            )
+        )

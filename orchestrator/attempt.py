@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -9,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from merge.errors import PapergridError, RecordError, UsageError
+from merge.errors import PapergridError, RecordError, StorageError, UsageError
 from merge.files import canonical_json, read_json, write_json, write_json_exclusive
 from merge.paths import RunPaths, SweepPaths
-from merge.records import AttemptRecord, Claim, Outcome, Result
+from merge.records import AttemptRecord, Cause, Claim, Outcome, Request, Result
 from merge.sweep import Run, Sweep
 from orchestrator.claims import Busy, Finished, Taken
 from orchestrator.commit import Aside, Left, commit_result
@@ -20,8 +21,12 @@ from orchestrator.contract import Assignment, Launch, build_launch
 from orchestrator.devices import device_kind
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.local_settings import LocalSettings
+from orchestrator.oom_kills import num_oom_kills
 from orchestrator.processes import Process
 from orchestrator.progress import Progress
+from orchestrator.requests import all_attempts, cancellation, counted_attempts
+from orchestrator.retries import Means, deviations, next_means, planned_means
+from orchestrator.silence import Silence
 from orchestrator.verdict import judge
 from orchestrator.watch import Watch
 
@@ -39,6 +44,15 @@ class Workplace:
     """Names the executor in the environment of all its processes."""
     heartbeat: Heartbeat
     watch: Watch = field(default_factory=Watch)
+    surroundings: Mapping[str, Any] = field(default_factory=dict)
+    """Where all of them run; every attempt records it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A person wants the run started nowhere."""
+
+    request: Request
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,11 +64,34 @@ class Attempt:
     claim: Claim
     record: AttemptRecord
     process: Process
-    was_stopped: bool = False
-    """It was asked to stop, or killed for that."""
+    silence: Silence
+    num_oom_kills: int
+    """The kernel's count when it began."""
+    stop_cause: Cause | None = None
+    """Why it was asked to stop, or killed, where it was."""
+    kill_at: float = math.inf
+    """Monotonic time at which it is killed, if it has not stopped by then."""
     has_lost_claim: bool = False
     shown: Progress | None = None
     """The progress that was last told to a person."""
+
+    def stop(self, cause: Cause, grace_s: float) -> None:
+        """Have it write a checkpoint and end, and kill it after `grace_s`; call `tick` then."""
+        self.stop_cause = self.stop_cause or cause
+        self.kill_at = min(self.kill_at, time.monotonic() + grace_s)
+        self.process.ask_to_stop()
+
+    def kill(self, cause: Cause) -> None:
+        """SIGKILL it at once."""
+        self.stop_cause = self.stop_cause or cause
+        self.process.kill()
+
+    def tick(self) -> None:
+        """Go on with what `stop` began: ask workers that started since, kill when it is time."""
+        if self.kill_at < math.inf:
+            self.process.ask_to_stop()
+        if time.monotonic() > self.kill_at:
+            self.process.kill()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +108,15 @@ class Ended:
 
 def begin(
     place: Workplace, run: Run, devices: tuple[str, ...], on_exit: Callable[[str], None]
-) -> Attempt | Busy | Finished:
-    """Claim `run` and start it on `devices`, unless it is finished or a live owner has it.
+) -> Attempt | Busy | Finished | Cancelled:
+    """Claim `run` and start it on `devices`, unless it is finished, cancelled or a live owner's.
 
     `on_exit(token)` is called from a thread when its command has ended. RecordError where a
     record of the run is not of this plan, StorageError, UsageError where it cannot be started.
     """
     paths = place.output.run(run.path)
+    if request := cancellation(paths):
+        return Cancelled(request)
     ensure_spec(paths, run.to_spec(place.sweep))
     settings = place.settings
     taking = settings.claims.take(
@@ -92,6 +131,10 @@ def begin(
         return taking
     place.heartbeat.hold(paths, taking.claim)
     try:
+        # A listing of the folder is fresh on every file system now that the claim was written.
+        if request := cancellation(paths):
+            place.heartbeat.let_go(taking.claim.token)
+            return Cancelled(request)
         return _start(place, run, devices, taking.claim, on_exit)
     except BaseException:
         place.heartbeat.let_go(taking.claim.token)
@@ -107,12 +150,19 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
     exit_code, survivors = attempt.process.finish()
     paths = attempt.paths.attempt(attempt.claim.number)
     metric = place.sweep.metric
-    verdict = judge(paths, exit_code, metric, was_stopped=attempt.was_stopped)
+    verdict = judge(
+        paths,
+        exit_code,
+        metric,
+        did=attempt.stop_cause,
+        num_oom_kills=num_oom_kills() - attempt.num_oom_kills,
+    )
     record = replace(
         attempt.record,
         ended=time.time(),
         exit_code=exit_code,
         outcome=verdict.outcome,
+        cause=verdict.cause,
         reason=verdict.reason,
     )
     aside, value = None, None
@@ -123,7 +173,7 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
                 attempt.paths, attempt.claim, result, place.settings.claims.may_commit
             )
         except PapergridError as error:
-            _close(place, attempt, replace(record, outcome=Outcome.FAILED, reason=str(error)))
+            _close(place, attempt, _not_committed(record, error))
             raise
         value = verdict.left.metrics[metric]
     record = _as_lost(attempt, record, aside)
@@ -158,7 +208,10 @@ def _start(
     on_exit: Callable[[str], None],
 ) -> Attempt:
     paths = place.output.run(run.path)
-    assignment = _assignment(place, run, devices, claim)
+    counted = counted_attempts(paths)
+    planned = planned_means(run)
+    means, changes = next_means(counted, planned), deviations(counted, planned)
+    assignment = _assignment(place, run, devices, claim, means, planned)
     launch = build_launch(run, assignment, os.environ)
     record = AttemptRecord(
         number=claim.number,
@@ -169,19 +222,45 @@ def _start(
         devices=devices,
         started=time.time(),
         code=place.settings.code or place.sweep.code,
+        micro_batch=means.micro_batch,
+        num_workers=means.num_workers,
+        deviations=changes or _inherited_deviations(paths),
+        environment=place.surroundings,
     )
     files = paths.attempt(claim.number)
     write_json(files.record, record.to_json())
+    oom_kills = num_oom_kills()
     try:
         process = Process(launch, files.stdout, files.stderr, lambda: on_exit(claim.token))
     except OSError as error:
         reason = _why_not_started(launch, error)
         write_json(files.record, _not_started(record, reason).to_json())
         raise UsageError(reason) from error
-    return Attempt(run=run, paths=paths, claim=claim, record=record, process=process)
+    return Attempt(
+        run=run,
+        paths=paths,
+        claim=claim,
+        record=record,
+        process=process,
+        silence=Silence(files),
+        num_oom_kills=oom_kills,
+    )
 
 
-def _assignment(place: Workplace, run: Run, devices: tuple[str, ...], claim: Claim) -> Assignment:
+def _inherited_deviations(paths: RunPaths) -> Mapping[str, Any]:
+    """Those of the newest attempt that had any: this one goes on from what it has trained."""
+    past = (record.deviations for record in reversed(all_attempts(paths)))
+    return next((deviations for deviations in past if deviations), {})
+
+
+def _assignment(
+    place: Workplace,
+    run: Run,
+    devices: tuple[str, ...],
+    claim: Claim,
+    means: Means,
+    planned: Means,
+) -> Assignment:
     settings = place.settings
     return Assignment(
         paths=place.output.run(run.path),
@@ -195,6 +274,10 @@ def _assignment(place: Workplace, run: Run, devices: tuple[str, ...], claim: Cla
         cache_dir=settings.cache_dir,
         data_root=settings.data_root,
         weights=settings.weights,
+        nodes=settings.nodes,
+        num_workers=means.num_workers,
+        micro_batch=None if means.micro_batch == planned.micro_batch else means.micro_batch,
+        source=settings.source,
     )
 
 
@@ -213,8 +296,15 @@ def _not_started(record: AttemptRecord, reason: str) -> AttemptRecord:
         ended=record.started,
         exit_code=_NOT_FOUND,
         outcome=Outcome.FAILED,
+        cause=Cause.CONFIG,
         reason=reason,
     )
+
+
+def _not_committed(record: AttemptRecord, error: PapergridError) -> AttemptRecord:
+    is_storage = isinstance(error, StorageError)
+    cause = Cause.DISK_FULL if is_storage else Cause.UNKNOWN
+    return replace(record, outcome=Outcome.FAILED, cause=cause, reason=str(error))
 
 
 def _result(attempt: Attempt, left: Left, record: AttemptRecord) -> Result:
@@ -230,16 +320,17 @@ def _result(attempt: Attempt, left: Left, record: AttemptRecord) -> Result:
         finished=record.ended,
         code=record.code,
         details=left.details,
+        deviations=record.deviations,
     )
 
 
 def _as_lost(attempt: Attempt, record: AttemptRecord, aside: Aside | None) -> AttemptRecord:
     if aside:
         reason = f"{aside.reason}: the result is kept in {aside.path.name}"
-        return replace(record, outcome=Outcome.LOST, reason=reason)
+        return replace(record, outcome=Outcome.LOST, cause=Cause.LOST, reason=reason)
     if attempt.has_lost_claim and record.outcome is not Outcome.DONE:
         reason = "another executor took the run over; this attempt was killed"
-        return replace(record, outcome=Outcome.LOST, reason=reason)
+        return replace(record, outcome=Outcome.LOST, cause=Cause.LOST, reason=reason)
     return record
 
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from merge.sweep import Run
 from orchestrator.study import Study
@@ -30,20 +30,24 @@ class CodeVersion(TypedDict):
     """None outside of a git checkout, or where git is absent."""
     git_dirty: bool | None
     """Whether the trainers' folder differs from that commit."""
+    snapshot: NotRequired[str]
+    """The frozen copy that was run, where it was one."""
 
 
-def code_version(study: Study | Run, experiments_folder: Path = EXPERIMENTS) -> CodeVersion:
+def code_version(
+    study: Study | Run, experiments_folder: Path = EXPERIMENTS, cwd: Path | None = None
+) -> CodeVersion:
     """The version of the code that `study`, or one run of its plan, runs.
 
     Of an experiment: all sources of the data plane. Of a command: those of its words that name
-    files of at most 1 MiB (larger ones are data), as seen from the current folder.
+    files of at most 1 MiB (larger ones are data), as seen from `cwd` (default: the current folder).
     """
     if study.command is None:
         folder = experiments_folder
         sources = dict(_data_plane(folder))
     else:
-        folder = Path.cwd()
-        sources = {word: folder / word for word in study.command if _is_script(folder / word)}
+        folder = cwd or Path.cwd()
+        sources = {word: folder / word for word in study.command if is_script(folder / word)}
     commit, is_dirty = _git_state(folder)
     return CodeVersion(
         version=_installed_version(),
@@ -70,7 +74,8 @@ def _data_plane(folder: Path) -> Iterator[tuple[str, Path]]:
         yield path.relative_to(folder).as_posix(), path
 
 
-def _is_script(path: Path) -> bool:
+def is_script(path: Path) -> bool:
+    """Whether a word of a command that names `path` counts as code."""
     return path.is_file() and path.stat().st_size <= _LARGEST_SCRIPT
 
 

@@ -21,11 +21,18 @@ from orchestrator.templates import fill_placeholders
 
 DeviceKind = Literal["cuda", "cpu"]
 
+_AGENT = (sys.executable, "-m", "torch.distributed.run")
+
 _SOURCE = Path(__file__).resolve().parent.parent
 _INSTALLED = ("site-packages", "dist-packages")
 
+_RUN_MODULE = (
+    "import runpy, sys; _, source, module, *words = sys.argv; sys.path.insert(0, source); "
+    "sys.argv = [module, *words]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
+)
+
 _FOREIGN = re.compile(
-    r"PAPERGRID_(RUN_DIR|RUN_SPEC|ATTEMPT|ATTEMPT_DIR|CONFIG_.*|DEVICE|NUM_WORKERS)"
+    r"PAPERGRID_(RUN_DIR|RUN_SPEC|ATTEMPT|ATTEMPT_DIR|CONFIG_.*|DEVICE|NUM_WORKERS|MICRO_BATCH)"
     r"|PAPERGRID_(CACHE_DIR|DATA_ROOT|WEIGHTS|TOKEN|EXECUTOR)"
     r"|TORCHELASTIC_.*|(GROUP_|LOCAL_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)"
 )
@@ -50,6 +57,14 @@ class Assignment:
     cache_dir: Path
     data_root: Path | None = None
     weights: Path | None = None
+    nodes: int = 1
+    """Nodes of a SLURM job, `devices` of each of which the run is given."""
+    num_workers: int | None = None
+    """Loader processes of a rank; None for what the run's resources say."""
+    micro_batch: int | None = None
+    """Of a rank, where it is not the planned one."""
+    source: Path | None = None
+    """What papergrid's packages are imported from, where it is a frozen copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +76,8 @@ class Launch:
     cwd: Path
     has_agent: bool
     """Whether the command is torchrun's agent, with the ranks as its children."""
+    stop_file: Path | None = None
+    """Where ranks on several nodes look whether they are to stop; else they get a signal."""
 
 
 def build_launch(run: Run, given: Assignment, inherited: Mapping[str, str]) -> Launch:
@@ -72,6 +89,18 @@ def build_launch(run: Run, given: Assignment, inherited: Mapping[str, str]) -> L
     num_ranks = len(given.devices) if run.resources.launcher == "torchrun" else 1
     words = _trainer_words(run, given)
     environment = _environment(run, given, inherited)
+    if given.nodes > 1:
+        return Launch(
+            argv=(
+                *srun_words(given.nodes, inherited),
+                *_spread_torchrun(run, given, inherited),
+                *words,
+            ),
+            environment=environment,
+            cwd=given.cwd,
+            has_agent=False,
+            stop_file=given.paths.attempt(given.number).stop,
+        )
     if num_ranks > 1:
         return Launch(
             argv=(*_torchrun(num_ranks, run), *words),
@@ -98,10 +127,34 @@ def _trainer_words(run: Run, given: Assignment) -> tuple[str, ...]:
     return fill_placeholders(run.command, folders | dict(run.config))
 
 
+def srun_words(nodes: int, inherited: Mapping[str, str]) -> tuple[str, ...]:
+    """The words that start one process on each of the `nodes` of the SLURM job we are in."""
+    cpus = inherited.get("SLURM_CPUS_PER_TASK")
+    return (
+        *("srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"),
+        *("--overlap", "--kill-on-bad-exit=1", "--unbuffered"),
+        *((f"--cpus-per-task={cpus}",) if cpus else ()),
+    )
+
+
 def _torchrun(num_ranks: int, run: Run) -> tuple[str, ...]:
-    agent = (sys.executable, "-m", "torch.distributed.run")
-    kind = "--no-python" if run.command else "-m"
-    return (*agent, "--standalone", f"--nproc-per-node={num_ranks}", kind)
+    return (*_AGENT, "--standalone", f"--nproc-per-node={num_ranks}", _kind(run))
+
+
+def _spread_torchrun(run: Run, given: Assignment, inherited: Mapping[str, str]) -> tuple[str, ...]:
+    return (
+        *(sys.executable, "-P", "-m", "orchestrator.slurm_node", *_AGENT),
+        f"--nnodes={given.nodes}",
+        f"--nproc-per-node={len(given.devices)}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-id={given.token}",
+        f"--rdzv-endpoint={inherited['SLURMD_NODENAME']}:{given.port}",
+        _kind(run),
+    )
+
+
+def _kind(run: Run) -> str:
+    return "--no-python" if run.command else "-m"
 
 
 def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -116,7 +169,9 @@ def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> d
         "PAPERGRID_ATTEMPT": str(given.number),
         "PAPERGRID_DEVICE": given.kind,
         "PAPERGRID_CACHE_DIR": str(given.cache_dir),
-        "PAPERGRID_NUM_WORKERS": str(run.resources.num_workers),
+        "PAPERGRID_NUM_WORKERS": str(
+            run.resources.num_workers if given.num_workers is None else given.num_workers
+        ),
         EXECUTOR: given.executor,
         TOKEN: given.token,
     }
@@ -124,10 +179,12 @@ def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> d
         environment["PAPERGRID_DATA_ROOT"] = str(given.data_root)
     if given.weights:
         environment["PAPERGRID_WEIGHTS"] = str(given.weights)
+    if given.micro_batch is not None:
+        environment["PAPERGRID_MICRO_BATCH"] = str(given.micro_batch)
     environment |= _config_variables(run)
     environment |= _device_variables(given, inherited)
     if run.command is None:
-        environment |= import_variables(inherited)
+        environment |= import_variables(inherited, given.source or source_root())
     return environment
 
 
@@ -156,15 +213,31 @@ def _device_variables(given: Assignment, inherited: Mapping[str, str]) -> dict[s
     return {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads}
 
 
-def import_variables(inherited: Mapping[str, str]) -> dict[str, str]:
-    """What a process of ours needs in its environment to import our packages and no namesakes."""
+def source_root() -> Path | None:
+    """What our packages must be imported from; None where they are installed and found anyway."""
+    # The folder of installed packages, put first, would shadow standard modules.
+    return None if _SOURCE.name in _INSTALLED else _SOURCE
+
+
+def import_variables(inherited: Mapping[str, str], source: Path | None) -> dict[str, str]:
+    """What a process needs in its environment to import our packages, from `source` if given."""
     # A folder named `experiments` where the person stands must not be taken for ours.
     variables = {"PYTHONSAFEPATH": "1"}
-    # An installed package is found anyway; its folder put first would shadow standard modules.
-    if _SOURCE.name not in _INSTALLED:
+    if source:
         known = inherited.get("PYTHONPATH")
-        variables["PYTHONPATH"] = f"{_SOURCE}:{known}" if known else str(_SOURCE)
+        variables["PYTHONPATH"] = f"{source}:{known}" if known else str(source)
     return variables
+
+
+def module_words(python: str, source: Path | None, module: str) -> tuple[str, ...]:
+    """The command that runs `module` of ours, imported from `source` if given.
+
+    Where our packages lie is an argument, not a variable: a study's commands would inherit that.
+    """
+    # -P: a folder named `replicate` where the process starts must not be taken for ours.
+    if source is None:
+        return (python, "-P", "-u", "-m", module)
+    return (python, "-P", "-u", "-c", _RUN_MODULE, str(source), module)
 
 
 def _single_process(port: int) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from merge.errors import SelectionError, StudyError
 from merge.sweep import Axis, Resources, Run, Value, config_hash
@@ -100,8 +101,14 @@ def _configure(study: Study, axes: Mapping[str, Value]) -> tuple[dict[str, Confi
             config.update(override.set)
             config.update(strongest)
             if override.resources:
-                resources = replace(resources, **override.resources)
+                resources = _changed(resources, override.resources)
     return config, resources
+
+
+def _changed(resources: Resources, changes: Mapping[str, Any]) -> Resources:
+    """`resources` with `changes`; of SLURM's requests only those that are named change."""
+    slurm = {**resources.slurm, **changes.get("slurm", {})}
+    return replace(resources, **{**changes, "slurm": slurm})
 
 
 def _holds(condition: Condition, values: Mapping[str, ConfigValue]) -> bool:

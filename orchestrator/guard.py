@@ -72,6 +72,9 @@ def _kill(pid: int) -> None:
 
 
 def main(marker: str) -> None:
+    # A scheduler signals every process of a job; this one ends with its executor, not before.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     farewell = os.read(sys.stdin.fileno(), 1)
     if farewell:
         return

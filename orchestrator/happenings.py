@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from merge.errors import IncompleteError, PapergridError, StorageError
+from merge.records import Cause
 from merge.sweep import Run
 from orchestrator.progress import Progress
 
@@ -24,6 +25,8 @@ class Fate(StrEnum):
     """Not started: a record on disk is unreadable or belongs to something else."""
     STORAGE = "storage"
     """The file system refused: try again later."""
+    CANCELLED = "cancelled"
+    """A person wants it stopped, and started nowhere."""
     INTERRUPTED = "interrupted"
     """Stopped on request; the next attempt goes on from its checkpoint."""
     ELSEWHERE = "running elsewhere"
@@ -52,10 +55,27 @@ class RunEnded:
     run: Run
     fate: Fate
     reason: str = ""
+    cause: Cause | None = None
+    """Why its attempt ended so, where there was one."""
     value: float | None = None
     """The study's metric, where the run is done."""
     seconds: float | None = None
     """How long the attempt took, where there was one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRetried:
+    """An attempt failed, and the run is tried again."""
+
+    run: Run
+    attempt: int
+    """The one that failed."""
+    cause: Cause
+    reason: str
+    wait_s: float
+    count: int
+    """Which retry after this cause it is, from 1."""
+    limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +86,7 @@ class Notice:
     run: Run | None = None
 
 
-Happening = RunStarted | RunProgressed | RunEnded | Notice
+Happening = RunStarted | RunProgressed | RunEnded | RunRetried | Notice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +96,8 @@ class LocalReport:
     endings: Mapping[str, RunEnded]
     """By run_id."""
     was_stopped: bool
+    code_of_sync: int = 0
+    """Exit code of sending the results to a bucket, where that was asked for."""
 
     def having(self, *fates: Fate) -> tuple[RunEnded, ...]:
         """The runs with one of `fates`, in the order in which they ended."""
@@ -83,9 +105,9 @@ class LocalReport:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 130 interrupted, 75 storage, 1 some failed, 3 incomplete."""
+        """0 all done and sent, 130 interrupted, 75 storage, 1 some failed, 3 incomplete."""
         if len(self.having(Fate.DONE, Fate.ALREADY_DONE)) == len(self.endings):
-            return 0
+            return self.code_of_sync
         if self.was_stopped:
             return INTERRUPTED_EXIT_CODE
         if self.having(Fate.STORAGE):

@@ -11,6 +11,7 @@ from types import TracebackType
 from merge.paths import RunPaths
 from merge.records import Claim
 from orchestrator.claim_stores import Claims, FolderClaims
+from orchestrator.requests import cancellation
 
 _log = logging.getLogger(__name__)
 
@@ -18,18 +19,21 @@ _log = logging.getLogger(__name__)
 class Heartbeat:
     """Rewrites every held claim each `interval_s` seconds; tells of claims lost to others.
 
-    `on_lost(token)` is called from the thread at each beat of a claim that another has overtaken.
+    `on_lost(token)` is called from the thread at each beat of a claim that another has overtaken,
+    `on_cancelled(token)` at each beat of one whose run is to be cancelled.
     """
 
     def __init__(
         self,
         interval_s: float,
         on_lost: Callable[[str], None],
+        on_cancelled: Callable[[str], None] = lambda _token: None,
         claims: Claims | None = None,
     ) -> None:
         self._interval_s = interval_s
         self._claims = claims or FolderClaims()
         self._on_lost = on_lost
+        self._on_cancelled = on_cancelled
         self._held: dict[str, tuple[RunPaths, Claim]] = {}
         self._lock = threading.Lock()
         self._end = threading.Event()
@@ -79,3 +83,5 @@ class Heartbeat:
                 _log.warning("claim %s of %s was lost", claim.number, paths.root)
         if lost:
             self._on_lost(token)
+        elif cancellation(paths):
+            self._on_cancelled(token)

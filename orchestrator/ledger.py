@@ -7,10 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from merge.errors import PapergridError, RecordError, StorageError
-from merge.records import Outcome, Result
+from merge.records import AttemptRecord, Cause, Outcome, Result
 from merge.sweep import Run
 from orchestrator.attempt import Attempt, Ended
-from orchestrator.happenings import Fate, Happening, LocalReport, Notice, RunEnded, RunStarted
+from orchestrator.happenings import (
+    Fate,
+    Happening,
+    LocalReport,
+    Notice,
+    RunEnded,
+    RunRetried,
+    RunStarted,
+)
+from orchestrator.retries import Again
 
 _log = logging.getLogger(__name__)
 
@@ -57,24 +66,50 @@ class Ledger:
         record = attempt.record
         self.report(RunStarted(run=attempt.run, attempt=record.number, devices=record.devices))
 
-    def ended(self, attempt: Attempt, ended: Ended) -> Fate:
-        """The fate of an attempt's run; ELSEWHERE is no last word yet."""
-        run, record = attempt.run, ended.record
+    def survived(self, attempt: Attempt, ended: Ended) -> None:
+        """Tell of processes that could not be ended, where there are any."""
         if ended.survivors:
             ids = ", ".join(map(str, ended.survivors))
-            self.notice(f"processes {ids} survive SIGKILL, blocked in the kernel", run)
-        assert record.outcome is not None
-        fate = _FATES[record.outcome]
-        if fate is Fate.FAILED and record.exit_code == StorageError.exit_code:
-            fate = Fate.STORAGE
+            self.notice(f"processes {ids} survive SIGKILL, blocked in the kernel", attempt.run)
+
+    def ended(self, attempt: Attempt, ended: Ended, why_no_more: str = "") -> Fate:
+        """The fate of an attempt's run; ELSEWHERE is no last word yet.
+
+        `why_no_more` says why a failed run is not tried again, where that needs saying.
+        """
+        run, record = attempt.run, ended.record
+        fate = _fate(record)
         if fate is Fate.ELSEWHERE:
             self.notice(record.reason, run)
             return fate
         seconds = None if record.ended is None else record.ended - record.started
         self._tell(
-            RunEnded(run=run, fate=fate, reason=record.reason, value=ended.value, seconds=seconds)
+            RunEnded(
+                run=run,
+                fate=fate,
+                reason="; ".join(text for text in (record.reason, why_no_more) if text),
+                cause=record.cause,
+                value=ended.value,
+                seconds=seconds,
+            )
         )
         return fate
+
+    def retried(self, attempt: Attempt, ended: Ended, again: Again) -> None:
+        """An attempt failed, and its run is tried again."""
+        record = ended.record
+        assert record.cause is not None
+        self.report(
+            RunRetried(
+                run=attempt.run,
+                attempt=record.number,
+                cause=record.cause,
+                reason=record.reason,
+                wait_s=again.wait_s,
+                count=again.count,
+                limit=again.limit,
+            )
+        )
 
     def notice(self, message: str, run: Run | None = None) -> None:
         self.report(Notice(message=message, run=run))
@@ -89,3 +124,13 @@ class Ledger:
     def _tell(self, ending: RunEnded) -> None:
         self._endings[ending.run.run_id] = ending
         self.report(ending)
+
+
+def _fate(record: AttemptRecord) -> Fate:
+    assert record.outcome is not None
+    fate = _FATES[record.outcome]
+    if fate is Fate.FAILED and record.cause is Cause.DISK_FULL:
+        return Fate.STORAGE
+    if fate is Fate.INTERRUPTED and record.cause is Cause.CANCELLED:
+        return Fate.CANCELLED
+    return fate

@@ -6,6 +6,7 @@ dead guard, is a message in one inbox: nothing is polled for, and nothing races.
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections import deque
@@ -17,8 +18,9 @@ from queue import Empty, SimpleQueue
 
 from merge.errors import PapergridError
 from merge.paths import SweepPaths
+from merge.records import AttemptRecord, Cause, Outcome
 from merge.sweep import Run, Sweep
-from orchestrator.attempt import Attempt, Workplace, begin, finish
+from orchestrator.attempt import Attempt, Cancelled, Workplace, begin, finish
 from orchestrator.claims import Busy, Finished, finished
 from orchestrator.devices import check_fit
 from orchestrator.guard import EXECUTOR, kill_marked
@@ -29,7 +31,11 @@ from orchestrator.local_settings import LocalSettings
 from orchestrator.others import Others, whose
 from orchestrator.processes import Guardian
 from orchestrator.progress import read_progress
+from orchestrator.requests import cancellation, cancelled_text, counted_attempts
+from orchestrator.retries import Again, GiveUp, decide
 from orchestrator.signals import stop_requests
+from orchestrator.slots import Slots
+from orchestrator.surroundings import describe_surroundings
 
 __all__ = ["LocalReport", "LocalSettings", "run_local"]
 
@@ -49,8 +55,13 @@ class _ClaimLost:
 
 
 @dataclass(frozen=True, slots=True)
+class _CancelAsked:
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class _StopAsked:
-    pass
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,7 @@ class _GuardDied:
     pass
 
 
-_Message = _Exited | _ClaimLost | _StopAsked | _GuardDied
+_Message = _Exited | _ClaimLost | _CancelAsked | _StopAsked | _GuardDied
 _Inbox = SimpleQueue[_Message]
 
 
@@ -73,6 +84,7 @@ def run_local(
 
     Finished runs are skipped, a failed run stops no other. The first Ctrl-C (SIGTERM, hang-up) has
     the trainers write their checkpoints, the second kills them; no process outlives this call.
+    A failed run is tried again as the settings say; a cancelled one is stopped, and not started.
     `report` is called from this thread. UsageError where the devices cannot serve the runs.
     """
     check_fit(settings.devices, runs)
@@ -81,9 +93,12 @@ def run_local(
     guardian = Guardian(marker, lambda: inbox.put(_GuardDied()))
     try:
         with (
-            stop_requests(lambda: inbox.put(_StopAsked())),
+            stop_requests(lambda cause: inbox.put(_StopAsked(cause))),
             Heartbeat(
-                settings.heartbeat_s, lambda token: inbox.put(_ClaimLost(token)), settings.claims
+                settings.heartbeat_s,
+                on_lost=lambda token: inbox.put(_ClaimLost(token)),
+                on_cancelled=lambda token: inbox.put(_CancelAsked(token)),
+                claims=settings.claims,
             ) as heart,
         ):
             place = Workplace(
@@ -92,6 +107,9 @@ def run_local(
                 settings=settings,
                 marker=marker,
                 heartbeat=heart,
+                surroundings=describe_surroundings(
+                    settings.cwd, os.environ, has_gpus=settings.devices.kind == "cuda"
+                ),
             )
             ledger = Ledger(sweep.metric, report)
             return _Executor(place, ledger, inbox, guardian).run(runs)
@@ -109,10 +127,11 @@ class _Executor:
         self._inbox = inbox
         self._guardian = guardian
         self._waiting: deque[Run] = deque()
+        self._delayed: list[tuple[float, Run]] = []
         self._live: dict[str, Attempt] = {}
         self._others = Others(place.output, place.settings)
         self._completed: deque[Run] = deque()
-        self._free = list(place.settings.devices.slots)
+        self._slots = Slots(place.settings.devices.slots, place.settings.runs_per_device)
         self._num_guards = 1
         self._stop_deadline: float | None = None
         self._next_tick = 0.0
@@ -121,7 +140,7 @@ class _Executor:
         try:
             for run in runs:
                 self._sort_out(run)
-            while self._waiting or self._live or self._look_again():
+            while self._waiting or self._delayed or self._live or self._look_again():
                 self._step()
             self._announce_completed()
         except BaseException:
@@ -131,9 +150,11 @@ class _Executor:
 
     def _sort_out(self, run: Run) -> None:
         with self._ledger.boundary(run):
-            result = finished(self._place.output.run(run.path), run.config_hash)
-            if result:
+            paths = self._place.output.run(run.path)
+            if result := finished(paths, run.config_hash):
                 self._ledger.already_done(run, result)
+            elif request := cancellation(paths):
+                self._ledger.end(run, Fate.CANCELLED, cancelled_text(request))
             else:
                 self._others.first_seen(run)
                 self._waiting.append(run)
@@ -150,25 +171,42 @@ class _Executor:
 
     def _start_next(self) -> bool:
         """Take the next run off the list; False where it must wait for devices, or none waits."""
-        if not self._waiting or self._waiting[0].resources.devices_per_run > len(self._free):
+        self._end_delays()
+        if not self._waiting:
             return False
-        run = self._waiting.popleft()
-        devices = tuple(self._free[: run.resources.devices_per_run])
+        devices = self._slots.take(self._waiting[0].resources.devices_per_run)
+        if devices is None:
+            return False
+        if not self._start(self._waiting.popleft(), devices):
+            self._slots.give_back(devices)
+        return True
+
+    def _start(self, run: Run, devices: tuple[str, ...]) -> bool:
+        """Whether `run` has the `devices` now, and its command was started."""
         with self._ledger.boundary(run):
             if reason := self._others.failure_of(run):
                 self._ledger.end(run, Fate.FAILED, reason)
-                return True
+                return False
             begun = begin(self._place, run, devices, lambda token: self._inbox.put(_Exited(token)))
             match begun:
                 case Finished(result):
                     self._ledger.already_done(run, result)
                 case Busy(claim):
                     self._others.add(run, whose(claim))
+                case Cancelled(request):
+                    self._ledger.end(run, Fate.CANCELLED, cancelled_text(request))
                 case _:
-                    del self._free[: len(devices)]
                     self._live[begun.claim.token] = begun
                     self._ledger.started(begun)
-        return True
+                    return True
+        return False
+
+    def _end_delays(self) -> None:
+        """Put runs whose delay is over before all others: they have waited longest."""
+        now = time.monotonic()
+        due = [run for at, run in self._delayed if at <= now]
+        self._delayed = [(at, run) for at, run in self._delayed if at > now]
+        self._waiting.extendleft(reversed(due))
 
     def _look_again(self) -> bool:
         """Whether there is more to wait for: runs that others have, or had when we looked."""
@@ -193,9 +231,11 @@ class _Executor:
             case _ClaimLost(token):
                 if attempt := self._live.get(token):
                     attempt.has_lost_claim = True
-                    attempt.process.kill()
-            case _StopAsked():
-                self._stop()
+                    attempt.kill(Cause.LOST)
+            case _CancelAsked(token):
+                self._cancel(token)
+            case _StopAsked(cause):
+                self._stop(cause)
             case _GuardDied():
                 self._replace_guard()
 
@@ -215,13 +255,23 @@ class _Executor:
             try:
                 ended = finish(self._place, attempt)
             finally:
-                self._free.extend(attempt.record.devices)
-                self._free.sort(key=self._place.settings.devices.slots.index)
-            fate = self._ledger.ended(attempt, ended)
+                self._slots.give_back(attempt.record.devices)
+            self._ledger.survived(attempt, ended)
+            again = self._next_try(ended.record, attempt)
+            if isinstance(again, Again):
+                self._delayed.append((time.monotonic() + again.wait_s, attempt.run))
+                self._ledger.retried(attempt, ended, again)
+                return
+            fate = self._ledger.ended(attempt, ended, again.reason)
             if fate is Fate.DONE:
                 self._completed.append(attempt.run)
             elif fate is Fate.ELSEWHERE:
                 self._others.add(attempt.run, ended.record.reason)
+
+    def _next_try(self, record: AttemptRecord, attempt: Attempt) -> Again | GiveUp:
+        if record.outcome is not Outcome.FAILED or self._stop_deadline is not None:
+            return GiveUp()
+        return decide(counted_attempts(attempt.paths), self._place.settings.retries)
 
     def _announce_completed(self) -> None:
         while self._completed:
@@ -231,10 +281,21 @@ class _Executor:
             except PapergridError as error:
                 self._ledger.notice(f"after {run.run_id}: {error}", run)
 
-    def _stop(self) -> None:
+    def _cancel(self, token: str) -> None:
+        attempt = self._live.get(token)
+        if attempt and attempt.stop_cause is None:
+            grace_s = self._place.settings.grace_s
+            self._ledger.notice(
+                f"{attempt.run.run_id} is cancelled: it writes its checkpoint "
+                f"(up to {grace_s:.0f} s)",
+                attempt.run,
+            )
+            attempt.stop(Cause.CANCELLED, grace_s)
+
+    def _stop(self, cause: Cause) -> None:
         if self._stop_deadline is not None:
             self._ledger.notice("asked again: all runs are killed")
-            self._kill_live()
+            self._kill_live(cause)
             return
         grace_s = self._place.settings.grace_s
         self._stop_deadline = time.monotonic() + grace_s
@@ -242,20 +303,29 @@ class _Executor:
             f"stopping: {len(self._live)} runs write their checkpoints (up to {grace_s:.0f} s); "
             f"ask again to kill them"
         )
-        for run in self._waiting:
+        for run in (*self._waiting, *(run for _, run in self._delayed)):
             self._ledger.end(run, Fate.NOT_STARTED)
         self._waiting.clear()
-        self._ask_to_stop()
+        self._delayed.clear()
+        for attempt in self._live.values():
+            attempt.stop(cause, grace_s)
 
     def _tick(self) -> None:
-        if self._stop_deadline is not None:
-            self._ask_to_stop()
-            if time.monotonic() > self._stop_deadline:
-                self._kill_live()
-        else:
+        if self._stop_deadline is None:
             self._waiting.extend(self._others.due())
         for attempt in self._live.values():
+            attempt.tick()
             self._show_progress(attempt)
+            self._end_stalled(attempt)
+
+    def _end_stalled(self, attempt: Attempt) -> None:
+        limit_s = self._place.settings.restart_stalled_s
+        if (
+            limit_s is not None
+            and attempt.stop_cause is None
+            and attempt.silence.seconds() > limit_s
+        ):
+            attempt.kill(Cause.STALLED)
 
     def _show_progress(self, attempt: Attempt) -> None:
         number = attempt.record.number
@@ -264,20 +334,14 @@ class _Executor:
             attempt.shown = progress
             self._ledger.report(RunProgressed(run=attempt.run, attempt=number, progress=progress))
 
-    def _ask_to_stop(self) -> None:
+    def _kill_live(self, cause: Cause) -> None:
         for attempt in self._live.values():
-            attempt.was_stopped = True
-            attempt.process.ask_to_stop()
-
-    def _kill_live(self) -> None:
-        for attempt in self._live.values():
-            attempt.was_stopped = True
-            attempt.process.kill()
+            attempt.kill(cause)
 
     def _abandon(self) -> None:
         """Where an error ends the sweep: no attempt outlives it, no run stays claimed."""
         self._ledger.mute()
-        self._kill_live()
+        self._kill_live(Cause.INTERRUPTED)
         while self._live:
             _, attempt = self._live.popitem()
             self._finish(attempt)

@@ -13,6 +13,7 @@ from merge.sweep import Run
 from orchestrator.claim_stores import Claims, FolderClaims
 from orchestrator.devices import Devices
 from orchestrator.owners import this_owner
+from orchestrator.retries import NO_RETRIES, Policy
 
 BEATS_PER_EXPIRY = 6
 """Signs of life that must all be missed before an owner counts as dead."""
@@ -36,8 +37,12 @@ class LocalSettings:
     weights: Path | None = None
     cwd: Path = field(default_factory=Path.cwd)
     """Where commands are started: words such as `train.sh` are seen from here."""
+    source: Path | None = None
+    """What trainers import papergrid from; None for what this process runs."""
     code: Mapping[str, Any] = field(default_factory=dict)
     """Version of the code that runs now; empty stands for the plan's."""
+    nodes: int = 1
+    """Nodes of this SLURM job over which each run is spread; `devices` are those of one of them."""
     grace_s: float = 120.0
     """How long a run may take to write its checkpoint when it is asked to stop."""
     expiry_s: float = EXPIRY_S
@@ -48,6 +53,11 @@ class LocalSettings:
     owner: Owner = field(default_factory=this_owner)
     claims: Claims = field(default_factory=FolderClaims)
     """Who decides whose a run is: the output folder, or a bucket too."""
+    runs_per_device: int = 1
+    """How many runs may share a device at a time."""
+    retries: Policy = NO_RETRIES
+    restart_stalled_s: float | None = None
+    """Silence after which a run is killed and counts as stalled; None only shows it so."""
     on_completion: Callable[[Run], object] = _do_nothing
     """Called after each committed result, once the freed devices are at work again."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from merge.files import storage_errors
+from merge.files import storage_errors, write_json_exclusive
 from orchestrator import guard
 from orchestrator.contract import Launch
 from orchestrator.guard import EXECUTOR, TOKEN, initial_environment, kill_marked, marked_processes
@@ -30,6 +30,7 @@ class Process:
     ) -> None:
         self._token = launch.environment[TOKEN]
         self._has_agent = launch.has_agent
+        self._stop_file = launch.stop_file
         self._asked: set[int] = set()
         with storage_errors(stdout):
             out, err = stdout.open("wb"), stderr.open("wb")
@@ -49,7 +50,11 @@ class Process:
         """SIGTERM to each worker that has not had it yet: call again, workers may still start.
 
         Under torchrun these are the ranks: the agent would kill them, their loaders must live on.
+        Those on several nodes are told through a file (see slurm_node.py).
         """
+        if self._stop_file:
+            write_json_exclusive(self._stop_file, {})
+            return
         for pid in self._ranks() if self._has_agent else [self._popen.pid]:
             if pid not in self._asked:
                 self._asked.add(pid)
@@ -57,8 +62,12 @@ class Process:
                     os.kill(pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL the command; its end is told to `on_exit` as any other."""
-        os.kill(self._popen.pid, signal.SIGKILL)
+        """SIGKILL the command; its end is told to `on_exit` as any other.
+
+        srun has SLURM kill the ranks on all nodes, and ends after them: a SIGKILL would leave them.
+        """
+        number = signal.SIGTERM if self._stop_file else signal.SIGKILL
+        os.kill(self._popen.pid, number)
 
     def finish(self) -> tuple[int, list[int]]:
         """Kill whatever the ended command left behind.

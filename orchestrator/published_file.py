@@ -65,7 +65,9 @@ def resolve_published(
 ) -> dict[str, Any]:
     """The rows that a study asks for: {"source": ..., "cells": {cell: {"mean": .., "0": ..}}}.
 
-    Cells that the study does not have are left in: it may replicate a part of the table.
+    With them `method`, its name; `others`, the cells of the file's other methods by their names;
+    `tolerance` and `notes` where there are any. Cells that the study does not have are left in: it
+    may replicate a part of the table.
     """
     if wanted is None or notes.touches("published"):
         return {}
@@ -77,9 +79,10 @@ def resolve_published(
     except StudyError as error:
         notes.add_elsewhere(error)
         return {}
-    method = _method(wanted, published, notes)
-    if method is None:
+    name = _method(wanted, published, notes)
+    if name is None:
         return {}
+    method = published.methods[name]
     known = list(cells)
     if known and not set(known) & set(method.cells):
         notes.add(
@@ -87,7 +90,7 @@ def resolve_published(
             f"no cell of {path.name} is one of this study, whose cells are {listed(known)}; "
             f"published: {listed(method.cells)}",
         )
-    return _resolved(published, method)
+    return _resolved(published, name, wanted.tolerance)
 
 
 def _find(name: str, folders: Sequence[Path], notes: Notes) -> Path | None:
@@ -106,14 +109,12 @@ def _find(name: str, folders: Sequence[Path], notes: Notes) -> Path | None:
     return None
 
 
-def _method(
-    wanted: PublishedShape, published: PublishedFileShape, notes: Notes
-) -> MethodShape | None:
+def _method(wanted: PublishedShape, published: PublishedFileShape, notes: Notes) -> str | None:
     names = list(published.methods)
     if wanted.method is None and len(names) == 1:
-        return published.methods[names[0]]
+        return names[0]
     if wanted.method in published.methods:
-        return published.methods[wanted.method]
+        return wanted.method
     if wanted.method is None:
         message = (
             f"name one of the methods, {listed(names)}, such as "
@@ -126,17 +127,28 @@ def _method(
     return None
 
 
-def _resolved(published: PublishedFileShape, method: MethodShape) -> dict[str, Any]:
+def _resolved(published: PublishedFileShape, name: str, tolerance: float | None) -> dict[str, Any]:
+    method = published.methods[name]
     source = f"{published.title}; {method.source}" if method.source else published.title
     notes = {cell: row["note"] for cell, row in method.cells.items() if "note" in row}
     resolved: dict[str, Any] = {
         "source": source,
-        "cells": {
-            cell: {key: value for key, value in row.items() if key not in ("note", "fb_iou")}
-            for cell, row in method.cells.items()
+        "method": name,
+        "cells": _numbers(method),
+        "others": {
+            other: _numbers(shape) for other, shape in published.methods.items() if other != name
         },
     }
+    if tolerance is not None:
+        resolved["tolerance"] = tolerance
     return {**resolved, "notes": notes} if notes else resolved
+
+
+def _numbers(method: MethodShape) -> dict[str, dict[str, Any]]:
+    return {
+        cell: {key: value for key, value in row.items() if key not in ("note", "fb_iou")}
+        for cell, row in method.cells.items()
+    }
 
 
 def _problems(document: Document, shape: PublishedFileShape) -> list[Problem]:

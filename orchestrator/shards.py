@@ -11,6 +11,12 @@ from merge.sweep import Run
 from orchestrator.scalars import slug
 from orchestrator.suggest import hint
 
+SINGLE = "run"
+"""In place of axes: each run is a shard."""
+
+BALANCED = "balanced"
+"""In place of axes: shards of equal expected duration (`orchestrator.balance`)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
@@ -24,9 +30,11 @@ class Shard:
 def shard_by(runs: Sequence[Run], axes: Sequence[str]) -> tuple[Shard, ...]:
     """One shard for each combination of values of `axes` that `runs` have (S3-3).
 
-    In the order of the runs; without axes all runs are one shard. SelectionError for an axis that
-    the runs do not have.
+    In the order of the runs; without axes all runs are one shard, by the word `run` each run is
+    one. SelectionError for an axis that the runs do not have.
     """
+    if list(axes) == [SINGLE]:
+        return tuple(Shard(name=run.run_id, runs=(run,)) for run in runs)
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(_shard_name(run, axes), []).append(run)

@@ -8,6 +8,7 @@
     stalled   a live owner has it, but its trainer wrote nothing for `STALLED_AFTER_S`
     failed    its last attempt failed; or was lost: its owner died without a word, so the next
               invocation takes it over
+    cancelled a person wants it started nowhere; nobody has it
 
 Reads as few files as will do, and imports nothing heavy: `replicate status` asks 10,000 times.
 """
@@ -20,11 +21,22 @@ from pathlib import Path
 
 from merge.errors import RecordError
 from merge.paths import AttemptPaths, RunPaths
-from merge.records import AttemptRecord, Claim, Outcome, Owner, read_attempt
+from merge.records import (
+    AttemptRecord,
+    Cause,
+    Claim,
+    Outcome,
+    Owner,
+    Request,
+    Wish,
+    read_attempt,
+)
 from merge.sweep import Run
 from orchestrator.claims import finished, is_live, last_claim
 from orchestrator.owners import owner_alive, this_owner
 from orchestrator.progress import Progress, read_progress
+from orchestrator.requests import cancelled_text, last_request
+from orchestrator.silence import last_sign
 
 STALLED_AFTER_S = 600.0
 
@@ -36,6 +48,7 @@ class State(StrEnum):
     STALLED = "stalled"
     FAILED = "failed"
     DONE = "done"
+    CANCELLED = "cancelled"
     UNKNOWN = "unknown"
 
 
@@ -46,6 +59,8 @@ class RunFacts:
     is_done: bool = False
     problem: str = ""
     """Why a record that decides cannot be used."""
+    request: Request | None = None
+    """What a person wants of it."""
     claim: Claim | None = None
     owner_alive: bool | None = None
     """None where this host cannot tell: then the heartbeat decides."""
@@ -62,6 +77,8 @@ class RunState:
 
     state: State
     reason: str = ""
+    cause: Cause | None = None
+    """Why its last attempt failed, where it did."""
     attempt: int | None = None
     host: str = ""
     epoch: int | None = None
@@ -81,19 +98,21 @@ def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
     try:
         if finished(paths, run.config_hash):
             return RunFacts(is_done=True)
+        request = last_request(paths)
         claim = last_claim(paths)
         if claim is None:
-            return RunFacts()
+            return RunFacts(request=request)
         files = paths.attempt(claim.number)
         attempt = _read_attempt(files)
     except RecordError as error:
         return RunFacts(problem=str(error))
     return RunFacts(
+        request=request,
         claim=claim,
         owner_alive=None if claim.released else owner_alive(claim.owner, here or this_owner()),
         attempt=attempt,
         progress=read_progress(files.events),
-        last_sign=_last_sign(files),
+        last_sign=last_sign(files),
     )
 
 
@@ -103,19 +122,27 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
         return RunState(state=State.DONE)
     if facts.problem:
         return RunState(state=State.UNKNOWN, reason=facts.problem)
-    claim, attempt = facts.claim, facts.attempt
+    claim, attempt, request = facts.claim, facts.attempt, facts.request
     if claim is None:
-        return RunState(state=State.PENDING)
+        return _of_untouched(request)
+    cause = attempt.cause if attempt else None
     if attempt and (claim.released or attempt.outcome):
         state, reason = _of_ended(attempt)
     elif is_live(claim, facts.owner_alive, silence_s=now - claim.heartbeat):
         state, reason = _of_live(facts, now)
+        request = None
     else:
         state, reason = _of_abandoned(claim, attempt)
+        cause = Cause.LOST
+    if request and request.wish is Wish.CANCEL:
+        state, reason = State.CANCELLED, cancelled_text(request)
+    elif request and request.claim >= claim.number:
+        state, reason = State.PENDING, "to be tried again"
     progress = facts.progress
     return RunState(
         state=state,
         reason=reason,
+        cause=cause if state is State.FAILED else None,
         attempt=attempt.number if attempt else None,
         host=claim.owner.host,
         epoch=progress.epoch if progress else None,
@@ -125,6 +152,12 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
         heartbeat_age_s=now - claim.heartbeat,
         sign_age_s=None if facts.last_sign is None else now - facts.last_sign,
     )
+
+
+def _of_untouched(request: Request | None) -> RunState:
+    if request and request.wish is Wish.CANCEL:
+        return RunState(state=State.CANCELLED, reason=cancelled_text(request))
+    return RunState(state=State.PENDING)
 
 
 def _of_ended(attempt: AttemptRecord) -> tuple[State, str]:
@@ -160,17 +193,5 @@ def _of_abandoned(claim: Claim, attempt: AttemptRecord | None) -> tuple[State, s
 def _read_attempt(files: AttemptPaths) -> AttemptRecord | None:
     try:
         return read_attempt(files.record)
-    except FileNotFoundError:
-        return None
-
-
-def _last_sign(files: AttemptPaths) -> float | None:
-    signs = [sign for path in (files.events, files.stdout, files.stderr) if (sign := _mtime(path))]
-    return max(signs, default=None)
-
-
-def _mtime(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
     except FileNotFoundError:
         return None

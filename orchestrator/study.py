@@ -57,5 +57,7 @@ class Study:
     """What `--set` changed."""
     exclude: tuple[Condition, ...] = ()
     resources: Resources = field(default_factory=Resources)
+    retries: Mapping[str, Any] = field(default_factory=dict)
+    """How often which kind of failure is tried again, where not as by default."""
     published: Mapping[str, Any] = field(default_factory=dict)
     """Published numbers: {"source": ..., "cells": {cell: {"mean": .., "0": ..}}}."""

@@ -23,6 +23,7 @@ from orchestrator.scalars import ConfigValue
 from orchestrator.shape import fit
 from orchestrator.study import Study
 from orchestrator.study_layout import check_command, check_runs, check_templates
+from orchestrator.study_retries import check_retries
 from orchestrator.study_shape import ResourcesShape, StudyShape
 from orchestrator.study_values import (
     check_axes,
@@ -102,6 +103,7 @@ def _study(
         exclude=check_excludes(shape, axes, rules, notes),
         debug=debug_values if debug else {},
         resources=_resources(shape.resources, is_command=shape.command is not None),
+        retries=check_retries(shape.retries, notes),
     )
 
 

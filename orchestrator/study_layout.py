@@ -97,6 +97,7 @@ def check_runs(study: Study, notes: Notes) -> tuple[Run, ...]:
     _note_some("command", _command_problems(study, runs), notes)
     for place, problems in _batch_problems(study, runs).items():
         _note_some(place, problems, notes)
+    _note_some("resources", _node_problems(runs), notes)
     return runs
 
 
@@ -173,6 +174,19 @@ def _batch_problems(study: Study, runs: Sequence[Run]) -> dict[str, list[str]]:
                 f"global_batch {batch} cannot be divided over devices_per_run {devices}"
             )
     return problems
+
+
+def _node_problems(runs: Sequence[Run]) -> Iterator[str]:
+    for nodes, devices, launcher in sorted(
+        {(r.resources.nodes, r.resources.devices_per_run, r.resources.launcher) for r in runs}
+    ):
+        if nodes > 1 and launcher != "torchrun":
+            yield f"nodes: {nodes} needs `launcher: torchrun`, which starts the ranks on each node"
+        elif devices % nodes:
+            yield (
+                f"devices_per_run {devices} cannot be divided over {nodes} nodes: it counts the "
+                f"ranks on all nodes together, such as devices_per_run: {nodes}"
+            )
 
 
 def _point(run: Run) -> str:

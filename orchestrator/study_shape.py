@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from merge.sweep import Goal
 from orchestrator.shape import Shape
+from orchestrator.slurm_shape import SlurmShape
 
 
 def _refuse_string(value: object) -> object:
@@ -33,7 +34,12 @@ def _axis(value: object) -> object:
     return value
 
 
+def _number(value: object) -> object:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 Values = dict[str, Any]
+_Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
 
 
 class AxisShape(Shape):
@@ -57,6 +63,10 @@ class ResourcesShape(Shape):
     devices_per_run: Annotated[int, Field(ge=1)] | None = None
     num_workers: Annotated[int, Field(ge=0)] | None = None
     launcher: Literal["torchrun", "none"] | None = None
+    hours: Annotated[_Number, Field(gt=0)] | None = None
+    nodes: Annotated[int, Field(ge=1)] | None = None
+    slurm: SlurmShape | None = None
+    gpu_mem_gb: Annotated[float, Field(gt=0)] | None = None
 
 
 class OverrideShape(Shape):
@@ -68,10 +78,11 @@ class OverrideShape(Shape):
 
 
 class PublishedShape(Shape):
-    """`abcb`, or `{file: abcb, method: ABCB}`."""
+    """`abcb`, or `{file: abcb, method: ABCB, tolerance: 0.01}`."""
 
     file: str = ""
     method: str | None = None
+    tolerance: Annotated[_Number, Field(ge=0)] | None = None
 
 
 class StudyShape(Shape):
@@ -91,4 +102,5 @@ class StudyShape(Shape):
     run_path: str | None = None
     resources: ResourcesShape = Field(default_factory=ResourcesShape)
     published: Annotated[PublishedShape | None, _wrapped("file")] = None
+    retries: Values = Field(default_factory=dict)
     debug: Values = Field(default_factory=dict)

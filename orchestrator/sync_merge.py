@@ -6,15 +6,16 @@ one sees too. Where another view came in between, the condition fails and all is
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from merge.collect import Collected, Problem, collect
+from merge.collect import Collected, collect
 from merge.combine import Merged, combine
+from merge.documents import view_bytes
+from merge.entries import Problem
 from merge.errors import BucketUnavailableError
 from merge.files import write_atomic
 from merge.paths import SweepPaths
@@ -64,8 +65,7 @@ def merge_in_bucket(bucket: Bucket, memory: Memory, sweep: Sweep) -> MergedInBuc
 def results_in(bucket: Bucket, memory: Memory, sweep: Sweep) -> tuple[Merged, bytes]:
     """The view that the results in a bucket make now, and the text it has as a file."""
     merged = combine({str(bucket.target.url): _Results(bucket, memory, sweep).read()})
-    text = json.dumps(merged.document, indent=1, ensure_ascii=False, allow_nan=False)
-    return merged, f"{text}\n".encode()
+    return merged, view_bytes(merged.document)
 
 
 @dataclass(frozen=True, slots=True)

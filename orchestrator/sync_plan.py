@@ -5,10 +5,10 @@ from __future__ import annotations
 from merge.errors import ConfigChangedError, IncompleteError, RecordError
 from merge.files import write_atomic
 from merge.paths import SweepPaths
+from merge.plan import plan_differences
 from merge.sweep import Sweep, read_sweep
 from orchestrator.bucket import ABSENT, Bucket
 from orchestrator.bucket_download import damaged
-from orchestrator.freeze import plan_differences
 from orchestrator.sync_memory import Memory, sha256_hex
 
 PLAN = SweepPaths.PLAN_NAME

@@ -14,6 +14,7 @@ RESERVED_NAMES = frozenset(
     {
         "attempts",
         "checkpoints",
+        "code",
         "logs",
         "merged_results.json",
         "panels",
@@ -23,13 +24,14 @@ RESERVED_NAMES = frozenset(
         "run.json",
         "shards",
         "slurm",
+        "submissions",
         "sweep.json",
         "tensorboard",
     }
 )
 """Names that the layout of an output folder needs for itself, at any depth."""
 
-_RESERVED_STARTS = ("claim-", "result.aside-")
+_RESERVED_STARTS = ("claim-", "request-", "result.aside-")
 _PART = re.compile(r"[A-Za-z0-9_+=,@][A-Za-z0-9._+=,@-]*(?<!\.)")
 _LONGEST = 200
 _IN_COMMAND = re.compile(r"\{\{(?P<literal>\w+)\}\}|(?<!\$)\{(?P<name>[A-Za-z_]\w*)\}")

@@ -21,19 +21,26 @@ from typing import TYPE_CHECKING
 
 from merge.collect import collect
 from merge.combine import Merged
-from merge.files import write_atomic
+from merge.conflicts import OnConflict
 from merge.paths import SweepPaths
 from merge.records import Result
 from merge.sweep import Run, Sweep, read_sweep
-from merge.view import merge_outputs, rebuild
+from merge.view import merge_named, rebuild
 from replicate.catalogue import PUBLISHED, find_study
 
 if TYPE_CHECKING:
+    from orchestrator.division import Division
+    from orchestrator.durations import Estimate
     from orchestrator.happenings import Happening
     from orchestrator.local import LocalReport, LocalSettings
     from orchestrator.shards import Shard
     from orchestrator.study import Study
+    from orchestrator.wishes import Wished
     from replicate.status import SweepStatus
+
+
+_MERGE_PATIENCE_S = 2.0
+"""How long a merge between runs waits for others: a suspended host may hold the lock for hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +50,12 @@ class Plan:
     sweep: Sweep
     runs: tuple[Run, ...]
     shards: tuple[Shard, ...]
+    """What `runs` are made of."""
+    division: Division
+    all_shards: tuple[Shard, ...]
+    """Those that were not asked for too."""
+    estimates: Mapping[str, Estimate]
+    """Expected duration of each run by its id."""
 
 
 def load_study(
@@ -56,7 +69,7 @@ def load_study(
     )
 
 
-def plan(
+def plan(  # noqa: PLR0913 (all by keyword)
     study: str | Path | Study,
     *,
     where: Mapping[str, Sequence[str]] | None = None,
@@ -64,13 +77,19 @@ def plan(
     debug: bool = False,
     shard_by: Sequence[str] = (),
     shard: str | None = None,
+    num_shards: int | None = None,
+    output: str | Path | None = None,
 ) -> Plan:
     """Expand a study into runs and select some of them; starts and writes nothing.
 
     `where` maps an axis to the texts of its selected values; an axis without one stands for the
-    values of its table. `shard` is `I/N`. SelectionError lists the choices.
+    values of its table. `shard_by` names axes, or is `["run"]` or `["balanced"]`; `shard` is `I/N`.
+    Durations are taken from the finished runs in `output`, if it is given. SelectionError lists the
+    choices.
     """
     from orchestrator.code_version import code_version
+    from orchestrator.division import parse_division
+    from orchestrator.durations import estimate, measure
     from orchestrator.freeze import make_sweep
     from orchestrator.grid import select
 
@@ -78,8 +97,18 @@ def plan(
         study = load_study(study, settings=settings, debug=debug)
     sweep = make_sweep(study, code_version(study))
     runs = select(sweep.runs, sweep.axes, where or {})
-    shards = _shards(runs, shard_by, shard)
-    return Plan(sweep=sweep, runs=tuple(r for s in shards for r in s.runs), shards=shards)
+    division = parse_division(shard_by, shard, num_shards)
+    estimates = estimate(runs, measure(Path(output), runs) if output else {})
+    all_shards = division.divide(runs, estimates, Path(output) if output else None)
+    shards = division.pick(all_shards)
+    return Plan(
+        sweep=sweep,
+        runs=tuple(run for shard in shards for run in shard.runs),
+        shards=shards,
+        division=division,
+        all_shards=all_shards,
+        estimates=estimates,
+    )
 
 
 def run(
@@ -91,16 +120,35 @@ def run(
 ) -> LocalReport:
     """Train the planned runs on this machine, each into its folder below `output`.
 
-    Merges after each completion; skips runs that are done. `settings` defaults to all devices and
-    the user's cache folder. ConfigChangedError where `output` holds another plan: nothing is
-    started then.
+    Merges after each completion; skips runs that are done; starts the longest first. `settings`
+    defaults to all devices and the user's cache folder. ConfigChangedError where `output` holds
+    another plan: nothing is started then.
     """
     from orchestrator.freeze import freeze
 
     settings = settings or local_settings(plan)
     settings = replace(settings, code=settings.code or plan.sweep.code)
     sweep = freeze(Path(output), plan.sweep)
-    return _run_here(sweep, plan.runs, Path(output), settings, report)
+    _settle(plan, Path(output))
+    return _run_here(sweep, plan, Path(output), settings, report)
+
+
+def _settle(plan: Plan, output: Path) -> None:
+    from merge.errors import StorageError
+    from orchestrator.shard_file import settle_shards
+
+    if plan.division.is_balanced and settle_shards(output, plan.all_shards) != plan.all_shards:
+        raise StorageError(
+            f"another server has divided the runs in {output} a moment ago, from other durations: "
+            f"give the same command again, it takes that division"
+        )
+
+
+def freeze_plan(plan: Plan, output: str | Path) -> Sweep:
+    """Write the plan into `output`, for `work`; ConfigChangedError where it holds another one."""
+    from orchestrator.freeze import freeze
+
+    return freeze(Path(output), plan.sweep)
 
 
 def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Plan:
@@ -109,13 +157,24 @@ def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Pla
     IncompleteError where there is none, SelectionError for an id that it does not have.
     """
     from merge.collect import refuse_missing_sweep
+    from orchestrator.division import Division
+    from orchestrator.durations import estimate, measure
     from orchestrator.grid import choose
-    from orchestrator.shards import Shard
 
-    refuse_missing_sweep(Path(output))
-    sweep = read_sweep(SweepPaths(Path(output)).sweep)
+    folder = Path(output)
+    refuse_missing_sweep(folder)
+    sweep = read_sweep(SweepPaths(folder).sweep)
     runs = choose(sweep.runs, run_ids)
-    return Plan(sweep=sweep, runs=runs, shards=(Shard(name="all", runs=runs),))
+    estimates = estimate(runs, measure(folder, runs))
+    shards = Division().divide(runs, estimates, None)
+    return Plan(
+        sweep=sweep,
+        runs=runs,
+        shards=shards,
+        division=Division(),
+        all_shards=shards,
+        estimates=estimates,
+    )
 
 
 def work(
@@ -129,8 +188,9 @@ def work(
     from orchestrator.code_version import code_version
 
     settings = settings or local_settings(plan)
-    settings = replace(settings, code=code_version(plan.sweep.runs[0]))
-    return _run_here(plan.sweep, plan.runs, Path(output), settings, report)
+    if settings.source is None:
+        settings = replace(settings, code=code_version(plan.sweep.runs[0]))
+    return _run_here(plan.sweep, plan, Path(output), settings, report)
 
 
 def local_settings(
@@ -149,6 +209,7 @@ def local_settings(
     """
     from orchestrator.devices import find_devices
     from orchestrator.local_settings import LocalSettings
+    from orchestrator.retries import read_policy
 
     return LocalSettings(
         devices=find_devices(devices, plan.runs),
@@ -156,8 +217,24 @@ def local_settings(
         data_root=data_root and data_root.absolute(),
         weights=weights and weights.absolute(),
         grace_s=grace_s,
+        retries=read_policy(plan.sweep.retries),
         code=plan.sweep.code,
     )
+
+
+def share_gpus(
+    plan: Plan, output: str | Path, settings: LocalSettings, runs_per_gpu: int
+) -> tuple[LocalSettings, str]:
+    """`settings` with several runs on one GPU, and in words how they fit.
+
+    UsageError, with the figures, where the GPUs' free memory is too little for that.
+    """
+    from orchestrator.gpu_memory import check_shared
+
+    folder = Path(output)
+    results = tuple(read_results(folder).values()) if SweepPaths(folder).sweep.exists() else ()
+    words = check_shared(settings.devices, plan.runs, runs_per_gpu, results)
+    return replace(settings, runs_per_device=runs_per_gpu), words
 
 
 def cache_folder(named: Path | None) -> Path:
@@ -170,12 +247,75 @@ def cache_folder(named: Path | None) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "papergrid"
 
 
-def merge(*outputs: str | Path, into: str | Path | None = None) -> Merged:
-    """Rebuild the merged view of one output folder, or merge several into the file `into`."""
-    folders = [Path(output) for output in outputs]
-    if into is None and len(folders) == 1:
-        return rebuild(folders[0])
-    return merge_outputs(folders, Path(into or "merged_results.json"))
+def runs_of(
+    output: str | Path,
+    where: Mapping[str, Sequence[str]] | None = None,
+    run_ids: Sequence[str] | None = None,
+) -> tuple[Run, ...]:
+    """The runs planned in `output`: those of `run_ids`, else those that `where` selects, else all.
+
+    IncompleteError where there is no plan, SelectionError lists the choices.
+    """
+    from merge.collect import refuse_missing_sweep
+    from merge.errors import UsageError
+    from orchestrator.grid import choose, select
+    from orchestrator.scalars import text_of
+
+    refuse_missing_sweep(Path(output))
+    sweep = read_sweep(SweepPaths(Path(output)).sweep)
+    if run_ids and where:
+        raise UsageError("name runs with --run or by filters, not by both")
+    if run_ids:
+        return choose(sweep.runs, run_ids)
+    everything = {axis.name: [text_of(value) for value in axis.choices] for axis in sweep.axes}
+    return select(sweep.runs, sweep.axes, {**everything, **(where or {})})
+
+
+def cancel(
+    output: str | Path, runs: Sequence[Run], *, is_dry: bool = False
+) -> tuple[tuple[Wished, ...], list[str]]:
+    """Have `runs` stopped wherever they run and started nowhere; what that meant for each.
+
+    Also what the schedulers told that have jobs of them. `is_dry` changes nothing.
+    """
+    from orchestrator.reach import cancel_everywhere
+    from orchestrator.wishes import cancel_runs
+
+    wished = cancel_runs(Path(output), runs, now=time.time(), is_dry=is_dry)
+    asked = [entry.run_id for entry in wished if entry.is_asked]
+    return wished, [] if is_dry or not asked else cancel_everywhere(Path(output), asked)
+
+
+def retry(
+    output: str | Path,
+    runs: Sequence[Run],
+    states: Sequence[str] = ("failed", "lost", "cancelled"),
+    *,
+    is_dry: bool = False,
+) -> tuple[Wished, ...]:
+    """Mark those of `runs` that are in `states` as to be run again; starts nothing itself."""
+    from orchestrator.wishes import retry_runs
+
+    return retry_runs(Path(output), runs, states, now=time.time(), is_dry=is_dry)
+
+
+def merge(
+    *inputs: str | Path,
+    into: str | Path | None = None,
+    on_conflict: OnConflict = "error",
+    strict: bool = False,
+) -> Merged:
+    """Rebuild the merged view of one output folder, or merge several inputs into the file `into`.
+
+    Inputs are output folders, run folders, merged files and files of the original script.
+    """
+    merged, _ = merge_named(
+        [Path(path) for path in inputs],
+        None if into is None else Path(into),
+        on_conflict=on_conflict,
+        is_strict=strict,
+    )
+    return merged
 
 
 def status(output: str | Path) -> SweepStatus:
@@ -185,22 +325,12 @@ def status(output: str | Path) -> SweepStatus:
     return read_status(Path(output), time.time())
 
 
-def report(output: str | Path) -> Path:
-    """Merge, and write `report.md` into the output folder; returns its path."""
-    from replicate.report import markdown_report
+def report(output: str | Path, *, forms: Sequence[str] = ("md", "html")) -> dict[str, Path]:
+    """Merge, and write the report in each of `forms` (md, html, tex, csv); form -> its path."""
+    from replicate.report.gather import read_report, write_report
 
     folder = Path(output)
-    merged = rebuild(folder)
-    collected = collect(folder)
-    panels = [
-        path.relative_to(folder)
-        for run in merged.sweep.runs
-        for path in sorted((folder / run.path / "panels").glob("*.png"))
-    ]
-    path = SweepPaths(folder).report
-    text = markdown_report(merged, collected, panels)
-    write_atomic(path, lambda file: file.write(text.encode("utf-8")))
-    return path
+    return write_report(folder, read_report(folder, rebuild(folder)), forms)
 
 
 def read_results(output: str | Path) -> dict[str, Result]:
@@ -210,36 +340,23 @@ def read_results(output: str | Path) -> dict[str, Result]:
 
 def _run_here(
     sweep: Sweep,
-    runs: Sequence[Run],
+    plan: Plan,
     folder: Path,
     settings: LocalSettings,
     report: Callable[[Happening], None],
 ) -> LocalReport:
     from orchestrator.code_version import code_differs
+    from orchestrator.durations import longest_first
     from orchestrator.happenings import Notice
     from orchestrator.local import run_local
 
     for line in code_differs(sweep.code, settings.code):
         report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
     then = settings.on_completion
-    settings = replace(settings, on_completion=lambda run: (rebuild(folder), then(run)))
-    return run_local(sweep, runs, folder, settings, report)
 
+    def on_completion(run: Run) -> None:
+        rebuild(folder, patience_s=_MERGE_PATIENCE_S)
+        then(run)
 
-def _shards(
-    runs: tuple[Run, ...], shard_by_axes: Sequence[str], shard: str | None
-) -> tuple[Shard, ...]:
-    from merge.errors import SelectionError
-    from orchestrator.shards import Shard, parse_shard, shard_by, shard_into
-
-    index, count = parse_shard(shard) if shard else (1, 1)
-    if not shard_by_axes:
-        shards = shard_into(runs, count) if shard else (Shard(name="all", runs=runs),)
-    else:
-        shards = shard_by(runs, shard_by_axes)
-        if shard and count != len(shards):
-            raise SelectionError(
-                f"--shard {shard}: sharding by {','.join(shard_by_axes)} makes {len(shards)} "
-                f"shards here: write --shard {min(index, len(shards))}/{len(shards)}"
-            )
-    return (shards[index - 1],) if shard else shards
+    settings = replace(settings, on_completion=on_completion)
+    return run_local(sweep, longest_first(plan.runs, plan.estimates), folder, settings, report)

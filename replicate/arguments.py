@@ -37,6 +37,32 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
+    group = _add_filters(parser)
+    group.add_argument(
+        "--shard-by",
+        metavar="AXIS,AXIS",
+        help="split the selection into one shard for each combination of these axes; `run`: each "
+        "run is a shard; `balanced`: shards of equal expected duration",
+    )
+    group.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="only shard I of N, counted from 1: of the shards that --shard-by makes, "
+        "or of N of equally many runs",
+    )
+
+
+def add_runs_of_output(parser: argparse.ArgumentParser, verb: str) -> None:
+    """An output folder, and which of its runs: for verbs that need no study."""
+    parser.add_argument("output", type=Path, metavar="OUT", help="output folder with a plan")
+    _add_filters(parser).add_argument(
+        "--run", action="append", metavar="ID", help=f"{verb} only this run; may be repeated"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show it and change nothing")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("selection (freely combined; unset means all)")
     for flag, axis in FILTERS.items():
         group.add_argument(f"--{flag}", nargs="+", metavar=axis.upper(), help=f"only these {flag}")
@@ -47,17 +73,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         metavar="AXIS=A,B",
         help="only these values of any axis; may be repeated",
     )
-    group.add_argument(
-        "--shard-by",
-        metavar="AXIS,AXIS",
-        help="split the selection into one shard for each combination of these axes",
-    )
-    group.add_argument(
-        "--shard",
-        metavar="I/N",
-        help="only shard I of N, counted from 1: of the shards that --shard-by makes, "
-        "or of N equal ones",
-    )
+    return group
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -115,8 +131,42 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="silence after which other hosts may take this worker's runs over; it gives a sign "
         "of life six times in that time (default: %(default)s)",
     )
+    _add_attempts(group)
     add_sync(parser)
     return group
+
+
+def _add_attempts(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--max-retries",
+        type=int,
+        metavar="N",
+        help="try a failed run at most N more times, 0 for never (default: the study's `retries`)",
+    )
+    group.add_argument(
+        "--retry-cancelled", action="store_true", help="start cancelled runs too, as before"
+    )
+    group.add_argument(
+        "--restart-stalled",
+        type=float,
+        metavar="MINUTES",
+        help="kill and retry a run that has written nothing for so long (default: only show it)",
+    )
+    group.add_argument(
+        "--runs-per-gpu",
+        type=int,
+        default=1,
+        metavar="K",
+        help="runs that share a GPU, if its free memory allows (default: %(default)s)",
+    )
+
+
+def add_snapshot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--snapshot",
+        action="store_true",
+        help="run from a frozen copy of the code, so that edits do not reach runs that wait",
+    )
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:
@@ -133,12 +183,12 @@ def selection(arguments: argparse.Namespace) -> dict[str, list[str]]:
     for flag, axis in FILTERS.items():
         words = getattr(arguments, flag)
         if words is not None:
-            where[axis] = _split(words)
+            where[axis] = split(words)
     for text in arguments.where:
         axis, value = _pair("--where", text)
         if axis in where:
             raise UsageError(f"axis {axis} is filtered twice: give all its values in one filter")
-        where[axis] = _split([value])
+        where[axis] = split([value])
     return where
 
 
@@ -160,5 +210,6 @@ def _pair(flag: str, text: str) -> tuple[str, str]:
     return key.strip(), value
 
 
-def _split(words: Iterable[str]) -> list[str]:
+def split(words: Iterable[str]) -> list[str]:
+    """The values of a flag, whether separated by spaces or by commas."""
     return [part.strip() for word in words for part in word.split(",") if part.strip()]

@@ -15,7 +15,7 @@ from merge.sweep import Run, Sweep
 
 if TYPE_CHECKING:
     from orchestrator.bucket_url import BucketTarget
-    from orchestrator.happenings import Happening
+    from orchestrator.happenings import Happening, LocalReport
     from orchestrator.local_settings import LocalSettings
     from orchestrator.shared_claims import SharedClaims
     from orchestrator.sync_backlog import Backlog, Unsent
@@ -140,13 +140,14 @@ def with_sync(
     planned: Plan,
     output: Path,
     settings: LocalSettings,
-    train: Callable[[LocalSettings], int],
+    train: Callable[[LocalSettings], LocalReport],
     report: Callable[[Happening], None],
-) -> int:
-    """Exit code of `train(settings)`, with what it completes sent to where `--sync` says.
+) -> LocalReport:
+    """What `train(settings)` reports, with what it completes sent to where `--sync` says.
 
-    75 instead of 0 where something could not be sent, 1 where the bucket has another result. An
-    error of usage (no such bucket, denied, another plan) is raised before anything is trained.
+    Its exit code is 75 instead of 0 where something could not be sent, 1 where the bucket has
+    another result. An error of usage (no such bucket, denied, another plan) is raised before
+    anything is trained.
     """
     target = sync_target(arguments)
     if target is None:
@@ -165,12 +166,12 @@ def with_sync(
         backlog.completed(run)
         _tell_news(backlog, report)
 
-    code = train(replace(settings, on_completion=on_completion))
+    trained = train(replace(settings, on_completion=on_completion))
     unsent = backlog.close(arguments.sync_patience)
     if shared:
         shared.close()
     _tell_news(backlog, report)
-    return code or _say_unsent(unsent, arguments, output)
+    return replace(trained, code_of_sync=_say_unsent(unsent, arguments, output))
 
 
 def _refuse_wrong_place(

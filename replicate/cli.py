@@ -19,13 +19,17 @@ from merge.errors import PapergridError, UsageError
 
 VERBS = {
     "run": "train the selected runs on this machine, merge, show the table",
-    "plan": "show runs, shards and folders; start nothing",
-    "status": "show what is done, what runs and what each cell lacks",
-    "merge": "rebuild the merged results of one or more output folders",
-    "report": "write the table, every run and its provenance as Markdown",
+    "plan": "show runs, shards, hours and folders; start nothing",
+    "submit": "send the selected runs to SLURM or to servers and return at once",
     "work": "run given runs of a planned output folder here; what array tasks and servers start",
+    "status": "show what is done, what runs and what each cell lacks",
+    "cancel": "stop runs wherever they run, and have them started nowhere",
+    "retry": "mark failed, lost or cancelled runs as to be run again",
+    "merge": "rebuild the merged results of one or more output folders",
+    "report": "write the table beside the paper's: Markdown, HTML, LaTeX, CSV",
     "sync": "push, pull or verify an output folder and its copy in an S3 bucket",
-    "data": "look into a data set: its test episodes",
+    "prepare": "download, unpack, check and index the data sets of a study",
+    "data": "look into a data set: its test episodes, whether a copy is whole",
 }
 
 _EPILOG = """\

@@ -17,6 +17,7 @@ from orchestrator.happenings import (
     Notice,
     RunEnded,
     RunProgressed,
+    RunRetried,
     RunStarted,
 )
 
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _PLAIN_INTERVAL_S = 10.0
-_COLOURS = {Fate.DONE: "green", Fate.ALREADY_DONE: "dim", Fate.INTERRUPTED: "yellow"}
+_COLOURS = {
+    Fate.DONE: "green",
+    Fate.ALREADY_DONE: "dim",
+    Fate.CANCELLED: "yellow",
+    Fate.INTERRUPTED: "yellow",
+}
 
 
 @contextmanager
@@ -55,6 +61,12 @@ def progress_text(progress: HowFar) -> str:
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.4f}")
     return " ".join(parts)
+
+
+def retry_text(retried: RunRetried) -> str:
+    """` in 30 s (1 of 2): what the attempt said`."""
+    when = f" in {retried.wait_s:.0f} s" if retried.wait_s else ""
+    return f"{when} ({retried.count} of {retried.limit}): {retried.reason}"
 
 
 class HowFar(Protocol):
@@ -96,12 +108,16 @@ class _Plain:
             case RunEnded():
                 self._num_ended += 1
                 return self._ending(happening)
+            case RunRetried(run=run, cause=cause):
+                return f"again    {run.run_id} after {cause}{retry_text(happening)}"
             case Notice(message=message):
                 return f"note     {message}"
 
     def _ending(self, ended: RunEnded) -> str:
         count = f"[{self._num_ended}/{self._num_runs}]"
-        parts = [f"{ended.fate.value:<8}", ended.run.run_id]
+        is_bad = ended.fate in (Fate.FAILED, Fate.STORAGE) and ended.cause is not None
+        fate = f"{ended.fate}({ended.cause})" if is_bad else ended.fate.value
+        parts = [f"{fate:<8}", ended.run.run_id]
         if ended.value is not None:
             parts.append(self._show_value(ended.value))
         if ended.seconds is not None:
@@ -132,6 +148,9 @@ class _Lively:
             case RunEnded(run=run, fate=fate):
                 self._lines.pop(run.run_id, None)
                 style = _COLOURS.get(fate, "red")
+            case RunRetried(run=run, cause=cause):
+                self._lines[run.run_id] = f"{run.run_id}: waits after {cause}"
+                style = "yellow"
             case Notice():
                 style = "yellow"
         self._live.update(self._text("\n".join(self._lines.values())), refresh=True)

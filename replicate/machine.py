@@ -39,9 +39,25 @@ def on_this_machine(planned: api.Plan, arguments: argparse.Namespace) -> api.Pla
     ranks, workers = arguments.devices_per_run, arguments.num_workers
     if (ranks is not None and ranks < 1) or (workers is not None and workers < 0):
         raise UsageError("--devices-per-run takes 1 or more, --num-workers 0 or more")
+    _check_attempts(arguments)
     return replace(
         planned, runs=tuple(_with_resources(run, ranks, workers) for run in planned.runs)
     )
+
+
+def _check_attempts(arguments: argparse.Namespace) -> None:
+    most, minutes = arguments.max_retries, arguments.restart_stalled
+    if (most is not None and most < 0) or arguments.runs_per_gpu < 1:
+        raise UsageError("--max-retries takes 0 or more, --runs-per-gpu 1 or more")
+    if minutes is not None and minutes <= 0:
+        raise UsageError("--restart-stalled takes a number of minutes above 0")
+
+
+def _with_attempts(settings: LocalSettings, arguments: argparse.Namespace) -> LocalSettings:
+    most, minutes = arguments.max_retries, arguments.restart_stalled
+    retries = settings.retries if most is None else replace(settings.retries, most=most)
+    seconds = None if minutes is None else minutes * 60
+    return replace(settings, retries=retries, restart_stalled_s=seconds)
 
 
 def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
@@ -59,8 +75,10 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
     return replace(run, resources=resources)
 
 
-def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Namespace) -> int:
-    """Run `planned` through `door` (`api.run` or `api.work`) and return its exit code."""
+def train(
+    door: Train, planned: api.Plan, output: Path, arguments: argparse.Namespace
+) -> LocalReport:
+    """Run `planned` through `door` (`api.run` or `api.work`), telling a person what happens."""
     from orchestrator.local_settings import among_others
 
     settings = api.local_settings(
@@ -72,6 +90,13 @@ def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Name
         grace_s=arguments.grace,
     )
     settings = among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
+    settings = _with_attempts(settings, arguments)
+    if arguments.runs_per_gpu > 1:
+        settings, note = api.share_gpus(planned, output, settings, arguments.runs_per_gpu)
+        print(f"note     {note}", file=sys.stderr)
+    if arguments.retry_cancelled:
+        api.retry(output, planned.runs, ["cancelled"])
+    settings = _with_snapshot(settings, planned, output, arguments)
     for note in settings.devices.notes:
         print(f"note     {note}", file=sys.stderr)
     print(
@@ -87,6 +112,36 @@ def train(door: Train, planned: api.Plan, output: Path, arguments: argparse.Name
             planned,
             output,
             settings,
-            lambda chosen: door(planned, output, chosen, report=report).exit_code,
+            lambda chosen: door(planned, output, chosen, report=report),
             report,
         )
+
+
+def _with_snapshot(
+    settings: LocalSettings, planned: api.Plan, output: Path, arguments: argparse.Namespace
+) -> LocalSettings:
+    """`settings` with the frozen code that `--snapshot` asks for: a new copy, or one by name."""
+    if not arguments.snapshot:
+        return settings
+    from orchestrator.snapshot import load_snapshot, with_snapshot
+
+    digest = arguments.snapshot
+    if digest is True:
+        digest = frozen_code(planned, output, arguments)
+    return with_snapshot(settings, load_snapshot(output, digest))
+
+
+def frozen_code(planned: api.Plan, output: Path, arguments: argparse.Namespace) -> str | None:
+    """Copy the code of here into the output folder, if `--snapshot` asks for it; its digest.
+
+    A dry run copies nothing: the digest is then only a word that stands for it.
+    """
+    from orchestrator.snapshot import take_snapshot
+
+    if not arguments.snapshot:
+        return None
+    if arguments.dry_run:
+        return "SNAPSHOT"
+    snapshot = take_snapshot(output, planned.sweep.runs[0], Path.cwd())
+    print(f"note     snapshot {snapshot.digest}: {snapshot.told}", file=sys.stderr)
+    return snapshot.digest

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from merge.collect import Collected, collect
+from merge.collect import gather
 from merge.combine import Merged, combine
+from merge.garbage import no_garbage_collection
+from merge.paths import SweepPaths
 from merge.sweep import Run
+from merge.unite import Contribution
 from orchestrator.owners import this_owner
 from orchestrator.states import RunState, State, derive_state, read_facts
 
@@ -32,28 +36,35 @@ class SweepStatus:
 
 def read_status(output: Path, now: float) -> SweepStatus:
     """The status of the sweep in `output` at Unix time `now`. IncompleteError where none is."""
-    collected = collect(output)
-    states = _states(output, collected, now)
+    with no_garbage_collection():
+        part = gather(output)
+        merged = combine({str(output): part})
+        runs = merged.sweep.runs
+        states = _states(output, runs, part, now)
+    if SweepPaths(output).submissions.is_dir():
+        from orchestrator.slurm_sent import scheduled_states
+
+        states = scheduled_states(output, runs, states)
     begun_cells = {
         run.cell
-        for run, state in zip(collected.sweep.runs, states, strict=True)
+        for run, state in zip(runs, states, strict=True)
         if state.state is not State.PENDING
     }
     return SweepStatus(
-        merged=combine({str(output): collected}),
+        merged=merged,
         runs=tuple(
             RunStatus(run=run, state=state)
-            for run, state in zip(collected.sweep.runs, states, strict=True)
+            for run, state in zip(runs, states, strict=True)
             if run.in_table or run.cell in begun_cells
         ),
     )
 
 
-def _states(output: Path, collected: Collected, now: float) -> list[RunState]:
+def _states(output: Path, runs: Sequence[Run], part: Contribution, now: float) -> list[RunState]:
     here = this_owner()
     return [
         RunState(state=State.DONE)
-        if run.run_id in collected.results
+        if run.run_id in part.entries
         else derive_state(read_facts(output, run, here), now)
-        for run in collected.sweep.runs
+        for run in runs
     ]

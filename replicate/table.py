@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from merge.combine import expected_values
+from merge.cells import expected_values
+from merge.comparability import flag_text
 from merge.sweep import Run, Sweep
 
 MISSING = "-"
@@ -92,17 +93,21 @@ def notes(document: Mapping[str, Any]) -> list[str]:
     for cell, view in document["results"].items():
         if not view["complete"]:
             lines.append(f"incomplete: {cell} lacks {', '.join(view['missing'])}: no mean is shown")
-        lines += [
-            f"not comparable: {cell}: {flag['differs']} differs between "
-            + " and ".join(f"{'/'.join(runs)} ({value})" for value, runs in flag["runs"].items())
-            for flag in view.get("flags", ())
-        ]
-    lines += [
-        f"conflict: {entry['run_id']} has different results in {' and '.join(entry['sources'])}: "
-        f"none is counted"
-        for entry in document["conflicts"]
-    ]
-    return lines
+        lines += [f"not comparable: {cell}: {flag_text(flag)}" for flag in view.get("flags", ())]
+    return lines + [_conflict_note(entry) for entry in document["conflicts"]]
+
+
+def _conflict_note(conflict: Mapping[str, Any]) -> str:
+    found = " and ".join(
+        f"{result['value']:g} ({_origin(result)})" for result in conflict["results"]
+    )
+    counted = conflict["counted"]
+    which = "none is counted" if counted is None else f"that of {counted[:12]} is counted"
+    return f"conflict: {conflict['run_id']} has different results: {found}: {which}"
+
+
+def _origin(result: Mapping[str, Any]) -> str:
+    return str(result.get("origin") or f"attempt {result['attempt']} of {result['token'][:12]}")
 
 
 def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:

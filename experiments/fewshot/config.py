@@ -29,6 +29,7 @@ class FewShotConfig:
     backbone: str = "efficientnet_lite0"
     from_scratch: bool = False
     output_stride: int = 8
+    resnet_stem: Literal["plain", "deep"] = "plain"
     method: str = "prototype"
     prototype_channels: int = 64
     prototype_similarity_scale: float = 10.0
@@ -38,6 +39,9 @@ class FewShotConfig:
     abcb_num_bins: int = 16
     abcb_auxiliary_weight: float = 0.2
     abcb_feature_levels: str = "2,3,4"
+    abcb_cell_scale: str = "unit"
+    abcb_neck_end: str = "linear"
+    abcb_initialisation: str = "comparison"
     abcb_evolution: str = "both"
     abcb_has_cleansing: bool = True
     abcb_confidence_bias: str = "entropy_rise"
@@ -57,6 +61,7 @@ class FewShotConfig:
     epochs: int = 250
     episodes_per_epoch: int = 0
     global_batch: int = 16
+    micro_batch: int = 0
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.002
     momentum: float = 0.9

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from experiments.fewshot.config import FewShotConfig
 from experiments.fewshot.loading import TrainBatch
 from experiments.fewshot.models.base import FewShotModel, Output, resize_logits
-from experiments.fewshot.models.losses import dice, segmentation_loss
+from experiments.fewshot.models.losses import IGNORED, dice, segmentation_loss
 from experiments.fewshot.precision import Precision
 from experiments.runtime.data_parallel import data_parallel
 from experiments.runtime.distributed import Ranks
@@ -19,12 +22,29 @@ from experiments.runtime.distributed import Ranks
 State = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some episodes of a batch, and their shares of it: those of all its parts sum to 1."""
+
+    batch: TrainBatch
+    pixel_share: float
+    """Of the counted pixels."""
+    episode_share: float
+
+
 class Learner:
     """Takes optimiser steps on a model; the same step on every rank."""
 
     def __init__(
-        self, model: FewShotModel, config: FewShotConfig, ranks: Ranks, precision: Precision
+        self,
+        model: FewShotModel,
+        config: FewShotConfig,
+        ranks: Ranks,
+        precision: Precision,
+        micro_batch: int = 0,
     ) -> None:
+        """`micro_batch` is how many episodes are computed at a time; 0 is the whole batch."""
+        self._micro_batch = micro_batch
         self.model = model.to(ranks.device)
         self._config = config
         self._ranks = ranks
@@ -45,17 +65,36 @@ class Learner:
         self._parallel.train()
         for group in self._optimizer.param_groups:
             group["lr"] = lr
+        self._optimizer.zero_grad(set_to_none=True)
+        *before, last = divide(batch, self._micro_batch)
+        with self._no_sync():
+            losses = [self._accumulate(part, pixel_share) for part in before]
+        losses.append(self._accumulate(last, pixel_share))
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return sum(losses[1:], start=losses[0])
+
+    def _accumulate(self, part: Part, pixel_share: float) -> Tensor:
+        """Add the gradient of a part of the batch; its part of the loss."""
         query, support, support_mask, target = (
-            tensor.to(self._ranks.device, non_blocking=True) for tensor in batch
+            tensor.to(self._ranks.device, non_blocking=True) for tensor in part.batch
         )
         with self._precision.autocast():
             output = self._parallel(query, support, support_mask)
-        loss = global_loss(output, target, pixel_share, self._config.dice_weight)
-        self._optimizer.zero_grad(set_to_none=True)
+        loss = global_loss(
+            output,
+            target,
+            pixel_share * part.pixel_share,
+            self._config.dice_weight * part.episode_share,
+        )
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
         return loss.detach()
+
+    def _no_sync(self) -> AbstractContextManager[None]:
+        """Gradients stay on this rank: the last part's step brings the sum to all."""
+        if isinstance(self._parallel, DistributedDataParallel):
+            return self._parallel.no_sync()
+        return nullcontext()
 
     def state_dict(self) -> State:
         """Model (see `trained_state`), optimiser and loss scaler."""
@@ -69,6 +108,20 @@ class Learner:
         load_trained_state(self.model, state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
+
+
+def divide(batch: TrainBatch, micro_batch: int) -> list[Part]:
+    """`batch` in parts of `micro_batch` episodes, the last one shorter; 0 makes it one part."""
+    num_episodes = len(batch.query)
+    size = micro_batch or num_episodes
+    total = int((batch.target != IGNORED).sum())
+    parts = []
+    for start in range(0, num_episodes, size):
+        piece = TrainBatch(*(tensor[start : start + size] for tensor in batch))
+        num_pixels = int((piece.target != IGNORED).sum())
+        pixel_share = num_pixels / total if total else 1.0
+        parts.append(Part(piece, pixel_share, len(piece.query) / num_episodes))
+    return parts
 
 
 def trained_state(model: FewShotModel) -> State:

@@ -24,8 +24,12 @@ def build_result(
     model: FewShotModel,
     ranks: Ranks,
     precision: Precision,
+    micro_batch: int,
 ) -> dict[str, Json]:
-    """The content of result.json. All ranks call it: their peak memory is gathered."""
+    """The content of result.json. All ranks call it: their peak memory is gathered.
+
+    `micro_batch` is how many episodes a rank computed at a time.
+    """
     peaks = gather_objects(_peak_memory_mb(ranks.device), ranks)
     reported = choose_reported(progress, task.config)
     return {
@@ -38,6 +42,7 @@ def build_result(
             "weights": model.backbone.weights_id,
             "world_size": ranks.world_size,
             "global_batch": task.config.global_batch,
+            "micro_batch": micro_batch,
             "device": ranks.device.type,
             "amp": precision.amp,
             "seconds": dict(progress.seconds),

@@ -61,8 +61,15 @@ def build_seeded_model(config: FewShotConfig, context: RunContext) -> FewShotMod
         weights=context.weights,
         from_scratch=config.from_scratch,
         output_stride=config.output_stride,
+        stem=config.resnet_stem,
         options=config.method_options,
     )
+
+
+def micro_batch(config: FewShotConfig, context: RunContext, ranks: Ranks) -> int:
+    """Episodes that a rank computes at a time: what the executor says, else the configuration."""
+    share = divide_batch(config.global_batch, ranks.world_size)
+    return min(context.micro_batch or config.micro_batch or share, share)
 
 
 def _set_up(context: RunContext, config: FewShotConfig, ranks: Ranks, stop: StopRequest) -> Setup:
@@ -81,7 +88,7 @@ def _set_up(context: RunContext, config: FewShotConfig, ranks: Ranks, stop: Stop
         task=task,
         ranks=ranks,
         precision=precision,
-        learner=Learner(model, config, ranks, precision),
+        learner=Learner(model, config, ranks, precision, micro_batch(config, context, ranks)),
         stop=stop,
         events=EventLog(context.attempt.events if ranks.is_main else None),
     )
@@ -94,7 +101,14 @@ def _train(setup: Setup) -> None:
     except Stopped:
         return
     model = setup.learner.model
-    result = build_result(progress, setup.task, model, setup.ranks, setup.precision)
+    result = build_result(
+        progress,
+        setup.task,
+        model,
+        setup.ranks,
+        setup.precision,
+        micro_batch(setup.config, setup.context, setup.ranks),
+    )
     if setup.config.report == "best":
         trainer.snapshots.load_best(model)
     if setup.ranks.is_main:

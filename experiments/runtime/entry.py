@@ -12,11 +12,12 @@ from typing import Literal, NoReturn
 from experiments.runtime.events import EventLog
 from experiments.runtime.run_context import RunContext, read_context
 from experiments.runtime.stop import StopRequest
-from merge.errors import DataError, PapergridError, UsageError
+from merge.errors import DataError, PapergridError, StorageError, UsageError
 from merge.files import write_json_exclusive
 
 Train = Callable[[RunContext, StopRequest], None]
-ErrorKind = Literal["data", "config", "oom", "nan", "other"]
+ErrorKind = Literal["data", "config", "cuda_oom", "host_oom", "disk_full", "nan", "other"]
+"""As the run contract names them; with `other` the message tells more."""
 
 
 class NonFiniteLossError(PapergridError):
@@ -55,7 +56,9 @@ def classify(error: Exception) -> ErrorKind:
         return "config"
     if isinstance(error, NonFiniteLossError):
         return "nan"
-    return "oom" if _is_out_of_memory(error) else "other"
+    if isinstance(error, StorageError):
+        return "disk_full"
+    return _out_of_memory(error) or "other"
 
 
 def record_failure(context: RunContext, error: Exception) -> None:
@@ -92,8 +95,10 @@ def _print(error: Exception) -> None:
         traceback.print_exception(error)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _out_of_memory(error: Exception) -> Literal["cuda_oom", "host_oom"] | None:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return True
-    return isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
+        return "cuda_oom"
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        return "host_oom"
+    return None

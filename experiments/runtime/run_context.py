@@ -38,6 +38,8 @@ class RunContext:
     weights: Path | None
     num_workers: int
     """Loader processes per rank."""
+    micro_batch: int | None = None
+    """Items that a rank computes at a time, where the executor says other than the config."""
 
     @property
     def tensorboard(self) -> Path:
@@ -72,6 +74,7 @@ def read_context(environment: Mapping[str, str]) -> RunContext:
         data_root=_optional_path(environment, "PAPERGRID_DATA_ROOT"),
         weights=_optional_path(environment, "PAPERGRID_WEIGHTS"),
         num_workers=_read_num_workers(environment.get("PAPERGRID_NUM_WORKERS") or "0"),
+        micro_batch=_read_micro_batch(environment.get("PAPERGRID_MICRO_BATCH")),
     )
 
 
@@ -99,6 +102,14 @@ def _read_device(text: str) -> DeviceKind:
 def _read_num_workers(text: str) -> int:
     if not text.isdecimal():
         raise UsageError(f"PAPERGRID_NUM_WORKERS is {text!r}: it must be 0 or a positive number")
+    return int(text)
+
+
+def _read_micro_batch(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"PAPERGRID_MICRO_BATCH is {text!r}: it must be a positive number")
     return int(text)
 
 

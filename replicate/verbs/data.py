@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from replicate.experiment_data import become, start
 from replicate.table import align
 
 _LIST_EPISODES = "experiments.fewshot.list_episodes"
+_VERIFY = "experiments.fewshot.verify"
 _COLUMNS = (
     *("dataset", "protocol", "fold", "shot", "test_seed", "test_images", "test_pairs"),
     *("pair_list", "pair_list_hash", "test_episodes", "episode_list_hash"),
@@ -28,6 +28,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "episodes", help=help_text, description=help_text + ".", allow_abbrev=False
         )
     )
+    help_text = "check a copy on disk: exit code 0 all is well, 3 parts are missing, 1 damaged"
+    _add_verify(
+        actions.add_parser(
+            "verify", help=help_text, description=help_text + ".", allow_abbrev=False
+        )
+    )
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--datasets", nargs="+", required=True, metavar="DATASET", help="pascal5i, coco20i"
+    )
+    parser.add_argument(
+        "--data-root", type=Path, required=True, metavar="DIR", help="where the datasets lie"
+    )
+    parser.add_argument(
+        "--deep", action="store_true", help="decode every photograph, draw every COCO label map"
+    )
+    parser.add_argument(
+        "--manifest", type=Path, metavar="FILE", help="counts of a subset (docs/data.md)"
+    )
+    parser.add_argument("--limit", metavar="N", help="problems to list of a kind (default: 10)")
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
 
 
 def _add_episodes(parser: argparse.ArgumentParser) -> None:
@@ -56,23 +79,26 @@ def _add_episodes(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """The exit code of the process that lists the episodes; its errors go to stderr as they are."""
-    done = subprocess.run(
-        [sys.executable, "-m", _LIST_EPISODES, *_words(arguments)],
-        env=_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    """The exit code of the process that does it; its errors go to stderr as they are."""
+    if arguments.action == "verify":
+        become([_VERIFY, *_verify_words(arguments)])
+    return _episodes(arguments)
+
+
+def _verify_words(arguments: argparse.Namespace) -> Iterable[str]:
+    yield from ("--datasets", *arguments.datasets, "--data-root", str(arguments.data_root))
+    for name in ("manifest", "limit"):
+        value = getattr(arguments, name)
+        yield from () if value is None else (f"--{name}", str(value))
+    for name in ("deep", "json"):
+        yield from (f"--{name}",) if getattr(arguments, name) else ()
+
+
+def _episodes(arguments: argparse.Namespace) -> int:
+    done = start([_LIST_EPISODES, *_words(arguments)], stdout=subprocess.PIPE)
     if done.returncode == 0:
         print(done.stdout.rstrip() if arguments.json else "\n".join(_lines(done.stdout)))
     return done.returncode
-
-
-def _environment() -> dict[str, str]:
-    from orchestrator.contract import import_variables
-
-    return {**os.environ, **import_variables(os.environ)}
 
 
 def _words(arguments: argparse.Namespace) -> Iterable[str]:

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
 
+from merge.__main__ import add_arguments as add_merge_arguments
 from merge.combine import Merged
-from merge.paths import SweepPaths
-from merge.view import merge_outputs, rebuild
+from merge.documents import view_bytes
+from merge.outcome import exit_code, left_out
+from merge.view import merge_named
 from replicate.table import notes, results_table
-
-_INTO = Path("merged_results.json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("outputs", nargs="+", type=Path, metavar="OUT", help="output folder")
-    parser.add_argument(
-        "--into",
-        type=Path,
-        help="file to write (default: replication_results.json in OUT for one folder, "
-        f"{_INTO} here for several)",
-    )
+    add_merge_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the merged document")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 complete, 1 something could not be counted, 3 a cell that was begun lacks runs."""
-    merged, path = _merge(arguments.outputs, arguments.into)
+    """0 complete, 1 something could not be counted, 3 a cell that was begun lacks runs.
+
+    2 where plans differ, or with --strict where runs of a cell are not comparable.
+    """
+    merged, path = merge_named(
+        arguments.inputs,
+        arguments.into,
+        on_conflict=arguments.on_conflict,
+        is_strict=arguments.strict,
+        legacy_unit=arguments.legacy_unit,
+    )
     if arguments.json:
-        print(json.dumps(merged.document, indent=1, ensure_ascii=False))
+        print(view_bytes(merged.document).decode("utf-8"), end="")
+        _tell_left_out(merged)
     else:
         show_merged(merged)
         print(f"\nwritten: {path}")
@@ -45,18 +47,9 @@ def show_merged(merged: Merged) -> None:
         print("no results yet")
     for line in notes(merged.document):
         print(line)
-    for problem in (*merged.problems, *merged.aside):
-        print(f"left out: {problem.file}: {problem.reason}", file=sys.stderr)
+    _tell_left_out(merged)
 
 
-def exit_code(merged: Merged) -> int:
-    if not merged.is_clean:
-        return 1
-    return 0 if merged.is_complete and merged.document["results"] else 3
-
-
-def _merge(outputs: list[Path], into: Path | None) -> tuple[Merged, Path]:
-    if len(outputs) == 1 and into is None:
-        return rebuild(outputs[0]), SweepPaths(outputs[0]).results
-    path = into or _INTO
-    return merge_outputs(outputs, path), path
+def _tell_left_out(merged: Merged) -> None:
+    for line in left_out(merged):
+        print(line, file=sys.stderr)

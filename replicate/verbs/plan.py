@@ -1,15 +1,18 @@
-"""`replicate plan`: show the runs, shards and folders of a selection; start nothing."""
+"""`replicate plan`: show the runs, shards, hours and folders of a selection; start nothing."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from merge.errors import UsageError
 from merge.sweep import Run
 from replicate import arguments as flags
 from replicate.api import Plan, plan
+from replicate.forecast import Forecast, forecast
 from replicate.table import align
 
 
@@ -17,21 +20,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_study(parser)
     flags.add_selection(parser)
     flags.add_output(parser)
+    parser.add_argument(
+        "--shards",
+        type=int,
+        metavar="N",
+        help="divide among N servers, by expected duration unless --shard-by says otherwise",
+    )
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=1,
+        metavar="K",
+        help="runs that one server trains at the same time, for the hours (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    planned = plan_of(arguments)
+    if arguments.at_once < 1:
+        raise UsageError(f"--at-once {arguments.at_once}: give 1 or more")
+    planned = plan_of(arguments, num_shards=arguments.shards)
     output = flags.output_folder(arguments)
     if arguments.json:
-        print(json.dumps(_document(planned, output), indent=1, ensure_ascii=False))
+        document = _document(planned, output, arguments.at_once)
+        print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
-        print("\n".join(_lines(planned, output)))
+        print("\n".join(_lines(planned, output, arguments.at_once)))
     return 0
 
 
-def plan_of(arguments: argparse.Namespace) -> Plan:
-    """The plan that the flags of `run` or `plan` ask for."""
+def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Plan:
+    """The plan that the flags of `run`, `submit` or `plan` ask for."""
     axes = (arguments.shard_by or "").split(",")
     return plan(
         arguments.study,
@@ -40,34 +59,58 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         debug=arguments.debug,
         shard_by=[axis.strip() for axis in axes if axis.strip()],
         shard=arguments.shard,
+        num_shards=num_shards,
+        output=flags.output_folder(arguments),
     )
 
 
-def _lines(planned: Plan, output: Path) -> list[str]:
-    rows = [["shard", "run", "folder", "configuration"]]
+def _lines(planned: Plan, output: Path, at_once: int) -> list[str]:
+    rows = [["shard", "run", "folder", "configuration", "hours"]]
     rows += [
-        [shard.name, run.run_id, str(output / run.path), run.config_hash]
+        [shard.name, run.run_id, str(output / run.path), run.config_hash, _hours(planned, run)]
         for shard in planned.shards
         for run in shard.runs
     ]
     noun = "shard" if len(planned.shards) == 1 else "shards"
     summary = f"{len(planned.runs)} runs in {len(planned.shards)} {noun} of study "
-    return [*align(rows, left=4), "", f"{summary}{planned.sweep.study!r}"]
+    lines = [*align(rows, left=4), "", f"{summary}{planned.sweep.study!r}"]
+    return lines + _forecast_lines(forecast(planned, at_once))
 
 
-def _document(planned: Plan, output: Path) -> dict[str, Any]:
+def _hours(planned: Plan, run: Run) -> str:
+    estimate = planned.estimates[run.run_id]
+    return "-" if estimate.source == "unknown" else f"{estimate.hours:.2f}"
+
+
+def _forecast_lines(expected: Forecast) -> list[str]:
+    if not expected.is_known:
+        return ["hours: nothing measured yet, and the study gives no figures (`hours:`)"]
+    rows = [["shard", "runs", "hours"]]
+    rows += [[s.name, str(s.num_runs), f"{s.hours:.2f}"] for s in expected.shards]
+    return [
+        "",
+        *(align(rows) if len(expected.shards) > 1 else []),
+        f"makespan {expected.makespan_h:.2f} h, no division does better than "
+        f"{expected.lower_bound_h:.2f} h; claimed one by one {expected.claimed_h:.2f} h",
+        *(f"hours: {basis}" for basis in expected.bases),
+    ]
+
+
+def _document(planned: Plan, output: Path, at_once: int) -> dict[str, Any]:
     return {
         "study": planned.sweep.study,
         "output": str(output),
         "num_runs": len(planned.runs),
+        "forecast": asdict(forecast(planned, at_once)),
         "shards": [
-            {"name": shard.name, "runs": [_run_document(run, output) for run in shard.runs]}
-            for shard in planned.shards
+            {"name": s.name, "runs": [_run_document(planned, run, output) for run in s.runs]}
+            for s in planned.shards
         ],
     }
 
 
-def _run_document(run: Run, output: Path) -> dict[str, Any]:
+def _run_document(planned: Plan, run: Run, output: Path) -> dict[str, Any]:
+    estimate = planned.estimates[run.run_id]
     return {
         "run_id": run.run_id,
         "folder": str(output / run.path),
@@ -75,4 +118,6 @@ def _run_document(run: Run, output: Path) -> dict[str, Any]:
         "axes": dict(run.axes),
         "config": dict(run.config),
         "config_hash": run.config_hash,
+        "hours": None if estimate.source == "unknown" else estimate.hours,
+        "hours_from": estimate.source,
     }

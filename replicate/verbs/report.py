@@ -1,4 +1,4 @@
-"""`replicate report OUT`: write the table, every run and its provenance as Markdown."""
+"""`replicate report OUT`: the table, every run and its provenance, in the forms a paper needs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import argparse
 from pathlib import Path
 
 from replicate import api
+from replicate.report.gather import FORMS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", type=Path, metavar="OUT", help="output folder")
+    parser.add_argument(
+        "--forms",
+        default=",".join(FORMS),
+        metavar="FORM,FORM",
+        help="which of md, html, tex, csv to write, as OUT/report.FORM (default: all)",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    print(api.report(arguments.output))
+    forms = [form.strip() for form in arguments.forms.split(",") if form.strip()]
+    for path in api.report(arguments.output, forms=forms).values():
+        print(path)
     return 0

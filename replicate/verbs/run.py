@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 
 from merge.combine import Merged
+from merge.outcome import exit_code
 from merge.paths import SweepPaths
 from replicate import api
 from replicate import arguments as flags
 from replicate.machine import on_this_machine, train
 from replicate.verbs import plan as plan_verb
-from replicate.verbs.merge import exit_code, show_merged
+from replicate.verbs.merge import show_merged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="random weights, no file needed: short for --set from_scratch=true",
     )
+    flags.add_snapshot(parser)
+    _add_data(parser.add_argument_group("data (`replicate prepare` has more flags for it)"))
     parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--download", action="store_true", help="first download and unpack what data is missing"
+    )
+    group.add_argument(
+        "--prepare-only", action="store_true", help="make the data ready and train nothing"
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -33,7 +45,10 @@ def execute(arguments: argparse.Namespace) -> int:
         return plan_verb.execute(argparse.Namespace(**vars(arguments), json=False))
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     output = flags.output_folder(arguments)
-    report_code = train(api.run, planned, output, arguments)
+    code = _make_data_ready(planned, output, arguments)
+    if code or arguments.prepare_only:
+        return code
+    report_code = train(api.run, planned, output, arguments).exit_code
     merged = api.merge(output)
     print()
     show_merged(merged)
@@ -41,10 +56,29 @@ def execute(arguments: argparse.Namespace) -> int:
     return report_code or (1 if exit_code(merged) == 1 else 0)
 
 
+def _make_data_ready(planned: api.Plan, output: Path, arguments: argparse.Namespace) -> int:
+    """Prepare or check the data once, before any run finds it missing; an exit code."""
+    from replicate.experiment_data import check_data, prepare_words, root_words, start
+
+    paths = SweepPaths(output)
+    to_do = [run for run in planned.runs if not paths.run(run.path).result.exists()]
+    if arguments.prepare_only:
+        to_do = list(planned.runs)
+    if not to_do:
+        return 0
+    if not (arguments.download or arguments.prepare_only):
+        return check_data(to_do, arguments.data_root)
+    cache_words = ["--cache-dir", str(api.cache_folder(arguments.cache_dir))]
+    download_words = ["--download"] if arguments.download else []
+    words = [*prepare_words(to_do), *root_words(arguments.data_root), *cache_words]
+    return start([*words, *download_words]).returncode
+
+
 def _say_where(merged: Merged, output: Path) -> None:
     paths = SweepPaths(output)
     print(f"\nmerged results  {paths.results}")
-    print(f"report          {api.report(output)}")
+    for path in api.report(output).values():
+        print(f"report          {path}")
     panels = sorted(
         str(path)
         for run in merged.sweep.runs

@@ -9,12 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from orchestrator.states import State
+from orchestrator.states import RunState, State
 from replicate import api
 from replicate import arguments as flags
 from replicate.live import progress_text
+from replicate.servers_view import server_documents, server_lines
 from replicate.status import SweepStatus
 from replicate.table import align, notes, results_table
+
+_MOST_WAITING = 20
 
 _MARKS = {
     State.PENDING: "-",
@@ -22,6 +25,7 @@ _MARKS = {
     State.RUNNING: "running",
     State.STALLED: "stalled",
     State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
     State.UNKNOWN: "?",
     State.DONE: "done",
 }
@@ -37,15 +41,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="output folder (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument(
+        "--reach",
+        action="store_true",
+        help="ask the servers of a submission over ssh whether their workers live",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Always 0 where the folder holds a sweep: a status that could be told is no failure."""
     status = api.status(arguments.output)
+    servers = server_documents(arguments.output, reach=arguments.reach)
     if arguments.json:
-        print(json.dumps(_document(status), indent=1, ensure_ascii=False))
+        document = {**_document(status), "servers": servers}
+        print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
-        print("\n".join(_lines(status)))
+        print("\n".join([*_lines(status), *_section("servers", server_lines(servers))]))
     return 0
 
 
@@ -62,6 +73,7 @@ def _lines(status: SweepStatus) -> list[str]:
         cells=cells,
     )
     lines += _section("running now", _now_running(status))
+    lines += _section("waiting", _waiting(status))
     lines += _section("needs attention", _attention(status))
     return lines
 
@@ -88,18 +100,32 @@ def _now_running(status: SweepStatus) -> list[str]:
     return align(rows, left=7) if len(rows) > 1 else []
 
 
+def _waiting(status: SweepStatus) -> list[str]:
+    lines = [
+        f"{entry.run.run_id}: {entry.state.reason}"
+        for entry in status.runs
+        if entry.state.state is State.PENDING and entry.state.reason
+    ]
+    more = len(lines) - _MOST_WAITING
+    return lines[:_MOST_WAITING] + ([f"... and {more} more"] if more > 0 else [])
+
+
 def _age(seconds: float | None) -> str:
     return "-" if seconds is None else f"{max(0.0, seconds):.0f} s ago"
 
 
 def _attention(status: SweepStatus) -> list[str]:
     lines = [
-        f"{entry.state.state}: {entry.run.run_id}: {entry.state.reason}"
+        f"{_label(entry.state)}: {entry.run.run_id}: {entry.state.reason}"
         for entry in status.runs
-        if entry.state.state in (State.FAILED, State.STALLED, State.UNKNOWN)
+        if entry.state.state in (State.FAILED, State.STALLED, State.CANCELLED, State.UNKNOWN)
     ]
     lines += [line for line in notes(status.merged.document) if not line.startswith("incomplete")]
     return lines + [f"kept aside: {p.file}: {p.reason}" for p in status.merged.aside]
+
+
+def _label(state: RunState) -> str:
+    return f"{state.state}({state.cause})" if state.cause else state.state.value
 
 
 def _document(status: SweepStatus) -> dict[str, Any]:

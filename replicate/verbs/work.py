@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from merge.errors import UsageError
-from replicate import api
+from merge.outcome import exit_code
+from replicate import api, slurm_task
 from replicate import arguments as flags
 from replicate.machine import on_this_machine, train
-from replicate.verbs.merge import exit_code
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,14 +19,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--run", action="append", metavar="ID", help="run only this id; may be repeated"
     )
+    which.add_argument(
+        "--submission", metavar="ID", help="run those of this task of a SLURM submission's --array"
+    )
+    parser.add_argument("--array", metavar="NAME", help="which array of --submission this is")
     flags.add_machine(parser)
+    parser.add_argument("--snapshot", metavar="DIGEST", help="run this frozen copy of the code")
+    parser.add_argument("--beacon", type=Path, metavar="FILE", help="record of this worker to keep")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    planned = api.frozen_plan(arguments.output, _run_ids(arguments))
-    planned = on_this_machine(planned, arguments)
-    report_code = train(api.work, planned, arguments.output, arguments)
-    return report_code or (1 if exit_code(api.merge(arguments.output)) == 1 else 0)
+    from orchestrator.beacon import beacon
+
+    with beacon(arguments.beacon, arguments.claim_expiry) as telling:
+        telling.exit_code = _work(arguments)
+    return telling.exit_code
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    if arguments.submission:
+        report = slurm_task.work(arguments)
+    else:
+        planned = api.frozen_plan(arguments.output, _run_ids(arguments))
+        report = train(api.work, on_this_machine(planned, arguments), arguments.output, arguments)
+    merged = api.merge(arguments.output)
+    return report.exit_code or (1 if exit_code(merged) == 1 else 0)
 
 
 def _run_ids(arguments: argparse.Namespace) -> list[str] | None:

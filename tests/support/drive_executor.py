@@ -17,7 +17,14 @@ from pathlib import Path
 from merge.paths import SweepPaths
 from merge.sweep import read_sweep
 from orchestrator.devices import Devices
-from orchestrator.happenings import Happening, Notice, RunEnded, RunProgressed, RunStarted
+from orchestrator.happenings import (
+    Happening,
+    Notice,
+    RunEnded,
+    RunProgressed,
+    RunRetried,
+    RunStarted,
+)
 from orchestrator.local import LocalSettings, run_local
 from orchestrator.owners import this_owner
 
@@ -53,6 +60,8 @@ def tell(happening: Happening) -> None:
             print("progress", happening.run.run_id, happening.progress.epoch, flush=True)
         case RunEnded():
             print("ended", happening.run.run_id, happening.fate, happening.reason, flush=True)
+        case RunRetried():
+            print("again", happening.run.run_id, happening.cause, happening.count, flush=True)
         case Notice():
             print("notice", happening.message, flush=True)
 

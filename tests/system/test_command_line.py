@@ -191,6 +191,6 @@ def test_the_python_door_does_what_the_verbs_do(folder, monkeypatch):
     merged = api.merge("out")
     losses = [result.metrics["loss"] for result in results.values()]
     assert merged.document["results"]["rate5"]["mean"]["loss"] == pytest.approx(sum(losses) / 3)
-    assert api.report("out").read_text().count("rate5-seed") == 3
+    assert api.report("out")["md"].read_text().count("rate5-seed") == 3
     status = api.status("out")
     assert sum(entry.state.state == "done" for entry in status.runs) == 3

@@ -248,3 +248,13 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused_with_both_numbers(new_ru
     assert ranks.wait() != 0
     assert run.error(1)["kind"] == "config"
     assert "global_batch=5 cannot be divided over world_size=2" in run.error(1)["message"]
+
+
+def test_micro_batches_take_the_same_steps_on_two_ranks(new_run, undisturbed):
+    """A rank's three episodes come as two and one; the ranks exchange gradients once a step."""
+    run = new_run("micro")
+    ranks = run.start(1, 2, PAPERGRID_MICRO_BATCH="2")
+    assert ranks.wait() == 0, ranks.output()
+    result, whole = run.result(1), undisturbed.result(1)
+    assert [r["details"]["micro_batch"] for r in (result, whole)] == [2, 3]
+    assert losses(result) == pytest.approx(losses(whole), rel=1e-3)

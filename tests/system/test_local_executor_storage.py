@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.executors import run_here
-from support.sweeps import LEAVE_RESULT, make_sweep, shell
+from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 
 from merge.files import read_json
+from merge.paths import SweepPaths
 from merge.records import read_result
 from orchestrator.happenings import Fate
+from replicate import api
 
 pytestmark = pytest.mark.system
 
@@ -92,3 +95,18 @@ def test_after_space_is_made_the_same_command_finishes(mounted, tmp_path):
     assert [read_result(output / run.path / "result.json").metrics for run in sweep.runs] == [
         {"score": fold} for fold in range(4)
     ]
+
+
+def test_a_merge_that_hangs_elsewhere_keeps_no_run_from_starting(tmp_path):
+    output = tmp_path / "out"
+    sweep = make_sweep(shell(LEAVE_RESULT), folds=2)
+    write_sweep(output, sweep)
+    planned = api.frozen_plan(output)
+    settings = api.local_settings(planned, devices="cpu:1", cache_dir=tmp_path / "cache")
+    notices: list[object] = []
+    with SweepPaths(output).merge_lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        report = api.work(planned, output, settings, report=notices.append)
+    assert report.exit_code == 0
+    assert sum("has been locked" in str(notice) for notice in notices) == 2
+    assert api.merge(output).document["results"]["run"]["n"] == 2

@@ -18,10 +18,12 @@ VOC_ROOTS = (
     *("PASCAL", "PASCAL/VOC2012", "PASCAL/VOCdevkit/VOC2012", "pascal5i", "pascal5i/VOC2012"),
     *("VOC/VOC2012", "VOC/VOCdevkit/VOC2012", "VOCtrainval_11-May-2012/VOCdevkit/VOC2012"),
 )
+_VOC_PARTS = ("JPEGImages", "ImageSets", "SegmentationClassAug")
 COCO_ROOTS = (
     *(".", "COCO2014", "MSCOCO2014", "coco2014", "mscoco2014", "coco", "COCO", "mscoco", "MSCOCO"),
     *("coco20i", "coco/COCO2014", "coco/MSCOCO2014"),
 )
+_COCO_PARTS = ("annotations", "train2014", "val2014")
 
 _SBD_LIST_NAMES = ("train_noval.txt", "sbd_train_noval.txt")
 _SBD_FOLDERS = (".", "ImageSets/Segmentation", "sbd", "SBD", "benchmark_RELEASE/dataset", "dataset")
@@ -66,10 +68,9 @@ def voc_layout(root: Path) -> VocLayout:
 def find_pascal5i(data_root: Path) -> VocLayout:
     """VOC2012 with SBD's label maps below `data_root`. DataError says what is not there."""
     _check_folder(data_root, _PASCAL_HELP)
-    parts = ("JPEGImages", "ImageSets", "SegmentationClassAug")
-    root = _first_root(data_root, VOC_ROOTS, parts) or data_root
+    root = _first_root(data_root, VOC_ROOTS, _VOC_PARTS) or data_root
     photographs = root / "JPEGImages"
-    masks = _first_folder([root, data_root], "SegmentationClassAug")
+    masks = voc_label_maps(root, data_root)
     if masks is None and not photographs.is_dir():
         raise DataError(f"no PASCAL VOC2012 below {data_root} ({_seen(data_root)}); {_PASCAL_HELP}")
     if masks is None:
@@ -86,6 +87,16 @@ def find_pascal5i(data_root: Path) -> VocLayout:
         val_list=root / "ImageSets" / "Segmentation" / "val.txt",
         pair_lists=next((f for f in _pair_list_folders(root, data_root) if f.is_dir()), None),
     )
+
+
+def voc_root(data_root: Path) -> Path:
+    """Where VOC2012 lies below `data_root`, or would be put."""
+    return _first_root(data_root, VOC_ROOTS, _VOC_PARTS) or data_root / "VOCdevkit" / "VOC2012"
+
+
+def voc_label_maps(root: Path, data_root: Path) -> Path | None:
+    """The folder with the label maps of VOC2012 and SBD, where there is one."""
+    return _first_folder([root, data_root], "SegmentationClassAug")
 
 
 def _pair_list_folders(root: Path, data_root: Path) -> list[Path]:
@@ -125,7 +136,7 @@ def no_train_list(layout: VocLayout) -> DataError:
 def find_coco20i(data_root: Path) -> CocoLayout:
     """COCO2014 below `data_root`. DataError says what is not there."""
     _check_folder(data_root, _COCO_HELP)
-    root = _first_root(data_root, COCO_ROOTS, ("annotations", "train2014", "val2014"))
+    root = _first_root(data_root, COCO_ROOTS, _COCO_PARTS)
     if root is None:
         raise DataError(f"no COCO2014 below {data_root} ({_seen(data_root)}); {_COCO_HELP}")
     annotations = {
@@ -137,6 +148,16 @@ def find_coco20i(data_root: Path) -> CocoLayout:
                 f"there is no {path}: unpack annotations_trainval2014.zip in {root}; {_COCO_HELP}"
             )
     return CocoLayout(annotations, {split: _coco_folder(root, split) for split in annotations})
+
+
+def coco_root(data_root: Path) -> Path:
+    """Where COCO2014 lies below `data_root`, or would be put."""
+    return _first_root(data_root, COCO_ROOTS, _COCO_PARTS) or data_root / "COCO2014"
+
+
+def coco_photographs(root: Path, name: str) -> Path | None:
+    """The folder `train2014` or `val2014` of COCO2014, where there is one."""
+    return _first_folder([root, root / "images"], name)
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -211,7 +232,7 @@ def _no_masks(root: Path) -> str:
 
 def _coco_folder(root: Path, split: str) -> Path:
     name = f"{split}2014"
-    folder = _first_folder([root, root / "images"], name)
+    folder = coco_photographs(root, name)
     if folder is None:
         raise DataError(
             f"there is no folder {root / name} with photographs: unpack {name}.zip in {root}; "

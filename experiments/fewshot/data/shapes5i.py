@@ -13,7 +13,6 @@ base classes have.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from PIL import Image
 
 from experiments.fewshot.data.scenes import Look, draw_scene
 from experiments.runtime.seeds import numpy_generator
-from merge.files import fsync_folder, storage_errors
+from merge.files import fsync_folder, fsync_tree, storage_errors
 
 VERSION = 1
 """Raised with every change of what is drawn, so that two generators never share a folder."""
@@ -124,22 +123,12 @@ def _build(root: Path) -> None:
         shutil.rmtree(unfinished)
     try:
         _write_dataset(unfinished)
-        _make_durable(unfinished)
+        fsync_tree(unfinished)
         unfinished.rename(root)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     fsync_folder(root.parent)
-
-
-def _make_durable(root: Path) -> None:
-    # Before the rename: a power cut must not leave a whole-looking folder of empty files.
-    for path in (root, *root.rglob("*")):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _write_dataset(root: Path) -> None:

@@ -15,12 +15,19 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from experiments.fewshot.models.resnets import (
+    DEEP_STEM_DEPTHS,
+    Stem,
+    load_resnet,
+    resnet_builder,
+    resnet_source,
+    split_resnet,
+)
 from experiments.fewshot.models.weights import (
     RANDOM_WEIGHTS_ID,
     Weights,
     WeightSource,
     load_in_order,
-    load_strictly,
     read_weights,
 )
 from merge.errors import UsageError
@@ -106,14 +113,15 @@ def build_backbone(
     from_scratch: bool = False,
     output_stride: int = 8,
     levels: tuple[int, ...] = (2, 3),
+    stem: Stem = "plain",
 ) -> Backbone:
     """Build one of BACKBONES with its ImageNet weights, or `from_scratch` with random ones.
 
-    Blocks beyond the deepest of `levels` are dropped. Raises UsageError for an unknown name, stride
-    or level, DataError for a weight file that is absent or does not fit.
+    Blocks beyond the deepest of `levels` are dropped. Raises UsageError for an unknown name,
+    stride, level or stem, DataError for a weight file that is absent or does not fit.
     """
     _check_arguments(name, weights, from_scratch, output_stride, levels)
-    architecture = BACKBONES[name]
+    architecture = _architecture(name, stem)
     network = architecture.build(output_stride)
     weights_id = RANDOM_WEIGHTS_ID
     if not from_scratch:
@@ -136,55 +144,15 @@ def _check_arguments(
         raise UsageError("--weights and --from-scratch exclude each other: give one of them")
 
 
-def _build_resnet(depth: int) -> Callable[[int], nn.Module]:
-    def build(output_stride: int) -> nn.Module:
-        from torchvision import models
-
-        network: nn.Module = getattr(models, f"resnet{depth}")(weights=None)
-        _dilate_resnet(network, output_stride)
-        return network
-
-    return build
-
-
-def _dilate_resnet(network: nn.Module, output_stride: int) -> None:
-    """Remove the strides beyond `output_stride` and dilate the 3x3 convolutions after them.
-
-    On every output_stride-th pixel the result equals the original network's. The rule is
-    torchvision's `replace_stride_with_dilation`, which refuses the basic blocks of ResNet-18.
-    """
-    dilation = 1
-    for level, stride in ((3, 16), (4, 32)):
-        before, is_dilated = dilation, stride > output_stride
-        dilation *= 2 if is_dilated else 1
-        for index, block in enumerate(network.get_submodule(f"layer{level}").children()):
-            convs = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
-            if is_dilated:
-                for conv in convs:
-                    conv.stride = (1, 1)
-            spatial = [conv for conv in convs if conv.kernel_size == (3, 3)]
-            for place, conv in enumerate(spatial):
-                reach = before if index == place == 0 else dilation
-                conv.dilation = conv.padding = (reach, reach)
-
-
-def _split_resnet(network: nn.Module) -> list[nn.Module]:
-    stem = [network.get_submodule(name) for name in ("conv1", "bn1", "relu", "maxpool", "layer1")]
-    return [nn.Sequential(*stem), *(network.get_submodule(f"layer{n}") for n in _LEVELS)]
-
-
-def _load_resnet(network: nn.Module, weights: Weights) -> None:
-    load_strictly(network, weights, ignored=("fc.",))
-
-
-def _resnet_source(depth: int) -> Callable[[], WeightSource]:
-    def source() -> WeightSource:
-        from torchvision import models
-
-        url: str = getattr(models, f"ResNet{depth}_Weights").IMAGENET1K_V1.url
-        return WeightSource(url.rpartition("/")[2], f"download {url}")
-
-    return source
+def _architecture(name: str, stem: Stem) -> Architecture:
+    if stem == "plain":
+        return BACKBONES[name]
+    if name not in _DEEP_STEMS:
+        raise UsageError(
+            f"backbone {name} has no deep stem: set resnet_stem=plain, or choose one of "
+            f"{', '.join(_DEEP_STEMS)}"
+        )
+    return _DEEP_STEMS[name]
 
 
 def _build_lite0(output_stride: int) -> nn.Module:
@@ -215,12 +183,12 @@ def _lite0_source() -> WeightSource:
     )
 
 
-def _resnet(depth: int, channels: tuple[int, int, int]) -> Architecture:
+def _resnet(depth: int, channels: tuple[int, int, int], stem: Stem = "plain") -> Architecture:
     return Architecture(
-        build=_build_resnet(depth),
-        split=_split_resnet,
-        load=_load_resnet,
-        source=_resnet_source(depth),
+        build=resnet_builder(depth, stem),
+        split=split_resnet,
+        load=load_resnet,
+        source=resnet_source(depth, stem),
         channels=channels,
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
@@ -243,3 +211,7 @@ BACKBONES: dict[str, Architecture] = {
     ),
 }
 """Names a study may use for its backbone."""
+
+_DEEP_STEMS = {
+    f"resnet{depth}": _resnet(depth, (512, 1024, 2048), "deep") for depth in DEEP_STEM_DEPTHS
+}

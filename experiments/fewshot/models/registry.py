@@ -12,6 +12,7 @@ from experiments.fewshot.models.abcb.model import Abcb, AbcbOptions
 from experiments.fewshot.models.backbones import Backbone, build_backbone
 from experiments.fewshot.models.base import FewShotModel
 from experiments.fewshot.models.prototype import Prototype, PrototypeOptions
+from experiments.fewshot.models.resnets import Stem
 from merge.errors import UsageError
 
 OptionValue = bool | int | float | str
@@ -35,13 +36,14 @@ METHODS: dict[str, Method[Any]] = {
 """Names a study may use for its method."""
 
 
-def build_model(
+def build_model(  # noqa: PLR0913
     method: str,
     backbone: str,
     *,
     weights: Path | None = None,
     from_scratch: bool = False,
     output_stride: int = 8,
+    stem: Stem = "plain",
     options: Mapping[str, OptionValue] | None = None,
 ) -> FewShotModel:
     """Build a method on a backbone; the learned layers start from torch's global generator.
@@ -55,6 +57,7 @@ def build_model(
         from_scratch=from_scratch,
         output_stride=output_stride,
         levels=METHODS[method].levels(settings),
+        stem=stem,
     )
     return METHODS[method].build(network, settings)
 

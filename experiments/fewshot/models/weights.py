@@ -21,7 +21,7 @@ from merge.errors import DataError
 RANDOM_WEIGHTS_ID = "random"
 
 _CHECKSUM_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")
-_NUM_KEYS_SHOWN = 5
+_NUM_KEYS_SHOWN = 20
 _BATCH_COUNTER = "num_batches_tracked"  # unused in eval(), and absent from older files
 
 

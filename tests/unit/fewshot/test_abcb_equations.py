@@ -266,7 +266,8 @@ def backbone() -> nn.Module:
 
 def _model(backbone: nn.Module, seed: int, **options: object) -> Abcb:
     _seeded(seed)
-    settings = AbcbOptions(channels=C, num_heads=HEADS, **options)  # type: ignore[arg-type]
+    sizes: dict[str, object] = {"channels": C, "num_heads": HEADS, "initialisation": "random"}
+    settings = AbcbOptions(**{**sizes, **options})  # type: ignore[arg-type]
     model = Abcb(backbone, settings).double()  # type: ignore[arg-type]
     with torch.no_grad():
         model.qp.classify.weight.mul_(6)

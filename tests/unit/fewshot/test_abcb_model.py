@@ -26,8 +26,9 @@ def backbone() -> nn.Module:
 
 def _model(backbone: nn.Module, **options: Any) -> Abcb:
     torch.manual_seed(options.pop("seed", 0))
-    sizes = {"channels": 16, "num_heads": 2}
-    return Abcb(backbone, AbcbOptions(**sizes, **options))  # type: ignore[arg-type]
+    # Not the start as a comparison, with which the later iterations do nothing yet.
+    defaults = {"channels": 16, "num_heads": 2, "initialisation": "random"}
+    return Abcb(backbone, AbcbOptions(**{**defaults, **options}))  # type: ignore[arg-type]
 
 
 def _episode(batch: int = 2, shots: int = 1) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,12 +18,13 @@ from experiments.fewshot.data.transforms import (
 )
 from experiments.fewshot.learner import (
     Learner,
+    divide,
     global_loss,
     load_trained_state,
     poly_lr,
     trained_state,
 )
-from experiments.fewshot.loading import EvalDataset, ImageCache, TrainDataset, collate
+from experiments.fewshot.loading import EvalDataset, ImageCache, TrainBatch, TrainDataset, collate
 from experiments.fewshot.metrics import IoUCounts
 from experiments.fewshot.models.base import Output
 from experiments.fewshot.models.registry import build_model
@@ -129,6 +130,67 @@ def test_the_parts_of_the_ranks_average_to_the_loss_of_the_whole_batch(dice_weig
     ]
     whole = global_loss(Output(logits, ((logits * 2, 0.3),)), target, 1.0, dice_weight)
     torch.testing.assert_close(sum(parts) / 2, whole)
+
+
+def frozen_batch_norm(model):
+    """As with pretrained weights: no statistic of a batch enters its own result."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+            module.train = lambda _mode=True, frozen=module: frozen
+    return model
+
+
+def noise_batch(num_episodes: int) -> TrainBatch:
+    generator = torch.Generator().manual_seed(1)
+    batch = TrainBatch(
+        torch.randn(num_episodes, 3, 33, 33, generator=generator),
+        torch.randn(num_episodes, 1, 3, 33, 33, generator=generator),
+        torch.randint(0, 2, (num_episodes, 1, 33, 33), generator=generator).to(torch.uint8),
+        torch.randint(0, 2, (num_episodes, 33, 33), generator=generator).to(torch.uint8),
+    )
+    batch.target[0, :, 5:] = 255
+    batch.target[-1] = 255
+    return batch
+
+
+@pytest.mark.parametrize("dice_weight", [0.0, 0.5])
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 4, 9])
+def test_a_step_in_micro_batches_is_the_step_of_the_whole_batch(micro_batch, dice_weight):
+    """5 episodes do not divide by 2, 3 or 4: the last window is shorter and weighs less."""
+
+    def stepped(size: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        torch.manual_seed(0)
+        model = frozen_batch_norm(build_model("prototype", "resnet18", from_scratch=True))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                # Heads begin at zero, which would hide the gradients of what is below them.
+                if not name.startswith("backbone"):
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+        config = FewShotConfig(dice_weight=dice_weight, momentum=0.0, weight_decay=0.0)
+        learner = Learner(model, config, ALONE, Precision("off", CPU), size)
+        loss = learner.step(noise_batch(5), pixel_share=0.9, lr=0.1)
+        return loss, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+
+    whole_loss, whole = stepped(0)
+    loss, gradients = stepped(micro_batch)
+    torch.testing.assert_close(loss, whole_loss)
+    for name, gradient in whole.items():
+        largest = gradient.abs().max()
+        assert largest > 0, name
+        assert (gradients[name] - gradient).abs().max() < 1e-4 * largest, name
+
+
+def test_the_parts_of_a_batch_are_all_of_it_in_order():
+    batch = noise_batch(5)
+    parts = divide(batch, 2)
+    assert [len(part.batch.query) for part in parts] == [2, 2, 1]
+    assert sum(part.pixel_share for part in parts) == pytest.approx(1)
+    assert sum(part.episode_share for part in parts) == pytest.approx(1)
+    for whole, *pieces in zip(batch, *(part.batch for part in parts), strict=True):
+        assert torch.equal(torch.cat(pieces), whole)
+    (alone,) = divide(batch, 0)
+    assert (alone.pixel_share, alone.episode_share) == (1.0, 1.0)
 
 
 def test_one_bad_loss_is_named_by_its_step():

@@ -60,7 +60,8 @@ def test_different_results_of_one_run_are_reported_and_not_counted():
     )
     assert [c.values for c in merged.conflicts] == [(0.5, 0.9)]
     assert "0" not in merged.document["results"][CELL]
-    assert merged.document["conflicts"][0]["sources"] == ["a", "b"]
+    assert merged.conflicts[0].sources == ("a", "b")
+    assert [r["value"] for r in merged.document["conflicts"][0]["results"]] == [0.5, 0.9]
     assert not merged.is_clean
 
 

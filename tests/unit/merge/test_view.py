@@ -7,9 +7,9 @@ import multiprocessing
 import pytest
 from support.grids import make_grid, write_result, write_sweep
 
-from merge.errors import IncompleteError, RecordError, UsageError
+from merge.errors import IncompleteError, RecordError
 from merge.files import read_json, write_json
-from merge.view import merge_outputs, rebuild
+from merge.view import merge_inputs, rebuild
 
 
 def test_a_view_that_was_deleted_is_rebuilt_byte_for_byte(tmp_path):
@@ -96,15 +96,20 @@ def test_two_folders_merge_into_one_file(tmp_path):
         for fold in half:
             write_result(tmp_path / name, sweep.runs[fold], 0.665 if name == "a" else 0.73)
     into = tmp_path / "merged_results.json"
-    merge_outputs([tmp_path / "b", tmp_path / "a"], into)
+    merge_inputs([tmp_path / "b", tmp_path / "a"], into)
     cell = read_json(into)["results"][sweep.runs[0].cell]
     assert cell["mean"]["miou"] == pytest.approx(0.6975)
 
 
-def test_a_folder_named_twice_is_refused(tmp_path):
-    write_sweep(tmp_path, make_grid())
-    with pytest.raises(UsageError, match="twice"):
-        merge_outputs([tmp_path, tmp_path / "."], tmp_path / "out.json")
+def test_a_folder_named_twice_counts_once(tmp_path):
+    sweep = make_grid()
+    write_sweep(tmp_path / "a", sweep)
+    for run in sweep.runs:
+        write_result(tmp_path / "a", run, 0.5)
+    once, twice = tmp_path / "once.json", tmp_path / "twice.json"
+    merge_inputs([tmp_path / "a"], once)
+    merge_inputs([tmp_path / "a", tmp_path / "a" / "."], twice)
+    assert twice.read_bytes() == once.read_bytes()
 
 
 def _finish_and_merge(output, sweep, indices):

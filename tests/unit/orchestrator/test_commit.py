@@ -9,7 +9,7 @@ import pytest
 
 from merge.errors import RecordError
 from merge.paths import AttemptPaths, RunPaths
-from merge.records import Claim, Outcome, Result, read_result
+from merge.records import Cause, Claim, Outcome, Result, read_result
 from orchestrator.claims import Taken, release, take
 from orchestrator.commit import Aside, commit_result
 from orchestrator.owners import this_owner
@@ -92,7 +92,8 @@ def attempt(tmp_path) -> AttemptPaths:
 
 
 def verdict_on(attempt: AttemptPaths, exit_code: int = 0, *, was_stopped: bool = False):
-    return judge(attempt, exit_code, "score", was_stopped=was_stopped)
+    did = Cause.INTERRUPTED if was_stopped else None
+    return judge(attempt, exit_code, "score", did=did)
 
 
 def test_a_valid_result_and_exit_code_zero_is_done(attempt):
@@ -190,8 +191,17 @@ def test_a_failure_gives_its_best_reason(attempt, exit_code, stderr, error, reas
     assert (verdict.outcome, verdict.reason) == (Outcome.FAILED, reason)
 
 
-def test_a_result_left_by_a_failing_trainer_is_not_counted(attempt):
+def test_a_whole_result_counts_whatever_the_exit_code_and_the_record_says_so(attempt):
     attempt.result.write_text('{"metrics": {"score": 0.5}}')
+    verdict = verdict_on(attempt, 134)
+    assert (verdict.outcome, verdict.cause) == (Outcome.DONE, Cause.UNCLEAN_EXIT)
+    assert verdict.left is not None
+    assert "killed by SIGABRT" in verdict.reason
+
+
+def test_a_result_of_a_trainer_that_says_it_failed_is_not_counted(attempt):
+    attempt.result.write_text('{"metrics": {"score": 0.5}}')
+    attempt.error.write_text('{"kind": "data", "message": "no mask"}')
     verdict = verdict_on(attempt, 3)
-    assert verdict.outcome is Outcome.FAILED
+    assert (verdict.outcome, verdict.cause) == (Outcome.FAILED, Cause.DATA)
     assert verdict.left is None

@@ -204,3 +204,9 @@ def test_our_trainers_are_importable_and_not_shadowed_by_the_current_folder():
     foreign = launch(command=["true"], inherited={"PYTHONPATH": "/mine"}).environment
     assert foreign["PYTHONPATH"] == "/mine"
     assert "PYTHONSAFEPATH" not in foreign
+
+
+def test_a_frozen_copy_of_our_trainers_comes_before_what_the_executor_imports():
+    given = {"source": Path("/frozen")}
+    environment = launch(experiment="fewshot", given=given, inherited={"PYTHONPATH": "/mine"})
+    assert environment.environment["PYTHONPATH"] == "/frozen:/mine"

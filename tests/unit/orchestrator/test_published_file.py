@@ -34,10 +34,12 @@ def test_a_study_gets_the_rows_of_its_method(tmp_path: Path) -> None:
     study = study_of(tmp_path, TOY + "published: {file: paper, method: ONE}")
     assert study.published == {
         "source": "A paper; table 1",
+        "method": "ONE",
         "cells": {
             "a_1shot": {"0": 0.1, "1": 0.2, "2": 0.3, "3": 0.4, "mean": 0.25},
             "a_5shot": {"mean": 0.3},
         },
+        "others": {"TWO": {"a_1shot": {"mean": 0.2}}},
         "notes": {"a_5shot": "as printed"},
     }
 

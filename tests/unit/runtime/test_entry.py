@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.runtime.entry import NonFiniteLossError, classify
-from merge.errors import DataError, RecordError, UsageError
+from merge.errors import DataError, RecordError, StorageError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -15,9 +15,10 @@ from merge.errors import DataError, RecordError, UsageError
         (DataError("no images"), "data"),
         (UsageError("fold 7"), "config"),
         (NonFiniteLossError("step 3"), "nan"),
-        (torch.OutOfMemoryError("CUDA out of memory"), "oom"),
-        (MemoryError(), "oom"),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "oom"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "cuda_oom"),
+        (MemoryError(), "host_oom"),
+        (StorageError("the disk is full"), "disk_full"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "host_oom"),
         (RecordError("damaged"), "other"),
         (ZeroDivisionError(), "other"),
     ],

@@ -73,6 +73,11 @@ class Attention(nn.Module):
         """Attend to all keys with one bias each; gives B M C."""
         return self._merge(biased_attention(queries_BHMD, *keys_values, bias_BN))
 
+    def start_silent(self) -> None:
+        """Let the result start as 0: what it is added to stays what it was."""
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
     def _merge(self, heads_BHMD: Tensor) -> Tensor:
         out_BMC: Tensor = self.to_out(heads_BHMD.transpose(1, 2).flatten(2))
         return out_BMC

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from experiments.fewshot.models.abcb.ic import ConfidenceBias, InformationCleansing, entropy
 from experiments.fewshot.models.abcb.layers import Normalisation
+from experiments.fewshot.models.abcb.neck import CellScale, Neck, NeckEnd
 from experiments.fewshot.models.abcb.qp import QueryPrediction
 from experiments.fewshot.models.abcb.sm import (
     Evolution,
@@ -39,6 +40,12 @@ class AbcbOptions:
     """Of the predictions after support modulation in the loss (Eq. 7)."""
     feature_levels: Literal["2,3", "3,4", "2,3,4"] = "2,3,4"
     """Backbone levels that the neck reads."""
+    cell_scale: CellScale = "unit"
+    """Cells of the backbone's levels and of f: brought to a mean square of 1, or left as is."""
+    neck_end: NeckEnd = "linear"
+    """Whether the neck ends in its second convolution or in a ReLU after it."""
+    initialisation: Literal["comparison", "random"] = "comparison"
+    """Start as a comparison of cells with the support's mean that the later steps leave alone."""
     evolution: Evolution = "both"
     """Ep + Es, Ep alone ("pixel") or Es alone ("statistics"): the paper's ablations."""
     has_cleansing: bool = True
@@ -85,12 +92,7 @@ class Abcb(FewShotModel):
         super().__init__(backbone)
         channels, heads, norm = options.channels, options.num_heads, options.normalisation
         self.options = options
-        self.neck = nn.Sequential(
-            nn.Conv2d(sum(backbone.out_channels), channels, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.ReLU(inplace=True),
-        )
+        self.neck = Neck(backbone.out_channels, channels, options.cell_scale, options.neck_end)
         self.qp = QueryPrediction(channels)
         # A step that never runs has no parameters: DDP waits for the gradient of every one.
         if options.iterations > 1:
@@ -98,9 +100,16 @@ class Abcb(FewShotModel):
             self.sm = SupportModulation(channels, heads, norm, evolution)
             if options.has_cleansing:
                 self.ic = InformationCleansing(channels, heads, norm, options.confidence_bias)
-        for layer in self.neck:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if options.initialisation == "comparison":
+            self._start_as_comparison()
+
+    def _start_as_comparison(self) -> None:
+        self.neck.start_local()
+        self.qp.start_as_comparison()
+        if self.options.iterations > 1:
+            self.sm.to_support.start_silent()
+            if self.options.has_cleansing:
+                self.ic.attention.start_silent()
 
     def segment(
         self, query_B3HW: Tensor, query: Features, support: Features, support_mask_BKHW: Tensor

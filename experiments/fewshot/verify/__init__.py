@@ -1,0 +1,1 @@
+"""Checking a copy of PASCAL-5i or COCO-20i: is all of it there, and is it what was published."""

@@ -1,0 +1,73 @@
+"""Checking a copy of COCO2014."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from experiments.fewshot.data.coco_annotations import CocoImage, read_annotations
+from experiments.fewshot.data.coco_masks import rasterise
+from experiments.fewshot.data.layouts import find_coco20i
+from experiments.fewshot.prepare.manifest import Count
+from experiments.fewshot.verify.findings import Findings, Problem
+from experiments.fewshot.verify.images import each, photograph_size
+from merge.errors import DataError
+
+
+def verify_coco20i(
+    data_root: Path, counts: Mapping[str, Count], findings: Findings, *, is_deep: bool
+) -> None:
+    """Add to `findings` all that is missing or wrong in the copy below `data_root`."""
+    try:
+        layout = find_coco20i(data_root)
+    except DataError as error:
+        findings.missing("layout", str(error))
+        return
+    names: dict[str, set[str]] = {}
+    for split, path in layout.annotations.items():
+        try:
+            images = read_annotations(path)
+        except DataError as error:
+            findings.wrong("annotations", str(error))
+            continue
+        names[split] = {image.name for image in images}
+        key = f"photographs_{split}"
+        findings.expect_count(key, len(images), counts.get(key))
+        _check_images(images, layout.photographs[split], findings, is_deep=is_deep)
+    for name in sorted(names.get("train", set()) & names.get("val", set())):
+        findings.wrong("annotations", f"{name} is annotated both for training and for testing")
+
+
+def _check_images(
+    images: list[CocoImage], folder: Path, findings: Findings, *, is_deep: bool
+) -> None:
+    present = {path.stem for path in folder.glob("*.jpg")}
+    for image in images:
+        if image.name not in present:
+            findings.missing("photograph", f"{folder / image.name}.jpg is annotated, but not there")
+    there = [image for image in images if image.name in present]
+
+    def look(image: CocoImage) -> list[Problem]:
+        return _look(image, folder / f"{image.name}.jpg", is_deep=is_deep)
+
+    for problems in each(folder.name, look, there):
+        for problem in problems:
+            findings.add(problem)
+
+
+def _look(image: CocoImage, path: Path, *, is_deep: bool) -> list[Problem]:
+    problems = []
+    try:
+        height, width = photograph_size(path, is_deep=is_deep)
+        if (height, width) != (image.height, image.width):
+            message = f"{path} has {width}x{height} pixels, annotated are "
+            problems.append(Problem("wrong", "size", f"{message}{image.width}x{image.height}"))
+    except DataError as error:
+        problems.append(Problem("wrong", "photograph", str(error)))
+    if is_deep:
+        try:
+            rasterise(image.height, image.width, image.objects, "exact")
+        except (ValueError, TypeError, KeyError) as error:
+            message = f"the objects of {image.name} cannot be drawn ({error})"
+            problems.append(Problem("wrong", "annotations", message))
+    return problems

@@ -1,0 +1,79 @@
+"""Calls of SLURM's commands: always with a time-out, because a dead controller answers nobody."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from merge.errors import SchedulerError, UsageError
+
+_SUBMIT_TIMEOUT_S = 60.0
+ASK_TIMEOUT_S = 8.0
+_OF_CLIENT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+_MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d+)\s*$", re.MULTILINE)
+
+
+def call(words: Sequence[str], *, timeout_s: float = ASK_TIMEOUT_S) -> str:
+    """What the command prints. SchedulerError where it fails, gives no answer or is not here."""
+    return _run(words, os.environ, timeout_s)
+
+
+def max_array_size() -> int:
+    """The cluster's limit on the number of tasks of an array."""
+    told = call(["scontrol", "show", "config"], timeout_s=_SUBMIT_TIMEOUT_S)
+    match = _MAX_ARRAY_SIZE.search(told)
+    if match is None or int(match[1]) < 1:
+        raise SchedulerError(
+            "`scontrol show config` names no MaxArraySize: this cluster takes no job arrays"
+        )
+    return int(match[1])
+
+
+def sbatch(script: Path, options: Sequence[str] = ()) -> str:
+    """Submit `script` and return the job's id. SchedulerError with SLURM's own words."""
+    from submitit.core.utils import FailedSubmissionError
+    from submitit.helpers import clean_env
+    from submitit.slurm.slurm import SlurmExecutor
+
+    wishes = {key: value for key, value in os.environ.items() if _is_of_client(key)}
+    # What this process inherited from a job of its own would be taken for the new job's.
+    with clean_env():
+        environment = {**os.environ, **wishes}
+    told = _run(["sbatch", *options, str(script)], environment, _SUBMIT_TIMEOUT_S)
+    try:
+        job: str = SlurmExecutor._get_job_id_from_submission_command(told)
+    except FailedSubmissionError as error:
+        raise SchedulerError(f"sbatch gave no job id for {script}: {told.strip()!r}") from error
+    return job
+
+
+def _is_of_client(name: str) -> bool:
+    """Whether a variable tells sbatch what a person wants, or where the cluster is."""
+    return name.startswith("SBATCH_") or name in _OF_CLIENT
+
+
+def _run(words: Sequence[str], environment: Mapping[str, str], timeout_s: float) -> str:
+    try:
+        done = subprocess.run(
+            words,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there is no {words[0]} on this machine: work where SLURM's commands are installed"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise SchedulerError(f"{words[0]} gave no answer in {timeout_s:.0f} s") from error
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise SchedulerError(f"{words[0]}: {said.removeprefix(f'{words[0]}: error: ')}")
+    return done.stdout

@@ -1,0 +1,128 @@
+"""What SLURM says of tasks: squeue first, sacct for those that have left the queue.
+
+squeue's word is the present one; sacct lags, fails where there is no accounting, and shows
+NODE_FAIL of a task that SLURM has long queued again: so it is asked last and believed least.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from merge.errors import SchedulerError, UsageError
+from orchestrator.slurm_commands import ASK_TIMEOUT_S, call
+
+_FIELDS = 5
+_RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+_ARRAY_ID = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
+_TASK_ID = re.compile(r"\d+(_\d+)?")
+_NO_SUCH_JOB = "Invalid job id specified"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """One task, as SLURM tells of it now."""
+
+    id: str
+    """12_3."""
+    state: str
+    """PENDING, RUNNING, CANCELLED, ... without what SLURM may add (`by 1000`)."""
+    reason: str = ""
+    nodes: str = ""
+    restarts: int = 0
+    is_history: bool = False
+    """From sacct: the task is in the queue no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """All that could be learned of some jobs at one moment."""
+
+    rows: dict[str, TaskRow]
+    """By task id."""
+    problem: str = ""
+    """Why squeue told nothing, where it did not: then an absent row means nothing."""
+
+
+def ask(tasks: Iterable[str], timeout_s: float = ASK_TIMEOUT_S) -> Queue:
+    """The tasks of all jobs that `tasks` (12_3) belong to, as squeue and then sacct tell."""
+    wanted = list(dict.fromkeys(tasks))
+    try:
+        rows = {row.id: row for row in parse_squeue(_squeue(_jobs(wanted), timeout_s))}
+    except (SchedulerError, UsageError) as error:
+        return Queue(rows={}, problem=str(error))
+    gone = [task for task in wanted if task not in rows]
+    for row in parse_sacct(_sacct(_jobs(gone), timeout_s)) if gone else ():
+        rows.setdefault(row.id, row)
+    return Queue(rows=rows)
+
+
+def parse_squeue(text: str) -> Iterator[TaskRow]:
+    """Rows of `ID|STATE|REASON|NODES|RESTARTS`, as `ask` has squeue write them."""
+    for line in text.splitlines():
+        fields = line.split("|")
+        if len(fields) != _FIELDS or not fields[1]:
+            continue
+        name, state, reason, nodes, restarts = (field.strip() for field in fields)
+        for task in expand_ids(name):
+            yield TaskRow(
+                id=task,
+                state=state.split()[0],
+                reason="" if reason == "None" else reason,
+                nodes=nodes,
+                restarts=int(restarts) if restarts.isdecimal() else 0,
+            )
+
+
+def parse_sacct(text: str) -> Iterator[TaskRow]:
+    """Rows of `sacct --parsable2 --noheader --format=JobID,State,NodeList`, without steps."""
+    for line in text.splitlines():
+        fields = line.split("|")
+        if len(fields) < 3 or "." in fields[0] or not fields[1]:
+            continue
+        for task in expand_ids(fields[0]):
+            yield TaskRow(
+                id=task, state=fields[1].split()[0], nodes=fields[2].strip(), is_history=True
+            )
+
+
+def expand_ids(name: str) -> list[str]:
+    """`12_[0-2,5%4]` as its tasks; what is no id of SLURM's is nothing."""
+    if _TASK_ID.fullmatch(name):
+        return [name]
+    match = _ARRAY_ID.fullmatch(name)
+    if match is None:
+        return []
+    tasks: list[str] = []
+    for part in match[2].split(","):
+        if bounds := _RANGE.fullmatch(part):
+            first, last, step = int(bounds[1]), int(bounds[2] or bounds[1]), int(bounds[3] or 1)
+            tasks += [f"{match[1]}_{index}" for index in range(first, last + 1, step)]
+    return tasks
+
+
+def _jobs(tasks: Iterable[str]) -> str:
+    return ",".join(dict.fromkeys(task.partition("_")[0] for task in tasks))
+
+
+def _squeue(jobs: str, timeout_s: float) -> str:
+    # Columns with a colon after their width take a delimiter; spaces in a reason survive so.
+    columns = "JobArrayID:|,State:|,Reason:|,NodeList:|,RestartCnt:"
+    words = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs}"]
+    try:
+        return call([*words, f"--Format={columns}"], timeout_s=timeout_s)
+    except SchedulerError as error:
+        # Of one single job that has left the queue squeue says so; of several it tells the rest.
+        if _NO_SUCH_JOB in str(error):
+            return ""
+        raise
+
+
+def _sacct(jobs: str, timeout_s: float) -> str:
+    words = ["sacct", "--parsable2", "--noheader", "--allocations", "--format=JobID,State,NodeList"]
+    try:
+        return call([*words, f"--jobs={jobs}"], timeout_s=timeout_s)
+    except (SchedulerError, UsageError):
+        # Without accounting there is no history: then the absence from the queue must do.
+        return ""

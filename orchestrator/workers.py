@@ -1,0 +1,119 @@
+"""Workers on servers, as their own records tell: light, and asking nobody over the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from merge.errors import RecordError
+from merge.files import read_json
+from merge.paths import SubmissionPaths, SweepPaths
+from merge.records import Owner, WorkerRecord, read_worker
+from merge.sweep import refuse_foreign_schema
+from orchestrator.happenings import INTERRUPTED_EXIT_CODE
+from orchestrator.owners import owner_alive
+
+KIND = "servers"
+
+
+class Condition(StrEnum):
+    """What is known of a worker without asking its server."""
+
+    NOT_STARTED = "not started"
+    AT_WORK = "at work"
+    SILENT = "silent"
+    """It may be dead, suspended, or cut off from the shared folder."""
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    """On request."""
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+_ENDS: dict[int | None, Condition] = {
+    0: Condition.FINISHED,
+    INTERRUPTED_EXIT_CODE: Condition.STOPPED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A worker as its submission and its own record tell."""
+
+    submission: str
+    name: str
+    ssh: str
+    log: Path
+    ssh_config: Path | None = None
+    connect_timeout_s: int = 15
+    num_runs: int = 0
+    record: WorkerRecord | None = None
+    problem: str = ""
+    """Why its record cannot be read."""
+
+
+def read_workers(output: Path) -> list[Worker]:
+    """Every worker that was ever submitted to a server for `output`, in order of submission."""
+    root = SweepPaths(output).submissions
+    try:
+        names = sorted(entry.name for entry in root.iterdir())
+    except FileNotFoundError:
+        return []
+    return [worker for name in names for worker in _workers(output, name)]
+
+
+def condition(worker: Worker, now: float, here: Owner | None = None) -> Condition:
+    """The condition of `worker` at Unix time `now`, as seen from `here`."""
+    record = worker.record
+    if worker.problem:
+        return Condition.UNKNOWN
+    if record is None:
+        return Condition.NOT_STARTED
+    if record.ended is not None:
+        return _ENDS.get(record.exit_code, Condition.FAILED)
+    if here and owner_alive(record.owner, here) is False:
+        return Condition.FAILED
+    is_fresh = now - record.heartbeat < record.expiry_s
+    return Condition.AT_WORK if is_fresh else Condition.SILENT
+
+
+def _workers(output: Path, name: str) -> list[Worker]:
+    # A record that cannot be read is told as such; it hides no other submission.
+    paths = SweepPaths(output).submission(name)
+    try:
+        document = read_json(paths.record)
+        if document.get("kind") != KIND:
+            return []
+        refuse_foreign_schema(paths.record, document)
+        return [_worker(paths, document, server) for server in document["servers"]]
+    except FileNotFoundError:
+        return []
+    except RecordError as error:
+        problem = str(error)
+    except (KeyError, TypeError) as error:
+        problem = f"{paths.record} is not a record of this version ({error})"
+    return [Worker(submission=name, name="?", ssh="", log=paths.logs, problem=problem)]
+
+
+def _worker(paths: SubmissionPaths, document: dict[str, Any], server: dict[str, Any]) -> Worker:
+    record, problem = None, ""
+    try:
+        record = read_worker(paths.worker(server["name"]))
+    except FileNotFoundError:
+        pass
+    except RecordError as error:
+        problem = str(error)
+    config = document["ssh_config"]
+    return Worker(
+        submission=paths.root.name,
+        name=server["name"],
+        ssh=server["ssh"],
+        ssh_config=Path(config) if config else None,
+        connect_timeout_s=document["connect_timeout_s"],
+        num_runs=server["num_runs"],
+        log=paths.log(server["name"]),
+        record=record,
+        problem=problem,
+    )

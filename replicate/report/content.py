@@ -1,0 +1,157 @@
+"""What every form of the report shows, derived once from the merged view. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from merge.combine import Merged, expected_values
+from merge.records import Result
+from merge.sweep import Run, Sweep
+from replicate.table import Format, format_of
+
+
+class Verdict(StrEnum):
+    """How a cell compares with the published number."""
+
+    WITHIN = "within tolerance"
+    ABOVE = "above"
+    BELOW = "below"
+    INCOMPLETE = "incomplete"
+    NOT_PUBLISHED = "not published"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A cell of the table: ours beside what is published. Values in the metric's own unit."""
+
+    name: str
+    values: Mapping[str, float]
+    """By value of the averaged axis, as far as there are results."""
+    needed: tuple[str, ...]
+    mean: float | None
+    """None unless complete."""
+    std: float | None
+    published: Mapping[str, float]
+    """By value of the averaged axis, and `mean`."""
+    verdict: Verdict
+    note: str = ""
+    """On the published number."""
+    untrained: float | None = None
+    """The mean before training, of a complete cell."""
+    interval: Mapping[str, Any] | None = None
+    """Of the mean, with its method, where the merge could tell one."""
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus published; None where either mean is missing."""
+        theirs = self.published.get("mean")
+        return None if self.mean is None or theirs is None else self.mean - theirs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one run's attempts used, those that failed too."""
+
+    hours: float
+    device_hours: Mapping[str, float]
+    """Device kind -> hours times devices."""
+    num_attempts: int
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """A picture of test episodes."""
+
+    run_id: str
+    path: str
+    """Relative to the output folder, with `/`."""
+    data: bytes
+    """The picture itself, as JPEG of at most 1000 px width."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything a report tells."""
+
+    sweep: Sweep
+    document: Mapping[str, Any]
+    cells: tuple[Cell, ...]
+    results: Mapping[str, Result]
+    usage: Mapping[str, Usage]
+    panels: tuple[Panel, ...]
+    warnings: tuple[str, ...]
+    """What a reader must know before using a number."""
+
+    @property
+    def form(self) -> Format:
+        return format_of(self.sweep)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Values of the averaged axis that some cell has, in the axis's order."""
+        known = {name for cell in self.cells for name in cell.needed}
+        return tuple(
+            str(value)
+            for value in self.sweep.axis(self.sweep.average_over).values
+            if str(value) in known
+        )
+
+
+def make_report(
+    merged: Merged,
+    results: Mapping[str, Result],
+    usage: Mapping[str, Usage],
+    panels: Sequence[Panel],
+    warnings: Sequence[str],
+) -> Report:
+    """The report of a merged view and the results behind it."""
+    sweep = merged.sweep
+    runs_of: dict[str, list[Run]] = {}
+    for run in sweep.runs:
+        if run.in_table or run.cell in merged.document["results"]:
+            runs_of.setdefault(run.cell, []).append(run)
+    return Report(
+        sweep=sweep,
+        document=merged.document,
+        cells=tuple(_cell(sweep, name, runs, merged.document) for name, runs in runs_of.items()),
+        results=results,
+        usage=usage,
+        panels=tuple(panels),
+        warnings=tuple(warnings),
+    )
+
+
+def judge_mean(mean: float | None, published: float | None, tolerance: float) -> Verdict:
+    """The verdict on a mean; incomplete comes first, whatever is published."""
+    if mean is None:
+        return Verdict.INCOMPLETE
+    if published is None:
+        return Verdict.NOT_PUBLISHED
+    # Both are decimals with few digits: 0.71 - 0.70 must be within 0.01.
+    if abs(mean - published) <= tolerance + 1e-9:
+        return Verdict.WITHIN
+    return Verdict.ABOVE if mean > published else Verdict.BELOW
+
+
+def _cell(sweep: Sweep, name: str, runs: Sequence[Run], document: Mapping[str, Any]) -> Cell:
+    view = document["results"].get(name, {})
+    published = sweep.published.get("cells", {}).get(name, {})
+    needed = tuple(expected_values(sweep, runs))
+    is_complete = bool(view.get("complete"))
+    mean = view["mean"][sweep.metric] if is_complete else None
+    return Cell(
+        name=name,
+        values={key: view[key][sweep.metric] for key in needed if key in view},
+        needed=needed,
+        mean=mean,
+        std=view["std"][sweep.metric] if is_complete else None,
+        published={str(key): value for key, value in published.items()},
+        verdict=judge_mean(mean, published.get("mean"), sweep.published.get("tolerance", 0.0)),
+        note=sweep.published.get("notes", {}).get(name, ""),
+        untrained=view.get("untrained", {}).get(sweep.metric),
+        interval=view.get("interval") if is_complete else None,
+    )

@@ -1,0 +1,38 @@
+"""The report as CSV: a row a run of the table, done or not. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from replicate.report.content import Report
+
+
+def csv_report(report: Report) -> str:
+    """Comma-separated text with a header; numbers in the metric's own unit, absent ones empty."""
+    sweep = report.sweep
+    axes = [axis.name for axis in sweep.axes]
+    metrics = sorted({name for result in report.results.values() for name in result.metrics})
+    names = ["run_id", "cell", *axes, *metrics, "published", "attempts", "hours", "config_hash"]
+    published = {cell.name: cell.published for cell in report.cells}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
+    writer.writeheader()
+    for run in sweep.runs:
+        if run.cell not in published:
+            continue
+        result = report.results.get(run.run_id)
+        used = report.usage.get(run.run_id)
+        writer.writerow(
+            {
+                **run.axes,
+                **(result.metrics if result else {}),
+                "run_id": run.run_id,
+                "cell": run.cell,
+                "published": published[run.cell].get(str(run.axes[sweep.average_over]), ""),
+                "attempts": used.num_attempts if used else "",
+                "hours": f"{used.hours:.4f}" if used else "",
+                "config_hash": run.config_hash,
+            }
+        )
+    return text.getvalue()

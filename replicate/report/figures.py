@@ -1,0 +1,182 @@
+"""The report's figures as SVG: per-fold heat map and learning curves, by matplotlib.
+
+Backgrounds are clear and all ink is `currentColor`, so that a page shows them dark or light.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from merge.files import is_finite_number
+from replicate.report.content import Cell, Report
+from replicate.table import Format
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK = "#010203"
+"""Stands for the page's own colour until the figure is text."""
+
+_LINES = ("#3b82c4", "#d9772b", "#3f9e5a", "#b0539f", "#8a7d2e", "#6b6fd4", "#c0504d", "#4b9c9c")
+"""Read on white and on near-black alike."""
+
+_CURVES_PER_ROW = 4
+
+
+def heat_map(report: Report) -> str | None:
+    """Ours by cell and value of the averaged axis, and the difference to what is published.
+
+    None where nothing is measured yet.
+    """
+    if not any(cell.values for cell in report.cells):
+        return None
+    has_published = any(_differences(cell) for cell in report.cells)
+    width, height = 2.0 + 0.8 * len(report.columns), 0.9 + 0.34 * len(report.cells)
+    figure, panes = _figure(1, 1 + has_published, (width * (1 + has_published), height))
+    form = report.form
+    _matrix(panes[0], report, [cell.values for cell in report.cells], form.value, "viridis")
+    panes[0].set_title(f"ours, {report.sweep.metric}{form.unit}", color=_INK)
+    if has_published:
+        rows = [_differences(cell) for cell in report.cells]
+        reach = max((abs(v) for row in rows for v in row.values()), default=0.0) or 1.0
+        _matrix(panes[1], report, rows, form.difference, "RdBu", reach)
+        panes[1].set_title("ours minus published", color=_INK)
+        panes[1].set_yticks([])
+    return _svg(figure, "heat")
+
+
+def learning_curves(report: Report) -> str | None:
+    """Validation metric over epochs, a pane a cell, a line a value of the averaged axis.
+
+    From the `history` that our trainers leave with a result; None where there is none.
+    """
+    cells = [cell for cell in report.cells if _curves(report, cell)]
+    if not cells:
+        return None
+    num_columns = min(_CURVES_PER_ROW, len(cells))
+    num_rows = -(-len(cells) // num_columns)
+    figure, panes = _figure(num_rows, num_columns, (3.1 * num_columns, 2.4 * num_rows))
+    for pane, cell in zip(panes, cells, strict=False):
+        _plot_curves(pane, report, cell)
+    for pane in panes[len(cells) :]:
+        pane.set_axis_off()
+    panes[0].set_ylabel(f"{report.sweep.metric}{report.form.unit}", color=_INK)
+    panes[0].legend(fontsize=7, frameon=False, labelcolor=_INK)
+    return _svg(figure, "curves")
+
+
+def _differences(cell: Cell) -> dict[str, float]:
+    return {
+        name: value - cell.published[name]
+        for name, value in cell.values.items()
+        if name in cell.published
+    }
+
+
+def _matrix(
+    pane: Axes,
+    report: Report,
+    rows: Sequence[Mapping[str, float]],
+    text: Callable[[float], str],
+    colours: str,
+    reach: float | None = None,
+) -> None:
+    import numpy as np
+
+    grid = np.array(
+        [[row.get(name, np.nan) for name in report.columns] for row in rows], dtype=float
+    )
+    image = pane.imshow(
+        np.ma.masked_invalid(grid),
+        cmap=colours,
+        aspect="auto",
+        vmin=None if reach is None else -reach,
+        vmax=reach,
+    )
+    for y, row in enumerate(rows):
+        for x, name in enumerate(report.columns):
+            value = row.get(name)
+            if value is None:
+                pane.text(x, y, "–", ha="center", va="center", color=_INK, fontsize=8)
+                continue
+            red, green, blue, _ = image.to_rgba(np.asarray(value))
+            is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
+            colour = "#000000" if is_light else "#ffffff"
+            pane.text(x, y, text(value), ha="center", va="center", color=colour, fontsize=8)
+    average_over = report.sweep.average_over
+    pane.set_xticks(range(len(report.columns)), [f"{average_over} {n}" for n in report.columns])
+    pane.set_yticks(range(len(report.cells)), [cell.name for cell in report.cells])
+
+
+def _curves(report: Report, cell: Cell) -> dict[str, tuple[list[float], list[float]]]:
+    """Value of the averaged axis -> (epochs, metric at them)."""
+    curves = {}
+    for run in report.sweep.runs:
+        result = report.results.get(run.run_id)
+        if run.cell != cell.name or result is None:
+            continue
+        points = _points(result.details.get("history"), report.sweep.metric)
+        if points:
+            epochs, values = zip(*points, strict=True)
+            curves[str(run.axes[report.sweep.average_over])] = (list(epochs), list(values))
+    return curves
+
+
+def _points(history: object, metric: str) -> list[tuple[float, float]]:
+    return [
+        (entry["epoch"], entry[metric])
+        for entry in (history if isinstance(history, list) else ())
+        if isinstance(entry, dict)
+        and is_finite_number(entry.get("epoch"))
+        and is_finite_number(entry.get(metric))
+    ]
+
+
+def _plot_curves(pane: Axes, report: Report, cell: Cell) -> None:
+    scale = 100 if report.form == Format(is_percent=True) else 1
+    names = list(report.columns)
+    for name, (epochs, values) in _curves(report, cell).items():
+        colour = _LINES[names.index(name) % len(_LINES)] if name in names else _LINES[-1]
+        label = f"{report.sweep.average_over} {name}"
+        scaled = [scale * value for value in values]
+        pane.plot(
+            epochs, scaled, color=colour, label=label, marker="o", markersize=3, linewidth=1.3
+        )
+    published = cell.published.get("mean")
+    if published is not None:
+        pane.axhline(scale * published, color=_INK, linewidth=0.8, linestyle=":")
+    pane.set_title(cell.name, fontsize=8, color=_INK)
+    pane.set_xlabel("epoch", color=_INK)
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    # Figure without pyplot: no display, no state that outlives the call.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    figure.patch.set_alpha(0)
+    panes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for pane in panes:
+        pane.patch.set_alpha(0)
+        pane.tick_params(colors=_INK, labelsize=7)
+        for spine in pane.spines.values():
+            spine.set_color(_INK)
+    return figure, panes
+
+
+def _svg(figure: Figure, salt: str) -> str:
+    import matplotlib
+
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif"}
+    with matplotlib.rc_context(settings), io.StringIO() as file:
+        # Without a date the same results give the same bytes.
+        figure.savefig(file, format="svg", metadata={"Date": None})
+        text = file.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Two figures on one page must not share the names of their parts.
+    return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{salt}-", text)

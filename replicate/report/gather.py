@@ -1,0 +1,120 @@
+"""Reads what a report needs from an output folder, and writes the report's files into it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO
+
+from merge.collect import collect
+from merge.combine import Merged
+from merge.errors import RecordError, UsageError
+from merge.files import write_atomic
+from merge.paths import RunPaths, SweepPaths
+from merge.records import AttemptRecord, read_attempt
+from merge.sweep import Run
+from replicate.report.content import Panel, Report, Usage, make_report
+from replicate.table import notes
+
+FORMS = ("md", "html", "tex", "csv")
+
+_MOST_PANELS = 32
+_PANEL_WIDTH_PX = 1000
+
+
+def read_report(output: Path, merged: Merged) -> Report:
+    """The report of the sweep in `output`, which was just merged. Writes nothing."""
+    collected = collect(output)
+    runs = merged.sweep.runs
+    usage = {run.run_id: used for run in runs if (used := _usage(RunPaths(output / run.path)))}
+    warnings = [
+        *notes(merged.document),
+        *(f"left out: {problem.file}: {problem.reason}" for problem in merged.problems),
+        *(f"kept aside: {problem.file}: {problem.reason}" for problem in merged.aside),
+    ]
+    return make_report(merged, collected.results, usage, _panels(output, runs), warnings)
+
+
+def write_report(output: Path, report: Report, forms: Iterable[str]) -> dict[str, Path]:
+    """Write each of `forms` into `output`; their paths. UsageError for an unknown form."""
+    renderers = _renderers()
+    wanted = list(dict.fromkeys(forms))
+    unknown = [form for form in wanted if form not in renderers]
+    if unknown:
+        raise UsageError(f"unknown form {unknown[0]!r} of a report; there are {', '.join(FORMS)}")
+    written = {}
+    for form in wanted:
+        text = renderers[form](report)
+        path = SweepPaths(output).report(form)
+        write_atomic(path, _writer(text))
+        written[form] = path
+    return written
+
+
+def _renderers() -> Mapping[str, Callable[[Report], str]]:
+    from replicate.report.csv_rows import csv_report
+    from replicate.report.html import html_report
+    from replicate.report.latex import latex_report
+    from replicate.report.markdown import markdown_report
+
+    return {"md": markdown_report, "html": html_report, "tex": latex_report, "csv": csv_report}
+
+
+def _writer(text: str) -> Callable[[IO[bytes]], object]:
+    return lambda file: file.write(text.encode("utf-8"))
+
+
+def _usage(paths: RunPaths) -> Usage | None:
+    records = [record for number in paths.claim_numbers() if (record := _attempt(paths, number))]
+    if not records:
+        return None
+    device_hours: dict[str, float] = {}
+    for record in records:
+        used = _hours(record) * len(record.devices)
+        device_hours[record.device] = device_hours.get(record.device, 0.0) + used
+    return Usage(
+        hours=sum(_hours(record) for record in records),
+        device_hours=device_hours,
+        num_attempts=len(records),
+        hosts=tuple(dict.fromkeys(record.owner.host for record in records)),
+    )
+
+
+def _attempt(paths: RunPaths, number: int) -> AttemptRecord | None:
+    try:
+        return read_attempt(paths.attempt(number).record)
+    except (FileNotFoundError, RecordError):
+        # A report tells what was used as far as it is known; the merge tells damaged records.
+        return None
+
+
+def _hours(record: AttemptRecord) -> float:
+    return (record.ended - record.started) / 3600 if record.ended else 0.0
+
+
+def _panels(output: Path, runs: Iterable[Run]) -> list[Panel]:
+    """The first picture of each run, the first `_MOST_PANELS` of them."""
+    panels: list[Panel] = []
+    for run in runs:
+        pictures = sorted((output / run.path / "panels").glob("*.png"))
+        if pictures and len(panels) < _MOST_PANELS:
+            path = pictures[0].relative_to(output).as_posix()
+            panels.append(Panel(run_id=run.run_id, path=path, data=_as_jpeg(pictures[0])))
+    return panels
+
+
+def _as_jpeg(path: Path) -> bytes:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            shown = picture.convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise RecordError(
+            f"{path} is not a picture ({error}): remove it, and give the same command again"
+        ) from error
+    shown.thumbnail((_PANEL_WIDTH_PX, 10 * _PANEL_WIDTH_PX))
+    file = io.BytesIO()
+    shown.save(file, format="JPEG", quality=85)
+    return file.getvalue()

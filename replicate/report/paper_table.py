@@ -1,0 +1,143 @@
+"""The paper's own table, with our rows in it: blocks of methods, columns of the last axis. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from merge.sweep import Run, Value
+from replicate.report.content import Report
+
+MEAN = "mean"
+
+_MOST_GROUPS = 3
+"""Column groups that fit on a page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A method's numbers in one block, `None` where it has none."""
+
+    method: str
+    is_ours: bool
+    values: tuple[float | None, ...]
+    """A value for each column of each group, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """The methods that are compared with each other, such as those with one backbone."""
+
+    label: str
+    rows: tuple[Row, ...]
+
+    def best(self, column: int, *, goal: str) -> float | None:
+        """The best value of a column, over published methods and ours; None for a single row."""
+        values = [v for row in self.rows if (v := row.values[column]) is not None]
+        if not values or len(self.rows) == 1:
+            return None
+        return max(values) if goal == "max" else min(values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperTable:
+    """Blocks of rows over groups of columns."""
+
+    groups: tuple[str, ...]
+    """Labels such as `shot 1`; one empty label where there are no groups."""
+    columns: tuple[str, ...]
+    """Within each group: the values of the averaged axis, and the mean."""
+    blocks: tuple[Block, ...]
+
+
+def paper_table(report: Report) -> PaperTable:
+    """The table of `report`, its last axis as column groups where that has few values."""
+    runs = _run_of_each_cell(report)
+    group_axis = _group_axis(report, runs.values())
+    groups: list[Value | None] = [None]
+    if group_axis:
+        groups = list(_values(runs.values(), group_axis))
+    blocks: dict[tuple[Value, ...], dict[Value | None, str]] = {}
+    labels: dict[tuple[Value, ...], str] = {}
+    for cell, run in runs.items():
+        rest = {k: v for k, v in run.axes.items() if k not in (group_axis, _averaged(report))}
+        key = tuple(rest.values())
+        labels[key] = ", ".join(str(value) for value in rest.values())
+        blocks.setdefault(key, {})[run.axes[group_axis] if group_axis else None] = cell
+    columns = (*report.columns, MEAN)
+    return PaperTable(
+        groups=tuple(f"{group_axis} {value}" if group_axis else "" for value in groups),
+        columns=columns,
+        blocks=tuple(
+            Block(label=labels[key], rows=_rows(report, [cells.get(g) for g in groups], columns))
+            for key, cells in blocks.items()
+        ),
+    )
+
+
+def column_names(report: Report, table: PaperTable) -> list[str]:
+    """What stands above each value of a row: `fold 0`, ..., `mean`, once for each group."""
+    names = [c if c == MEAN else f"{_averaged(report)} {c}" for c in table.columns]
+    return names * len(table.groups)
+
+
+def _rows(report: Report, cells: Sequence[str | None], columns: Sequence[str]) -> tuple[Row, ...]:
+    published = report.sweep.published
+    tables: dict[str, Mapping[str, Any]] = dict(published.get("others", {}))
+    if published:
+        tables[f"{published.get('method', 'published')} (paper)"] = published["cells"]
+    rows = [
+        Row(method=method, is_ours=False, values=_published_values(table, cells, columns))
+        for method, table in tables.items()
+    ]
+    rows = [row for row in rows if any(value is not None for value in row.values)]
+    ours = Row(method="ours", is_ours=True, values=_our_values(report, cells, columns))
+    return (*rows, ours)
+
+
+def _published_values(
+    table: Mapping[str, Any], cells: Sequence[str | None], columns: Sequence[str]
+) -> tuple[float | None, ...]:
+    return tuple(table.get(cell or "", {}).get(column) for cell in cells for column in columns)
+
+
+def _our_values(
+    report: Report, cells: Sequence[str | None], columns: Sequence[str]
+) -> tuple[float | None, ...]:
+    ours = {cell.name: cell for cell in report.cells}
+    values: list[float | None] = []
+    for name in cells:
+        cell = ours.get(name or "")
+        for column in columns:
+            if cell is None:
+                values.append(None)
+            else:
+                values.append(cell.mean if column == MEAN else cell.values.get(column))
+    return tuple(values)
+
+
+def _run_of_each_cell(report: Report) -> dict[str, Run]:
+    names = {cell.name for cell in report.cells}
+    runs: dict[str, Run] = {}
+    for run in report.sweep.runs:
+        if run.cell in names:
+            runs.setdefault(run.cell, run)
+    return runs
+
+
+def _group_axis(report: Report, runs: Iterable[Run]) -> str | None:
+    runs = list(runs)
+    axes = [a.name for a in report.sweep.axes if a.name != _averaged(report)]
+    varied = [name for name in axes if len(_values(runs, name)) > 1]
+    if varied and len(_values(runs, varied[-1])) <= _MOST_GROUPS:
+        return varied[-1]
+    return None
+
+
+def _values(runs: Iterable[Run], axis: str) -> list[Value]:
+    return list(dict.fromkeys(run.axes[axis] for run in runs))
+
+
+def _averaged(report: Report) -> str:
+    return report.sweep.average_over

@@ -1,0 +1,86 @@
+"""The servers of a sweep, as `status` shows them: from their own records, or asked over ssh."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.owners import this_owner
+from orchestrator.workers import Condition, Worker, condition, read_workers
+from replicate.table import align
+
+_HINTS = {
+    Condition.SILENT: "dead, suspended or cut off: `replicate status --reach` asks it",
+    Condition.NOT_STARTED: "it has left no record: see its log",
+}
+
+_ENDS = {
+    None: "its process is gone",
+    1: "some of its runs failed: see above",
+    3: "some of its runs are not done",
+    75: "the file system refused: see its log",
+}
+"""What a worker's exit code stands for."""
+
+
+def server_documents(output: Path, *, reach: bool) -> list[dict[str, Any]]:
+    """Every worker of the last submission to servers, and older ones that have not ended."""
+    now, here = time.time(), this_owner()
+    found = [(worker, condition(worker, now, here)) for worker in read_workers(output)]
+    last = max((worker.submission for worker, _ in found), default="")
+    shown = [
+        (worker, state)
+        for worker, state in found
+        if worker.submission == last or state in (Condition.AT_WORK, Condition.SILENT)
+    ]
+    said = _reached([worker for worker, _ in shown]) if reach else {}
+    return [
+        _document(worker, state, now, said.get((worker.submission, worker.name)))
+        for worker, state in shown
+    ]
+
+
+def server_lines(documents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The documents as a table; empty where no submission went to servers."""
+    if not documents:
+        return []
+    rows = [["server", "worker", "sign of life", "runs given", "log", ""]]
+    rows += [
+        [
+            each["server"],
+            each["reached"] or each["condition"],
+            "-" if each["heartbeat_age_s"] is None else f"{each['heartbeat_age_s']:.0f} s ago",
+            str(each["num_runs"]),
+            each["log"],
+            each["reason"],
+        ]
+        for each in documents
+    ]
+    return align(rows, left=6)
+
+
+def _reached(workers: list[Worker]) -> dict[tuple[str, str], str]:
+    from orchestrator.servers import reach_workers
+
+    return {(r.worker.submission, r.worker.name): r.said for r in reach_workers(workers)}
+
+
+def _document(worker: Worker, state: Condition, now: float, reached: str | None) -> dict[str, Any]:
+    record = worker.record
+    reason = worker.problem or (record.reason if record else "")
+    if state is Condition.FAILED and record:
+        reason = reason or _ENDS.get(record.exit_code, f"exit code {record.exit_code}")
+    return {
+        "submission": worker.submission,
+        "server": worker.name,
+        "condition": state.value,
+        "reached": reached,
+        "host": record.owner.host if record else None,
+        "pid": record.owner.pid if record else None,
+        "heartbeat_age_s": now - record.heartbeat if record else None,
+        "num_runs": worker.num_runs,
+        "log": str(worker.log),
+        "reason": reason or ("" if reached else _HINTS.get(state, "")),
+    }

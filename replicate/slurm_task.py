@@ -1,0 +1,75 @@
+"""`replicate work --submission`: one task of a SLURM array, from its first start to its last."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merge.errors import UsageError
+from replicate import api
+from replicate.machine import on_this_machine, train
+
+if TYPE_CHECKING:
+    from orchestrator.happenings import Happening, LocalReport
+    from orchestrator.local import LocalSettings
+
+
+def work(arguments: argparse.Namespace) -> LocalReport:
+    """Do the task's runs; have SLURM queue the task again where it was asked to stop meanwhile."""
+    from merge.records import EXPIRY_S
+    from orchestrator.slurm_worker import (
+        queue_again,
+        scheduler_signals,
+        task_runs,
+        work_until_settled,
+    )
+
+    if arguments.array is None:
+        raise UsageError("--submission needs --array")
+    with scheduler_signals() as asked:
+        ids = task_runs(arguments.output, arguments.submission, arguments.array, os.environ)
+        planned = on_this_machine(api.frozen_plan(arguments.output, ids), arguments)
+        nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
+        planned = _of_one_node(planned, nodes)
+        report = work_until_settled(
+            lambda: train(partial(_work, nodes), planned, arguments.output, arguments),
+            arguments.output,
+            planned.runs,
+            asked,
+            EXPIRY_S,
+        )
+        if queue_again(report, asked, os.environ):
+            print("stopped by SLURM: the task is queued again and goes on later", file=sys.stderr)
+    return report
+
+
+def _of_one_node(planned: api.Plan, nodes: int) -> api.Plan:
+    """`planned` as the first node's executor sees it: with the devices that a run has there."""
+    runs = []
+    for run in planned.runs:
+        ranks, rest = divmod(run.resources.devices_per_run, nodes)
+        if rest:
+            raise UsageError(
+                f"the {run.resources.devices_per_run} ranks of {run.run_id} cannot be divided "
+                f"over the job's {nodes} nodes: submit with --nodes and --devices-per-run that fit"
+            )
+        runs.append(replace(run, resources=replace(run.resources, devices_per_run=ranks)))
+    return replace(planned, runs=tuple(runs))
+
+
+def _work(
+    nodes: int,
+    plan: api.Plan,
+    output: Path,
+    settings: LocalSettings | None,
+    *,
+    report: Callable[[Happening], None],
+) -> LocalReport:
+    settings = replace(settings or api.local_settings(plan), nodes=nodes)
+    return api.work(plan, output, settings, report=report)

@@ -1,0 +1,37 @@
+"""What `cancel` and `retry` print: a line or a JSON object for each run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from orchestrator.wishes import Wished
+from replicate.table import align
+
+
+def show(
+    arguments: argparse.Namespace, verb: str, wished: Sequence[Wished], told: Sequence[str]
+) -> None:
+    """Print what `verb` meant for each run, and what else there is to tell."""
+    if arguments.json:
+        runs = [asdict(entry) for entry in wished]
+        document = {"verb": verb, "is_dry_run": arguments.dry_run, "runs": runs, "told": list(told)}
+        print(json.dumps(document, indent=1, ensure_ascii=False))
+        return
+    if not wished:
+        print(f"no run to {verb}")
+    else:
+        print("\n".join(_lines(verb, wished, is_dry=arguments.dry_run)))
+    for line in told:
+        print(line)
+
+
+def _lines(verb: str, wished: Sequence[Wished], *, is_dry: bool) -> list[str]:
+    asked = f"would {verb}" if is_dry else verb
+    rows = [["", "run", "was", "what follows"]]
+    rows += [[asked if w.is_asked else "-", w.run_id, w.was, w.note] for w in wished]
+    count = sum(w.is_asked for w in wished)
+    noun = "run" if count == 1 else "runs"
+    return [*align(rows, left=4), "", f"{asked}: {count} {noun}"]

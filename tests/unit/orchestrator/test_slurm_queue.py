@@ -1,0 +1,112 @@
+"""What SLURM says, read from outputs that real commands printed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from support import fake_slurm
+
+from orchestrator.slurm_queue import TaskRow, ask, expand_ids, parse_sacct, parse_squeue
+
+SQUEUE = """\
+12_3|PENDING|Resources||0
+12_0|RUNNING|None|node1|0
+12_1|COMPLETING|None|node[1-2]|2
+12_2|CANCELLED|None|node2|0
+13|PENDING|Dependency||0
+9_1|FAILED|JobLaunchFailure|node1|0
+14_0|PENDING|ReqNodeNotAvail, UnavailableNodes:node5|   |1
+"""
+
+SACCT = """\
+12_0|COMPLETED|node1
+12_0.batch|COMPLETED|node1
+12_0.0|OUT_OF_MEMORY|node1
+12_1|CANCELLED by 1000|node2
+12_[2-4%2]|PENDING|None assigned
+13|NODE_FAIL|node3
+"""
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """State of fake SLURM commands, which are on PATH."""
+    folder = tmp_path / "slurm"
+    monkeypatch.setenv("PATH", f"{fake_slurm.install(folder)}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(folder))
+    return folder
+
+
+def test_squeue_tells_state_reason_node_and_restarts():
+    rows = {row.id: row for row in parse_squeue(SQUEUE)}
+    assert list(rows) == ["12_3", "12_0", "12_1", "12_2", "13", "9_1", "14_0"]
+    assert rows["12_3"] == TaskRow(id="12_3", state="PENDING", reason="Resources")
+    assert rows["12_0"] == TaskRow(id="12_0", state="RUNNING", nodes="node1")
+    assert rows["12_1"].restarts == 2
+    assert rows["14_0"].reason == "ReqNodeNotAvail, UnavailableNodes:node5"
+
+
+def test_sacct_tells_tasks_not_steps_and_who_cancelled_is_left_out():
+    rows = {row.id: row.state for row in parse_sacct(SACCT)}
+    assert rows == {
+        "12_0": "COMPLETED",
+        "12_1": "CANCELLED",
+        "12_2": "PENDING",
+        "12_3": "PENDING",
+        "12_4": "PENDING",
+        "13": "NODE_FAIL",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks"),
+    [
+        ("7", ["7"]),
+        ("7_4", ["7_4"]),
+        ("7_[0-2,5%4]", ["7_0", "7_1", "7_2", "7_5"]),
+        ("7_[1-9:4]", ["7_1", "7_5", "7_9"]),
+        ("7.batch", []),
+        ("7_[0-...]", []),
+        ("slurm_load_jobs error: Unexpected message received", []),
+    ],
+)
+def test_ids_of_arrays_are_spelled_out(name, tasks):
+    assert expand_ids(name) == tasks
+
+
+@pytest.mark.parametrize("text", ["", "\n", "error: something\n", "12_0|RUNNING\n", "12_0||x||0\n"])
+def test_what_cannot_be_read_tells_nothing(text):
+    assert list(parse_squeue(text)) == []
+    assert list(parse_sacct(text)) == []
+
+
+def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_no_more(fake):
+    (fake / "rows").write_text("12_0|RUNNING|None|node1|0\n")
+    (fake / "history").write_text("11_0|TIMEOUT|node2\n12_0|PENDING|\n")
+    queue = ask(["11_0", "12_0"])
+    assert {task: row.state for task, row in queue.rows.items()} == {
+        "11_0": "TIMEOUT",
+        "12_0": "RUNNING",
+    }
+    first, second = (fake / "calls").read_text().splitlines()
+    assert "--jobs=11,12" in first
+    assert second.startswith("sacct")
+    assert "--jobs=11" in second.split()
+
+
+def test_a_job_that_left_the_queue_of_a_cluster_without_accounting_is_no_problem(fake):
+    queue = ask(["11_0"])
+    assert (queue.rows, queue.problem) == ({}, "")
+
+
+def test_a_controller_that_does_not_answer_is_waited_for_only_so_long(fake):
+    (fake / "hang").touch()
+    queue = ask(["11_0"], timeout_s=0.2)
+    assert queue.rows == {}
+    assert queue.problem == "squeue gave no answer in 0 s"
+
+
+def test_a_machine_without_slurm_is_told_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "there is no squeue on this machine" in ask(["11_0"]).problem
