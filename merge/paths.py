@@ -126,9 +126,9 @@ class SyncPaths:
         """The first bytes of an object."""
         return self.root / "downloads" / f"{digest}.part"
 
-    def view(self, digest: str) -> Path:
+    def view(self, digest: str, name: str) -> Path:
         """The plan and the results of one place in a bucket, as an output folder."""
-        return self.root / f"view-{digest}"
+        return self.root / f"view-{digest}" / name
 
 
 @dataclass(frozen=True, slots=True)
