@@ -31,6 +31,7 @@ _FLAGS = {
     "max_bandwidth": "--max-bandwidth",
 }
 _MOST_REQUESTS = 64
+_PATIENCE_WHEN_STOPPED_S = 10.0
 
 
 def add_sync(parser: argparse.ArgumentParser) -> None:
@@ -167,7 +168,11 @@ def with_sync(
         _tell_news(backlog, report)
 
     trained = train(replace(settings, on_completion=on_completion))
-    unsent = backlog.close(arguments.sync_patience)
+    patience_s = arguments.sync_patience
+    # Whoever asks to stop, a scheduler above all, kills those who take their time.
+    if trained.was_stopped:
+        patience_s = min(patience_s, _PATIENCE_WHEN_STOPPED_S)
+    unsent = backlog.close(patience_s)
     if shared:
         shared.close()
     _tell_news(backlog, report)

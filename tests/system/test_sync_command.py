@@ -235,6 +235,17 @@ def test_secrets_appear_in_no_file_log_error_object_or_process_list(
         assert not [data for data in kept if secret.encode() in data]
 
 
+def test_what_is_submitted_syncs_as_it_was_asked_for(folder: Path) -> None:
+    (folder / "hosts.yaml").write_text("hosts:\n  - one\n")
+    words = ["--servers", "hosts.yaml", "--print-commands"]
+    words += ["--claims", PLACE, "--aws-profile", "lab", "--max-bandwidth", "50MB/s"]
+    done = replicate("submit", "--study", "study.yaml", *words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "nohup" in line]
+    assert f"--claims {PLACE}" in line
+    assert "--aws-profile lab --max-bandwidth 50MB/s" in line
+
+
 def test_a_password_in_an_endpoint_is_refused_without_repeating_it(folder: Path) -> None:
     words = ["--endpoint-url", "https://user:hush@s3.example.org"]
     done = replicate("sync", "push", "outputs", PLACE, *words, cwd=folder)
