@@ -172,7 +172,10 @@ def with_sync(
     # Whoever asks to stop, a scheduler above all, kills those who take their time.
     if trained.was_stopped:
         patience_s = min(patience_s, _PATIENCE_WHEN_STOPPED_S)
-    unsent = backlog.close(patience_s)
+    try:
+        unsent = backlog.close(patience_s)
+    except KeyboardInterrupt:
+        unsent = backlog.close(0.0)
     if shared:
         shared.close()
     _tell_news(backlog, report)
