@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from merge.errors import StorageError
-from merge.files import fresh_names, storage_errors
+from merge.files import disturb, fresh_names, storage_errors
 from merge.mounts import mount_of
-from merge.paths import SweepPaths
+from merge.paths import RunPaths, SweepPaths
 from merge.sweep import Sweep
 
 _POLL_S = 0.005
-PATIENCE_S = 300.0
+LOCK_PATIENCE_S = 300.0
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 _log = logging.getLogger(__name__)
@@ -34,13 +34,13 @@ def exclusively(
     seen: Callable[[], object],
     *,
     is_local: bool | None = None,
-    patience_s: float = PATIENCE_S,
+    patience_s: float = LOCK_PATIENCE_S,
 ) -> _Done:
     """Do `do` with nobody else doing it, where `lock` can tell; until `seen()` stays the same.
 
     `seen` tells what `do` reads from, such as `result_files`. It is asked on shared file systems
-    only; `is_local` is found out unless it is said. StorageError where `lock` is held for longer
-    than `patience_s`.
+    only; `is_local` is found out unless it is said. StorageError where `lock` is held for
+    longer than `patience_s`.
     """
     with _native_lock(lock, patience_s):
         if mount_of(lock).is_local if is_local is None else is_local:
@@ -53,13 +53,23 @@ def exclusively(
 
 
 def result_files(output: Path, sweep: Sweep) -> frozenset[str]:
-    """Names of all results in `output`, also those aside, as new as the file server knows them."""
-    found = set()
-    for run in sweep.runs:
-        paths = SweepPaths(output).run(run.path)
-        names = fresh_names(paths.root)
-        found |= {f"{run.path}/{name}" for name in names if name.startswith(paths.result.stem)}
-    return frozenset(found)
+    """Names of all results in `output`, also those aside, as the file server knows them now.
+
+    Folders in which a result could be missing are written to, for there a client's memory can be
+    wrong for long (`disturb`); a sweep has few that are neither finished nor unbegun.
+    """
+    folders = [SweepPaths(output).run(run.path).root for run in sweep.runs]
+    found = {folder: _results_in(folder) for folder in folders}
+    doubtful = [folder for folder, names in found.items() if not names]
+    for folder in {folder.parent for folder in doubtful} | set(doubtful):
+        disturb(folder)
+    found |= {folder: _results_in(folder) for folder in doubtful}
+    return frozenset(str(folder / name) for folder, names in found.items() for name in names)
+
+
+def _results_in(folder: Path) -> set[str]:
+    stem = RunPaths(folder).result.stem
+    return {name for name in fresh_names(folder) if name.startswith(stem)}
 
 
 @contextmanager

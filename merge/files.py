@@ -23,6 +23,7 @@ Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 TEMPORARY_SUFFIX = ".tmp"
 
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
+_STALE_PATIENCE = 10
 
 _REFUSALS = {
     errno.ENOSPC: "the disk is full: free some space, then run the same command again",
@@ -123,7 +124,7 @@ def read_json(path: Path, label: str | None = None) -> dict[str, Any]:
     FileNotFoundError passes through: a file that is absent is no damaged file.
     """
     try:
-        data = path.read_bytes()
+        data = _read_whole(path)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -170,9 +171,26 @@ def fresh_names(folder: Path) -> set[str]:
     list the folder asks the server, and what is opened next is as new as the list.
     """
     try:
-        return set(os.listdir(folder))  # noqa: PTH208
+        return _names(folder)
+    except FileNotFoundError:
+        _ask_again(folder.parent)
+    try:
+        return _names(folder)
     except FileNotFoundError:
         return set()
+
+
+def disturb(folder: Path) -> None:
+    """Change `folder` and change it back, so that no client's memory of it stays valid.
+
+    A server tells of changes by time stamps: of two within one tick (milliseconds), an NFS client
+    that looked between them never learns the second. Does nothing where `folder` is not there.
+    """
+    try:
+        with storage_errors(folder):
+            _write_temporary(folder / "disturbed", lambda _: None, makes_folder=False).unlink()
+    except FileNotFoundError:
+        _ask_again(folder)
 
 
 def age_s(path: Path) -> float:
@@ -207,8 +225,39 @@ def fsync_tree(root: Path) -> None:
         fsync_folder(path)
 
 
-def _write_temporary(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _names(folder: Path) -> set[str]:
+    return set(os.listdir(folder))  # noqa: PTH208
+
+
+def _ask_again(folder: Path) -> None:
+    """Have the server asked for what is in `folder`, or in the nearest folder above that is there.
+
+    To open a folder does it, at one price however much is in it.
+    """
+    try:
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+    except FileNotFoundError:
+        if folder != folder.parent:
+            _ask_again(folder.parent)
+
+
+def _read_whole(path: Path) -> bytes:
+    for _ in range(_STALE_PATIENCE):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            # On NFS: another host has replaced the file between our open and our read.
+            if error.errno != errno.ESTALE:
+                raise
+            fresh_names(path.parent)
+    return path.read_bytes()
+
+
+def _write_temporary(
+    path: Path, write: Callable[[IO[bytes]], object], *, makes_folder: bool = True
+) -> Path:
+    if makes_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     name = f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
     temporary = path.parent / name
     try:

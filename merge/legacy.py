@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Literal
 
 from merge.cells import SUMMARY_KEYS
@@ -181,6 +180,8 @@ def _main_metric(entries: Sequence[LegacyEntry]) -> str:
 def _as_fractions(metrics: Mapping[str, float], unit: Unit) -> dict[str, float]:
     if unit == "fraction":
         return dict(metrics)
+    from decimal import Decimal
+
     # Through the decimal text, so that 66.32 becomes the float 0.6632 and not its neighbour.
     return {
         name: float(Decimal(repr(value)) / 100) if _RATIO.search(name) else value

@@ -95,6 +95,11 @@ class SweepPaths:
         """A folder in which hosts show each other that they share this output folder."""
         return self.root / f".probe-{name}"
 
+    @property
+    def meetings(self) -> Path:
+        """Where two processes of `replicate doctor` meet; removed by them."""
+        return self.root / ".doctor"
+
     def run(self, run_path: str) -> RunPaths:
         return RunPaths(self.root / run_path)
 
@@ -273,8 +278,18 @@ class AttemptPaths:
         return self.root / "events.jsonl"
 
     @property
+    def spec(self) -> Path:
+        """The run's spec where this attempt was given other values that decide no number."""
+        return self.root / "run.json"
+
+    @property
     def environment(self) -> Path:
         return self.root / "env.json"
+
+    @property
+    def episode_counts(self) -> Path:
+        """Counts of each test episode, as our own few-shot trainer leaves them."""
+        return self.root / "episode_counts.json"
 
     @property
     def error(self) -> Path:

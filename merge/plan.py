@@ -6,7 +6,7 @@ what decides numbers or where they lie may not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from merge.files import Json, canonical_json
@@ -27,7 +27,8 @@ def plan_differences(old: Sweep, new: Sweep) -> tuple[str, ...]:
         *_run_list("runs added", [name for name in new_runs if name not in old_runs]),
         *_run_list("runs gone", [name for name in old_runs if name not in new_runs]),
         *_run_differences(
-            [(run, new_runs[name]) for name, run in old_runs.items() if name in new_runs]
+            [(run, new_runs[name]) for name, run in old_runs.items() if name in new_runs],
+            new.free_keys,
         ),
     )
 
@@ -61,16 +62,16 @@ def _run_list(what: str, names: list[str]) -> Iterator[str]:
         yield f"{what}: {len(names)} ({', '.join(names[:_MOST_NAMED])}{more})"
 
 
-def _run_differences(pairs: list[tuple[Run, Run]]) -> Iterator[str]:
+def _run_differences(pairs: list[tuple[Run, Run]], free_keys: Collection[str]) -> Iterator[str]:
     counts: dict[str, int] = {}
     for old, new in pairs:
-        for change in _changes(old, new):
+        for change in _changes(old, new, free_keys):
             counts[change] = counts.get(change, 0) + 1
     for change, count in sorted(counts.items()):
         yield f"{change} (in {count} {'run' if count == 1 else 'runs'})"
 
 
-def _changes(old: Run, new: Run) -> Iterator[str]:
+def _changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
     for name in ("path", "cell", "experiment", "command", "in_table"):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
@@ -79,7 +80,7 @@ def _changes(old: Run, new: Run) -> Iterator[str]:
         return
     for key in {**old.config, **new.config}:
         before, after = _at(old.config, key), _at(new.config, key)
-        if before != after:
+        if before != after and key not in free_keys:
             yield f"{key}: {before} -> {after}"
 
 

@@ -51,12 +51,12 @@ class Resources:
     """`none` starts the command once; `torchrun` starts one rank per device."""
     hours: float | None = None
     """What the study expects the run to take; measured runs are believed more."""
+    gpu_mem_gb: float | None = None
+    """What it holds of a GPU's memory; None where nobody has said so."""
     nodes: int = 1
     """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
     slurm: Mapping[str, Any] = field(default_factory=dict)
     """What the study says of its SLURM jobs: see `orchestrator.slurm_request`."""
-    gpu_mem_gb: float | None = None
-    """What it holds of a GPU's memory; None where nobody has said so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Run:
     """The cell of the table: the run's axes without the averaged one."""
     axes: Mapping[str, Value]
     config: Mapping[str, Any]
-    """Everything that decides the numbers: axes, fixed values, overrides."""
+    """Axes, fixed values, overrides: all that a trainer is told."""
     config_hash: str
     experiment: str | None = None
     command: tuple[str, ...] | None = None
@@ -111,6 +111,8 @@ class Sweep:
     """The version of the code that made the plan."""
     published: Mapping[str, Any] = field(default_factory=dict)
     """Published numbers by cell: {"source": ..., "cells": {cell: {"mean": .., "0": ..}}}."""
+    free_keys: tuple[str, ...] = ()
+    """Keys of a configuration on which no number depends: they are in no hash."""
     retries: Mapping[str, Any] = field(default_factory=dict)
     """How often which kind of failure is tried again: {cause: limit or {"limit", "wait_s"}}."""
 
@@ -136,6 +138,7 @@ class Sweep:
             "code": dict(self.code),
             "published": dict(self.published),
             "retries": dict(self.retries),
+            "free_keys": list(self.free_keys),
         }
         return {**document, "runs": [run_to_json(r) for r in self.runs]} if with_runs else document
 
@@ -145,7 +148,8 @@ def config_hash(
 ) -> str:
     """16 hex digits that name a configuration: what is trained and with which values.
 
-    Independent of key order; infrastructure (devices, folders, workers) is not in a configuration.
+    Independent of key order; infrastructure (devices, folders, workers) is not in a configuration,
+    and keys on which no number depends are left out of `config`.
     """
     identity: dict[str, Json] = {
         "config": dict(config),
@@ -197,6 +201,7 @@ def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
         code=document["code"],
         published=document["published"],
         retries=document.get("retries", {}),
+        free_keys=tuple(document.get("free_keys", ())),
     )
 
 

@@ -12,7 +12,7 @@ from merge.comparability import all_flags, flag_text
 from merge.conflicts import OnConflict
 from merge.documents import contribution_of_view, view_bytes
 from merge.errors import IncomparableError
-from merge.exclusion import PATIENCE_S, exclusively, result_files
+from merge.exclusion import LOCK_PATIENCE_S, exclusively, result_files
 from merge.files import write_bytes
 from merge.garbage import no_garbage_collection
 from merge.index import load_index
@@ -27,7 +27,7 @@ def rebuild(
     *,
     on_conflict: OnConflict = "error",
     is_strict: bool = False,
-    patience_s: float = PATIENCE_S,
+    patience_s: float = LOCK_PATIENCE_S,
 ) -> Merged:
     """Merge the results in `output` into its `replication_results.json`; many may do so at once.
 

@@ -6,8 +6,9 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from merge.errors import PapergridError, RecordError, StorageError, UsageError
@@ -43,9 +44,9 @@ class Workplace:
     marker: str
     """Names the executor in the environment of all its processes."""
     heartbeat: Heartbeat
-    watch: Watch = field(default_factory=Watch)
     surroundings: Mapping[str, Any] = field(default_factory=dict)
     """Where all of them run; every attempt records it."""
+    watch: Watch = field(default_factory=Watch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def begin(
     paths = place.output.run(run.path)
     if request := cancellation(paths):
         return Cancelled(request)
-    ensure_spec(paths, run.to_spec(place.sweep))
+    ensure_spec(paths, run.to_spec(place.sweep), place.sweep.free_keys)
     settings = place.settings
     taking = settings.claims.take(
         paths,
@@ -181,8 +182,11 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
     return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
 
 
-def ensure_spec(paths: RunPaths, spec: Mapping[str, Any]) -> None:
-    """Write `run.json` once. RecordError where the one on disk says something else."""
+def ensure_spec(paths: RunPaths, spec: Mapping[str, Any], free_keys: Collection[str] = ()) -> None:
+    """Write `run.json` once. RecordError where the one on disk says something else.
+
+    Values of `free_keys` in its configuration may differ: no number depends on them.
+    """
     if write_json_exclusive(paths.spec, dict(spec)):
         return
     try:
@@ -191,13 +195,34 @@ def ensure_spec(paths: RunPaths, spec: Mapping[str, Any]) -> None:
         raise RecordError(
             f"{error}: remove that file, it is written anew from sweep.json"
         ) from error
-    if canonical_json(known) != canonical_json(dict(spec)):
+    if not _is_same(known, spec, free_keys):
         keys = sorted(k for k in known.keys() | spec.keys() if known.get(k) != spec.get(k))
         raise RecordError(
             f"{paths.spec} is not what the plan says of this run ({', '.join(keys)} differ): it "
             f"was changed by hand or belongs to another sweep; use another output folder, or "
             f"remove that file if the run has no result yet"
         )
+
+
+def _is_same(
+    known: Mapping[str, Any], spec: Mapping[str, Any], free_keys: Collection[str] = ()
+) -> bool:
+    def decisive(document: Mapping[str, Any]) -> bytes:
+        config = document.get("config")
+        kept = config if isinstance(config, dict) else {}
+        left = {key: value for key, value in kept.items() if key not in free_keys}
+        return canonical_json({**document, "config": left})
+
+    return decisive(known) == decisive(spec)
+
+
+def _own_spec(paths: RunPaths, number: int, spec: Mapping[str, Any]) -> Path | None:
+    """The spec of attempt `number` where it is not word for word that of the run; else None."""
+    if _is_same(read_json(paths.spec), spec):
+        return None
+    path = paths.attempt(number).spec
+    write_json(path, dict(spec))
+    return path
 
 
 def _start(
@@ -275,6 +300,7 @@ def _assignment(
         data_root=settings.data_root,
         weights=settings.weights,
         nodes=settings.nodes,
+        spec=_own_spec(place.output.run(run.path), claim.number, run.to_spec(place.sweep)),
         num_workers=means.num_workers,
         micro_batch=None if means.micro_batch == planned.micro_batch else means.micro_batch,
         source=settings.source,

@@ -30,6 +30,8 @@ class CodeVersion(TypedDict):
     """None outside of a git checkout, or where git is absent."""
     git_dirty: bool | None
     """Whether the trainers' folder differs from that commit."""
+    git_diff: str | None
+    """16 hex digits over how it differs; None where it does not."""
     snapshot: NotRequired[str]
     """The frozen copy that was run, where it was one."""
 
@@ -49,11 +51,13 @@ def code_version(
         folder = cwd or Path.cwd()
         sources = {word: folder / word for word in study.command if is_script(folder / word)}
     commit, is_dirty = _git_state(folder)
+    changes = _git(folder, "diff", "HEAD", "--binary", "--", ".") if is_dirty else None
     return CodeVersion(
         version=_installed_version(),
         source=_digest(sources),
         git_commit=commit,
         git_dirty=is_dirty,
+        git_diff=None if changes is None else sha256(changes.encode()).hexdigest()[:16],
     )
 
 

@@ -57,14 +57,16 @@ class Assignment:
     cache_dir: Path
     data_root: Path | None = None
     weights: Path | None = None
-    nodes: int = 1
-    """Nodes of a SLURM job, `devices` of each of which the run is given."""
+    spec: Path | None = None
+    """The attempt's own run.json; None for the run's."""
     num_workers: int | None = None
     """Loader processes of a rank; None for what the run's resources say."""
     micro_batch: int | None = None
     """Of a rank, where it is not the planned one."""
     source: Path | None = None
     """What papergrid's packages are imported from, where it is a frozen copy."""
+    nodes: int = 1
+    """Nodes of a SLURM job, `devices` of each of which the run is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ def _trainer_words(run: Run, given: Assignment) -> tuple[str, ...]:
         return (f"experiments.{run.experiment}",)
     folders: dict[str, ConfigValue] = {
         "run_dir": str(given.paths.root),
-        "run_spec": str(given.paths.spec),
+        "run_spec": str(given.spec or given.paths.spec),
         "attempt_dir": str(given.paths.attempt(given.number).root),
     }
     return fill_placeholders(run.command, folders | dict(run.config))
@@ -143,7 +145,8 @@ def _torchrun(num_ranks: int, run: Run) -> tuple[str, ...]:
 
 def _spread_torchrun(run: Run, given: Assignment, inherited: Mapping[str, str]) -> tuple[str, ...]:
     return (
-        *(sys.executable, "-P", "-m", "orchestrator.slurm_node", *_AGENT),
+        *module_words(sys.executable, given.source or source_root(), "orchestrator.slurm_node"),
+        *_AGENT,
         f"--nnodes={given.nodes}",
         f"--nproc-per-node={len(given.devices)}",
         "--rdzv-backend=c10d",
@@ -164,7 +167,7 @@ def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> d
         # What a Python trainer prints is its sign of life: it must not wait in a buffer.
         "PYTHONUNBUFFERED": "1",
         "PAPERGRID_RUN_DIR": str(given.paths.root),
-        "PAPERGRID_RUN_SPEC": str(given.paths.spec),
+        "PAPERGRID_RUN_SPEC": str(given.spec or given.paths.spec),
         "PAPERGRID_ATTEMPT_DIR": str(attempt),
         "PAPERGRID_ATTEMPT": str(given.number),
         "PAPERGRID_DEVICE": given.kind,

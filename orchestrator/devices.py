@@ -126,8 +126,11 @@ def visible_gpus(gpus: Sequence[Gpu], visible: str) -> tuple[Gpu, ...]:
 
 
 def num_usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use: in a SLURM job not more than the job was given here."""
+    cores = len(os.sched_getaffinity(0))
+    # Where SLURM binds no processes, all cores of the node seem to be ours.
+    given = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return min(cores, int(given)) if given.isdecimal() and int(given) > 0 else cores
 
 
 def _devices_by_themselves(runs: Sequence[Run]) -> Devices:

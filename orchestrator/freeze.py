@@ -37,6 +37,7 @@ def make_sweep(study: Study, code: Mapping[str, Any]) -> Sweep:
         code=code,
         published=study.published,
         retries=study.retries,
+        free_keys=study.free_keys,
     )
 
 

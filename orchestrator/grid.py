@@ -84,7 +84,11 @@ def _run(study: Study, axes: dict[str, Value], tables: Mapping[str, set[str]]) -
         cell=cell,
         axes=axes,
         config=config,
-        config_hash=config_hash(config, experiment=study.experiment, command=study.command),
+        config_hash=config_hash(
+            {key: value for key, value in config.items() if key not in study.free_keys},
+            experiment=study.experiment,
+            command=study.command,
+        ),
         experiment=study.experiment,
         command=study.command,
         resources=resources,

@@ -6,7 +6,8 @@ experiments/<name>/options.yaml holds one entry for each option, and each has a 
     method: {type: str, default: prototype, choices: [prototype, abcb], help: "..."}
 
 A type is int, float, bool, str, or a list of one of them (`list[int]`), whose items are each held
-to choices, min and max.
+to choices, min and max. `decides_numbers: false` marks an option on which no result depends, such
+as how often a checkpoint is written: it may change under a begun sweep.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Option:
     choices: tuple[Value, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    decides_numbers: bool = True
+    """Whether a result depends on it; what does not is in no configuration's hash."""
 
     def fitted(self, value: object) -> ConfigValue:
         """`value` in the option's type: 1 for a float becomes 1.0. UnfitError says what may be."""
@@ -83,6 +86,11 @@ class Options:
     experiment: str
     by_name: Mapping[str, Option]
     defaults: Mapping[str, ConfigValue]
+
+    @property
+    def free_keys(self) -> tuple[str, ...]:
+        """The options on which no number depends."""
+        return tuple(key for key, option in self.by_name.items() if not option.decides_numbers)
 
     def check_key(self, key: str) -> None:
         """UnknownKeyError unless there is an option `key`."""
@@ -134,6 +142,7 @@ class _Entry(Shape):
     choices: list[Any] = Field(default_factory=list)
     min: int | float | None = None
     max: int | float | None = None
+    decides_numbers: bool = True
     help: str = ""
 
 
@@ -148,6 +157,7 @@ def _option(entry: _Entry) -> Option:
         choices=tuple(_as_kind(cast(Kind, kind), choice) for choice in entry.choices),
         minimum=entry.min,
         maximum=entry.max,
+        decides_numbers=entry.decides_numbers,
     )
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 
 from merge.errors import StorageError
-from merge.paths import SweepPaths
+from merge.paths import RunPaths, SweepPaths
 from merge.records import AttemptRecord, Claim, Outcome, read_attempt
 from merge.sweep import Run
 from orchestrator.claims import last_claim
 from orchestrator.local_settings import LocalSettings
+from orchestrator.requests import counted_attempts
+from orchestrator.retries import Again, decide
 
 
 class Others:
@@ -76,7 +78,14 @@ class Others:
             attempt = read_attempt(paths.attempt(last.number).record)
         except FileNotFoundError:
             return None
-        return f"on {last.owner.host}: {attempt.reason}" if _has_failed(attempt) else None
+        if not _has_failed(attempt) or self._is_tried_again(paths):
+            return None
+        return f"on {last.owner.host}: {attempt.reason}"
+
+    def _is_tried_again(self, paths: RunPaths) -> bool:
+        """Whether the last failure is one that this executor would try again, were it its own."""
+        counted = counted_attempts(paths)
+        return not counted or isinstance(decide(counted, self._settings.retries), Again)
 
     def _is_news(self, run: Run, last: Claim) -> bool:
         is_ours = last.owner == self._settings.owner

@@ -143,7 +143,12 @@ def deviations(history: Sequence[AttemptRecord], planned: Means) -> dict[str, An
 
 
 def decide(history: Sequence[AttemptRecord], policy: Policy) -> Again | GiveUp:
-    """Whether the run whose attempts `history` holds, the last one failed, is tried again."""
+    """Whether the run whose attempts `history` holds, the last one failed, is tried again.
+
+    An empty history, after a person's `retry`, asks for nothing by itself.
+    """
+    if not history:
+        return GiveUp()
     last = history[-1]
     rule = policy.rules.get(last.cause) if last.cause else None
     if rule is None or last.cause is None:

@@ -57,6 +57,8 @@ class Study:
     """What `--set` changed."""
     exclude: tuple[Condition, ...] = ()
     resources: Resources = field(default_factory=Resources)
+    free_keys: tuple[str, ...] = ()
+    """Keys of a configuration on which no number depends."""
     retries: Mapping[str, Any] = field(default_factory=dict)
     """How often which kind of failure is tried again, where not as by default."""
     published: Mapping[str, Any] = field(default_factory=dict)

@@ -98,6 +98,7 @@ def _study(
         cell=templates.cell,
         run_path=templates.run_path,
         defaults=_defaults(rules, axes),
+        free_keys=_free_keys(rules, axes),
         fixed=fixed,
         overrides=check_overrides(shape, axes, known, rules, notes),
         exclude=check_excludes(shape, axes, rules, notes),
@@ -170,6 +171,13 @@ def _defaults(rules: Rules, axes: Sequence[Axis]) -> dict[str, ConfigValue]:
         return {}
     names = {axis.name for axis in axes}
     return {key: value for key, value in rules.defaults.items() if key not in names}
+
+
+def _free_keys(rules: Rules, axes: Sequence[Axis]) -> tuple[str, ...]:
+    if not isinstance(rules, Options):
+        return ()
+    names = {axis.name for axis in axes}
+    return tuple(key for key in rules.free_keys if key not in names)
 
 
 def _resources(shape: ResourcesShape, *, is_command: bool) -> Resources:

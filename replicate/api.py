@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from merge.collect import collect
 from merge.combine import Merged
@@ -30,6 +30,7 @@ from replicate.catalogue import PUBLISHED, find_study
 
 if TYPE_CHECKING:
     from orchestrator.division import Division
+    from orchestrator.doctor_check import Check
     from orchestrator.durations import Estimate
     from orchestrator.happenings import Happening
     from orchestrator.local import LocalReport, LocalSettings
@@ -323,6 +324,32 @@ def status(output: str | Path) -> SweepStatus:
     from replicate.status import read_status
 
     return read_status(Path(output), time.time())
+
+
+def doctor(
+    output: str | Path,
+    *,
+    only: Literal["folder", "machine"] | None = None,
+    waits_for_peer: bool = False,
+    patience_s: float = 300.0,
+    data_root: Path | None = None,
+    weights: Path | None = None,
+) -> list[Check]:
+    """Prove between two processes what holds in `output`, and look at what this machine has.
+
+    With `waits_for_peer` the second process is another host's: call it on both. StorageError where
+    nothing can be written, RecordError where a plan lies there that is unreadable.
+    """
+    from orchestrator.doctor_folder import examine_folder
+    from orchestrator.doctor_machine import examine_machine, needs_of
+
+    folder = Path(output)
+    checks: list[Check] = []
+    if only != "machine":
+        checks += examine_folder(folder, waits_for_peer=waits_for_peer, patience_s=patience_s)
+    if only != "folder":
+        checks += examine_machine(needs_of(folder, data_root=data_root, weights=weights))
+    return checks
 
 
 def report(output: str | Path, *, forms: Sequence[str] = ("md", "html")) -> dict[str, Path]:

@@ -26,8 +26,10 @@ VERBS = {
     "cancel": "stop runs wherever they run, and have them started nowhere",
     "retry": "mark failed, lost or cancelled runs as to be run again",
     "merge": "rebuild the merged results of one or more output folders",
+    "compare": "compare two values of an axis, such as two methods, run by run",
     "report": "write the table beside the paper's: Markdown, HTML, LaTeX, CSV",
     "sync": "push, pull or verify an output folder and its copy in an S3 bucket",
+    "doctor": "prove that this folder, its hosts and devices can carry a sweep",
     "prepare": "download, unpack, check and index the data sets of a study",
     "data": "look into a data set: its test episodes, whether a copy is whole",
 }

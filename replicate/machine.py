@@ -75,10 +75,8 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
     return replace(run, resources=resources)
 
 
-def train(
-    door: Train, planned: api.Plan, output: Path, arguments: argparse.Namespace
-) -> LocalReport:
-    """Run `planned` through `door` (`api.run` or `api.work`), telling a person what happens."""
+def settings_of(planned: api.Plan, arguments: argparse.Namespace) -> LocalSettings:
+    """What the flags let `planned` use of this machine. UsageError where that cannot serve it."""
     from orchestrator.local_settings import among_others
 
     settings = api.local_settings(
@@ -90,7 +88,18 @@ def train(
         grace_s=arguments.grace,
     )
     settings = among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
-    settings = _with_attempts(settings, arguments)
+    return _with_attempts(settings, arguments)
+
+
+def train(
+    door: Train,
+    planned: api.Plan,
+    output: Path,
+    arguments: argparse.Namespace,
+    settings: LocalSettings | None = None,
+) -> LocalReport:
+    """Run `planned` through `door` (`api.run` or `api.work`), telling a person what happens."""
+    settings = settings or settings_of(planned, arguments)
     if arguments.runs_per_gpu > 1:
         settings, note = api.share_gpus(planned, output, settings, arguments.runs_per_gpu)
         print(f"note     {note}", file=sys.stderr)

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from experiments.fewshot.data.transforms import restore_logits
+from experiments.fewshot.episode_counts import EpisodeCounts
 from experiments.fewshot.feature_cache import FeatureCache, stack_shots
 from experiments.fewshot.loading import EvalDataset, EvalItem, eval_loader
-from experiments.fewshot.metrics import IoUCounts
+from experiments.fewshot.metrics import COLUMNS, episode_counts
 from experiments.fewshot.models.base import FewShotModel, resize_logits
 from experiments.fewshot.precision import Precision
 from experiments.runtime.distributed import Ranks, all_reduce_sum, any_rank
@@ -29,14 +30,15 @@ def evaluate(  # noqa: PLR0913
     num_workers: int,
     stop: StopRequest,
     cache: FeatureCache,
-) -> IoUCounts:
-    """Counts over all ranks, on every rank; equal for any number of ranks and any cache.
+) -> EpisodeCounts:
+    """Counts of all episodes, on every rank; equal for any number of ranks and any cache.
 
     Stopped where a rank was asked to stop: what was counted so far is given up.
     """
     was_training = model.training
     model.eval()
-    counts = IoUCounts.empty(class_ids)
+    # Each rank fills the rows of its own episodes, so that their sum over the ranks has them all.
+    rows_E5 = np.zeros((len(dataset), len(COLUMNS)), np.int64)
     cache.begin(model)
     order = _by_class(dataset)
     sampler = EvalSampler(len(dataset), rank=ranks.rank, world_size=ranks.world_size)
@@ -48,9 +50,13 @@ def evaluate(  # noqa: PLR0913
         item = next(items, None)
         if item is not None:
             prediction_HW = predict_episode(model, item, ranks.device, precision, cache)
-            counts.update(prediction_HW, item.truth, item.episode.class_id)
+            rows_E5[item.index] = episode_counts(prediction_HW, item.truth)
     model.train(was_training)
-    return counts.from_tensor(all_reduce_sum(counts.to_tensor(), ranks))
+    return EpisodeCounts(
+        class_ids=class_ids,
+        class_of_each=np.array([e.class_id for e in dataset.episodes], np.int64),
+        rows=all_reduce_sum(torch.from_numpy(rows_E5), ranks).numpy(),
+    )
 
 
 @torch.inference_mode()

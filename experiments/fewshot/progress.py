@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from experiments.fewshot.episode_counts import EpisodeCounts, bootstrap
 from experiments.fewshot.metrics import IoUCounts
 from merge.files import Json
 from merge.statistics import mean, sample_std
@@ -17,6 +18,8 @@ class Evaluation:
     epoch: int
     counts: tuple[IoUCounts, ...]
     """Of the list of each test seed."""
+    episodes: tuple[EpisodeCounts, ...] = ()
+    """The same by episode; empty before training."""
 
     @property
     def miou(self) -> float:
@@ -31,8 +34,11 @@ class Evaluation:
 
     def details(self) -> dict[str, Json]:
         """The summary with each class's IoU and counts; for several test seeds, those of each."""
+        summary: dict[str, Json] = {**self.summary()}
+        if self.episodes:
+            summary["bootstrap"] = bootstrap(self.episodes)
         if len(self.counts) == 1:
-            return {**self.summary(), **_details(self.counts[0])}
+            return {**summary, **_details(self.counts[0])}
         each = [
             {"miou": counts.miou(), "fb_iou": counts.fb_iou(), **_details(counts)}
             for counts in self.counts
@@ -40,15 +46,21 @@ class Evaluation:
         spread = {
             name: sample_std([float(entry[name]) for entry in each]) for name in ("miou", "fb_iou")
         }
-        return {**self.summary(), "std": spread, "by_test_seed": each}
+        return {**summary, "std": spread, "by_test_seed": each}
 
     def to_state(self) -> dict[str, Json]:
-        return {"epoch": self.epoch, "counts": [counts.to_json() for counts in self.counts]}
+        return {
+            "epoch": self.epoch,
+            "counts": [counts.to_json() for counts in self.counts],
+            "episodes": [episodes.to_json() for episodes in self.episodes],
+        }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         counts = tuple(IoUCounts.from_json(record) for record in state["counts"])
-        return cls(state["epoch"], counts)
+        # Checkpoints of earlier versions have no counts by episode.
+        episodes = tuple(EpisodeCounts.from_json(r) for r in state.get("episodes", ()))
+        return cls(state["epoch"], counts, episodes)
 
 
 def _details(counts: IoUCounts) -> dict[str, Any]:

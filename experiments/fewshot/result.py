@@ -45,6 +45,7 @@ def build_result(
             "micro_batch": micro_batch,
             "device": ranks.device.type,
             "amp": precision.amp,
+            "torch": str(torch.__version__),
             "seconds": dict(progress.seconds),
             "peak_memory_mb": {kind: max(peak[kind] for peak in peaks) for kind in peaks[0]},
             "config": options_of(task.config),
@@ -57,6 +58,13 @@ def choose_reported(progress: Progress, config: FewShotConfig) -> Evaluation:
     reported = progress.best if config.report == "best" else progress.final
     assert reported is not None  # the last epoch is always evaluated
     return reported
+
+
+def episode_record(progress: Progress, task: Task) -> dict[str, Json]:
+    """The content of episode_counts.json: the reported evaluation's counts by test seed."""
+    episodes = choose_reported(progress, task.config).episodes
+    seeds = task.config.chosen_test_seeds
+    return {str(seed): each.to_json() for seed, each in zip(seeds, episodes, strict=False)}
 
 
 def _evaluations(progress: Progress) -> dict[str, Evaluation]:

@@ -15,7 +15,7 @@ from experiments.fewshot.models.base import FewShotModel
 from experiments.fewshot.models.registry import build_model
 from experiments.fewshot.panels import write_panels
 from experiments.fewshot.precision import Precision
-from experiments.fewshot.result import build_result, choose_reported
+from experiments.fewshot.result import build_result, choose_reported, episode_record
 from experiments.fewshot.showcase import show_episodes
 from experiments.fewshot.task import open_task
 from experiments.fewshot.trainer import Setup, Trainer
@@ -33,7 +33,7 @@ from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import divide_batch
 from experiments.runtime.seeds import seed_everything
 from experiments.runtime.stop import Stopped, StopRequest
-from merge.files import write_json
+from merge.files import compact_json, write_bytes, write_json
 
 
 def train_fewshot(context: RunContext, stop: StopRequest) -> None:
@@ -113,6 +113,10 @@ def _train(setup: Setup) -> None:
         trainer.snapshots.load_best(model)
     if setup.ranks.is_main:
         _draw_panels(setup, trainer.features)
+        write_bytes(
+            setup.context.attempt.episode_counts,
+            compact_json(episode_record(progress, setup.task)),
+        )
         write_json(setup.context.attempt.result, result)
     setup.events.emit("end", **choose_reported(progress, setup.config).summary())
 

@@ -200,7 +200,7 @@ class Trainer:
     def _evaluate(self, epoch: int) -> Evaluation:
         setup = self._setup
         self._tick("train")
-        counts = tuple(
+        episodes = tuple(
             evaluate(
                 setup.learner.model,
                 dataset,
@@ -214,7 +214,9 @@ class Trainer:
             for dataset in setup.task.test_datasets(setup.learner.model.mean_rgb)
         )
         seconds = self._tick("eval")
-        evaluation = Evaluation(epoch, counts)
+        counts = tuple(each.total() for each in episodes)
+        # What an untrained model scores is no result: its episodes need not travel.
+        evaluation = Evaluation(epoch, counts, episodes if epoch else ())
         summary = evaluation.summary()
         setup.events.emit("eval", **summary, seconds=seconds)
         self._scalars.add("test/miou", evaluation.miou, self.global_step)

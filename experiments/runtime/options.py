@@ -36,6 +36,8 @@ class Option:
     choices: tuple[Json, ...] = ()
     min: float | None = None
     max: float | None = None
+    decides_numbers: bool = True
+    """Read by the control plane: whether it is part of the configuration's hash."""
 
 
 def load_options(path: Path) -> dict[str, Option]:

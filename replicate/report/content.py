@@ -153,5 +153,5 @@ def _cell(sweep: Sweep, name: str, runs: Sequence[Run], document: Mapping[str, A
         verdict=judge_mean(mean, published.get("mean"), sweep.published.get("tolerance", 0.0)),
         note=sweep.published.get("notes", {}).get(name, ""),
         untrained=view.get("untrained", {}).get(sweep.metric),
-        interval=view.get("interval") if is_complete else None,
+        interval=view.get("ci") if is_complete else None,
     )

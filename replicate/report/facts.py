@@ -40,7 +40,7 @@ def comparison_header(report: Report) -> list[str]:
         f"{report.sweep.metric}{report.form.unit}",
         *(f"{report.sweep.average_over} {name}" for name in report.columns),
         *("mean", "std", "n"),
-        *(["interval"] if has_intervals(report) else []),
+        *(["95% interval"] if has_intervals(report) else []),
         *(["untrained"] if has_untrained(report) else []),
         *("published", "difference", "verdict"),
     ]

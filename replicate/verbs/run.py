@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from merge.combine import Merged
 from merge.outcome import exit_code
 from merge.paths import SweepPaths
+from merge.sweep import Run
 from replicate import api
 from replicate import arguments as flags
-from replicate.machine import on_this_machine, train
+from replicate.machine import on_this_machine, settings_of, train
 from replicate.verbs import plan as plan_verb
 from replicate.verbs.merge import show_merged
 
@@ -45,10 +47,12 @@ def execute(arguments: argparse.Namespace) -> int:
         return plan_verb.execute(argparse.Namespace(**vars(arguments), json=False))
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     output = flags.output_folder(arguments)
-    code = _make_data_ready(planned, output, arguments)
-    if code or arguments.prepare_only:
+    if arguments.prepare_only:
+        return _prepare(planned.runs, arguments)
+    settings = settings_of(planned, arguments)
+    if code := _make_data_ready(planned.runs, output, arguments):
         return code
-    report_code = train(api.run, planned, output, arguments).exit_code
+    report_code = train(api.run, planned, output, arguments, settings).exit_code
     merged = api.merge(output)
     print()
     show_merged(merged)
@@ -56,22 +60,24 @@ def execute(arguments: argparse.Namespace) -> int:
     return report_code or (1 if exit_code(merged) == 1 else 0)
 
 
-def _make_data_ready(planned: api.Plan, output: Path, arguments: argparse.Namespace) -> int:
+def _make_data_ready(runs: Sequence[Run], output: Path, arguments: argparse.Namespace) -> int:
     """Prepare or check the data once, before any run finds it missing; an exit code."""
-    from replicate.experiment_data import check_data, prepare_words, root_words, start
+    from replicate.experiment_data import check_data
 
     paths = SweepPaths(output)
-    to_do = [run for run in planned.runs if not paths.run(run.path).result.exists()]
-    if arguments.prepare_only:
-        to_do = list(planned.runs)
-    if not to_do:
-        return 0
-    if not (arguments.download or arguments.prepare_only):
-        return check_data(to_do, arguments.data_root)
-    cache_words = ["--cache-dir", str(api.cache_folder(arguments.cache_dir))]
-    download_words = ["--download"] if arguments.download else []
-    words = [*prepare_words(to_do), *root_words(arguments.data_root), *cache_words]
-    return start([*words, *download_words]).returncode
+    # What is done needs no data: a finished sweep may be shown where there is none.
+    to_do = [run for run in runs if not paths.run(run.path).result.exists()]
+    if to_do and arguments.download:
+        return _prepare(to_do, arguments)
+    return check_data(to_do, arguments.data_root)
+
+
+def _prepare(runs: Sequence[Run], arguments: argparse.Namespace) -> int:
+    from replicate.experiment_data import prepare_words, root_words, start
+
+    words = [*prepare_words(runs), *root_words(arguments.data_root)]
+    words += ["--cache-dir", str(api.cache_folder(arguments.cache_dir))]
+    return start([*words, *(["--download"] if arguments.download else [])]).returncode
 
 
 def _say_where(merged: Merged, output: Path) -> None:

@@ -18,6 +18,7 @@ from experiments.fewshot.data.layouts import VocLayout
 from experiments.fewshot.data.protocols import build_split, novel_classes, usable_classes
 from experiments.fewshot.data.source import contiguous_folds, open_source
 from experiments.fewshot.data.voc import VocSource
+from experiments.fewshot.verify.__main__ import main as verify
 
 pytestmark = pytest.mark.data
 
@@ -49,6 +50,22 @@ def test_the_lists_of_pascal_have_the_published_lengths(pascal):
 def test_bam_on_pascal_keeps_the_published_images(pascal, split, expected):
     counts = [len(build_split(pascal, "bam", fold, split).queries) for fold in range(4)]
     assert counts == expected
+
+
+def test_a_copy_of_pascal_is_verified_against_these_counts(pascal, real_data, tmp_path, capsys):
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    given = real_data / "pascal-masks"
+    for source, name in {"train": "train", "val": "val", "sbd_train_noval": "train_noval"}.items():
+        (lists / f"{name}.txt").symlink_to(given / f"{source}.txt")
+    (tmp_path / "SegmentationClassAug").symlink_to(pascal.layout.masks)
+    (tmp_path / "JPEGImages").mkdir()
+    code = verify(["--datasets", "pascal5i", "--data-root", str(tmp_path), "--json"])
+    (entry,) = json.loads(capsys.readouterr().out)["datasets"]
+    # Only the photographs are missing.
+    assert (code, entry["problems_by_kind"]) == (3, {"count": 1, "photograph": 12_031})
+    counts = [entry["checked"][f"bam_train of fold {fold}"] for fold in range(4)]
+    assert counts == [4208, 3726, 2752, 4510]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ class Fault:
     """Close the connection after so many bytes of the body."""
     hold_after: int | None = None
     """Send so many bytes, then nothing until the server closes."""
+    redirect: str | None = None
+    """Say that the file lies at this address."""
     body: bytes | None = None
     """Another file, with its own length and ETag."""
     ignores_range: bool = False
@@ -84,6 +86,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         if fault.status is not None:
             self.send_error(fault.status)
+        elif fault.redirect is not None:
+            self.send_response(301)
+            self.send_header("Location", fault.redirect)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
         elif name not in state.files:
             self.send_error(404)
         else:

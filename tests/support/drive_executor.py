@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from merge.paths import SweepPaths
+from merge.records import Cause
 from merge.sweep import read_sweep
 from orchestrator.devices import Devices
 from orchestrator.happenings import (
@@ -27,6 +28,7 @@ from orchestrator.happenings import (
 )
 from orchestrator.local import LocalSettings, run_local
 from orchestrator.owners import this_owner
+from orchestrator.retries import Policy, Rule
 
 
 def main() -> int:
@@ -34,6 +36,7 @@ def main() -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("slots", type=int, nargs="?", default=1)
     parser.add_argument("--host", default=os.uname().nodename)
+    parser.add_argument("--retries", type=int, default=0, help="after a kill, each 600 s later")
     parser.add_argument("--grace", type=float, default=20.0)
     parser.add_argument("--heartbeat", type=float, default=10.0)
     parser.add_argument("--expiry", type=float, default=60.0)
@@ -43,6 +46,7 @@ def main() -> int:
         devices=Devices(kind="cpu", slots=tuple(f"cpu{i}" for i in range(arguments.slots))),
         cache_dir=arguments.output / "cache",
         grace_s=arguments.grace,
+        retries=Policy(rules={Cause.KILLED: Rule(limit=arguments.retries, wait_s=600)}),
         heartbeat_s=arguments.heartbeat,
         expiry_s=arguments.expiry,
         stand_by=arguments.stand_by,

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -49,19 +51,26 @@ class NfsLab:
 
     def run(self, nfs: str, scenario: str, timeout_s: float = 100.0) -> None:
         """Boot with mounts of version `nfs`, run `scenario`; AssertionError unless it succeeds."""
-        drive = shlex.quote(str(_HERE / "drive_claims.py"))
-        prelude = f"python={shlex.quote(sys.executable)}\ndrive={drive}\n"
+        drive, merge = _HERE / "drive_claims.py", _HERE / "drive_merging.py"
+        names = {"python": sys.executable, "drive": drive, "merge": merge}
+        prelude = "".join(f"{name}={shlex.quote(str(path))}\n" for name, path in names.items())
         (self.folder / "scenario.sh").write_text(prelude + scenario)
         with (self.folder / "console").open("wb") as console:
-            subprocess.run(
+            kernel = subprocess.Popen(
                 [_KERNEL, *self._kernel_words(nfs)],
                 env={**os.environ, "LD_PRELOAD": str(self._build_preload()), "TMPDIR": "/dev/shm"},
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
-                timeout=timeout_s,
-                check=False,
+                start_new_session=True,
             )
+        try:
+            kernel.wait(timeout_s)
+        finally:
+            # Its helpers are processes of their own.
+            with suppress(ProcessLookupError):
+                os.killpg(kernel.pid, signal.SIGKILL)
+            kernel.wait()
         status = self.folder / "status"
         assert status.exists(), (self.folder / "console").read_text(errors="replace")[-3000:]
         assert status.read_text() == "0\n", self.log

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,27 @@ def test_after_host_oom_there_are_fewer_loaders(tmp_path):
     assert read_result(paths_of(tmp_path, sweep.runs[0]).result).deviations == {}
 
 
+def test_a_value_that_decides_no_number_may_change_under_a_begun_run(tmp_path):
+    """The next attempt gets it; run.json stays as it was written."""
+    fails_once = shell(
+        'cat "$PAPERGRID_RUN_SPEC" > "$PAPERGRID_ATTEMPT_DIR/seen.json";'
+        '[ "$PAPERGRID_CONFIG_PANELS" = 9 ] || exit 1;' + LEAVE_RESULT
+    )
+    before = replace(make_sweep(fails_once, config={"panels": 4}), free_keys=("panels",))
+    (run,) = before.runs
+    paths = paths_of(tmp_path, run)
+    assert run_here(before, tmp_path).exit_code == 1
+    written = paths.spec.read_bytes()
+    after = replace(before, runs=(replace(run, config={**run.config, "panels": 9}),))
+    assert run_here(after, tmp_path).exit_code == 0
+    seen = [json.loads((paths.attempt(n).root / "seen.json").read_text()) for n in (1, 2)]
+    assert [spec["config"]["panels"] for spec in seen] == [4, 9]
+    assert paths.spec.read_bytes() == written
+    other = replace(before, runs=(replace(run, config={**run.config, "fold": 5}),))
+    paths.result.unlink()
+    assert run_here(other, tmp_path).endings["run-fold0"].fate is Fate.REFUSED
+
+
 def test_ctrl_c_ends_a_run_that_waits_for_its_retry(tmp_path):
     """The executor runs here, so its wait would outlast the test."""
     sweep = make_sweep(shell("kill -KILL $$"))
@@ -284,7 +306,7 @@ def train(context, stop):
     import torch, torch.distributed as dist
     from experiments.runtime import distributed
     on_error = functools.partial(record_failure, context)
-    with distributed.process_group("cpu", timeout_s=4, on_error=on_error) as ranks:
+    with distributed.process_group("cpu", timeout_s={timeout_s}, on_error=on_error) as ranks:
         pids = distributed.gather_objects(os.getpid(), ranks)
         stop.watch_peers(tuple(pid for pid in pids if pid != os.getpid()))
         if ranks.rank == 1:
@@ -297,17 +319,18 @@ run_trainer(train)
 
 
 @pytest.mark.parametrize(
-    ("act", "cause"),
+    ("act", "timeout_s", "cause"),
     [
-        ("raise ZeroDivisionError('rank one')", Cause.UNKNOWN),
-        ("os.kill(os.getpid(), signal.SIGKILL)", Cause.KILLED),
-        ("import time; time.sleep(600)", Cause.COLLECTIVE_TIMEOUT),
+        ("raise ZeroDivisionError('rank one')", 100, Cause.UNKNOWN),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 100, Cause.KILLED),
+        # Long enough for the ranks to find each other on a busy machine.
+        ("import time; time.sleep(600)", 10, Cause.COLLECTIVE_TIMEOUT),
     ],
 )
-def test_the_end_of_one_rank_is_the_end_of_all_and_names_the_cause(tmp_path, act, cause):
+def test_the_end_of_one_rank_is_the_end_of_all_and_names_the_cause(tmp_path, act, timeout_s, cause):
     pytest.importorskip("torch")
     script = tmp_path / "ranks.py"
-    script.write_text(RANKS.replace("{act}", act))
+    script.write_text(RANKS.replace("{act}", act).replace("{timeout_s}", str(timeout_s)))
     root = Path(__file__).resolve().parents[2]
     with marked() as mark:
         sweep = make_sweep(

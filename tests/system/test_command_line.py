@@ -130,7 +130,7 @@ def test_two_people_who_run_the_same_sweep_at_once_make_each_result_once(folder)
         (("--set", "epohcs=1"), "did you mean 'epochs'"),
         (("--set", "epochs=many"), "epochs"),
         (("--set", "fold=1"), "fold"),
-        (("--study", "abbc"), "built-in studies: abcb, demo"),
+        (("--study", "abbc"), "built-in studies: abcb, "),
         (("--study", "."), "is a folder"),
         (("--shard", "5/4"), "counted from 1"),
         (("--shard-by", "dataset", "--shard", "1/4"), "1/2"),

@@ -100,6 +100,14 @@ def test_a_mirror_continues_what_another_began_where_a_digest_will_tell(
     assert offsets(second_server) == [7000]
 
 
+@pytest.mark.parametrize("known", [KNOWN, {}], ids=["digest known", "digest unknown"])
+def test_a_redirected_file_is_continued_where_it_now_lies(server, second_server, tmp_path, known):
+    server.always[NAME] = Fault(redirect=f"{second_server.url}/{NAME}")
+    second_server.fail(NAME, Fault(cut_after=7000))
+    assert fetch(tmp_path, server, **known).read_bytes() == CONTENT
+    assert offsets(second_server) == [0, 7000]
+
+
 def test_without_a_digest_a_mirror_begins_anew(server, second_server, tmp_path):
     server.fail(NAME, Fault(cut_after=7000))
     server.always[NAME] = Fault(status=404)

@@ -25,6 +25,8 @@ from experiments.runtime.checkpoint import load_checkpoint
 from experiments.runtime.distributed import Ranks
 from experiments.runtime.run_context import read_context
 from experiments.runtime.stop import StopRequest
+from merge.files import read_json
+from merge.paths import AttemptPaths
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -115,6 +117,10 @@ def test_a_run_leaves_what_the_contract_asks_for(undisturbed):
     assert [entry["epoch"] for entry in details["history"]] == [1, 2, 3]
     assert ["miou" in entry for entry in details["history"]] == [False, True, True]
     assert sum(details["best"]["counts"]["episodes"]) == 31
+    assert details["best"]["bootstrap"]["episodes"] == [31]
+    low, high = details["best"]["bootstrap"]["interval"]["miou"]
+    assert low < details["best"]["miou"] < high
+    assert details["torch"] == str(torch.__version__)
     assert (details["world_size"], details["global_batch"], details["amp"]) == (2, 6, "off")
     assert details["config"] == {**details["config"], **CONFIG}
     events = undisturbed.events(1)
@@ -188,7 +194,7 @@ def test_a_reloaded_best_checkpoint_reproduces_its_metric_with_any_cache(undistu
     state = load_checkpoint(context.run.best_checkpoint, alone, config_hash="c0ffee")
     load_trained_state(model, state["model"])
     cache = FeatureCache(cache_mb)
-    counts = evaluate(
+    episodes = evaluate(
         model,
         task.test_datasets(model.mean_rgb)[0],
         task.test_split.class_ids,
@@ -198,6 +204,9 @@ def test_a_reloaded_best_checkpoint_reproduces_its_metric_with_any_cache(undistu
         stop=StopRequest(),
         cache=cache,
     )
+    counts = episodes.total()
+    written = read_json(AttemptPaths(undisturbed.attempt(1)).episode_counts)
+    assert list(written.values()) == [episodes.to_json()]
     names = {name for e in task.test_lists[0] for name in (e.query, *e.supports)}
     assert (cache.num_encoded > len(names)) is (cache_mb == 0)
     recorded = undisturbed.result(1)["details"]["best"]

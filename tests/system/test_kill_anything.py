@@ -31,7 +31,7 @@ _SETTINGS = {
 }
 TINY = (
     *("run", "--study", "demo", "--shots", "1", "--folds", "0", "1"),
-    *("--devices", "cpu:2", "--devices-per-run", "2"),
+    *("--devices", "cpu:2", "--devices-per-run", "2", "--max-retries", "0"),
     *(word for key, value in _SETTINGS.items() for word in ("--set", f"{key}={value}")),
     "--output-dir",
 )

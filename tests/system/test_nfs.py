@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.grids import make_grid
+from support.grids import write_sweep as write_grid
 from support.nfs_lab import NfsLab, skip_without_nfs
 from support.sweeps import make_sweep, shell, write_sweep
 
@@ -17,6 +20,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 NUM_RUNS = 6
 NUM_CONTESTED = 40
+NUM_CELLS = 5
 
 CHECKPOINTED = """
 state="$PAPERGRID_RUN_DIR/checkpoints/state"
@@ -49,10 +53,34 @@ for n in 1 2 1 2; do
   on $n $python -S $drive /mnt/c$n/contest {NUM_CONTESTED} c$n 0 5 0.01 &
   claimants="$claimants $!"
 done
-wait $claimants
+for process in $claimants; do wait $process; done
 cp -r /mnt/srv/contest .
 """
 """Two processes on each host race for the same runs in the same order."""
+
+MERGERS = """
+cp -r grid /mnt/srv/grid
+for start in 0 1 2 3; do
+  n=$((start % 2 + 1))
+  on $n $python $merge /mnt/c$n/grid $start 4 &
+  mergers="$mergers $!"
+done
+for process in $mergers; do wait $process; done
+cp -r /mnt/srv/grid .
+"""
+"""Two processes on each host finish runs and merge after each."""
+
+DOCTORS = """
+for n in 1 2; do
+  on $n $python -m replicate doctor /mnt/c$n/proof --only folder --wait-for-peer --json \\
+    --patience ${patience:-60} >doctor$n.json &
+  doctors="$doctors $!"
+done
+refused=0
+for process in $doctors; do wait $process || refused=$((refused + 1)); done
+echo $refused >refused
+"""
+"""Each host proves the folder with the other one."""
 
 
 @pytest.fixture
@@ -65,6 +93,12 @@ def lab(tmp_path) -> NfsLab:
 def plan(lab) -> Path:
     """The frozen plan that the scenarios put onto the server as /mnt/srv/sweep."""
     return write_sweep(lab.folder / "plan", make_sweep(shell(CHECKPOINTED), folds=NUM_RUNS))
+
+
+@pytest.fixture
+def grid(lab) -> None:
+    """The plan that the scenarios put onto the server as /mnt/srv/grid."""
+    write_grid(lab.folder / "grid", make_grid(cells=tuple(f"cell{n}" for n in range(NUM_CELLS))))
 
 
 def check_contest(folder: Path) -> None:
@@ -83,9 +117,23 @@ def check_view(folder: Path, num_results: int = NUM_RUNS) -> None:
     assert cell["n"] == num_results
 
 
-def test_on_nfs_4_the_run_of_a_killed_host_is_taken_over_and_goes_on(lab, plan):
+def check_grid(lab: NfsLab) -> None:
+    view = read_json(SweepPaths(lab.folder / "grid").results)
+    assert {cell["n"] for cell in view["results"].values()} == {4}
+    assert len(view["results"]) == NUM_CELLS
+
+
+def findings(lab: NfsLab) -> dict[str, str]:
+    """Check -> what host c1 found, where both say alike whether the folder can be used."""
+    first, second = (json.loads((lab.folder / f"doctor{n}.json").read_text()) for n in (1, 2))
+    assert first["refused"] == second["refused"]
+    assert (lab.folder / "refused").read_text() == f"{2 * first['refused']}\n"
+    return {check["name"]: f"{check['verdict']}: {check['finding']}" for check in first["checks"]}
+
+
+def test_on_nfs_4_the_run_of_a_killed_host_is_taken_over_and_goes_on(lab, plan, grid):
     killed = "kill -9 $first; wait $second; cp -r /mnt/srv/sweep ."
-    lab.run("4.2", WORKERS + killed + CONTEST)
+    lab.run("4.2", WORKERS + killed + CONTEST + MERGERS + DOCTORS)
     paths = RunPaths(lab.folder / "sweep" / "run" / "fold0")
     lost, done = (read_claim(paths.claim(number)) for number in (1, 2))
     assert (lost.owner.host, done.owner.host) == ("c1", "c2")
@@ -98,9 +146,16 @@ def test_on_nfs_4_the_run_of_a_killed_host_is_taken_over_and_goes_on(lab, plan):
         assert read_result(others.result).metrics == {"score": fold}
     check_view(lab.folder / "sweep")
     check_contest(lab.folder / "contest")
+    check_grid(lab)
+    found = findings(lab)
+    assert "nfs4 on /mnt/c1 vers=4.2" in found["file system"]
+    assert found["native lock (flock)"].startswith("ok: excludes")
+    assert not any(finding.startswith("refused") for finding in found.values())
 
 
-def test_on_nfs_3_without_locks_every_run_has_one_result_and_a_late_one_is_kept_aside(lab, plan):
+def test_on_nfs_3_without_locks_every_run_has_one_result_and_a_late_one_is_kept_aside(
+    lab, plan, grid
+):
     paused = """
     executor=$(pgrep -f '^[^ ]*python -m replicate work /mnt/c1/sweep')
     kill -STOP $executor
@@ -111,7 +166,7 @@ def test_on_nfs_3_without_locks_every_run_has_one_result_and_a_late_one_is_kept_
     wait $first || [ $? = 1 ]
     cp -r /mnt/srv/sweep .
     """
-    lab.run("3,nolock", WORKERS + paused + CONTEST)
+    lab.run("3,nolock", WORKERS + paused + CONTEST + MERGERS + DOCTORS)
     paths = RunPaths(lab.folder / "sweep" / "run" / "fold0")
     assert read_result(paths.result).attempt == 2
     assert read_attempt(paths.attempt(1).record).outcome is Outcome.LOST
@@ -122,3 +177,22 @@ def test_on_nfs_3_without_locks_every_run_has_one_result_and_a_late_one_is_kept_
         assert others.claim_numbers() == [1]
     check_view(lab.folder / "sweep")
     check_contest(lab.folder / "contest")
+    check_grid(lab)
+    found = findings(lab)
+    assert "nfs on /mnt/c1" in found["file system"]
+    assert found["native lock (flock)"].startswith("ok: two holders")
+    assert not any(finding.startswith("refused") for finding in found.values())
+
+
+def test_on_nfs_3_where_locks_are_refused_claims_exclude_and_merging_is_right(lab, grid):
+    lab.run("3", CONTEST + MERGERS + DOCTORS)
+    check_contest(lab.folder / "contest")
+    check_grid(lab)
+    found = findings(lab)
+    assert found["native lock (flock)"].startswith("ok: No locks available")
+    assert not any(finding.startswith("refused") for finding in found.values())
+
+
+def test_doctor_refuses_a_mount_whose_client_does_not_ask_the_server(lab):
+    lab.run("3,nolock,nocto,actimeo=600", "patience=15\n" + DOCTORS)
+    assert findings(lab)["two processes meet"].startswith("refused")

@@ -128,3 +128,19 @@ def test_asked_to_stop_it_waits_no_longer(output):
             second.send(signal.SIGTERM)
             assert second.wait() == 130
             assert f"ended {run.run_id} running elsewhere on far" in second.told
+
+
+def test_a_run_that_waits_for_its_retry_elsewhere_is_retried_here_at_once(output):
+    """Both know from its records how often it may be tried; who waits for it need not be first."""
+    flaky = shell(WAIT_FOR_GO + '[ "$PAPERGRID_ATTEMPT" -gt 1 ] || kill -KILL $$;' + LEAVE_RESULT)
+    sweep = make_sweep(flaky)
+    near = ("--stand-by", "--heartbeat", "0.1", "--retries", "1")
+    with executor(write_sweep(output, sweep), *FAR, "--retries", "1") as first:
+        run = start_far(first, sweep)
+        with executor(output, *near) as second:
+            wait_until(lambda: len(second.children()) == 1, "its guard")
+            (paths_of(output, run).root / "go").touch()
+            assert second.wait() == 0, second.told
+            assert f"started {run.run_id} 2" in second.told
+        assert f"again {run.run_id} killed" in first.told
+    assert read_result(paths_of(output, run).result).attempt == 2

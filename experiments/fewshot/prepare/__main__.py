@@ -15,7 +15,7 @@ from typing import get_args
 from experiments.fewshot.data.source import Dataset, MaskVariant
 from experiments.fewshot.prepare.download import Patience
 from experiments.fewshot.prepare.manifest import load_manifest
-from experiments.fewshot.prepare.prepare import Request, prepare
+from experiments.fewshot.prepare.prepare import Prepared, Request, prepare
 from merge.errors import PapergridError
 
 SCHEMA = 1
@@ -25,23 +25,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prepare the data sets that `argv` asks for; the exit code."""
     arguments = _parse(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    done: list[Prepared] = []
+    code = 0
     try:
         request = _request(arguments)
-        done = [prepare(dataset, request) for dataset in dict.fromkeys(arguments.datasets)]
+        for dataset in dict.fromkeys(arguments.datasets):
+            try:
+                done.append(prepare(dataset, request))
+            except PapergridError as error:
+                # One data set's server says nothing of the next one's.
+                print(f"replicate: {error}", file=sys.stderr)
+                code = code or error.exit_code
     except PapergridError as error:
         print(f"replicate: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("replicate: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    if arguments.json:
-        print(
-            json.dumps({"schema": SCHEMA, "datasets": [asdict(entry) for entry in done]}, indent=1)
-        )
-    else:
-        for entry in done:
-            print(f"{entry.dataset} is ready")
-    return 0
+    _show(done, as_json=arguments.json)
+    return code
+
+
+def _show(done: Sequence[Prepared], *, as_json: bool) -> None:
+    if as_json:
+        entries = [asdict(entry) for entry in done]
+        print(json.dumps({"schema": SCHEMA, "datasets": entries}, indent=1))
+        return
+    for entry in done:
+        print(f"{entry.dataset} is ready")
 
 
 def _request(arguments: argparse.Namespace) -> Request:

@@ -144,6 +144,7 @@ def _from_address(archive: Archive, part: _Part, url: str, patience: Patience) -
             logger.info("%s: %s; trying again in %.0f s", url, error, wait_s)
             time.sleep(wait_s)
             continue
+        logger.info("%s is here; checking it", archive.file)
         difference = mismatch(part.path, archive)
         if difference is None:
             return

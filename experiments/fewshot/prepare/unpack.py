@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from experiments.fewshot.prepare.manifest import Archive
 from experiments.fewshot.prepare.progress import Progress
@@ -124,7 +124,9 @@ def _write(member: Member, target: Path) -> None:
 
 def _tar_content(path: Path) -> IO[bytes]:
     # tarfile's own reader of gzip streams does not look at their checksum.
-    return gzip.open(path) if path.suffix in {".tgz", ".gz"} else path.open("rb")
+    if path.suffix in {".tgz", ".gz"}:
+        return cast("IO[bytes]", gzip.open(path))
+    return path.open("rb")
 
 
 def _tar_members(stream: tarfile.TarFile, top: PurePosixPath, path: Path) -> Iterator[Member]:

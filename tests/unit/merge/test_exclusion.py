@@ -67,6 +67,6 @@ def test_results_of_runs_and_those_aside_count_as_seen(tmp_path):
     paths.run(second.path).root.mkdir(parents=True)
     paths.run(second.path).result_aside("late").write_text("{}")
     assert result_files(tmp_path, sweep) == {
-        f"{first.path}/result.json",
-        f"{second.path}/result.aside-late.json",
+        f"{tmp_path}/{first.path}/result.json",
+        f"{tmp_path}/{second.path}/result.aside-late.json",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from support.sweeps import make_sweep
 
 from merge.errors import UsageError
 from merge.paths import RunPaths
-from orchestrator.contract import Assignment, Launch, build_launch
+from orchestrator.contract import Assignment, Launch, build_launch, module_words
 from orchestrator.study_layout import LAUNCH_PLACEHOLDERS
 from orchestrator.templates import command_placeholders, fill_placeholders
 
@@ -210,3 +211,15 @@ def test_a_frozen_copy_of_our_trainers_comes_before_what_the_executor_imports():
     given = {"source": Path("/frozen")}
     environment = launch(experiment="fewshot", given=given, inherited={"PYTHONPATH": "/mine"})
     assert environment.environment["PYTHONPATH"] == "/frozen:/mine"
+
+
+def test_a_module_of_ours_runs_from_a_folder_that_its_children_do_not_inherit(tmp_path):
+    (tmp_path / "namesake.py").write_text(
+        "import os, sys\nprint(__name__, sys.argv[1:], os.environ.get('PYTHONPATH'))\n"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "namesake.py").write_text("print('not this one')\n")
+    words = [*module_words(sys.executable, tmp_path, "namesake"), "a b", "-c"]
+    done = subprocess.run(words, cwd=elsewhere, env={}, capture_output=True, text=True, check=True)
+    assert done.stdout == "__main__ ['a b', '-c'] None\n"

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.studies import COMMAND, TOY, study_of
+from support.studies import COMMAND, TOY, study_of, write_study
 
 from merge.errors import ConfigChangedError, RecordError, StorageError
 from merge.sweep import Sweep, read_sweep
 from orchestrator.freeze import freeze, make_sweep, plan_differences
+from orchestrator.study_file import load_study
 
 CODE = {"version": "0.1.0", "source": "0" * 16}
 
@@ -59,6 +60,28 @@ def test_a_changed_value_is_shown_with_the_number_of_its_runs(tmp_path: Path) ->
         "Numbers of both would be mixed in one table: give another --output-dir, or undo the "
         "change.",
     ]
+
+
+FREE = """
+panels: {type: int, default: 4, min: 0, decides_numbers: false, help: "p"}
+"""
+
+
+def test_an_option_that_decides_no_number_may_change_under_a_plan(tmp_path: Path) -> None:
+    write_study(tmp_path, TOY)
+    options = tmp_path / "experiments" / "toy" / "options.yaml"
+    options.write_text(options.read_text() + FREE)
+
+    def planned(settings: dict[str, str]) -> Sweep:
+        path, folder = tmp_path / "study.yaml", tmp_path / "experiments"
+        return make_sweep(load_study(path, settings=settings, experiments=folder), CODE)
+
+    first = freeze(tmp_path / "out", planned({}))
+    assert first.free_keys == ("panels",)
+    assert plan_differences(first, planned({"panels": "9"})) == ()
+    assert freeze(tmp_path / "out", planned({"panels": "9"})) == first
+    differences = plan_differences(first, planned({"panels": "9", "lr": "1"}))
+    assert differences == ("lr: 0.1 -> 1.0 (in 16 runs)",)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from support.sweeps import make_sweep
 
 from merge.files import write_json
 from merge.paths import RunPaths
-from merge.records import AttemptRecord, Claim, Outcome, Owner, Result
+from merge.records import AttemptRecord, Claim, Outcome, Owner, Request, Result, Wish
 from merge.sweep import Run
 from orchestrator.owners import this_owner
 from orchestrator.progress import Progress, read_progress
@@ -38,6 +38,8 @@ ATTEMPT = AttemptRecord(
     started=NOW - 100,
     code={},
 )
+CANCEL = Request(number=1, wish=Wish.CANCEL, claim=2, by="somebody", host="h", time=NOW)
+RETRY = replace(CANCEL, wish=Wish.RETRY)
 STALE = replace(ATTEMPT, started=NOW - STALLED_AFTER_S - 1)
 
 
@@ -86,6 +88,33 @@ def ended(outcome: Outcome, reason: str = "") -> AttemptRecord:
         (RunFacts(claim=RELEASED, attempt=ended(Outcome.LOST, "late")), State.PENDING, "late"),
         (RunFacts(claim=RELEASED, attempt=ATTEMPT), State.FAILED, "lost:"),
         (RunFacts(claim=RELEASED), State.PENDING, ""),
+        (RunFacts(request=CANCEL), State.CANCELLED, "by somebody on h"),
+        (RunFacts(request=replace(CANCEL, wish=Wish.RETRY)), State.PENDING, ""),
+        (
+            RunFacts(request=CANCEL, claim=RELEASED, attempt=ended(Outcome.INTERRUPTED)),
+            State.CANCELLED,
+            "`replicate retry` takes it back",
+        ),
+        (
+            RunFacts(request=CANCEL, claim=CLAIM, owner_alive=True, attempt=ATTEMPT),
+            State.RUNNING,
+            "",
+        ),
+        (RunFacts(request=CANCEL, is_done=True), State.DONE, ""),
+        (
+            RunFacts(request=RETRY, claim=RELEASED, attempt=ended(Outcome.FAILED, "no mask")),
+            State.PENDING,
+            "to be tried again",
+        ),
+        (
+            RunFacts(
+                request=replace(RETRY, claim=1),
+                claim=RELEASED,
+                attempt=ended(Outcome.FAILED, "no mask"),
+            ),
+            State.FAILED,
+            "no mask",
+        ),
     ],
 )
 def test_facts_amount_to_one_state(facts, state, reason):

@@ -138,6 +138,16 @@ def test_a_single_mistake_is_named(tmp_path: Path, old: str, new: str, message: 
     [
         ("fixed: {epoch: 3}", "fixed.epoch: experiment 'toy' has no option 'epoch': did you mean"),
         ("fixed: {shot: 3}", "fixed.shot: is an axis"),
+        ("retries: {kiled: 1}", "retries.kiled: is no kind of failure: did you mean 'killed'?"),
+        ("retries: {nan_loss: 1}", "retries.nan_loss: a second attempt would end like the first"),
+        ("retries: {killed: often}", "retries.killed: must be how many more attempts, 0 or more"),
+        ("retries: {max: {limit: 1}}", "retries.max: must be how many more attempts"),
+        ("retries: {killed: {wait_s: -1}}", "retries.killed.wait_s: must be 0 or more"),
+        (
+            "retries: {killed: {wait: 1}}",
+            "retries.killed.wait: unknown: there are limit and wait_s",
+        ),
+        ("resources: {gpu_mem_gb: 0}", "resources.gpu_mem_gb"),
         ("debug: {shot: 3}", "debug.shot: is an axis"),
         ("fixed: {sizes: 8}", "fixed.sizes: must be a list, not 8"),
         ("fixed: {sizes: [8, 7]}", "must be at least 8, not 7"),

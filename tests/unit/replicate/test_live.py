@@ -10,7 +10,8 @@ import sys
 import pytest
 from support.grids import make_grid
 
-from orchestrator.happenings import Fate, Notice, RunEnded, RunProgressed, RunStarted
+from merge.records import Cause
+from orchestrator.happenings import Fate, Notice, RunEnded, RunProgressed, RunRetried, RunStarted
 from orchestrator.progress import Progress
 from replicate.live import shown
 
@@ -20,7 +21,17 @@ HAPPENINGS = (
     RunProgressed(
         run=RUN, attempt=2, progress=Progress(event="step", time=1.0, epoch=3, step=7, loss=0.25)
     ),
+    RunRetried(
+        run=RUN,
+        attempt=2,
+        cause=Cause.CUDA_OOM,
+        reason="2 GiB",
+        wait_s=30.0,
+        count=1,
+        limit=8,
+    ),
     Notice(message="the guard process had died"),
+    RunEnded(run=RUN, fate=Fate.FAILED, cause=Cause.NAN_LOSS, reason="nan", seconds=3.0),
     RunEnded(run=RUN, fate=Fate.DONE, value=0.5, seconds=12.4),
 )
 
@@ -34,8 +45,10 @@ def test_a_log_gets_a_line_for_each_thing_that_happens(capsys):
     assert captured.err.splitlines() == [
         f"started  {RUN.run_id} on 0,1 (attempt 2)",
         f"         {RUN.run_id} epoch 3 step 7 loss 0.2500",
+        f"again    {RUN.run_id} after cuda_oom in 30 s (1 of 8): 2 GiB",
         "note     the guard process had died",
-        f"done     {RUN.run_id} miou 50.0 in 12 s [1/4]",
+        f"failed(nan_loss) {RUN.run_id} in 3 s : nan [1/4]",
+        f"done     {RUN.run_id} miou 50.0 in 12 s [2/4]",
     ]
 
 

@@ -95,6 +95,16 @@ def test_a_complete_cell_stands_beside_the_paper_and_other_methods() -> None:
     assert "mind the gap" in text
 
 
+def test_an_interval_says_its_method() -> None:
+    text = markdown_report(two_folds(0.708, PUBLISHED))
+    interval = two_folds(0.708, PUBLISHED).cells[0].interval
+    assert interval is not None
+    low, high = (f"{100 * interval[end]:.1f}" for end in ("low", "high"))
+    assert f"| {low} to {high} |" in text
+    assert f"interval: {interval['method']}" in text
+    assert f"<td>{low} to {high}</td>" in html_report(two_folds(0.708, PUBLISHED))
+
+
 def test_the_best_of_each_column_is_bold_in_latex_and_html() -> None:
     report = two_folds(0.708, PUBLISHED)
     assert r"ours & \textbf{71.2} & \textbf{70.8} & \textbf{71.0}" in latex_report(report)
