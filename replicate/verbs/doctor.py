@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from replicate import api
+from replicate import api, buckets
 from replicate import arguments as flags
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
     )
+    parser.add_argument(
+        "--bucket", metavar="S3URL", help="try too what may be done at s3://BUCKET/PREFIX"
+    )
+    buckets.add_access(parser)
     parser.add_argument("--json", action="store_true", help="print all checks as JSON")
 
 
@@ -54,6 +58,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """0 nothing is refused (there may be warnings), 1 something is."""
     from orchestrator.doctor_check import is_refused
 
+    in_bucket = _bucket_checks(arguments)
     checks = api.doctor(
         arguments.output,
         only=arguments.only,
@@ -62,12 +67,22 @@ def execute(arguments: argparse.Namespace) -> int:
         data_root=arguments.data_root,
         weights=arguments.weights,
     )
+    checks = [*checks, *in_bucket]
     if arguments.json:
         document = {"refused": is_refused(checks), "checks": [one.to_json() for one in checks]}
         print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
         print("\n".join(_lines(checks)))
     return 1 if is_refused(checks) else 0
+
+
+def _bucket_checks(arguments: argparse.Namespace) -> Sequence[Check]:
+    if arguments.bucket is None:
+        return ()
+    from orchestrator.bucket_check import bucket_check
+    from orchestrator.doctor_check import checks_of_rights
+
+    return checks_of_rights(bucket_check(buckets.target_of(arguments.bucket, arguments)))
 
 
 def _lines(checks: Sequence[Check]) -> list[str]:
