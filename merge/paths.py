@@ -131,9 +131,9 @@ class SyncPaths:
         """The first bytes of an object."""
         return self.root / "downloads" / f"{digest}.part"
 
-    def view(self, digest: str) -> Path:
+    def view(self, digest: str, name: str) -> Path:
         """The plan and the results of one place in a bucket, as an output folder."""
-        return self.root / f"view-{digest}"
+        return self.root / f"view-{digest}" / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +232,12 @@ class RunPaths:
 
     def results_aside(self) -> list[Path]:
         return sorted(self.root.glob("result.aside-*.json"))
+
+    def claim_number(self, name: str) -> int | None:
+        """The number of the claim whose path is `name`; None where it is none of this run's."""
+        folder, _, file = name.rpartition("/")
+        match = _CLAIM_NAME.fullmatch(file) if Path(folder) == self.root else None
+        return int(match[1]) if match else None
 
     def claim_numbers(self) -> list[int]:
         """Numbers of all claims ever made on this run, ascending; the last one has the run."""

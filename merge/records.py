@@ -257,7 +257,11 @@ def check_metrics(path: Path | str, metrics: object) -> None:
 
 def read_claim(path: Path) -> Claim:
     """The claim in `path`. FileNotFoundError where there is none, RecordError where unusable."""
-    document = read_json(path)
+    return claim_from_json(path, read_json(path))
+
+
+def claim_from_json(path: Path, document: Mapping[str, Any]) -> Claim:
+    """The claim that `document`, read from `path`, holds. RecordError where it is none."""
     refuse_foreign_schema(path, document)
     try:
         fields = _without_schema(document)

@@ -16,7 +16,7 @@ from merge.files import canonical_json, read_json, write_json, write_json_exclus
 from merge.paths import RunPaths, SweepPaths
 from merge.records import AttemptRecord, Cause, Claim, Outcome, Request, Result
 from merge.sweep import Run, Sweep
-from orchestrator.claims import Busy, Finished, Taken, take
+from orchestrator.claims import Busy, Finished, Taken
 from orchestrator.commit import Aside, Left, commit_result
 from orchestrator.contract import Assignment, Launch, build_launch
 from orchestrator.devices import device_kind
@@ -120,7 +120,7 @@ def begin(
         return Cancelled(request)
     ensure_spec(paths, run.to_spec(place.sweep), place.sweep.free_keys)
     settings = place.settings
-    taking = take(
+    taking = settings.claims.take(
         paths,
         run.config_hash,
         settings.owner,
@@ -170,7 +170,9 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
     if verdict.left:
         result = _result(attempt, verdict.left, record)
         try:
-            aside = commit_result(attempt.paths, attempt.claim, result)
+            aside = commit_result(
+                attempt.paths, attempt.claim, result, place.settings.claims.may_commit
+            )
         except PapergridError as error:
             _close(place, attempt, _not_committed(record, error))
             raise

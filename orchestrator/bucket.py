@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeVar
 
 from merge.errors import PapergridError
@@ -60,6 +61,8 @@ class Head:
     """As its writer stored it; None where papergrid did not write it."""
     server_sha256: str | None
     """As the server computed it over the whole object; None where it does not."""
+    age_s: float
+    """Seconds since it was written, by the server's own clock."""
 
 
 class Bucket:
@@ -218,10 +221,13 @@ def plain(etag: str) -> str:
 def _head(answer: Mapping[str, Any]) -> Head:
     metadata = {key.lower(): value for key, value in answer.get("Metadata", {}).items()}
     computed = answer.get("ChecksumSHA256", "")
+    told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    now = parsedate_to_datetime(told) if told else datetime.now(UTC)
     return Head(
         size=answer["ContentLength"],
         etag=plain(answer["ETag"]),
         sha256=metadata.get(SHA256_KEY),
+        age_s=(now - answer["LastModified"]).total_seconds(),
         # A composite checksum, of parts, is marked by their number: it is none of the whole.
         server_sha256=base64.b64decode(computed).hex()
         if computed and "-" not in computed

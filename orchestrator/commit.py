@@ -6,7 +6,7 @@ Whatever comes late is kept aside, for a person to look at, and never counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,12 @@ def read_left(path: Path, metric: str) -> Left | None:
     return Left(metrics, details)
 
 
-def commit_result(paths: RunPaths, claim: Claim, result: Result) -> Aside | None:
+def commit_result(
+    paths: RunPaths,
+    claim: Claim,
+    result: Result,
+    holds: Callable[[RunPaths, Claim], bool] = holds,
+) -> Aside | None:
     """Make `result` the run's result, or keep it aside where `claim` has lost the run.
 
     StorageError where neither can be written; RecordError where the run's claims are unreadable.

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from merge.paths import RunPaths
 from merge.records import Claim
-from orchestrator.claims import beat, holds, release
+from orchestrator.claim_stores import Claims, FolderClaims
 from orchestrator.requests import cancellation
 
 _log = logging.getLogger(__name__)
@@ -28,8 +28,10 @@ class Heartbeat:
         interval_s: float,
         on_lost: Callable[[str], None],
         on_cancelled: Callable[[str], None] = lambda _token: None,
+        claims: Claims | None = None,
     ) -> None:
         self._interval_s = interval_s
+        self._claims = claims or FolderClaims()
         self._on_lost = on_lost
         self._on_cancelled = on_cancelled
         self._held: dict[str, tuple[RunPaths, Claim]] = {}
@@ -59,7 +61,7 @@ class Heartbeat:
         """Release the claim. Under the lock, so that no beat can follow the release."""
         with self._lock:
             paths, claim = self._held.pop(token)
-            release(paths, claim)
+            self._claims.release(paths, claim)
 
     def _run(self) -> None:
         while not self._end.wait(self._interval_s):
@@ -75,8 +77,8 @@ class Heartbeat:
             if token not in self._held:
                 return
             paths, claim = self._held[token]
-            self._held[token] = (paths, beat(paths, claim, now=time.time()))
-            lost = not holds(paths, claim)
+            self._held[token] = (paths, self._claims.beat(paths, claim, now=time.time()))
+            lost = not self._claims.holds(paths, claim)
             if lost:
                 _log.warning("claim %s of %s was lost", claim.number, paths.root)
         if lost:

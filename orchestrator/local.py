@@ -98,6 +98,7 @@ def run_local(
                 settings.heartbeat_s,
                 on_lost=lambda token: inbox.put(_ClaimLost(token)),
                 on_cancelled=lambda token: inbox.put(_CancelAsked(token)),
+                claims=settings.claims,
             ) as heart,
         ):
             place = Workplace(

@@ -10,6 +10,7 @@ from typing import Any
 from merge.errors import UsageError
 from merge.records import EXPIRY_S, Owner
 from merge.sweep import Run
+from orchestrator.claim_stores import Claims, FolderClaims
 from orchestrator.devices import Devices
 from orchestrator.owners import this_owner
 from orchestrator.retries import NO_RETRIES, Policy
@@ -50,6 +51,8 @@ class LocalSettings:
     stand_by: bool = False
     """Whether to wait for the runs that others have, and take over those of the dead."""
     owner: Owner = field(default_factory=this_owner)
+    claims: Claims = field(default_factory=FolderClaims)
+    """Who decides whose a run is: the output folder, or a bucket too."""
     runs_per_device: int = 1
     """How many runs may share a device at a time."""
     retries: Policy = NO_RETRIES

@@ -20,6 +20,7 @@ from merge.sweep import Run, Sweep
 from orchestrator.backoff import delay_s
 from orchestrator.bucket import Bucket
 from orchestrator.bucket_url import BucketTarget
+from orchestrator.shared_claims import SharedClaims
 from orchestrator.sync_files import Selection
 from orchestrator.sync_memory import Memory
 from orchestrator.sync_merge import merge_in_bucket
@@ -68,10 +69,18 @@ def refuse_wrong_place(target: BucketTarget, sweep: Sweep) -> None:
 class Backlog:
     """The runs of one sweep that are to be sent; a thread sends them from `start` to `close`."""
 
-    def __init__(self, output: Path, target: BucketTarget, runs: Sequence[Run]) -> None:
+    def __init__(
+        self,
+        output: Path,
+        target: BucketTarget,
+        runs: Sequence[Run],
+        shared: SharedClaims | None = None,
+    ) -> None:
         self._output = output
         self._target = replace(target, patience=_TRIES)
         self._runs = tuple(runs)
+        self._shared = shared
+        self._next_look = 0.0
         self._changed = threading.Condition()
         self._waiting: dict[str, Run] = {}
         self._is_view_due = False
@@ -153,8 +162,15 @@ class Backlog:
             while not (self._has_work() and SweepPaths(self._output).sweep.exists()):
                 if self._is_closing:
                     return False
-                self._changed.wait(_LOOK_S if self._has_work() else None)
+                self._changed.wait(_LOOK_S if self._has_work() else 1.0)
+                self._look_at_what_goes_on()
         return True
+
+    def _look_at_what_goes_on(self) -> None:
+        """Send checkpoints of going runs too, where another host may have to go on from them."""
+        if self._shared and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + self._shared.checkpoints_every_s
+            self._waiting.update({run.run_id: run for run in self._shared.going_on()})
 
     def _has_work(self) -> bool:
         return bool(self._waiting) or self._is_view_due
@@ -163,6 +179,8 @@ class Backlog:
         way, sweep = self._connected()
         while run := self._next():
             way.run(run)
+            if self._shared:
+                self._shared.was_sent(run)
             with self._changed:
                 self._waiting.pop(run.run_id, None)
                 self._is_view_due = True

@@ -14,8 +14,8 @@ from merge.files import TEMPORARY_SUFFIX
 from merge.paths import SweepPaths
 from merge.sweep import Run, Sweep
 
-_STAYS = re.compile(r"claim-\d{4,}\.json")
-"""Claims are between the processes that share a folder; see docs/s3.md."""
+_STAYS = re.compile(r"(claim|request)-\d{4,}\.json")
+"""Claims and requests are between the processes that share a folder; see docs/s3.md."""
 
 
 class Part(StrEnum):

@@ -43,6 +43,11 @@ class Memory:
         place = f"{target.endpoint_url} {target.url}"
         self.digest = hashlib.sha256(place.encode()).hexdigest()[:16]
         self.paths: SyncPaths = SweepPaths(output).sync
+        url = target.url
+        self.view = SweepPaths(
+            self.paths.view(self.digest, url.prefix.rpartition("/")[2] or url.bucket)
+        )
+        """The plan and the results there, as an output folder that has the same name everywhere."""
         self._bucket = bucket
         self._output = output
         self._lock = threading.Lock()
@@ -96,11 +101,11 @@ class Memory:
         with self._lock:
             self._agreed[name] = sha256
 
-    def viewed(self, stored: Stored) -> bool:
+    def is_viewed(self, stored: Stored) -> bool:
         """Whether this very object was fetched into the view."""
         return self._viewed.get(stored.name) == stored.etag
 
-    def view(self, stored: Stored) -> None:
+    def has_viewed(self, stored: Stored) -> None:
         """Remember that this object was fetched into the view."""
         with self._lock:
             self._viewed[stored.name] = stored.etag

@@ -12,14 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from merge.collect import Collected, collect
+from merge.collect import gather
 from merge.combine import Merged, combine
 from merge.documents import view_bytes
 from merge.entries import Problem
 from merge.errors import BucketUnavailableError
 from merge.files import write_atomic
+from merge.index import load_index
 from merge.paths import SweepPaths
 from merge.sweep import Run, Sweep
+from merge.unite import Contribution
 from orchestrator.backoff import delay_s
 from orchestrator.bucket import ABSENT, Bucket, Stored
 from orchestrator.bucket_conditions import refuse_without_conditions
@@ -76,8 +78,11 @@ class _Results:
     memory: Memory
     sweep: Sweep
 
-    def read(self) -> Collected:
-        """The results as `collect` reads those of an output folder; damaged ones are problems."""
+    def read(self) -> Contribution:
+        """What the bucket contributes to a merged view; damaged results are problems.
+
+        What was fetched or read once is neither fetched nor read again.
+        """
         listing = {stored.name: stored for stored in self.bucket.list()}
         wanted = self._wanted(listing)
         self._forget(wanted)
@@ -85,12 +90,15 @@ class _Results:
             found = pool.map(lambda item: self._fetch(item[0], listing[item[1]]), wanted)
             problems = [problem for problem in found if problem]
         self.memory.save(now=False)
-        collected = replace(collect(self._view), sweep=self.sweep)
-        return replace(collected, problems=(*collected.problems, *problems))
+        index = load_index(self._view, self.memory.view.merge_index)
+        part = gather(self._view, self.sweep, index)
+        if index.is_changed:
+            index.save(self.memory.view.merge_index)
+        return replace(part, problems=(*part.problems, *problems))
 
     @property
     def _view(self) -> Path:
-        return self.memory.paths.view(self.memory.digest)
+        return self.memory.view.root
 
     def _wanted(self, listing: Mapping[str, Stored]) -> list[tuple[Run, str]]:
         runs = {RunNames(run).result: run for run in self.sweep.runs}
@@ -106,7 +114,7 @@ class _Results:
         """Remove from the view what the bucket no longer has."""
         names = {name for _, name in wanted}
         for run in self.sweep.runs:
-            paths = SweepPaths(self._view).run(run.path)
+            paths = self.memory.view.run(run.path)
             for path in (paths.result, *paths.results_aside()):
                 if path.relative_to(self._view).as_posix() not in names:
                     path.unlink(missing_ok=True)
@@ -114,7 +122,7 @@ class _Results:
     def _fetch(self, run: Run, stored: Stored) -> Problem | None:
         """Bring one result into the view; what is wrong with it, where it is damaged."""
         path = self._view / stored.name
-        if self.memory.viewed(stored) and path.is_file():
+        if self.memory.is_viewed(stored) and path.is_file():
             return None
         answer = self.bucket.get(stored.name)
         if answer is None:
@@ -124,8 +132,10 @@ class _Results:
         if head.sha256 is not None and found != head.sha256:
             path.unlink(missing_ok=True)
             reason = damaged(self.bucket, stored.name, head.sha256, found)
-            return Problem(run_id=run.run_id, file=stored.name, reason=reason)
+            return Problem(
+                run_id=run.run_id, folder=self._view.name, file=stored.name, reason=reason
+            )
         write_atomic(path, lambda file: file.write(data))
         if head.etag == stored.etag:
-            self.memory.view(stored)
+            self.memory.has_viewed(stored)
         return None

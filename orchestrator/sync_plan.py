@@ -20,17 +20,12 @@ def agree_on_plan(bucket: Bucket, memory: Memory, sweep: Sweep, data: bytes) -> 
 
     ConfigChangedError names the differences where the bucket has another plan.
     """
-    there = plan_in(bucket, view_of(memory))
+    there = plan_in(bucket, memory.view)
     if there is None:
         bucket.put(PLAN, data, only_if=ABSENT)
         there = plan_needed_in(bucket, memory)
     refuse_difference(bucket, there, sweep)
     return there
-
-
-def view_of(memory: Memory) -> SweepPaths:
-    """The folder in which the plan and the results of a bucket are kept."""
-    return SweepPaths(memory.paths.view(memory.digest))
 
 
 def plan_in(bucket: Bucket, keep: SweepPaths) -> Sweep | None:
@@ -55,7 +50,7 @@ def plan_in(bucket: Bucket, keep: SweepPaths) -> Sweep | None:
 
 def plan_needed_in(bucket: Bucket, memory: Memory) -> Sweep:
     """The plan that a bucket holds; IncompleteError where it holds none."""
-    there = plan_in(bucket, view_of(memory))
+    there = plan_in(bucket, memory.view)
     if there is None:
         raise IncompleteError(
             f"no sweep in {bucket.target.url}: {PLAN} is not there. Correct the prefix, or push "

@@ -22,7 +22,7 @@ from orchestrator.owners import owner_alive, this_owner
 from orchestrator.sync_decide import Decision, decide
 from orchestrator.sync_files import RunNames, Selection, in_order, owner_of, runs_by_path, travels
 from orchestrator.sync_memory import Known, Memory, sha256_hex
-from orchestrator.sync_plan import plan_needed_in, refuse_difference, view_of
+from orchestrator.sync_plan import plan_needed_in, refuse_difference
 from orchestrator.sync_report import Remark, SyncReport
 
 Listing = Mapping[str, Stored]
@@ -166,7 +166,7 @@ def prepare(pull: Pull) -> Sweep:
     """
     there = plan_needed_in(pull.bucket, pull.memory)
     path = SweepPaths(pull.output).sweep
-    data = view_of(pull.memory).sweep.read_bytes()
+    data = pull.memory.view.sweep.read_bytes()
     if not path.exists():
         if not pull.is_dry:
             write_exclusive(path, lambda file: file.write(data))

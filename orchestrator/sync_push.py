@@ -18,7 +18,7 @@ from orchestrator.bucket_upload import Upload, snapshot
 from orchestrator.sync_decide import Decision, decide
 from orchestrator.sync_files import RunNames, Selection, in_order, local_names
 from orchestrator.sync_memory import Known, Memory
-from orchestrator.sync_plan import agree_on_plan, plan_in, refuse_difference, view_of
+from orchestrator.sync_plan import agree_on_plan, plan_in, refuse_difference
 from orchestrator.sync_report import Remark, SyncReport
 
 Listing = Mapping[str, Stored]
@@ -169,7 +169,7 @@ def prepare(push: Push) -> Sweep:
     sweep = read_sweep(path)
     if not push.is_dry:
         return agree_on_plan(push.bucket, push.memory, sweep, path.read_bytes())
-    there = plan_in(push.bucket, view_of(push.memory))
+    there = plan_in(push.bucket, push.memory.view)
     if there:
         refuse_difference(push.bucket, there, sweep)
     return there or sweep

@@ -16,7 +16,10 @@ from merge.sweep import Run, Sweep
 if TYPE_CHECKING:
     from orchestrator.bucket_url import BucketTarget
     from orchestrator.happenings import Happening, LocalReport
+    from orchestrator.local_settings import LocalSettings
+    from orchestrator.shared_claims import SharedClaims
     from orchestrator.sync_backlog import Backlog, Unsent
+    from replicate.api import Plan
 
 _FLAGS = {
     "endpoint_url": "--endpoint-url",
@@ -28,6 +31,7 @@ _FLAGS = {
     "max_bandwidth": "--max-bandwidth",
 }
 _MOST_REQUESTS = 64
+_PATIENCE_WHEN_STOPPED_S = 10.0
 
 
 def add_sync(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +42,11 @@ def add_sync(parser: argparse.ArgumentParser) -> None:
         metavar="S3URL",
         help="send each finished run to s3://BUCKET/PREFIX, beside the training: checkpoints "
         "first, its result last",
+    )
+    group.add_argument(
+        "--claims",
+        metavar="S3URL",
+        help="share the runs through this place with hosts that share no folder (implies --sync)",
     )
     group.add_argument(
         "--sync-patience",
@@ -56,6 +65,10 @@ def add_access(parser: argparse.ArgumentParser) -> None:
 
 def sync_target(arguments: argparse.Namespace) -> BucketTarget | None:
     """The place that `--sync` names; None without it. UsageError for words that cannot be."""
+    if arguments.claims is not None:
+        if arguments.sync not in (None, arguments.claims):
+            raise UsageError("--claims and --sync name two places: give one of them")
+        arguments.sync = arguments.claims
     if arguments.sync is not None:
         return target_of(arguments.sync, arguments)
     unused = [flag for name, flag in _FLAGS.items() if getattr(arguments, name) is not None]
@@ -93,6 +106,15 @@ def access_words(arguments: argparse.Namespace) -> list[str]:
     return [word for flag, value in given if value is not None for word in (flag, str(value))]
 
 
+def sync_words(arguments: argparse.Namespace) -> list[str]:
+    """The flags of `add_sync` as they were given, for a job that trains what was asked for here."""
+    if sync_target(arguments) is None:
+        return []
+    door = "--claims" if arguments.claims else "--sync"
+    patience = ["--sync-patience", str(arguments.sync_patience)]
+    return [door, arguments.sync, *patience, *access_words(arguments)]
+
+
 def push_command(output: str, url: str, arguments: argparse.Namespace) -> str:
     """The line that sends what is not in the bucket yet, as a person types it."""
     return shlex.join(["replicate", "sync", "push", output, url, *access_words(arguments)])
@@ -114,18 +136,15 @@ def _add_access(group: argparse._ArgumentGroup) -> None:
     )
 
 
-OnCompletion = Callable[[Run], object]
-
-
 def with_sync(
     arguments: argparse.Namespace,
-    sweep: Sweep,
-    runs: tuple[Run, ...],
+    planned: Plan,
     output: Path,
-    train: Callable[[OnCompletion, Callable[[Happening], None]], LocalReport],
+    settings: LocalSettings,
+    train: Callable[[LocalSettings], LocalReport],
     report: Callable[[Happening], None],
 ) -> LocalReport:
-    """What `train(on_completion, report)` reports, with what it completes sent to `--sync`.
+    """What `train(settings)` reports, with what it completes sent to where `--sync` says.
 
     Its exit code is 75 instead of 0 where something could not be sent, 1 where the bucket has
     another result. An error of usage (no such bucket, denied, another plan) is raised before
@@ -133,25 +152,57 @@ def with_sync(
     """
     target = sync_target(arguments)
     if target is None:
-        return train(lambda _: None, report)
-    from orchestrator.happenings import Notice
-    from orchestrator.sync_backlog import Backlog, refuse_wrong_place
+        return train(settings)
+    from orchestrator.sync_backlog import Backlog
 
-    try:
-        refuse_wrong_place(target, sweep)
-    except BucketUnavailableError as error:
-        report(Notice(message=f"not sent for now, training goes on: {error}"))
-    backlog = Backlog(output, target, runs)
+    _refuse_wrong_place(target, planned.sweep, report, must_answer=bool(arguments.claims))
+    shared = _shared_claims(target, planned.sweep, output, settings) if arguments.claims else None
+    backlog = Backlog(output, target, planned.runs, shared)
+    if shared:
+        shared.enlist = backlog.completed
+        settings = replace(settings, claims=shared)
     backlog.start()
 
     def on_completion(run: Run) -> None:
         backlog.completed(run)
         _tell_news(backlog, report)
 
-    trained = train(on_completion, report)
-    unsent = backlog.close(arguments.sync_patience)
+    trained = train(replace(settings, on_completion=on_completion))
+    patience_s = arguments.sync_patience
+    # Whoever asks to stop, a scheduler above all, kills those who take their time.
+    if trained.was_stopped:
+        patience_s = min(patience_s, _PATIENCE_WHEN_STOPPED_S)
+    try:
+        unsent = backlog.close(patience_s)
+    except KeyboardInterrupt:
+        unsent = backlog.close(0.0)
+    if shared:
+        shared.close()
     _tell_news(backlog, report)
     return replace(trained, code_of_sync=_say_unsent(unsent, arguments, output))
+
+
+def _refuse_wrong_place(
+    target: BucketTarget, sweep: Sweep, report: Callable[[Happening], None], *, must_answer: bool
+) -> None:
+    from orchestrator.happenings import Notice
+    from orchestrator.sync_backlog import refuse_wrong_place
+
+    try:
+        refuse_wrong_place(target, sweep)
+    except BucketUnavailableError as error:
+        if must_answer:
+            raise
+        report(Notice(message=f"not sent for now, training goes on: {error}"))
+
+
+def _shared_claims(
+    target: BucketTarget, sweep: Sweep, output: Path, settings: LocalSettings
+) -> SharedClaims:
+    from orchestrator.shared_claims import SharedClaims, agree_on_plan_at
+
+    agree_on_plan_at(target, output, sweep)
+    return SharedClaims(output, target, sweep, settings.heartbeat_s)
 
 
 def _tell_news(backlog: Backlog, report: Callable[[Happening], None]) -> None:

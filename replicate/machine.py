@@ -118,12 +118,10 @@ def train(
     with shown(len(planned.runs), lambda value: f"{metric} {form.value(value)}") as report:
         return with_sync(
             arguments,
-            planned.sweep,
-            planned.runs,
+            planned,
             output,
-            lambda sent, tell: door(
-                planned, output, replace(settings, on_completion=sent), report=tell
-            ),
+            settings,
+            lambda chosen: door(planned, output, chosen, report=report),
             report,
         )
 

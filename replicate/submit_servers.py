@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from merge.errors import UsageError
 from replicate import api
 from replicate import arguments as flags
+from replicate.buckets import sync_words
 from replicate.machine import frozen_code, on_this_machine
 from replicate.table import align
 from replicate.verbs import plan as plan_verb
@@ -123,7 +124,7 @@ def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
     }
     given = [(flag, str(value)) for flag, value in options.items() if value is not None]
     # A worker that leaves while others are at work would leave the runs of those that die undone.
-    return ("--stand-by", *(word for pair in given for word in pair))
+    return ("--stand-by", *(word for pair in given for word in pair), *sync_words(arguments))
 
 
 def _tell_notes(checked: Sequence[Checked]) -> None:

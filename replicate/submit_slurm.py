@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from merge.errors import UsageError
 from replicate import api
 from replicate import arguments as flags
+from replicate.buckets import sync_words
 from replicate.machine import frozen_code, on_this_machine
 from replicate.verbs import plan as plan_verb
 
@@ -202,7 +203,7 @@ def _machine(arguments: argparse.Namespace) -> tuple[str, ...]:
         value = getattr(arguments, flag)
         if value is not None:
             words += [f"--{flag.replace('_', '-')}", str(value.absolute())]
-    return tuple(words)
+    return (*words, *sync_words(arguments))
 
 
 def _show(parcel: Parcel, *, as_json: bool) -> None:

@@ -235,6 +235,33 @@ def test_secrets_appear_in_no_file_log_error_object_or_process_list(
         assert not [data for data in kept if secret.encode() in data]
 
 
+def test_doctor_tries_what_may_be_done_in_a_bucket(
+    unlike: S3Server, folder: Path, env: dict[str, str]
+) -> None:
+    words = ["doctor", "out", "--only", "folder", "--json", *unlike.flags]
+    env = {**env, "AWS_SESSION_TOKEN": ""}
+    given = replicate(*words, "--bucket", PLACE, cwd=folder, env=env)
+    verdicts = {one["name"]: one["verdict"] for one in json.loads(given.stdout)["checks"]}
+    assert {name: verdicts[f"bucket: {name}"] for name in ("list", "put", "get", "delete")} == (
+        dict.fromkeys(("list", "put", "get", "delete"), "ok")
+    )
+    assert verdicts["bucket: conditional put"] == "warning"
+    absent = replicate(*words, "--bucket", "s3://nothere/x", cwd=folder, env=env)
+    assert absent.returncode == 1
+    assert "there is no bucket 'nothere'" in absent.stdout
+
+
+def test_what_is_submitted_syncs_as_it_was_asked_for(folder: Path) -> None:
+    (folder / "hosts.yaml").write_text("hosts:\n  - one\n")
+    words = ["--servers", "hosts.yaml", "--print-commands"]
+    words += ["--claims", PLACE, "--aws-profile", "lab", "--max-bandwidth", "50MB/s"]
+    done = replicate("submit", "--study", "study.yaml", *words, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "nohup" in line]
+    assert f"--claims {PLACE}" in line
+    assert "--aws-profile lab --max-bandwidth 50MB/s" in line
+
+
 def test_a_password_in_an_endpoint_is_refused_without_repeating_it(folder: Path) -> None:
     words = ["--endpoint-url", "https://user:hush@s3.example.org"]
     done = replicate("sync", "push", "outputs", PLACE, *words, cwd=folder)

@@ -37,9 +37,18 @@ def test_checkpoints_come_first_and_the_result_last(names: list[str]):
 
 @pytest.mark.parametrize(
     "name",
-    ["claim-0001.json", ".last.pt.12.ab.tmp", "x.tmp", ".hidden/file", "../up", "a//b", "a/./b"],
+    [
+        "claim-0001.json",
+        "request-0001.json",
+        ".last.pt.12.ab.tmp",
+        "x.tmp",
+        ".hidden/file",
+        "../up",
+        "a//b",
+        "a/./b",
+    ],
 )
-def test_claims_temporary_and_hidden_files_stay(name: str):
+def test_claims_requests_temporary_and_hidden_files_stay(name: str):
     assert not travels(f"{RUN.path}/{name}")
 
 

@@ -1,0 +1,244 @@
+"""Runs shared through a bucket by hosts that share no folder.
+
+A run is claimed in the bucket first, then in the folder. What an earlier owner sent is fetched, so
+that the run goes on from its checkpoint. The bucket's claim is given back only once the run's files
+are there: until then its result can be seen nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from merge.errors import BucketError, BucketUnavailableError, StorageError
+from merge.files import canonical_json
+from merge.paths import RunPaths
+from merge.records import EXPIRY_S, Claim, Owner
+from merge.sweep import Run, Sweep
+from orchestrator.bucket import Bucket
+from orchestrator.bucket_claims import BucketClaims, HasResult
+from orchestrator.bucket_conditions import honours_conditions
+from orchestrator.bucket_url import BucketTarget
+from orchestrator.claim_stores import FolderClaims
+from orchestrator.claims import Busy, Finished, Taken
+from orchestrator.sync_files import RunNames, Selection
+from orchestrator.sync_memory import Memory
+from orchestrator.sync_plan import agree_on_plan
+from orchestrator.sync_pull import Pull, names_by_run
+from orchestrator.sync_report import SyncReport
+from orchestrator.watch import Watch
+
+_BEATS_PER_CHECKPOINT = 3
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Held:
+    run: Run
+    claim: Claim
+    """In the bucket."""
+    token: str
+    """Of the claim in the folder."""
+    is_going_on: bool = True
+    """False once the attempt has ended: to be given back when all is sent."""
+    is_lost: bool = False
+    writing: threading.Lock = field(default_factory=threading.Lock)
+    """Whoever writes the claim's object: a sign of life must not undo its release."""
+
+
+class SharedClaims:
+    """Claims in a bucket and in the output folder; a thread gives the signs of life in the bucket.
+
+    Of the seam `claim_stores.Claims`.
+    """
+
+    def __init__(
+        self, output: Path, target: BucketTarget, sweep: Sweep, heartbeat_s: float
+    ) -> None:
+        self._output = output.resolve()
+        self._target = target
+        self._sweep = sweep
+        self._by_path = {run.path: run for run in sweep.runs}
+        self._bucket = Bucket(target)
+        if not honours_conditions(self._bucket):
+            raise BucketError(
+                f"{target.endpoint_url or 'this store'} ignores conditional writes, so no run can "
+                f"be claimed there: share an output folder, or give each server its own --shard"
+            )
+        self._far = BucketClaims(self._bucket)
+        self._near = FolderClaims()
+        self._held: dict[str, _Held] = {}
+        """By run id."""
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+        self._heartbeat_s = heartbeat_s
+        self.checkpoints_every_s = _BEATS_PER_CHECKPOINT * heartbeat_s
+        """How often the files of going runs are sent, so that others can go on from them."""
+        self.enlist: Callable[[Run], object] = lambda _: None
+        """Told of each run whose attempt has ended: it is to be sent."""
+        self._thread = threading.Thread(target=self._beat_all, name="bucket claims", daemon=True)
+        self._thread.start()
+
+    def take(
+        self,
+        paths: RunPaths,
+        config_hash: str,
+        owner: Owner,
+        *,
+        now: float,
+        expiry_s: float = EXPIRY_S,
+        watch: Watch | None = None,
+    ) -> Taken | Busy | Finished:
+        """As `claims.take`. StorageError where the bucket does not answer: nothing is started."""
+        run = self._run_of(paths)
+        if held := self._held.get(run.run_id):
+            # Its attempt has ended and is not sent yet: the run is still ours.
+            return self._take_again(held, paths, config_hash, owner, expiry_s, watch)
+        try:
+            taking = self._far.take(run.path, owner, now=now, expiry_s=expiry_s)
+            if isinstance(taking, Busy):
+                return taking
+            self._fetch(run)
+        except BucketUnavailableError as error:
+            raise StorageError(f"{run.run_id} cannot be claimed: {error}") from error
+        near = self._near.take(paths, config_hash, owner, now=now, expiry_s=expiry_s, watch=watch)
+        if isinstance(taking, HasResult):
+            if isinstance(near, Taken):
+                self._near.release(paths, near.claim)
+                raise StorageError(f"the result of {run.run_id} could not be fetched: try again")
+            return near
+        if isinstance(near, Taken):
+            held = _Held(run=run, claim=taking.claim, token=near.claim.token)
+            with self._lock:
+                self._held[run.run_id] = held
+        else:
+            self._far.release(run.path, taking.claim)
+        return near
+
+    def holds(self, paths: RunPaths, claim: Claim) -> bool:
+        """Whether the run is ours in the folder and, as far as the bucket answers, there."""
+        held = self._held.get(self._run_of(paths).run_id)
+        if held is None or held.token != claim.token or held.is_lost:
+            return False
+        return self._near.holds(paths, claim)
+
+    def may_commit(self, paths: RunPaths, claim: Claim) -> bool:
+        """As `holds`, with the bucket asked; where it does not answer, what was known last.
+
+        The result's object is created once in any case.
+        """
+        held = self._held.get(self._run_of(paths).run_id)
+        if held is not None and not held.is_lost:
+            try:
+                held.is_lost = not self._far.holds(held.run.path, held.claim)
+            except BucketUnavailableError as error:
+                _log.warning("not known whether %s is still ours: %s", held.run.run_id, error)
+        return self.holds(paths, claim)
+
+    def beat(self, paths: RunPaths, claim: Claim, *, now: float) -> Claim:
+        """A sign of life in the folder; those in the bucket have a thread of their own."""
+        return self._near.beat(paths, claim, now=now)
+
+    def release(self, paths: RunPaths, claim: Claim) -> None:
+        """Give the run back in the folder now, and in the bucket when its files are there."""
+        self._near.release(paths, claim)
+        run = self._run_of(paths)
+        with self._lock:
+            if held := self._held.get(run.run_id):
+                held.is_going_on = False
+        self.enlist(run)
+
+    def was_sent(self, run: Run) -> None:
+        """All files of `run` are in the bucket: if its attempt has ended, it is given back."""
+        held = self._held.get(run.run_id)
+        if held is None or held.is_going_on:
+            return
+        with held.writing:
+            if not held.is_lost:
+                self._far.release(run.path, held.claim)
+            with self._lock:
+                del self._held[run.run_id]
+
+    def going_on(self) -> Sequence[Run]:
+        """The runs whose attempts go on here."""
+        with self._lock:
+            return [h.run for h in self._held.values() if h.is_going_on and not h.is_lost]
+
+    def close(self) -> None:
+        """No more signs of life: what was not sent expires, and others may take it over."""
+        self._end.set()
+        self._thread.join()
+
+    def _take_again(
+        self,
+        held: _Held,
+        paths: RunPaths,
+        config_hash: str,
+        owner: Owner,
+        expiry_s: float,
+        watch: Watch | None,
+    ) -> Taken | Busy | Finished:
+        if held.is_lost:
+            return Busy(held.claim)
+        near = self._near.take(
+            paths, config_hash, owner, now=time.time(), expiry_s=expiry_s, watch=watch
+        )
+        if isinstance(near, Taken):
+            with self._lock:
+                held.token, held.is_going_on = near.claim.token, True
+                self._held[held.run.run_id] = held
+        return near
+
+    def _fetch(self, run: Run) -> None:
+        """Bring what others left of `run` into the folder; damaged objects stay where they are."""
+        memory = Memory(self._output, self._bucket)
+        pull = Pull(
+            output=self._output,
+            bucket=self._bucket,
+            memory=memory,
+            selection=Selection(),
+            report=SyncReport(),
+        )
+        listing = {s.name: s for s in self._bucket.list(RunNames(run).folder)}
+        pull.run(run, names_by_run(self._sweep, listing)[run.run_id])
+        memory.save()
+        for remark in pull.report.problems:
+            _log.warning("not fetched: %s", remark.reason)
+
+    def _run_of(self, paths: RunPaths) -> Run:
+        return self._by_path[paths.root.relative_to(self._output).as_posix()]
+
+    def _beat_all(self) -> None:
+        while not self._end.wait(self._heartbeat_s):
+            for run_id in list(self._held):
+                try:
+                    self._beat(run_id)
+                except Exception:  # noqa: BLE001
+                    # A store that is away for a minute must not end the signs of life.
+                    _log.exception("no sign of life could be sent; it is tried again")
+
+    def _beat(self, run_id: str) -> None:
+        held = self._held.get(run_id)
+        if held is None or held.is_lost:
+            return
+        with held.writing:
+            if self._held.get(run_id) is not held:
+                return
+            held.claim = self._far.beat(held.run.path, held.claim, now=time.time())
+            held.is_lost = not self._far.holds(held.run.path, held.claim)
+        if held.is_lost:
+            _log.warning("the claim of %s in %s was lost", run_id, self._target.url)
+
+
+def agree_on_plan_at(target: BucketTarget, output: Path, sweep: Sweep) -> None:
+    """Put `sweep` as the plan of `target`, before anybody claims a run of it.
+
+    ConfigChangedError where that place has another plan.
+    """
+    bucket = Bucket(target)
+    agree_on_plan(bucket, Memory(output, bucket), sweep, canonical_json(sweep.to_json()))
