@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -117,7 +116,9 @@ def sync_words(arguments: argparse.Namespace) -> list[str]:
 
 def push_command(output: str, url: str, arguments: argparse.Namespace) -> str:
     """The line that sends what is not in the bucket yet, as a person types it."""
-    return shlex.join(["replicate", "sync", "push", output, url, *access_words(arguments)])
+    from orchestrator.shell import quote
+
+    return quote(["replicate", "sync", "push", output, url, *access_words(arguments)])
 
 
 def _add_access(group: argparse._ArgumentGroup) -> None:
