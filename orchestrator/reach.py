@@ -24,13 +24,13 @@ class Reacher(Protocol):
 
 def reachers() -> tuple[Reacher, ...]:
     """All that there are; each is imported here, inside of the function, when it is needed."""
-    from orchestrator import servers, slurm_sent
+    from orchestrator import server_workers, slurm_sent
 
     def slurm(output: Path, run_ids: Sequence[str], /) -> list[str]:
         tasks = slurm_sent.cancel_jobs(output, run_ids)
         return [f"SLURM task {task}: cancelled" for task in tasks]
 
-    return (slurm, servers.cancel_jobs)
+    return (slurm, server_workers.cancel_jobs)
 
 
 def cancel_everywhere(
