@@ -169,18 +169,21 @@ def with_sync(
         _tell_news(backlog, report)
 
     trained = train(replace(settings, on_completion=on_completion))
-    patience_s = arguments.sync_patience
-    # Whoever asks to stop, a scheduler above all, kills those who take their time.
-    if trained.was_stopped:
-        patience_s = min(patience_s, _PATIENCE_WHEN_STOPPED_S)
-    try:
-        unsent = backlog.close(patience_s)
-    except KeyboardInterrupt:
-        unsent = backlog.close(0.0)
+    unsent = _close(backlog, arguments.sync_patience, trained)
     if shared:
         shared.close()
     _tell_news(backlog, report)
     return replace(trained, code_of_sync=_say_unsent(unsent, arguments, output))
+
+
+def _close(backlog: Backlog, patience_s: float, trained: LocalReport) -> Unsent:
+    # Whoever asks to stop, a scheduler above all, kills those who take their time.
+    if trained.was_stopped:
+        patience_s = min(patience_s, _PATIENCE_WHEN_STOPPED_S)
+    try:
+        return backlog.close(patience_s)
+    except KeyboardInterrupt:
+        return backlog.close(0.0)
 
 
 def _refuse_wrong_place(
