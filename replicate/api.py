@@ -140,8 +140,8 @@ def _settle(plan: Plan, output: Path) -> None:
 
     if plan.division.is_balanced and settle_shards(output, plan.all_shards) != plan.all_shards:
         raise StorageError(
-            f"another server has divided the runs in {output} a moment ago, from other durations: "
-            f"give the same command again, it takes that division"
+            f"{output} holds another division of these runs, made by another server a moment ago: "
+            f"give the same command again, it takes that one (in Python: `plan` with `output`)"
         )
 
 
