@@ -24,7 +24,7 @@ def make_faster(model: FewShotModel, config: FewShotConfig, device: torch.device
 
 def use_channels_last(model: FewShotModel) -> None:
     """Keep the weights of convolutions and the images that enter the backbone in channels-last."""
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     model.backbone.register_forward_pre_hook(_images_channels_last)
 
 
@@ -37,7 +37,7 @@ def compile_parts(model: FewShotModel, device: torch.device) -> None:
     _try_compiler(device)
     for name, part in model.named_children():
         if name in ("backbone", "neck"):
-            part.compile(dynamic=False)  # type: ignore[no-untyped-call]
+            part.compile(dynamic=False)
 
 
 def _images_channels_last(_: nn.Module, images: tuple[Tensor]) -> tuple[Tensor]:
