@@ -140,8 +140,8 @@ def _settle(plan: Plan, output: Path) -> None:
 
     if plan.division.is_balanced and settle_shards(output, plan.all_shards) != plan.all_shards:
         raise StorageError(
-            f"another server has divided the runs in {output} a moment ago, from other durations: "
-            f"give the same command again, it takes that division"
+            f"{output} holds another division of these runs, made by another server a moment ago: "
+            f"give the same command again, it takes that one (in Python: `plan` with `output`)"
         )
 
 
@@ -280,11 +280,13 @@ def cancel(
     Also what the schedulers told that have jobs of them. `is_dry` changes nothing.
     """
     from orchestrator.reach import cancel_everywhere
+    from orchestrator.states import State
     from orchestrator.wishes import cancel_runs
 
     wished = cancel_runs(Path(output), runs, now=time.time(), is_dry=is_dry)
-    asked = [entry.run_id for entry in wished if entry.is_asked]
-    return wished, [] if is_dry or not asked else cancel_everywhere(Path(output), asked)
+    # Those of an earlier call too: a scheduler may not have answered then.
+    unwanted = [entry.run_id for entry in wished if entry.is_asked or entry.was == State.CANCELLED]
+    return wished, [] if is_dry or not unwanted else cancel_everywhere(Path(output), unwanted)
 
 
 def retry(
@@ -382,8 +384,10 @@ def _run_here(
     then = settings.on_completion
 
     def on_completion(run: Run) -> None:
-        rebuild(folder, patience_s=_MERGE_PATIENCE_S)
-        then(run)
+        try:
+            rebuild(folder, patience_s=_MERGE_PATIENCE_S)
+        finally:
+            then(run)
 
     settings = replace(settings, on_completion=on_completion)
     return run_local(sweep, longest_first(plan.runs, plan.estimates), folder, settings, report)

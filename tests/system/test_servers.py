@@ -20,7 +20,7 @@ from support.ssh_hosts import ssh_hosts, why_not
 
 from merge.errors import UsageError
 from merge.files import read_json
-from orchestrator.servers import stop_workers
+from orchestrator.server_workers import stop_workers
 
 ROOT = Path(__file__).resolve().parents[2]
 
