@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orchestrator.durations import Estimate
     from orchestrator.happenings import Happening
     from orchestrator.local import LocalReport, LocalSettings
+    from orchestrator.servers import Stopped
     from orchestrator.shards import Shard
     from orchestrator.study import Study
     from orchestrator.wishes import Wished
@@ -285,6 +286,24 @@ def cancel(
     wished = cancel_runs(Path(output), runs, now=time.time(), is_dry=is_dry)
     asked = [entry.run_id for entry in wished if entry.is_asked]
     return wished, [] if is_dry or not asked else cancel_everywhere(Path(output), asked)
+
+
+def stop_workers(
+    output: str | Path,
+    names: Sequence[str] | None = None,
+    *,
+    kill: bool = False,
+    is_dry: bool = False,
+) -> list[Stopped]:
+    """Stop the workers that `submit --servers` started on `names` (None: all), over ssh.
+
+    IncompleteError where there is no plan, UsageError for a server that no submission has.
+    """
+    from merge.collect import refuse_missing_sweep
+    from orchestrator.servers import stop_workers as stop
+
+    refuse_missing_sweep(Path(output))
+    return stop(Path(output), names, kill=kill, is_dry=is_dry)
 
 
 def retry(
