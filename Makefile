@@ -38,7 +38,7 @@ check: lint
 
 # Most of a system test is waiting for processes to start: more workers than cores shorten it.
 test: check
-	$(BIN)/pytest tests/system tests/data -n $(TEST_WORKERS) --dist loadfile
+	$(BIN)/pytest tests/system tests/data -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=30
 
 # What the suites of SLURM, NFS, ssh, S3 and the browser need; they skip without it. Debian, as root.
 services:

@@ -233,25 +233,12 @@ def _start(
     on_exit: Callable[[str], None],
 ) -> Attempt:
     paths = place.output.run(run.path)
-    counted = counted_attempts(paths)
-    planned = planned_means(run)
-    means, changes = next_means(counted, planned), deviations(counted, planned)
-    assignment = _assignment(place, run, devices, claim, means, planned)
+    counted, planned = counted_attempts(paths), planned_means(run)
+    means = next_means(counted, planned)
+    assignment = _assignment(place, run, devices, claim, means)
     launch = build_launch(run, assignment, os.environ)
-    record = AttemptRecord(
-        number=claim.number,
-        token=claim.token,
-        owner=claim.owner,
-        command=launch.argv,
-        device=assignment.kind,
-        devices=devices,
-        started=time.time(),
-        code=place.settings.code or place.sweep.code,
-        micro_batch=means.micro_batch,
-        num_workers=means.num_workers,
-        deviations=changes or _inherited_deviations(paths),
-        environment=place.surroundings,
-    )
+    changes = deviations(counted, planned) or _inherited_deviations(paths)
+    record = _begun(place, assignment, launch, claim, means, changes)
     files = paths.attempt(claim.number)
     write_json(files.record, record.to_json())
     oom_kills = num_oom_kills()
@@ -272,6 +259,30 @@ def _start(
     )
 
 
+def _begun(
+    place: Workplace,
+    assignment: Assignment,
+    launch: Launch,
+    claim: Claim,
+    means: Means,
+    changes: Mapping[str, Any],
+) -> AttemptRecord:
+    return AttemptRecord(
+        number=claim.number,
+        token=claim.token,
+        owner=claim.owner,
+        command=launch.argv,
+        device=assignment.kind,
+        devices=assignment.devices,
+        started=time.time(),
+        code=place.settings.code or place.sweep.code,
+        micro_batch=means.micro_batch,
+        num_workers=means.num_workers,
+        deviations=changes,
+        environment=place.surroundings,
+    )
+
+
 def _inherited_deviations(paths: RunPaths) -> Mapping[str, Any]:
     """Those of the newest attempt that had any: this one goes on from what it has trained."""
     past = (record.deviations for record in reversed(all_attempts(paths)))
@@ -284,9 +295,9 @@ def _assignment(
     devices: tuple[str, ...],
     claim: Claim,
     means: Means,
-    planned: Means,
 ) -> Assignment:
     settings = place.settings
+    is_planned = means.micro_batch == planned_means(run).micro_batch
     return Assignment(
         paths=place.output.run(run.path),
         number=claim.number,
@@ -302,7 +313,7 @@ def _assignment(
         nodes=settings.nodes,
         spec=_own_spec(place.output.run(run.path), claim.number, run.to_spec(place.sweep)),
         num_workers=means.num_workers,
-        micro_batch=None if means.micro_batch == planned.micro_batch else means.micro_batch,
+        micro_batch=None if is_planned else means.micro_batch,
         source=settings.source,
     )
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from merge.errors import PapergridError, SchedulerError
+
 
 class Reacher(Protocol):
     """`cancel_jobs(output, run_ids)`: cancels what it has of these runs, and tells it, a line each.
@@ -22,15 +24,38 @@ class Reacher(Protocol):
 
 def reachers() -> tuple[Reacher, ...]:
     """All that there are; each is imported here, inside of the function, when it is needed."""
-    from orchestrator import servers, slurm_sent
+    from orchestrator import server_workers, slurm_sent
 
     def slurm(output: Path, run_ids: Sequence[str], /) -> list[str]:
         tasks = slurm_sent.cancel_jobs(output, run_ids)
         return [f"SLURM task {task}: cancelled" for task in tasks]
 
-    return (slurm, servers.cancel_jobs)
+    return (slurm, server_workers.cancel_jobs)
 
 
-def cancel_everywhere(output: Path, run_ids: Sequence[str]) -> list[str]:
-    """What every reacher has to tell of its cancelling `run_ids`."""
-    return [line for reach in reachers() for line in reach(output, run_ids)]
+def cancel_everywhere(
+    output: Path, run_ids: Sequence[str], ways: Sequence[Reacher] | None = None
+) -> list[str]:
+    """What every reacher (of `ways`, else all there are) has to tell of its cancelling `run_ids`.
+
+    SchedulerError, after all were asked, where one of them cannot tell.
+    """
+    told: list[str] = []
+    problems: list[str] = []
+    for reach in reachers() if ways is None else ways:
+        try:
+            told += reach(output, run_ids)
+        except PapergridError as error:
+            problems.append(str(error))
+    if problems:
+        raise SchedulerError(
+            "\n".join(
+                [
+                    "the runs are marked as cancelled and none of them starts any more, but not "
+                    "everything that was sent could be reached; give the same command again:",
+                    *problems,
+                    *told,
+                ]
+            )
+        )
+    return told

@@ -97,8 +97,10 @@ class SharedClaims:
         """As `claims.take`. StorageError where the bucket does not answer: nothing is started."""
         run = self._run_of(paths)
         if held := self._held.get(run.run_id):
-            # Its attempt has ended and is not sent yet: the run is still ours.
-            return self._take_again(held, paths, config_hash, owner, expiry_s, watch)
+            with held.writing:
+                if self._held.get(run.run_id) is held:
+                    # Its attempt has ended and is not sent yet: the run is still ours.
+                    return self._take_again(held, paths, config_hash, owner, expiry_s, watch)
         try:
             taking = self._far.take(run.path, owner, now=now, expiry_s=expiry_s)
             if isinstance(taking, Busy):
@@ -153,12 +155,23 @@ class SharedClaims:
                 held.is_going_on = False
         self.enlist(run)
 
-    def was_sent(self, run: Run) -> None:
-        """All files of `run` are in the bucket: if its attempt has ended, it is given back."""
+    def ended(self, run: Run) -> str | None:
+        """The attempt at `run` that has ended and left all its files, by its token; else None."""
+        with self._lock:
+            held = self._held.get(run.run_id)
+            return None if held is None or held.is_going_on else held.token
+
+    def was_sent(self, run: Run, ended: str | None) -> None:
+        """All files of `run` are in the bucket that there were when `ended` was asked.
+
+        The run is given back, unless an attempt has gone on since: it left more.
+        """
         held = self._held.get(run.run_id)
-        if held is None or held.is_going_on:
+        if held is None:
             return
         with held.writing:
+            if held.is_going_on or held.token != ended:
+                return
             if not held.is_lost:
                 self._far.release(run.path, held.claim)
             with self._lock:
@@ -191,7 +204,6 @@ class SharedClaims:
         if isinstance(near, Taken):
             with self._lock:
                 held.token, held.is_going_on = near.claim.token, True
-                self._held[held.run.run_id] = held
         return near
 
     def _fetch(self, run: Run) -> None:

@@ -27,10 +27,6 @@ class Sent:
     runs_of: Mapping[str, tuple[str, ...]]
     """Task id -> the ids of its runs."""
 
-    def tasks_of(self, run_id: str) -> list[str]:
-        """The tasks that were given the run, in the order in which they were submitted."""
-        return [task for task, runs in self.runs_of.items() if run_id in runs]
-
 
 def read_sent(output: Path) -> Sent:
     """What was sent to SLURM from `output`. RecordError where a submission cannot be read."""

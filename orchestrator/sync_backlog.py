@@ -83,6 +83,8 @@ class Backlog:
         self._next_look = 0.0
         self._changed = threading.Condition()
         self._waiting: dict[str, Run] = {}
+        self._again: set[str] = set()
+        """Ids of runs that were enlisted since their sending began: there is more to send."""
         self._is_view_due = False
         self._is_closing = False
         self._reason = ""
@@ -128,6 +130,7 @@ class Backlog:
     def _enlist(self, runs: Sequence[Run]) -> None:
         with self._changed:
             self._waiting.update({run.run_id: run for run in runs})
+            self._again.update(run.run_id for run in runs)
             self._changed.notify_all()
 
     def _has_result(self, run: Run) -> bool:
@@ -178,13 +181,7 @@ class Backlog:
     def _send_all(self) -> None:
         way, sweep = self._connected()
         while run := self._next():
-            way.run(run)
-            if self._shared:
-                self._shared.was_sent(run)
-            with self._changed:
-                self._waiting.pop(run.run_id, None)
-                self._is_view_due = True
-            self._moved(run.run_id, 0)
+            self._send(way, run)
         if self._is_view_due:
             self._bring_view_up_to_date(way, sweep)
         way.memory.save()
@@ -192,9 +189,24 @@ class Backlog:
             self._say(f"{self._target.url} takes files again; nothing is left to send")
             self._reason = ""
 
+    def _send(self, way: Push, run: Run) -> None:
+        # Asked before its files are listed: what ends while they are sent leaves more of them.
+        ended = self._shared.ended(run) if self._shared else None
+        way.run(run)
+        if self._shared:
+            self._shared.was_sent(run, ended)
+        with self._changed:
+            if run.run_id not in self._again:
+                self._waiting.pop(run.run_id, None)
+            self._is_view_due = True
+        self._moved(run.run_id, 0)
+
     def _next(self) -> Run | None:
         with self._changed:
-            return next(iter(self._waiting.values()), None)
+            run = next(iter(self._waiting.values()), None)
+            if run:
+                self._again.discard(run.run_id)
+            return run
 
     def _bring_view_up_to_date(self, way: Push, sweep: Sweep) -> None:
         self._is_view_due = False

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from orchestrator.durations import Estimate
     from orchestrator.happenings import Happening
     from orchestrator.local import LocalReport, LocalSettings
-    from orchestrator.servers import Stopped
+    from orchestrator.server_workers import Stopped
     from orchestrator.shards import Shard
     from orchestrator.study import Study
     from orchestrator.wishes import Wished
@@ -141,8 +141,8 @@ def _settle(plan: Plan, output: Path) -> None:
 
     if plan.division.is_balanced and settle_shards(output, plan.all_shards) != plan.all_shards:
         raise StorageError(
-            f"another server has divided the runs in {output} a moment ago, from other durations: "
-            f"give the same command again, it takes that division"
+            f"{output} holds another division of these runs, made by another server a moment ago: "
+            f"give the same command again, it takes that one (in Python: `plan` with `output`)"
         )
 
 
@@ -281,11 +281,13 @@ def cancel(
     Also what the schedulers told that have jobs of them. `is_dry` changes nothing.
     """
     from orchestrator.reach import cancel_everywhere
+    from orchestrator.states import State
     from orchestrator.wishes import cancel_runs
 
     wished = cancel_runs(Path(output), runs, now=time.time(), is_dry=is_dry)
-    asked = [entry.run_id for entry in wished if entry.is_asked]
-    return wished, [] if is_dry or not asked else cancel_everywhere(Path(output), asked)
+    # Those of an earlier call too: a scheduler may not have answered then.
+    unwanted = [entry.run_id for entry in wished if entry.is_asked or entry.was == State.CANCELLED]
+    return wished, [] if is_dry or not unwanted else cancel_everywhere(Path(output), unwanted)
 
 
 def stop_workers(
@@ -300,7 +302,7 @@ def stop_workers(
     IncompleteError where there is no plan, UsageError for a server that no submission has.
     """
     from merge.collect import refuse_missing_sweep
-    from orchestrator.servers import stop_workers as stop
+    from orchestrator.server_workers import stop_workers as stop
 
     refuse_missing_sweep(Path(output))
     return stop(Path(output), names, kill=kill, is_dry=is_dry)
@@ -401,8 +403,10 @@ def _run_here(
     then = settings.on_completion
 
     def on_completion(run: Run) -> None:
-        rebuild(folder, patience_s=_MERGE_PATIENCE_S)
-        then(run)
+        try:
+            rebuild(folder, patience_s=_MERGE_PATIENCE_S)
+        finally:
+            then(run)
 
     settings = replace(settings, on_completion=on_completion)
     return run_local(sweep, longest_first(plan.runs, plan.estimates), folder, settings, report)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from merge.errors import UsageError
+from merge.records import EXPIRY_S
 from replicate.buckets import add_sync
 
 FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "folds": "fold"}
@@ -121,6 +122,14 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         metavar="SECONDS",
         help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
     )
+    _add_company(group)
+    _add_attempts(group)
+    add_sync(parser)
+    return group
+
+
+def _add_company(group: argparse._ArgumentGroup) -> None:
+    """How this worker gets on with others."""
     group.add_argument(
         "--stand-by",
         action="store_true",
@@ -130,14 +139,11 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument(
         "--claim-expiry",
         type=float,
-        default=60.0,
+        default=EXPIRY_S,
         metavar="SECONDS",
         help="silence after which other hosts may take this worker's runs over; it gives a sign "
         "of life six times in that time (default: %(default)s)",
     )
-    _add_attempts(group)
-    add_sync(parser)
-    return group
 
 
 def _add_attempts(group: argparse._ArgumentGroup) -> None:

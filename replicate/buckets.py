@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -117,7 +116,9 @@ def sync_words(arguments: argparse.Namespace) -> list[str]:
 
 def push_command(output: str, url: str, arguments: argparse.Namespace) -> str:
     """The line that sends what is not in the bucket yet, as a person types it."""
-    return shlex.join(["replicate", "sync", "push", output, url, *access_words(arguments)])
+    from orchestrator.shell import quote
+
+    return quote(["replicate", "sync", "push", output, url, *access_words(arguments)])
 
 
 def _add_access(group: argparse._ArgumentGroup) -> None:
@@ -168,18 +169,21 @@ def with_sync(
         _tell_news(backlog, report)
 
     trained = train(replace(settings, on_completion=on_completion))
-    patience_s = arguments.sync_patience
-    # Whoever asks to stop, a scheduler above all, kills those who take their time.
-    if trained.was_stopped:
-        patience_s = min(patience_s, _PATIENCE_WHEN_STOPPED_S)
-    try:
-        unsent = backlog.close(patience_s)
-    except KeyboardInterrupt:
-        unsent = backlog.close(0.0)
+    unsent = _close(backlog, arguments.sync_patience, trained)
     if shared:
         shared.close()
     _tell_news(backlog, report)
     return replace(trained, code_of_sync=_say_unsent(unsent, arguments, output))
+
+
+def _close(backlog: Backlog, patience_s: float, trained: LocalReport) -> Unsent:
+    # Whoever asks to stop, a scheduler above all, kills those who take their time.
+    if trained.was_stopped:
+        patience_s = min(patience_s, _PATIENCE_WHEN_STOPPED_S)
+    try:
+        return backlog.close(patience_s)
+    except KeyboardInterrupt:
+        return backlog.close(0.0)
 
 
 def _refuse_wrong_place(

@@ -62,7 +62,7 @@ def server_lines(documents: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _reached(workers: list[Worker]) -> dict[tuple[str, str], str]:
-    from orchestrator.servers import reach_workers
+    from orchestrator.server_workers import reach_workers
 
     return {(r.worker.submission, r.worker.name): r.said for r in reach_workers(workers)}
 

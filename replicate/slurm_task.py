@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 def work(arguments: argparse.Namespace) -> LocalReport:
     """Do the task's runs; have SLURM queue the task again where it was asked to stop meanwhile."""
-    from merge.records import EXPIRY_S
     from orchestrator.slurm_worker import (
         queue_again,
         scheduler_signals,
@@ -42,7 +41,7 @@ def work(arguments: argparse.Namespace) -> LocalReport:
             arguments.output,
             planned.runs,
             asked,
-            EXPIRY_S,
+            arguments.claim_expiry,
         )
         if queue_again(report, asked, os.environ):
             print("stopped by SLURM: the task is queued again and goes on later", file=sys.stderr)

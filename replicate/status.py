@@ -12,6 +12,7 @@ from merge.garbage import no_garbage_collection
 from merge.paths import SweepPaths
 from merge.sweep import Run
 from merge.unite import Contribution
+from orchestrator.outlook import Outlook, look_ahead
 from orchestrator.owners import this_owner
 from orchestrator.states import RunState, State, derive_state, read_facts
 
@@ -32,6 +33,8 @@ class SweepStatus:
     """Made in memory: reading a status writes nothing."""
     runs: tuple[RunStatus, ...]
     """The table's runs, and the others that were begun."""
+    outlook: Outlook | None
+    """When they will be done, where that can be told."""
 
 
 def read_status(output: Path, now: float) -> SweepStatus:
@@ -50,14 +53,21 @@ def read_status(output: Path, now: float) -> SweepStatus:
         for run, state in zip(runs, states, strict=True)
         if state.state is not State.PENDING
     }
-    return SweepStatus(
-        merged=merged,
-        runs=tuple(
-            RunStatus(run=run, state=state)
-            for run, state in zip(runs, states, strict=True)
-            if run.in_table or run.cell in begun_cells
-        ),
+    shown = tuple(
+        RunStatus(run=run, state=state)
+        for run, state in zip(runs, states, strict=True)
+        if run.in_table or run.cell in begun_cells
     )
+    return SweepStatus(merged=merged, runs=shown, outlook=_outlook(shown, part))
+
+
+def _outlook(shown: Sequence[RunStatus], part: Contribution) -> Outlook | None:
+    measured_h = {
+        run_id: (entries[0].finished - entries[0].started) / 3600
+        for run_id, entries in part.entries.items()
+    }
+    states = {entry.run.run_id: entry.state for entry in shown}
+    return look_ahead([entry.run for entry in shown], states, measured_h)
 
 
 def _states(output: Path, runs: Sequence[Run], part: Contribution, now: float) -> list[RunState]:

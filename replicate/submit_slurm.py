@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import time
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from merge.errors import SchedulerError, UsageError
+from merge.paths import SweepPaths
 from replicate import api
 from replicate import arguments as flags
 from replicate.buckets import sync_words
@@ -175,7 +175,7 @@ def _still_to_send(planned: api.Plan, output: Path) -> dict[str, Run]:
     """The planned runs by id, without those that are done or that SLURM still has."""
     from orchestrator.slurm_sent import queued_runs
 
-    done = api.read_results(output) if (output / "sweep.json").exists() else {}
+    done = api.read_results(output) if SweepPaths(output).sweep.exists() else {}
     runs = {run.run_id: run for run in planned.runs if run.run_id not in done}
     queued = queued_runs(output, runs)
     if len(runs) < len(planned.runs):
@@ -227,6 +227,7 @@ def _machine(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _show(parcel: Parcel, *, as_json: bool) -> None:
+    from orchestrator.shell import quote
     from orchestrator.slurm_submit import array_job, merge_job
     from orchestrator.slurm_text import batch_text
 
@@ -239,7 +240,7 @@ def _show(parcel: Parcel, *, as_json: bool) -> None:
         return
     for index, job in enumerate(jobs):
         after = _shown_dependency(parcel, index)
-        print(f"# sbatch {after}{shlex.quote(str(parcel.paths.script(job.name)))}")
+        print(f"# sbatch {after}{quote([str(parcel.paths.script(job.name))])}")
         print(batch_text(job))
     for array in parcel.arrays:
         for number, task in enumerate(array.tasks):

@@ -123,6 +123,13 @@ def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
+def duration(hours: float) -> str:
+    """`hours` in the unit that reads best."""
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    return f"{60 * hours:.1f} min" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"
+
+
 def _rows_by_cell(sweep: Sweep, cells: Sequence[str]) -> dict[str, list[Run]]:
     rows: dict[str, list[Run]] = {cell: [] for cell in cells}
     for run in sweep.runs:

@@ -12,7 +12,7 @@ from orchestrator.wishes import Wished
 from replicate.table import align
 
 if TYPE_CHECKING:
-    from orchestrator.servers import Stopped
+    from orchestrator.server_workers import Stopped
 
 
 def show(

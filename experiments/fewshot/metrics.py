@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,6 @@ from numpy.typing import NDArray
 from experiments.fewshot.data.labels import IGNORE
 from merge.errors import RecordError
 from merge.files import Json
-
-if TYPE_CHECKING:
-    import torch
 
 COLUMNS = (
     "foreground_intersection",
@@ -90,19 +86,6 @@ class IoUCounts:
         if self.class_ids != other.class_ids:
             raise ValueError(f"counts of {self.class_ids} and of {other.class_ids} do not add up")
         return IoUCounts(self.class_ids, self.counts + other.counts)
-
-    def to_tensor(self) -> torch.Tensor:
-        """The counts as an int64 tensor C5, a copy: sum it over ranks."""
-        import torch
-
-        return torch.from_numpy(self.counts.copy())
-
-    def from_tensor(self, counts_C5: torch.Tensor) -> IoUCounts:
-        """Counts of the same classes from what `to_tensor` gave, after the sum."""
-        counts = counts_C5.cpu().numpy().astype(np.int64, casting="safe")
-        if counts.shape != self.counts.shape:
-            raise ValueError(f"{counts.shape} counts do not fit {len(self.class_ids)} classes")
-        return IoUCounts(self.class_ids, counts)
 
     def to_json(self) -> dict[str, Json]:
         """The counts by name, a list over the classes each."""

@@ -8,6 +8,7 @@ from typing import Any
 from merge.files import is_finite_number
 from merge.records import Result
 from replicate.report.content import Cell, Report
+from replicate.table import duration
 
 MISSING = "–"
 
@@ -110,13 +111,6 @@ def resources_used(report: Report) -> list[str]:
         if peaks:
             lines.append(f"peak memory ({kind}): {max(peaks) / 1024:.2f} GiB in one process")
     return lines
-
-
-def duration(hours: float) -> str:
-    """`hours` in the unit that reads best."""
-    if hours >= 1:
-        return f"{hours:.1f} h"
-    return f"{60 * hours:.1f} min" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"
 
 
 def provenance(report: Report) -> list[str]:

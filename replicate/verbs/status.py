@@ -9,13 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from orchestrator.outlook import Outlook
 from orchestrator.states import RunState, State
 from replicate import api
 from replicate import arguments as flags
 from replicate.live import progress_text
 from replicate.servers_view import server_documents, server_lines
 from replicate.status import SweepStatus
-from replicate.table import align, notes, results_table
+from replicate.table import align, duration, notes, results_table
 
 _MOST_WAITING = 20
 
@@ -73,6 +74,7 @@ def _lines(status: SweepStatus) -> list[str]:
         cells=cells,
     )
     lines += _section("running now", _now_running(status))
+    lines += _section("outlook", _outlook_lines(status.outlook))
     lines += _section("waiting", _waiting(status))
     lines += _section("needs attention", _attention(status))
     return lines
@@ -110,6 +112,17 @@ def _waiting(status: SweepStatus) -> list[str]:
     return lines[:_MOST_WAITING] + ([f"... and {more} more"] if more > 0 else [])
 
 
+def _outlook_lines(outlook: Outlook | None) -> list[str]:
+    if outlook is None:
+        return []
+    text = f"{outlook.num_left} runs left, {duration(outlook.training_h)} of training"
+    if outlook.done_in_h is None:
+        return [f"{text}; none goes on now", *outlook.bases]
+    text += f"; at {outlook.at_once} at a time done in {duration(outlook.done_in_h)}"
+    cells = [f"{cell} in {duration(h)}" for cell, h in outlook.cells_done_in_h.items()]
+    return [text, *(cells if len(cells) > 1 else []), *outlook.bases]
+
+
 def _age(seconds: float | None) -> str:
     return "-" if seconds is None else f"{max(0.0, seconds):.0f} s ago"
 
@@ -136,5 +149,6 @@ def _document(status: SweepStatus) -> dict[str, Any]:
             {"run_id": entry.run.run_id, "cell": entry.run.cell, **asdict(entry.state)}
             for entry in status.runs
         ],
+        "outlook": asdict(status.outlook) if status.outlook else None,
         "merged": status.merged.document,
     }

@@ -116,11 +116,7 @@ class SlurmCluster:
         wait_for(self._is_ready, "the nodes of the SLURM cluster")
 
     def start_controller(self) -> None:
-        self._controller = self._daemon("slurmctld", "-D", "-f", str(self.folder / "slurm.conf"))
-
-    def stop_controller(self) -> None:
-        self._controller.kill()
-        self._controller.wait()
+        self._daemon("slurmctld", "-D", "-f", str(self.folder / "slurm.conf"))
 
     def start_node(self, name: str) -> None:
         script = (

@@ -7,6 +7,26 @@ from collections.abc import Iterator
 import pytest
 from support import slurm_cluster
 
+LONGEST_FIRST = (
+    "test_kill_anything",
+    "test_nfs",
+    "test_slurm_array",
+    "test_slurm_stops",
+    "test_demo",
+    "test_fewshot_runs",
+    "test_sync_storm",
+    "test_servers",
+    "test_local_executor_kills",
+    "test_sync_command",
+    "test_abcb_learns",
+)
+"""Files that take minutes: started last, one of them would keep a single worker busy at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory) -> Iterator[slurm_cluster.SlurmCluster]:

@@ -16,9 +16,10 @@ import pytest
 from support.bucket_trees import objects, write_output, write_run
 from support.commands import MarkedCommand, replicate
 from support.fault_proxy import FaultProxy
-from support.grids import make_grid
+from support.grids import make_grid, write_result
 from support.s3_server import BUCKET, S3Server, environment, ministack, rclone
 
+from merge.files import write_bytes
 from merge.paths import SweepPaths
 from merge.records import Owner
 from orchestrator import sync
@@ -28,6 +29,7 @@ from orchestrator.bucket_url import BucketTarget, parse_url
 from orchestrator.claims import Busy, Finished, Taken
 from orchestrator.owners import this_owner
 from orchestrator.shared_claims import SharedClaims
+from orchestrator.sync_backlog import Backlog
 from orchestrator.sync_files import Selection
 
 pytestmark = pytest.mark.system
@@ -182,8 +184,41 @@ def test_a_run_is_given_back_only_when_its_result_is_there(
     other = BucketClaims(Bucket(target))
     assert isinstance(other.take(run.path, host("b"), now=time.time(), expiry_s=60), Busy)
     sync.push(here, target, Selection())
-    claims.was_sent(run)
+    claims.was_sent(run, claims.ended(run))
     assert isinstance(other.take(run.path, host("b"), now=time.time(), expiry_s=60), HasResult)
+    claims.close()
+
+
+def test_a_result_that_comes_while_checkpoints_are_sent_is_sent_before_the_run_is_given_back(
+    server: S3Server, target: BucketTarget, tmp_path: Path
+) -> None:
+    sweep = make_grid()
+    run = sweep.runs[0]
+    here = write_output(tmp_path / "here", sweep, []).resolve()
+    claims = SharedClaims(here, target, sweep, heartbeat_s=0.1)
+    backlog = Backlog(here, replace(target, max_bytes_per_s=1e6), sweep.runs, claims)
+    claims.enlist = backlog.completed
+    paths = SweepPaths(here).run(run.path)
+    taken = claims.take(paths, run.config_hash, host("a"), now=time.time())
+    assert isinstance(taken, Taken)
+    for name in ("best.pt", "last.pt"):
+        write_bytes(paths.checkpoints / name, bytes(3_000_000))
+    backlog.start()
+    prefix = target.url.key("")
+    client = server.client()
+    _until(lambda: f"{run.path}/checkpoints/best.pt" in objects(client, prefix.rstrip("/")))
+    write_result(here, run, 0.5)
+    claims.release(paths, taken.claim)
+    other = BucketClaims(Bucket(target))
+    found: list[object] = []
+
+    def is_given_back() -> bool:
+        found.append(other.take(run.path, host("b"), now=time.time(), expiry_s=60))
+        return not isinstance(found[-1], Busy)
+
+    _until(is_given_back)
+    assert isinstance(found[-1], HasResult)
+    backlog.close(30)
     claims.close()
 
 

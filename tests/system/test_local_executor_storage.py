@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,16 +98,19 @@ def test_after_space_is_made_the_same_command_finishes(mounted, tmp_path):
     ]
 
 
-def test_a_merge_that_hangs_elsewhere_keeps_no_run_from_starting(tmp_path):
+def test_a_merge_that_hangs_elsewhere_keeps_no_run_from_starting_nor_from_being_sent(tmp_path):
     output = tmp_path / "out"
     sweep = make_sweep(shell(LEAVE_RESULT), folds=2)
     write_sweep(output, sweep)
     planned = api.frozen_plan(output)
     settings = api.local_settings(planned, devices="cpu:1", cache_dir=tmp_path / "cache")
+    completed: list[str] = []
+    settings = replace(settings, on_completion=lambda run: completed.append(run.run_id))
     notices: list[object] = []
     with SweepPaths(output).merge_lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         report = api.work(planned, output, settings, report=notices.append)
     assert report.exit_code == 0
     assert sum("has been locked" in str(notice) for notice in notices) == 2
+    assert completed == [run.run_id for run in sweep.runs]
     assert api.merge(output).document["results"]["run"]["n"] == 2

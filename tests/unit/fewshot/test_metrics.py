@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -124,27 +123,15 @@ def test_what_cannot_be_counted_is_refused_and_changes_nothing(
 
 
 @given(st.lists(counted_episodes(), max_size=4))
-def test_counts_come_back_whole_from_json_and_from_a_tensor(episodes):
+def test_counts_come_back_whole_from_json(episodes):
     counts = counted(episodes)
     written = json.loads(json.dumps(counts.to_json()))
     assert IoUCounts.from_json(written).to_json() == counts.to_json()
-    tensor = counts.to_tensor()
-    assert tensor.dtype == torch.int64
-    assert counts.from_tensor(tensor * 3).to_json() == (counts + counts + counts).to_json()
-
-
-def test_summing_the_tensor_leaves_the_counts_alone():
-    counts = counted(large_and_small_episode())
-    before = counts.to_json()
-    counts.to_tensor().mul_(2)
-    assert counts.to_json() == before
 
 
 def test_counts_of_different_folds_do_not_add_up():
     with pytest.raises(ValueError, match="do not add up"):
         IoUCounts.empty([1, 2]) + IoUCounts.empty([1, 3])
-    with pytest.raises(ValueError, match="do not fit"):
-        IoUCounts.empty([1, 2]).from_tensor(torch.zeros(3, 5, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("damage", [[1, 2], [1, 2, -3], [1, 2, 0.5], [1, 2, True], "123", None])

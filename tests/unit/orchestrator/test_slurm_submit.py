@@ -19,6 +19,7 @@ from orchestrator.slurm_request import SlurmRequest
 from orchestrator.slurm_sent import cancel_jobs, queued_runs
 from orchestrator.slurm_submit import Parcel, new_submission_id, send
 from orchestrator.slurm_worker import StopAsked, queue_again, task_runs
+from replicate import api
 
 
 @pytest.fixture
@@ -126,6 +127,20 @@ def test_only_tasks_that_slurm_still_has_are_cancelled(fake, tmp_path):
 
 
 TASK = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"}
+
+
+def test_the_same_cancel_again_reaches_tasks_of_which_slurm_told_nothing_before(fake, tmp_path):
+    output = tmp_path / "out"
+    send(parcel(output, 1))
+    runs = api.runs_of(output)
+    squeue = fake / "bin" / "squeue"
+    answering = squeue.read_text()
+    squeue.write_text("#!/bin/sh\necho 'Unable to contact slurm' >&2; exit 1\n")
+    with pytest.raises(SchedulerError, match="give the same command again"):
+        api.cancel(output, runs)
+    squeue.write_text(answering)
+    (fake / "rows").write_text("1_0|PENDING|Priority||0\n")
+    assert api.cancel(output, runs)[1] == ["SLURM task 1_0: cancelled"]
 
 
 def report(*fates: Fate, was_stopped: bool = True) -> LocalReport:

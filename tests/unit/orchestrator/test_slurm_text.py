@@ -21,7 +21,7 @@ def job(**fields: object) -> BatchJob:
         "request": SlurmRequest(),
         "command": ("python", "-m", "replicate"),
         "cwd": Path("/work"),
-        "logs": Path("/work/logs"),
+        "logs": Path("/cluster/logs"),
         "num_tasks": 3,
         **fields,
     }
@@ -40,7 +40,7 @@ def test_what_nobody_asks_for_is_left_to_the_cluster():
         "nodes=1",
         "ntasks-per-node=1",
         "open-mode=append",
-        "output=/work/logs/array-1-%A_%a.log",
+        "output=/cluster/logs/array-1-%A_%a.log",
         "requeue",
         "signal=USR2@90",
     ]
@@ -74,7 +74,7 @@ def test_what_is_asked_for_is_asked_of_sbatch():
         "nodes=2",
         "ntasks-per-node=1",
         "open-mode=append",
-        "output=/work/logs/array-1-%A_%a.log",
+        "output=/cluster/logs/array-1-%A_%a.log",
         "partition=gpu",
         "qos=long",
         "requeue",
@@ -90,13 +90,13 @@ def test_one_run_is_an_array_of_one_task():
 
 def test_a_job_that_is_no_array_logs_under_its_own_number():
     told = options(batch_text(job(name="merge", num_tasks=None)))
-    assert "output=/work/logs/merge-%j.log" in told
+    assert "output=/cluster/logs/merge-%j.log" in told
     assert not any(option.startswith("array") for option in told)
 
 
 def test_a_percent_sign_in_a_folder_is_no_pattern():
-    told = options(batch_text(job(logs=Path("/work/100%j/logs"))))
-    assert "output=/work/100%%j/logs/array-1-%A_%a.log" in told
+    told = options(batch_text(job(logs=Path("/cluster/100%j/logs"))))
+    assert "output=/cluster/100%%j/logs/array-1-%A_%a.log" in told
 
 
 @pytest.mark.parametrize("field", ["cwd", "logs"])

@@ -16,7 +16,7 @@ from merge.paths import SweepPaths
 from merge.records import WorkerRecord, read_worker
 from orchestrator.beacon import beacon
 from orchestrator.owners import this_owner
-from orchestrator.servers import signal_script
+from orchestrator.server_workers import signal_script
 from orchestrator.workers import Condition, Worker, condition, read_workers
 
 FAR = replace(this_owner(), host="far", boot_id="far")

@@ -9,7 +9,13 @@ import sys
 import pytest
 from support.grids import make_grid, write_result, write_sweep
 
-HEAVY = {"torch", "torchvision", "timm", "pandas", "numpy", "boto3", "submitit"}
+from replicate.cli import VERBS
+
+HEAVY = {
+    *("torch", "torchvision", "timm", "pandas", "numpy", "scipy"),
+    *("boto3", "botocore", "submitit", "matplotlib", "PIL"),
+}
+FOR_FILES = {"pydantic", "yaml", "rich", "filelock"}
 
 _PROBE = """
 import json, sys
@@ -39,13 +45,21 @@ def modules_after(*words: str, cwd) -> tuple[int, set[str]]:
 @pytest.mark.parametrize(
     ("words", "code", "also_forbidden"),
     [
-        (("--help",), 0, {"pydantic", "yaml", "rich", "filelock"}),
-        (("plan", "--help"), 0, {"pydantic", "yaml", "rich", "filelock"}),
-        (("data", "episodes", "--help"), 0, {"pydantic", "yaml", "rich", "filelock"}),
-        (("plan", "--flods", "0"), 2, {"pydantic", "yaml", "rich", "filelock"}),
+        (("--help",), 0, FOR_FILES),
+        (("plan", "--help"), 0, FOR_FILES),
+        (("data", "episodes", "--help"), 0, FOR_FILES),
+        (("plan", "--flods", "0"), 2, FOR_FILES),
         (("plan", "--datasets", "pascal5i", "--json"), 0, {"rich"}),
         (("status", "out"), 0, {"pydantic", "yaml", "filelock"}),
+        (("status", "out", "--json"), 0, {"pydantic", "yaml", "filelock"}),
         (("merge", "out"), 3, {"pydantic", "yaml"}),
+        (("compare", "out", "--axis", "nope", "--values", "a,b"), 2, {"pydantic", "yaml", "rich"}),
+        (("cancel", "out", "--dry-run"), 0, FOR_FILES),
+        (("cancel", "out"), 0, FOR_FILES),
+        (("retry", "out"), 0, FOR_FILES),
+        (("work", "nowhere"), 3, FOR_FILES),
+        (("sync", "push", "out", "nowhere"), 2, FOR_FILES),
+        (("report", "nowhere"), 3, FOR_FILES),
     ],
 )
 def test_a_verb_imports_no_more_than_it_needs(tmp_path, words, code, also_forbidden):
@@ -55,3 +69,10 @@ def test_a_verb_imports_no_more_than_it_needs(tmp_path, words, code, also_forbid
     got, modules = modules_after(*words, cwd=tmp_path)
     assert got == code
     assert modules & (HEAVY | also_forbidden) == set()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_every_verb_imports_nothing_heavy(tmp_path, verb):
+    code, modules = modules_after(verb, "--help", cwd=tmp_path)
+    assert code == 0
+    assert modules & (HEAVY | FOR_FILES) == set()

@@ -13,7 +13,6 @@ from experiments.runtime.seeds import (
     derive_seed,
     numpy_generator,
     seed_everything,
-    torch_generator,
 )
 
 names = st.lists(st.text(max_size=5) | st.integers(0, 99), max_size=4).map(tuple)
@@ -29,7 +28,6 @@ def test_different_names_give_different_streams(root, one, other):
 def test_a_seed_fits_every_generator(root, name):
     seed = derive_seed(root, *name)
     assert 0 <= seed < 2**63
-    torch_generator(root, *name)
     numpy_generator(root, *name)
 
 
