@@ -46,9 +46,9 @@ def find_devices(request: str | None, runs: Sequence[Run]) -> Devices:
     `request`: GPU numbers or UUIDs with commas, `cpu` or `cpu:N`; None takes the GPUs there are,
     else one CPU slot per core. UsageError where the runs cannot be served.
     """
-    if request and (match := _CPU_REQUEST.fullmatch(request)):
+    if request is not None and (match := _CPU_REQUEST.fullmatch(request)):
         devices = _cpu_slots(int(match[1]) if match[1] else None, runs)
-    elif request:
+    elif request is not None:
         devices = Devices(kind="cuda", slots=_requested_gpus(request, *list_gpus()))
     else:
         devices = _devices_by_themselves(runs)

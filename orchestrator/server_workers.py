@@ -30,14 +30,28 @@ class Reached:
     """`running`, `stopped` (suspended), `gone`, or why the server could not be asked."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """What became of stopping a worker."""
+
+    server: str
+    told: str
+    """`asked to stop`, `killed`, `gone`, or why it could not be stopped."""
+    is_well: bool
+
+
 def stop_workers(
-    output: Path, names: Iterable[str] | None = None, *, kill: bool = False
-) -> list[str]:
+    output: Path,
+    names: Iterable[str] | None = None,
+    *,
+    kill: bool = False,
+    is_dry: bool = False,
+) -> list[Stopped]:
     """Stop the workers on servers `names` (None: on all) that have not ended, over ssh.
 
     They are asked to stop, so that their runs write checkpoints; with `kill` their process groups
-    are killed, and their guards kill the runs. Returns a line for each worker: what was done, or
-    why nothing could be. UsageError for a name that no submission has.
+    are killed, and their guards kill the runs. `is_dry` only tells which it would be. UsageError
+    for a name that no submission has.
     """
     workers = read_workers(output)
     known = list(dict.fromkeys(worker.name for worker in workers))
@@ -49,9 +63,15 @@ def stop_workers(
     if not alive:
         return []
     signal, what = ("KILL", "killed") if kill else ("TERM", "asked to stop")
+    if is_dry:
+        return [Stopped(server=w.name, told=f"would be {what}", is_well=True) for w in alive]
     said = in_parallel(lambda worker: _signalled(worker, signal), alive)
     return [
-        f"{worker.name}: {what if word == 'signalled' else word}"
+        Stopped(
+            server=worker.name,
+            told=what if word == "signalled" else word,
+            is_well=word in ("signalled", "gone"),
+        )
         for worker, word in zip(alive, said, strict=True)
     ]
 

@@ -12,6 +12,8 @@ from merge.errors import SchedulerError, UsageError
 
 _SUBMIT_TIMEOUT_S = 60.0
 ASK_TIMEOUT_S = 8.0
+DEFAULT_MAX_ARRAY_SIZE = 1001
+"""Of a cluster whose slurm.conf names none."""
 _OF_CLIENT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 _MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d+)\s*$", re.MULTILINE)
 

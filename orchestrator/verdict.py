@@ -21,7 +21,7 @@ _AGENT_LINE = re.compile(r"torch/distributed/|^[^A-Za-z]*$")
 _DONE = (Cause.DONE, Cause.UNCLEAN_EXIT)
 _STOPPED = {
     Cause.INTERRUPTED: "stopped on request",
-    Cause.PREEMPTED: "stopped because the scheduler wants the machine back",
+    Cause.PREEMPTED: "stopped because the scheduler asked for it (pre-emption, or scancel)",
     Cause.TIME_LIMIT: "stopped because the job's time is over",
     Cause.CANCELLED: "cancelled",
 }

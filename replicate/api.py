@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orchestrator.durations import Estimate
     from orchestrator.happenings import Happening
     from orchestrator.local import LocalReport, LocalSettings
+    from orchestrator.server_workers import Stopped
     from orchestrator.shards import Shard
     from orchestrator.study import Study
     from orchestrator.wishes import Wished
@@ -287,6 +288,24 @@ def cancel(
     # Those of an earlier call too: a scheduler may not have answered then.
     unwanted = [entry.run_id for entry in wished if entry.is_asked or entry.was == State.CANCELLED]
     return wished, [] if is_dry or not unwanted else cancel_everywhere(Path(output), unwanted)
+
+
+def stop_workers(
+    output: str | Path,
+    names: Sequence[str] | None = None,
+    *,
+    kill: bool = False,
+    is_dry: bool = False,
+) -> list[Stopped]:
+    """Stop the workers that `submit --servers` started on `names` (None: all), over ssh.
+
+    IncompleteError where there is no plan, UsageError for a server that no submission has.
+    """
+    from merge.collect import refuse_missing_sweep
+    from orchestrator.server_workers import stop_workers as stop
+
+    refuse_missing_sweep(Path(output))
+    return stop(Path(output), names, kill=kill, is_dry=is_dry)
 
 
 def retry(

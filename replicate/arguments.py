@@ -80,7 +80,10 @@ def _add_filters(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="output folder (default: outputs/STUDY)"
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="output folder (default: outputs/ and the name of the study or its file)",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import logging
 import os
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from merge.errors import PapergridError, UsageError
+from merge.errors import PapergridError, StorageError, UsageError
 
 VERBS = {
     "run": "train the selected runs on this machine, merge, show the table",
@@ -56,7 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parse(words)
         _set_up_logging(arguments.log_level)
-        return _verb(arguments.verb).execute(arguments)
+        code = _verb(arguments.verb).execute(arguments)
+        # Here, where it can still be told: at exit Python only grumbles.
+        sys.stdout.flush()
+        return code
     except PapergridError as error:
         print(f"replicate: {error}", file=sys.stderr)
         return error.exit_code
@@ -64,8 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`): nothing is left to say, also at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _silence()
+        print("replicate: the disk is full: what is printed could not be written", file=sys.stderr)
+        return StorageError.exit_code
+
+
+def _silence() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse(words: list[str]) -> argparse.Namespace:

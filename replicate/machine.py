@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,6 +52,8 @@ def _check_attempts(arguments: argparse.Namespace) -> None:
         raise UsageError("--max-retries takes 0 or more, --runs-per-gpu 1 or more")
     if minutes is not None and minutes <= 0:
         raise UsageError("--restart-stalled takes a number of minutes above 0")
+    if not 0 <= arguments.grace < inf:
+        raise UsageError(f"--grace {arguments.grace:g}: give a number of seconds, 0 or more")
 
 
 def _with_attempts(settings: LocalSettings, arguments: argparse.Namespace) -> LocalSettings:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merge.errors import UsageError
+from merge.errors import SchedulerError, UsageError
 from merge.paths import SweepPaths
 from replicate import api
 from replicate import arguments as flags
@@ -92,7 +92,6 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _parcel(arguments: argparse.Namespace) -> Parcel:
-    from orchestrator.slurm_commands import max_array_size
     from orchestrator.slurm_plan import plan_arrays
     from orchestrator.slurm_submit import Parcel, new_submission_id
 
@@ -104,6 +103,7 @@ def _parcel(arguments: argparse.Namespace) -> Parcel:
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     planned = replace(planned, runs=tuple(_on_nodes(run, arguments.nodes) for run in planned.runs))
     output = flags.output_folder(arguments).absolute()
+    largest = _largest_array(is_dry=arguments.dry_run)
     if not arguments.dry_run:
         api.freeze_plan(planned, output)
     runs = _still_to_send(planned, output)
@@ -115,12 +115,32 @@ def _parcel(arguments: argparse.Namespace) -> Parcel:
         arrays=plan_arrays(
             _groups(planned, runs, arguments),
             lambda resources: _request(resources, layers),
-            max_array_size(),
+            largest,
         ),
         machine=_machine(arguments),
         has_merge=arguments.merge,
         snapshot=frozen_code(planned, output, arguments),
     )
+
+
+def _largest_array(*, is_dry: bool) -> int:
+    """The cluster's limit on an array; a dry run that reaches no cluster takes SLURM's default."""
+    from orchestrator.slurm_commands import DEFAULT_MAX_ARRAY_SIZE, max_array_size
+
+    try:
+        return max_array_size()
+    except (SchedulerError, UsageError) as error:
+        if not is_dry:
+            raise type(error)(
+                f"{error}\nNothing was written or sent: submit where `scontrol show config` "
+                f"answers, such as a login node; --dry-run shows the scripts anywhere"
+            ) from error
+        print(
+            f"note     no cluster answers here ({error}): arrays are shown for SLURM's default "
+            f"MaxArraySize, {DEFAULT_MAX_ARRAY_SIZE}",
+            file=sys.stderr,
+        )
+        return DEFAULT_MAX_ARRAY_SIZE
 
 
 def _layers(arguments: argparse.Namespace) -> list[dict[str, Any]]:

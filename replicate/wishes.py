@@ -6,9 +6,13 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from orchestrator.wishes import Wished
 from replicate.table import align
+
+if TYPE_CHECKING:
+    from orchestrator.server_workers import Stopped
 
 
 def show(
@@ -26,6 +30,18 @@ def show(
         print("\n".join(_lines(verb, wished, is_dry=arguments.dry_run)))
     for line in told:
         print(line)
+
+
+def show_stopped(arguments: argparse.Namespace, stopped: Sequence[Stopped]) -> None:
+    """Print what became of each worker that was to be stopped."""
+    if arguments.json:
+        workers = [asdict(worker) for worker in stopped]
+        print(json.dumps({"is_dry_run": arguments.dry_run, "workers": workers}, indent=1))
+        return
+    for worker in stopped:
+        print(f"{worker.server}: {worker.told}")
+    if not stopped:
+        print("no worker to stop: none that was submitted to a server is at work")
 
 
 def _lines(verb: str, wished: Sequence[Wished], *, is_dry: bool) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from merge.combine import Merged
 from merge.outcome import exit_code
@@ -15,6 +17,9 @@ from replicate import arguments as flags
 from replicate.machine import on_this_machine, settings_of, train
 from replicate.verbs import plan as plan_verb
 from replicate.verbs.merge import show_merged
+
+if TYPE_CHECKING:
+    from orchestrator.happenings import LocalReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,12 +58,14 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = settings_of(planned, arguments)
     if code := _make_data_ready(planned.runs, output, arguments):
         return code
-    report_code = train(api.run, planned, output, arguments, settings).exit_code
+    report = train(api.run, planned, output, arguments, settings)
     merged = api.merge(output)
     print()
     show_merged(merged)
     _say_where(merged, output)
-    return report_code or (1 if exit_code(merged) == 1 else 0)
+    for line in next_steps(report, output):
+        print(line)
+    return report.exit_code or (1 if exit_code(merged) == 1 else 0)
 
 
 def _make_data_ready(runs: Sequence[Run], output: Path, arguments: argparse.Namespace) -> int:
@@ -93,8 +100,17 @@ def _say_where(merged: Merged, output: Path) -> None:
     )
     if panels:
         print(f"panels          {panels[0]}" + (f" and {len(panels) - 1} more" * (len(panels) > 1)))
-    print(f"next            replicate status {output}")
-    if not merged.is_complete or merged.document["cells_without_results"]:
-        print("                the same command again runs what is missing")
     if any((output / run.path / "tensorboard").exists() for run in merged.sweep.runs):
-        print(f"                tensorboard --logdir {output}")
+        print(f"curves          tensorboard --logdir {output}")
+
+
+def next_steps(report: LocalReport, output: Path) -> list[str]:
+    """What a person may do next, as the selected runs ended."""
+    from orchestrator.happenings import Fate
+
+    steps = [f"replicate status {output}"]
+    if report.having(Fate.FAILED, Fate.STORAGE, Fate.INTERRUPTED, Fate.ELSEWHERE, Fate.NOT_STARTED):
+        steps.append("the same command again runs what is missing")
+    if report.having(Fate.CANCELLED):
+        steps.append(f"replicate retry {output}, then the same command, runs what was cancelled")
+    return [f"{word:<16}{step}" for word, step in zip_longest(["next"], steps, fillvalue="")]

@@ -90,7 +90,14 @@ def test_the_study_and_the_flag_say_how_often_is_tried_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [("--max-retries", "-1"), ("--runs-per-gpu", "0"), ("--restart-stalled", "0")]
+    "words",
+    [
+        ("--max-retries", "-1"),
+        ("--runs-per-gpu", "0"),
+        ("--restart-stalled", "0"),
+        ("--grace", "-1"),
+        ("--grace", "nan"),
+    ],
 )
 def test_a_number_that_makes_no_sense_is_refused(tmp_path, words):
     study = write_study(tmp_path, LEAVE)

@@ -184,6 +184,9 @@ def test_a_damaged_request_is_named_and_the_run_is_not_started(tmp_path):
         (["--run", "run-fold9"], "no run 'run-fold9', did you mean"),
         (["--run", "run-fold0", "--folds", "0"], "not by both"),
         (["--where", "colour=red"], "unknown axis 'colour'"),
+        (["--kill"], "add --workers"),
+        (["--workers", "--folds", "0"], "without --run and filters"),
+        (["--workers", "gpu1"], "no worker was submitted to 'gpu1'"),
     ],
 )
 def test_a_run_that_is_not_there_is_told(tmp_path, words, told):

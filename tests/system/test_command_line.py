@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -194,3 +196,18 @@ def test_the_python_door_does_what_the_verbs_do(folder, monkeypatch):
     assert api.report("out")["md"].read_text().count("rate5-seed") == 3
     status = api.status("out")
     assert sum(entry.state.state == "done" for entry in status.runs) == 3
+
+
+def test_what_cannot_be_printed_for_a_full_disk_is_told_without_a_traceback(folder):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "replicate.cli", "plan", "--study", "study.yaml"],
+            cwd=folder,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 75
+    assert done.stderr == "replicate: the disk is full: what is printed could not be written\n"

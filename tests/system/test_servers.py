@@ -18,9 +18,7 @@ from support.executors import wait_until
 from support.server_sweeps import ServerSweep
 from support.ssh_hosts import ssh_hosts, why_not
 
-from merge.errors import UsageError
 from merge.files import read_json
-from orchestrator.server_workers import stop_workers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -192,14 +190,18 @@ def test_workers_are_asked_stopped_and_killed_over_ssh(sweep, hosts):
     assert "h2: its worker was silent and was killed" in done.stdout, done.stderr
     wait_until(lambda: processes_with(sweep, "h2") == [], "the end of all that h2 ran")
     assert sweep.worker_pid("h1")
-    assert stop_workers(sweep.output, ["h1"]) == ["h1: asked to stop"]
+    would = replicate("cancel", "out", "--workers", "--dry-run", cwd=sweep.folder)
+    assert "h1: would be asked to stop" in would.stdout, would.stderr
+    done = replicate("cancel", "out", "--workers", "h1", cwd=sweep.folder)
+    assert (done.stdout, done.returncode) == ("h1: asked to stop\n", 0), done.stderr
     sweep.wait_for_ends("h1")
     wait_until(lambda: processes_with(sweep, "h1") == [], "the end of all that h1 ran")
     said = {each["server"]: each["reached"] for each in sweep.status("--reach")["servers"]}
     assert (said["h1"], said["h2"]) == (None, "gone")
     assert {e["server"]: e["condition"] for e in sweep.status()["servers"]}["h1"] == "stopped"
-    with pytest.raises(UsageError, match="did you mean 'h1'"):
-        stop_workers(sweep.output, ["h11"])
+    wrong = replicate("cancel", "out", "--workers", "h11", cwd=sweep.folder)
+    assert wrong.returncode == 2
+    assert "did you mean 'h1'" in wrong.stderr
 
 
 HOSTILE = [

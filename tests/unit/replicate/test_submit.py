@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from support import fake_slurm
 
 from replicate.cli import main
 
@@ -36,3 +39,30 @@ def test_a_dry_run_for_chosen_hosts_prints_their_commands_alone(tmp_path, monkey
     assert "-- gpu2 'exec bash" in printed
     assert "gpu1" not in printed
     assert [path.name for path in tmp_path.iterdir()] == ["hosts.yaml"]
+
+
+@pytest.fixture
+def no_cluster(tmp_path, monkeypatch):
+    """SLURM's commands are on PATH, and no cluster answers them."""
+    folder = tmp_path / "slurm"
+    monkeypatch.setenv("PATH", f"{fake_slurm.install(folder)}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(folder))
+    (folder / "config").unlink()
+    (folder / "refuse").write_text("1")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_a_dry_run_shows_the_scripts_without_a_cluster_for_the_default_array_size(tmp_path, capsys):
+    assert main(["submit", "--slurm", "--study", "demo", "--dry-run"]) == 0
+    printed = capsys.readouterr()
+    assert "#SBATCH --array=0-7" in printed.out
+    assert "MaxArraySize, 1001" in printed.err
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_a_real_submission_without_a_cluster_writes_nothing_and_says_where_to_go(tmp_path, capsys):
+    assert main(["submit", "--slurm", "--study", "demo"]) == 75
+    assert "Nothing was written or sent: submit where" in capsys.readouterr().err
+    assert not (tmp_path / "outputs").exists()
