@@ -45,7 +45,7 @@ services:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	  slurmctld slurmd slurm-client munge \
-	  rpcbind nfs-common nfs-kernel-server user-mode-linux kmod iproute2 gcc libc6-dev \
+	  rpcbind nfs-common nfs-kernel-server user-mode-linux kmod iproute2 gcc g++ libc6-dev \
 	  openssh-server openssh-client \
 	  chromium chromium-driver fonts-dejavu-core
 	$(PYTHON) -m venv .venv-s3
