@@ -69,6 +69,8 @@ class FewShotConfig:
     poly_power: float = 0.9
     dice_weight: float = 0.0
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    compile: bool = False
+    channels_last: bool = False
     seed: int = 0
     test_episodes: int = 1000
     test_seeds: tuple[int, ...] = ()

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from experiments.fewshot.config import FewShotConfig, read_config, resolve_amp
+from experiments.fewshot.faster import make_faster
 from experiments.fewshot.feature_cache import FeatureCache
 from experiments.fewshot.learner import Learner
 from experiments.fewshot.models.base import FewShotModel
@@ -79,6 +80,7 @@ def _set_up(context: RunContext, config: FewShotConfig, ranks: Ranks, stop: Stop
     use_reproducible_math(ranks.device)
     task = open_task(config, context)
     model = build_seeded_model(config, context)
+    make_faster(model, config, ranks.device)
     seed_everything(config.seed, "rank", ranks.rank)
     if ranks.is_main:
         write_json(context.attempt.environment, describe_environment(ranks))

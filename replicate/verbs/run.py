@@ -49,7 +49,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.from_scratch:
         arguments.settings.append("from_scratch=true")
     if arguments.dry_run:
-        return plan_verb.execute(argparse.Namespace(**vars(arguments), json=False))
+        plan_flags = {"json": False, "at_once": 1, "shards": None}
+        return plan_verb.execute(argparse.Namespace(**vars(arguments), **plan_flags))
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     output = flags.output_folder(arguments)
     if arguments.prepare_only:

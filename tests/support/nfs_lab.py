@@ -49,7 +49,7 @@ class NfsLab:
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
 
-    def run(self, nfs: str, scenario: str, timeout_s: float = 240.0) -> None:
+    def run(self, nfs: str, scenario: str, timeout_s: float = 500.0) -> None:
         """Boot with mounts of version `nfs`, run `scenario`; AssertionError unless it succeeds."""
         drive, merge = _HERE / "drive_claims.py", _HERE / "drive_merging.py"
         names = {"python": sys.executable, "drive": drive, "merge": merge}

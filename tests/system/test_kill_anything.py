@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,6 @@ from merge.files import read_json
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 
-NUM_KILLS = 50
-LONGEST_WAIT_S = 5.0
 LONGEST_WAIT_IN_TRAINING_S = 2.0
 SEED = int(os.environ.get("PAPERGRID_TEST_SEED", "20261121"))
 
@@ -29,11 +29,66 @@ _SETTINGS = {
     "num_panels": 0,
     "checkpoint_every_steps": 1,
 }
-TINY = (
-    *("run", "--study", "demo", "--shots", "1", "--folds", "0", "1"),
-    *("--devices", "cpu:2", "--devices-per-run", "2", "--max-retries", "0"),
-    *(word for key, value in _SETTINGS.items() for word in ("--set", f"{key}={value}")),
-    "--output-dir",
+_WALK = """
+import json, os, pathlib, time
+run, attempt = (pathlib.Path(os.environ[f"PAPERGRID_{name}_DIR"]) for name in ("RUN", "ATTEMPT"))
+fold = int(os.environ["PAPERGRID_CONFIG_FOLD"])
+def write(path, value):
+    path.with_suffix(".part").write_text(json.dumps(value))
+    path.with_suffix(".part").replace(path)
+saved = run / "walk.json"
+history = json.loads(saved.read_text()) if saved.exists() else [fold]
+while len(history) < 25:
+    time.sleep(0.04)
+    history.append((history[-1] * 6364136223846793005 + 1442695040888963407) % 2**64)
+    write(saved, history)
+    with (attempt / "events.jsonl").open("a") as events:
+        print(json.dumps({"time": time.time(), "event": "step", "step": len(history)}), file=events)
+metrics = {"miou": history[-1] / 2**64}
+write(attempt / "result.json", {"metrics": metrics, "details": {"history": history}})
+"""
+_STUDY = """
+name: walk
+command: [PYTHON, walk.py]
+axes: {fold: [0, 1, 2, 3, 4, 5]}
+average_over: fold
+metric: miou
+cell: walk
+run_path: "walk/fold{fold}"
+"""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is disturbed, and how."""
+
+    words: tuple[str, ...]
+    """Of the command, up to the name of the output folder."""
+    num_kills: int
+    longest_wait_s: float
+    kinds: frozenset[str]
+    """What must have been killed at least once."""
+
+
+TRAININGS = Sweep(
+    words=(
+        *("run", "--study", "demo", "--shots", "1", "--folds", "0", "1"),
+        *("--devices", "cpu:2", "--devices-per-run", "2", "--max-retries", "0"),
+        *(word for key, value in _SETTINGS.items() for word in ("--set", f"{key}={value}")),
+        "--output-dir",
+    ),
+    num_kills=18,
+    longest_wait_s=5.0,
+    kinds=frozenset({"replicate", "guard", "torchrun", "rank"}),
+)
+COMMANDS = Sweep(
+    words=(
+        *("run", "--study", "walk.yaml", "--devices", "cpu:2", "--max-retries", "0"),
+        "--output-dir",
+    ),
+    num_kills=60,
+    longest_wait_s=1.0,
+    kinds=frozenset({"replicate", "guard", "command"}),
 )
 
 
@@ -45,53 +100,48 @@ def numbers(output: Path) -> dict[str, object]:
         result = read_json(path)
         per_run[str(path.relative_to(output))] = (
             result["metrics"],
-            result["details"]["final"],
-            result["details"]["best"],
-            result["details"]["untrained"],
-            result["details"]["history"],
+            *(result["details"].get(key) for key in ("final", "best", "untrained", "history")),
         )
     return {"merged": merged, "runs": per_run}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, object]]:
-    """A folder with a warm cache, and the numbers of a sweep that nobody killed."""
-    folder = tmp_path_factory.mktemp("sweeps")
-    done = replicate(*TINY, "reference", cwd=folder, env=_environment(folder))
-    assert done.returncode == 0, done.stderr
-    return folder, numbers(folder / "reference")
 
 
 def _environment(folder: Path) -> dict[str, str]:
     return {"PAPERGRID_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
 
 
-def test_fifty_kills_change_no_number(undisturbed):
-    folder, expected = undisturbed
+@pytest.mark.parametrize("sweep", [TRAININGS, COMMANDS], ids=["trainings", "commands"])
+def test_kills_at_any_moment_change_no_number(sweep, tmp_path):
+    (tmp_path / "walk.py").write_text(_WALK)
+    (tmp_path / "walk.yaml").write_text(_STUDY.replace("PYTHON", sys.executable))
+    done = replicate(*sweep.words, "reference", cwd=tmp_path, env=_environment(tmp_path))
+    assert done.returncode == 0, done.stderr
+    expected = numbers(tmp_path / "reference")
+    assert expected["runs"]
     print(f"seed {SEED} (set PAPERGRID_TEST_SEED to repeat another)")
     chance = random.Random(SEED)
     kills: list[str] = []
     sweeps = 0
-    while len(kills) < NUM_KILLS:
+    while len(kills) < sweep.num_kills:
         sweeps += 1
         output = f"disturbed{sweeps}"
-        command = MarkedCommand([*TINY, output], cwd=folder, env=_environment(folder))
-        kills += _disturb_until_done(command, folder / "log.txt", chance, NUM_KILLS - len(kills))
-        assert numbers(folder / output) == expected
+        command = MarkedCommand([*sweep.words, output], cwd=tmp_path, env=_environment(tmp_path))
+        kills += _disturb_until_done(command, sweep, chance, sweep.num_kills - len(kills))
+        assert numbers(tmp_path / output) == expected
     print(f"{len(kills)} kills in {sweeps} sweeps:", *kills, sep="\n  ")
-    assert {kind.split()[0] for kind in kills} >= {"replicate", "guard", "torchrun", "rank"}
+    assert {kind.split()[0] for kind in kills} >= sweep.kinds
 
 
 def _disturb_until_done(
-    command: MarkedCommand, log: Path, chance: random.Random, most: int
+    command: MarkedCommand, sweep: Sweep, chance: random.Random, most: int
 ) -> list[str]:
     """Run `command` again and again until it is done, killing up to `most` of its processes."""
     kills: list[str] = []
+    log = command.cwd / "log.txt"
     for _ in range(200):
         process = command.start(log)
         while process.poll() is None:
             if len(kills) < most:
-                _wait_for_a_moment(process, command.cwd, chance)
+                _wait_for_a_moment(process, command.cwd, sweep, chance)
             else:
                 process.wait(600)
             victims = command.processes() if len(kills) < most else []
@@ -105,10 +155,10 @@ def _disturb_until_done(
     pytest.fail(f"not done after 200 starts; {log.read_text()[-4000:]}")
 
 
-def _wait_for_a_moment(process, folder: Path, chance: random.Random) -> None:
+def _wait_for_a_moment(process, folder: Path, sweep: Sweep, chance: random.Random) -> None:
     """A random moment; every other time one at which a training has begun to write events."""
     if chance.random() < 0.5:
-        _wait(process, chance.uniform(0, LONGEST_WAIT_S))
+        _wait(process, chance.uniform(0, sweep.longest_wait_s))
         return
     newest = max(_event_times(folder), default=0.0)
     _wait(process, 30, until=lambda: max(_event_times(folder), default=0.0) > newest)
@@ -133,6 +183,8 @@ def _kind(pid: int, executor: int) -> str:
         return "guard"
     if "torch.distributed.run" in words:
         return "torchrun"
+    if "walk.py" in words:
+        return "command"
     return "rank" if "experiments.fewshot" in words else f"other {words[:60]}"
 
 

@@ -16,7 +16,7 @@ from merge.files import read_json
 from merge.paths import RunPaths, SweepPaths
 from merge.records import Outcome, read_attempt, read_claim, read_result
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 NUM_RUNS = 6
 NUM_CONTESTED = 40
@@ -73,7 +73,7 @@ cp -r /mnt/srv/grid .
 DOCTORS = """
 for n in 1 2; do
   on $n $python -m replicate doctor /mnt/c$n/proof --only folder --wait-for-peer --json \\
-    --patience ${patience:-60} >doctor$n.json &
+    --patience ${patience:-150} >doctor$n.json &
   doctors="$doctors $!"
 done
 refused=0

@@ -9,6 +9,7 @@ import pytest
 
 from merge.errors import UsageError
 from replicate import arguments
+from replicate.cli import main
 
 
 def parse(*words: str) -> argparse.Namespace:
@@ -63,3 +64,11 @@ def test_a_setting_may_hold_an_equals_sign_but_not_come_twice():
 )
 def test_the_output_folder_follows_the_study_unless_named(words, folder):
     assert arguments.output_folder(parse(*words)) == Path(folder)
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path, capsys):
+    output = tmp_path / "out"
+    words = ["run", "--study", "demo", "--folds", "1", "--output-dir", str(output), "--dry-run"]
+    assert main(words) == 0
+    assert "2 runs in 1 shard" in capsys.readouterr().out
+    assert not output.exists()
