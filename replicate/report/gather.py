@@ -43,6 +43,8 @@ def write_report(output: Path, report: Report, forms: Iterable[str]) -> dict[str
     unknown = [form for form in wanted if form not in renderers]
     if unknown:
         raise UsageError(f"unknown form {unknown[0]!r} of a report; there are {', '.join(FORMS)}")
+    if not wanted:
+        raise UsageError(f"no form of a report is named; there are {', '.join(FORMS)}")
     written = {}
     for form in wanted:
         text = renderers[form](report)

@@ -211,3 +211,13 @@ def test_what_cannot_be_printed_for_a_full_disk_is_told_without_a_traceback(fold
         )
     assert done.returncode == 75
     assert done.stderr == "replicate: the disk is full: what is printed could not be written\n"
+
+
+@pytest.mark.parametrize(
+    ("forms", "told"), [("pdf", "unknown form 'pdf'"), (",", "no form of a report is named")]
+)
+def test_a_report_in_no_known_form_is_refused(folder, forms, told):
+    assert replicate("--study", "study.yaml", "--where", "rate=1", cwd=folder).returncode == 0
+    refused = replicate("report", "outputs/study", "--forms", forms, cwd=folder)
+    assert refused.returncode == 2
+    assert told in refused.stderr
