@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import NoReturn, Protocol, cast
 
 from merge.errors import PapergridError, StorageError, UsageError
 
@@ -102,9 +102,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     name = "run" if words[0].startswith("-") else words.pop(0)
     if name not in VERBS:
         raise UsageError(f"unknown verb {name!r}{_did_you_mean(name)}; verbs: {', '.join(VERBS)}")
-    parser = argparse.ArgumentParser(
-        prog=f"replicate {name}", description=VERBS[name], allow_abbrev=False
-    )
+    parser = _VerbParser(prog=f"replicate {name}", description=VERBS[name], allow_abbrev=False)
     parser.set_defaults(verb=name)
     parser.add_argument(
         "--log-level",
@@ -113,7 +111,25 @@ def _parse(words: list[str]) -> argparse.Namespace:
         help="how much of its own doings papergrid tells on stderr (default: %(default)s)",
     )
     _verb(name).add_arguments(parser)
-    return parser.parse_args(words)
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        parser.refuse(unknown)
+    return arguments
+
+
+class _VerbParser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of a screen of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (`{self.prog} --help` lists all flags)")
+
+    def refuse(self, words: Sequence[str]) -> NoReturn:
+        """UsageError for words that are no arguments, with the flag that was perhaps meant."""
+        word = words[0].partition("=")[0]
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        near = difflib.get_close_matches(word, flags, n=1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        self.error(f"{'unknown flag' if word.startswith('-') else 'unexpected word'} {word}{hint}")
 
 
 def _list_verbs(parser: argparse.ArgumentParser) -> None:
