@@ -33,8 +33,8 @@ def test_every_verb_is_shown(verb):
 def test_the_verbs_with_json_and_with_a_dry_run_are_those_that_are_named():
     sentence = next(line for line in README.splitlines() if line.startswith("Every verb but"))
     without_json, with_dry_run = sentence.split("has `--json`")
-    # `work` is for array tasks and servers; the actions of `data` have flags of their own.
-    verbs = VERBS.keys() - {"work", "data"}
+    # The actions of `data` have flags of their own.
+    verbs = VERBS.keys() - {"data"}
     named = set(re.findall(r"`([a-z]+)`", without_json))
     assert {verb for verb in verbs if "--json" not in flags_of(verb)} == named
     named = set(re.findall(r"`([a-z]+)`", with_dry_run))
