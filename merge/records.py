@@ -54,6 +54,7 @@ class Cause(StrEnum):
     PREEMPTED = "preempted"
     TIME_LIMIT = "time_limit"
     NODE_FAILURE = "node_failure"
+    """Its machine went; found out by whoever took the run over."""
     LOST = "lost"
     """Its executor died, or its claim went to another one."""
     NO_RESULT = "no_result"
@@ -118,6 +119,8 @@ class AttemptRecord:
     """As in `Result`: how this attempt differs from the plan."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Where it ran: package versions, driver, folder, the scheduler's job."""
+    took_over: Mapping[str, Any] = field(default_factory=dict)
+    """The attempt before, where that ended without a word: {"attempt", "cause", "reason"}."""
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **asdict(self), "command": list(self.command)}

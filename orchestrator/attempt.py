@@ -23,6 +23,7 @@ from orchestrator.devices import device_kind
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.local_settings import LocalSettings
 from orchestrator.oom_kills import num_oom_kills
+from orchestrator.predecessor import describe_predecessor
 from orchestrator.processes import Process
 from orchestrator.progress import Progress
 from orchestrator.requests import all_attempts, cancellation, counted_attempts
@@ -238,7 +239,10 @@ def _start(
     assignment = _assignment(place, run, devices, claim, means)
     launch = build_launch(run, assignment, os.environ)
     changes = deviations(counted, planned) or _inherited_deviations(paths)
-    record = _begun(place, assignment, launch, claim, means, changes)
+    record = replace(
+        _begun(place, assignment, launch, claim, means, changes),
+        took_over=describe_predecessor(all_attempts(paths), claim.owner, place.surroundings),
+    )
     files = paths.attempt(claim.number)
     write_json(files.record, record.to_json())
     oom_kills = num_oom_kills()

@@ -65,6 +65,9 @@ class Ledger:
     def started(self, attempt: Attempt) -> None:
         record = attempt.record
         self.report(RunStarted(run=attempt.run, attempt=record.number, devices=record.devices))
+        if lost := record.took_over:
+            message = f"attempt {lost['attempt']} ended without a word ({lost['cause']}): "
+            self.notice(f"{message}{lost['reason']}", attempt.run)
 
     def survived(self, attempt: Attempt, ended: Ended) -> None:
         """Tell of processes that could not be ended, where there are any."""

@@ -32,7 +32,6 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
     Cause.COLLECTIVE_TIMEOUT: Rule(limit=2, wait_s=30.0),
     Cause.RANK_FAILED: Rule(limit=2, wait_s=10.0),
     Cause.KILLED: Rule(limit=2, wait_s=30.0),
-    Cause.NODE_FAILURE: Rule(limit=5, wait_s=30.0),
     Cause.STALLED: Rule(limit=2),
     Cause.CUDA_OOM: Rule(limit=8),
     Cause.HOST_OOM: Rule(limit=4, wait_s=10.0),

@@ -141,6 +141,8 @@ def test_a_task_whose_node_lost_its_power_goes_on_elsewhere(slurm, failing_node)
     assert hosts[0] != hosts[-1]
     first = json.loads((failing_node.run() / "claim-0001.json").read_text())
     assert first["released"] is False, "its owner had no time to release it"
+    last = sorted((failing_node.run() / "attempts").glob("*/attempt.json"))[-1]
+    assert json.loads(last.read_text())["took_over"]["cause"] == "node_failure"
 
 
 def test_no_process_is_left_when_the_tasks_have_ended(scenarios, preempted, out_of_time, folder):
