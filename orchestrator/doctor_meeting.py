@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import IncompleteError, StorageError
-from merge.files import Json, age_s, fresh_names, read_json, storage_errors, write_json_exclusive
+from merge.files import (
+    Json,
+    age_s,
+    disturb,
+    fresh_names,
+    read_json,
+    storage_errors,
+    write_json_exclusive,
+)
 
 Role = Literal["first", "second"]
 
@@ -24,6 +32,9 @@ _POLL_S = 0.005
 _LONGEST_POLL_S = 0.1
 _STALE_AFTER_S = 900.0
 _LONGEST_SILENCE_S = 60.0
+_TICK_S = 0.03
+"""Longer than the steps in which file servers count time."""
+_NUM_REMOVALS = 10
 _NUMBER = re.compile(r"\d{4,}")
 
 
@@ -40,8 +51,14 @@ class Meeting:
         return "second" if self.role == "first" else "first"
 
     def say(self, topic: str, **words: Json) -> None:
-        """Tell the other one."""
+        """Tell the other one.
+
+        The folder is changed once more a little later: where both speak within one tick of the file
+        server's clock, each could remember the folder as it was before the other spoke.
+        """
         write_json_exclusive(self.folder / f"{topic}.{self.role}.json", words)
+        time.sleep(_TICK_S)
+        disturb(self.folder)
 
     def hear(self, topic: str) -> dict[str, Any]:
         """What the other one says on `topic`. IncompleteError if it says nothing for too long."""
@@ -68,7 +85,12 @@ class Meeting:
     def close(self) -> None:
         """Remove what was said, where this is the first one."""
         if self.role == "first":
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for _ in range(_NUM_REMOVALS):
+                shutil.rmtree(self.folder, ignore_errors=True)
+                if not self.folder.exists():
+                    break
+                # The second one was just changing the folder behind its last word.
+                time.sleep(2 * _TICK_S)
             remove_if_empty(self.folder.parent)
 
 
