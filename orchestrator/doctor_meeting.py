@@ -102,13 +102,17 @@ def meet(meetings: Path, name: str, patience_s: float) -> Meeting:
     with storage_errors(meetings):
         meetings.mkdir(parents=True, exist_ok=True)
     while True:
-        number = _last(meetings)
+        number = max(1, _last(meetings))
         folder = meetings / f"{number:04d}"
-        if number and _is_open(folder) and _arrive(folder, "second", name):
-            return Meeting(
-                folder=folder, role="second", patience_s=min(patience_s, _LONGEST_SILENCE_S)
-            )
-        folder = meetings / f"{number + 1:04d}"
+        names = fresh_names(folder)
+        if _arrival("first") in names:
+            if _is_open(folder, names):
+                if _arrive(folder, "second", name):
+                    silence_s = min(patience_s, _LONGEST_SILENCE_S)
+                    return Meeting(folder=folder, role="second", patience_s=silence_s)
+                continue
+            folder = meetings / f"{number + 1:04d}"
+        # Also where somebody has just made the folder and not arrived yet: one of us will be first.
         if _arrive(folder, "first", name):
             return _await(folder, patience_s)
 
@@ -149,11 +153,13 @@ def _arrive(folder: Path, role: Role, name: str) -> bool:
         raise StorageError(f"{folder} was removed meanwhile: run the command again") from error
 
 
-def _is_open(folder: Path) -> bool:
-    names = fresh_names(folder)
-    if _arrival("first") not in names or _arrival("second") in names:
+def _is_open(folder: Path, names: set[str]) -> bool:
+    if _arrival("second") in names:
         return False
-    return age_s(folder / _arrival("first")) < _STALE_AFTER_S
+    try:
+        return age_s(folder / _arrival("first")) < _STALE_AFTER_S
+    except FileNotFoundError:
+        return False
 
 
 def _last(meetings: Path) -> int:
