@@ -146,13 +146,23 @@ def _disturb_until_done(
                 process.wait(600)
             victims = command.processes() if len(kills) < most else []
             if process.poll() is None and victims:
-                victim = chance.choice(victims)
-                kills.append(f"{_kind(victim, process.pid)} ({len(victims)} were alive)")
+                kind, victim = _choose(victims, process.pid, kills, chance)
+                kills.append(f"{kind} ({len(victims)} were alive)")
                 os.kill(victim, signal.SIGKILL)
         if process.returncode == 0:
             _assert_nothing_left(command)
             return kills
     pytest.fail(f"not done after 200 starts; {log.read_text()[-4000:]}")
+
+
+def _choose(
+    victims: list[int], executor: int, kills: list[str], chance: random.Random
+) -> tuple[str, int]:
+    """A random process, of a kind that was not killed yet while there is one."""
+    kinds = {victim: _kind(victim, executor) for victim in victims}
+    killed = {kill.split()[0] for kill in kills}
+    victim = chance.choice([pid for pid in victims if kinds[pid] not in killed] or victims)
+    return kinds[victim], victim
 
 
 def _wait_for_a_moment(process, folder: Path, sweep: Sweep, chance: random.Random) -> None:
