@@ -51,7 +51,7 @@ def _balance(model: Abcb, *episode: Tensor) -> None:
     """Shift the classifier so that half of the first prediction's cells are foreground."""
     with torch.no_grad():
         first = model(*episode).auxiliary[0][0]
-        model.qp.classify.bias[1] -= (first[:, 1] - first[:, 0]).median()
+        model.qp.classify.bias[1] -= (first[:, 1] - first[:, 0]).quantile(0.5)
 
 
 def _predict_only(model: Abcb, label: int) -> None:
