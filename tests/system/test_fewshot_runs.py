@@ -171,6 +171,10 @@ def test_a_stopped_run_leaves_cleanly_and_goes_on_exactly_there(stopped, undistu
     start = run.events(2)[0]
     assert (start["epoch"], start["step"]) == (told["epoch"], told["step"])
     assert_same_numbers(run, 2, undisturbed, 1)
+    steps = [event for event in run.events(2) if event["event"] == "step"]
+    done = [6 * event["epoch"] + event["step"] - 1 for event in steps]
+    rates = [0.05 * (1 - number / 18) ** 0.9 for number in done]
+    assert [event["lr"] for event in steps] == pytest.approx(rates)
 
 
 def test_a_run_goes_on_with_another_world_size_at_the_same_step(stopped, undisturbed):
