@@ -74,6 +74,15 @@ def write_result(paths: RunPaths, config_hash: str = HASH) -> Result:
     return result
 
 
+def test_a_claim_that_says_another_number_is_refused_by_name(paths, owner):
+    """Else the next claim would be one that another is above: nobody could commit."""
+    first = claim_now(paths, owner)
+    release(paths, first)
+    write_json(paths.claim(5), replace(first, released=True).to_json())
+    with pytest.raises(RecordError, match=r"claim-0005\.json says that it is claim 1"):
+        take(paths, HASH, owner, now=NOW)
+
+
 def test_a_run_that_nobody_has_is_taken_with_claim_one(paths, owner):
     claim = claim_now(paths, owner)
     assert claim.number == 1
