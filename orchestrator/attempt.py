@@ -6,13 +6,14 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from merge.errors import PapergridError, RecordError, StorageError, UsageError
 from merge.files import canonical_json, read_json, write_json, write_json_exclusive
+from merge.leftovers import remove_leftovers
 from merge.paths import RunPaths, SweepPaths
 from merge.records import AttemptRecord, Cause, Claim, Outcome, Request, Result
 from merge.sweep import Run, Sweep
@@ -180,6 +181,7 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
         value = verdict.left.metrics[metric]
     record = _as_lost(attempt, record, aside)
     _close(place, attempt, record)
+    remove_leftovers(_folders(attempt.paths))
     return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
 
 
@@ -380,6 +382,12 @@ def _close(place: Workplace, attempt: Attempt, record: AttemptRecord) -> None:
         write_json(attempt.paths.attempt(record.number).record, record.to_json())
     finally:
         place.heartbeat.let_go(record.token)
+
+
+def _folders(paths: RunPaths) -> Iterator[Path]:
+    """Where an earlier attempt at a run, or its executor, may have left half of a file."""
+    yield from (paths.root, paths.checkpoints)
+    yield from (paths.attempt(number).root for number in paths.claim_numbers())
 
 
 def _free_port() -> int:
