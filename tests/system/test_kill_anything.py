@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,8 +148,10 @@ def _disturb_until_done(
             victims = command.processes() if len(kills) < most else []
             if process.poll() is None and victims:
                 kind, victim = _choose(victims, process.pid, kills, chance)
-                kills.append(f"{kind} ({len(victims)} were alive)")
-                os.kill(victim, signal.SIGKILL)
+                # It may have ended by itself since: that is no kill.
+                with suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+                    kills.append(f"{kind} ({len(victims)} were alive)")
         if process.returncode == 0:
             _assert_nothing_left(command)
             return kills
@@ -199,7 +202,7 @@ def _kind(pid: int, executor: int) -> str:
 
 
 def _assert_nothing_left(command: MarkedCommand) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while command.processes() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert [command_line(pid) for pid in command.processes()] == []
