@@ -122,14 +122,18 @@ def test_kills_at_any_moment_change_no_number(sweep, tmp_path):
     chance = random.Random(SEED)
     kills: list[str] = []
     sweeps = 0
-    while len(kills) < sweep.num_kills:
+    while len(kills) < sweep.num_kills or not _kinds_in(kills) >= sweep.kinds:
         sweeps += 1
         output = f"disturbed{sweeps}"
         command = MarkedCommand([*sweep.words, output], cwd=tmp_path, env=_environment(tmp_path))
-        kills += _disturb_until_done(command, sweep, chance, sweep.num_kills - len(kills))
+        most = max(1, sweep.num_kills - len(kills))
+        kills += _disturb_until_done(command, sweep, chance, most)
         assert numbers(tmp_path / output) == expected
     print(f"{len(kills)} kills in {sweeps} sweeps:", *kills, sep="\n  ")
-    assert {kind.split()[0] for kind in kills} >= sweep.kinds
+
+
+def _kinds_in(kills: list[str]) -> set[str]:
+    return {kill.split()[0] for kill in kills}
 
 
 def _disturb_until_done(
@@ -163,7 +167,7 @@ def _choose(
 ) -> tuple[str, int]:
     """A random process, of a kind that was not killed yet while there is one."""
     kinds = {victim: _kind(victim, executor) for victim in victims}
-    killed = {kill.split()[0] for kill in kills}
+    killed = _kinds_in(kills)
     victim = chance.choice([pid for pid in victims if kinds[pid] not in killed] or victims)
     return kinds[victim], victim
 

@@ -74,6 +74,22 @@ def write_result(paths: RunPaths, config_hash: str = HASH) -> Result:
     return result
 
 
+class CommittedMeanwhile(Watch):
+    """While we look whether the owner lives, it commits and gives the run back."""
+
+    def silence_s(self, paths: RunPaths, claim: Claim) -> float:
+        write_result(paths)
+        release(paths, claim)
+        return math.inf
+
+
+def test_a_result_that_comes_between_the_look_and_the_claim_is_seen(paths, owner, far):
+    claim_now(paths, far)
+    taking = take(paths, HASH, owner, now=NOW, watch=CommittedMeanwhile())
+    assert isinstance(taking, Finished)
+    assert read_claim(paths.claim(2)).released
+
+
 def test_a_claim_that_says_another_number_is_refused_by_name(paths, owner):
     """Else the next claim would be one that another is above: nobody could commit."""
     first = claim_now(paths, owner)
