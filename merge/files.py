@@ -138,6 +138,8 @@ def parse_json(path: Path | str, data: bytes) -> dict[str, Any]:
     """The JSON object that `data` is; RecordError, which names `path`, where it is none."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        if b"\\ud" in data or b"\\uD" in data:
+            value = _encodable(value)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
@@ -320,6 +322,22 @@ def _json_writer(value: Json) -> Callable[[IO[bytes]], object]:
     # Encoded before the file exists, so that a value which is no JSON leaves no trace.
     data = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     return lambda file: file.write(data)
+
+
+def _encodable(value: Json) -> Json:
+    """`value` with `?` for halves of surrogate pairs: JSON can escape them, no file can hold them.
+
+    Python makes them of file names that are not UTF-8.
+    """
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case list():
+            return [_encodable(one) for one in value]
+        case dict():
+            return {str(_encodable(key)): _encodable(one) for key, one in value.items()}
+        case _:
+            return value
 
 
 def _refuse_constant(name: str) -> None:

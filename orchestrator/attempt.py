@@ -148,8 +148,15 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
     """Judge an attempt whose command has ended, commit its result, record it, release its run.
 
     StorageError where the result could not be written, RecordError where the claims are damaged;
-    the run is released all the same.
+    the run is released all the same, whatever goes wrong.
     """
+    try:
+        return _settle(place, attempt)
+    finally:
+        place.heartbeat.let_go(attempt.claim.token)
+
+
+def _settle(place: Workplace, attempt: Attempt) -> Ended:
     exit_code, survivors = attempt.process.finish()
     paths = attempt.paths.attempt(attempt.claim.number)
     metric = place.sweep.metric
@@ -176,11 +183,11 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
                 attempt.paths, attempt.claim, result, place.settings.claims.may_commit
             )
         except PapergridError as error:
-            _close(place, attempt, _not_committed(record, error))
+            write_json(paths.record, _not_committed(record, error).to_json())
             raise
         value = verdict.left.metrics[metric]
     record = _as_lost(attempt, record, aside)
-    _close(place, attempt, record)
+    write_json(paths.record, record.to_json())
     remove_leftovers(_folders(attempt.paths))
     return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
 
@@ -375,13 +382,6 @@ def _as_lost(attempt: Attempt, record: AttemptRecord, aside: Aside | None) -> At
         reason = "another executor took the run over; this attempt was killed"
         return replace(record, outcome=Outcome.LOST, cause=Cause.LOST, reason=reason)
     return record
-
-
-def _close(place: Workplace, attempt: Attempt, record: AttemptRecord) -> None:
-    try:
-        write_json(attempt.paths.attempt(record.number).record, record.to_json())
-    finally:
-        place.heartbeat.let_go(record.token)
 
 
 def _folders(paths: RunPaths) -> Iterator[Path]:

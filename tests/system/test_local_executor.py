@@ -192,6 +192,27 @@ class Seeing(list):
             (self.output / happening.run.path / "seen").touch()
 
 
+def test_names_of_files_that_are_no_utf_8_spoil_no_result_and_no_reason(tmp_path):
+    """Python hands them on as halves of surrogate pairs, which JSON escapes and UTF-8 lacks."""
+    done = (
+        """printf '{"metrics": {"score": 1},"""
+        """ "details": {"caf\\\\udce9": ["\\\\udce9\\\\ud83d\\\\ude00"]}}'"""
+        ' > "$PAPERGRID_ATTEMPT_DIR/result.json"'
+    )
+    fails = (
+        """printf '{"kind": "data", "message": "no caf\\\\udce9.png"}'"""
+        ' > "$PAPERGRID_ATTEMPT_DIR/error.json"; exit 1'
+    )
+    sweep = make_sweep(commands=[shell(done), shell(fails)])
+    report = run_here(sweep, tmp_path)
+    assert fates(report) == [Fate.DONE, Fate.FAILED]
+    result = read_result(paths_of(tmp_path, sweep.runs[0]).result)
+    assert result.details == {"caf?": ["?\N{GRINNING FACE}"]}
+    paths = paths_of(tmp_path, sweep.runs[1])
+    assert read_attempt(paths.attempt(1).record).reason == "data: no caf?.png"
+    assert read_claim(paths.claim(1)).released
+
+
 def test_completions_are_told_once_a_result_lies_there(tmp_path):
     sweep = make_sweep(commands=[OK, shell("exit 1"), OK])
     completed = []

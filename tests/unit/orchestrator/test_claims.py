@@ -74,6 +74,28 @@ def write_result(paths: RunPaths, config_hash: str = HASH) -> Result:
     return result
 
 
+def test_an_owner_in_another_pid_namespace_is_not_judged_by_its_pid(owner):
+    """Containers of one machine may share host name and boot; a pid means another process."""
+    code = "from orchestrator.owners import this_owner; print(this_owner())"
+    words = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    root = Path(__file__).resolve().parents[3]
+    try:
+        done = subprocess.run(
+            [*words, sys.executable, "-c", code],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        pytest.skip("no command unshare")
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip(f"no namespace of its own: {done.stderr.strip()}")
+    inside = eval(done.stdout, {"Owner": Owner})
+    assert (inside.host, inside.pid) == (owner.host, 1)
+    assert owner_alive(inside, owner) is None
+
+
 class CommittedMeanwhile(Watch):
     """While we look whether the owner lives, it commits and gives the run back."""
 
