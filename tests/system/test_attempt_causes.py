@@ -15,10 +15,11 @@ from support.executors import executor, marked, run_here, wait_until
 from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 
 from merge.paths import RunPaths, SweepPaths
-from merge.records import Cause, Outcome, read_attempt, read_result
+from merge.records import Cause, Outcome, Wish, read_attempt, read_result
 from merge.sweep import Run, Sweep
 from orchestrator.guard import marked_processes
 from orchestrator.happenings import Fate, RunRetried, RunStarted
+from orchestrator.requests import ask
 from orchestrator.retries import Policy, Rule
 from orchestrator.states import State, derive_state, read_facts
 
@@ -151,6 +152,23 @@ def test_after_cuda_oom_the_micro_batch_is_halved_and_the_result_says_so(tmp_pat
     }
     assert result.config_hash == sweep.runs[0].config_hash
     assert json.loads(paths.spec.read_text())["config"]["micro_batch"] == 8
+
+
+def test_what_a_retry_goes_on_from_was_trained_otherwise_and_its_result_says_so(tmp_path):
+    """Counted anew, the third attempt is given the planned micro-batch again."""
+    command = shell(
+        f'[ "$PAPERGRID_ATTEMPT" != 1 ] || {{ echo "{CUDA_TEXT}" >&2; exit 1; }};'
+        '[ "$PAPERGRID_ATTEMPT" != 2 ] || exit 3;' + LEAVE_RESULT
+    )
+    sweep = make_sweep(command, config={"micro_batch": 8})
+    assert run_here(sweep, tmp_path, retries=Policy()).exit_code == 1
+    paths = paths_of(tmp_path, sweep.runs[0])
+    ask(paths, Wish.RETRY, now=0.0)
+    assert run_here(sweep, tmp_path, retries=Policy()).exit_code == 0
+    assert [attempt.micro_batch for attempt in attempts_of(tmp_path, sweep)] == [8, 4, 8]
+    assert read_result(paths.result).deviations == {
+        "micro_batch": {"planned": 8, "used": 4, "cause": "cuda_oom", "attempt": 1}
+    }
 
 
 def test_a_micro_batch_of_one_that_does_not_fit_is_the_end(tmp_path):
