@@ -99,7 +99,7 @@ def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
     entries: dict[str, tuple[Entry, ...]] = {}
     problems: list[Problem] = []
     aside: list[Problem] = []
-    unfinished: list[Path] = []
+    unfinished: set[Path] = set()
     for run, names in _run_folders(output, sweep):
         if isinstance(names, PermissionError):
             reason = f"{run.path} cannot be listed ({names.strerror})"
@@ -120,10 +120,10 @@ def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
         for name in names:
             if RunPaths.is_result_aside(name):
                 aside.append(_aside(run, folder, f"{run.path}/{name}", reader))
-        if any(name.endswith(TEMPORARY_SUFFIX) for name in names):
-            unfinished.append(output / run.path)
+            elif name.endswith(TEMPORARY_SUFFIX):
+                unfinished.add(output / run.path)
     return Contribution(
-        sweep=sweep, entries=entries, problems=problems, aside=aside, unfinished=unfinished
+        sweep=sweep, entries=entries, problems=problems, aside=aside, unfinished=tuple(unfinished)
     )
 
 
