@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from merge.errors import SchedulerError, UsageError
 from orchestrator.slurm_commands import ASK_TIMEOUT_S, call
 
-_FIELDS = 5
+# Columns with a colon after their width take a delimiter; spaces in a reason survive so.
+_COLUMNS = "JobArrayID:|,State:|,Reason:|,NodeList:|,RestartCnt:|,PreemptTime:"
+_NUM_COLUMNS = 6
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _ARRAY_ID = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
 _TASK_ID = re.compile(r"\d+(_\d+)?")
@@ -31,6 +33,7 @@ class TaskRow:
     reason: str = ""
     nodes: str = ""
     restarts: int = 0
+    was_preempted: bool = False
     is_history: bool = False
     """From sacct: the task is in the queue no more."""
 
@@ -58,13 +61,30 @@ def ask(tasks: Iterable[str], timeout_s: float = ASK_TIMEOUT_S) -> Queue:
     return Queue(rows=rows)
 
 
+def task_row(task: str, timeout_s: float = ASK_TIMEOUT_S) -> TaskRow | None:
+    """The task as squeue tells of it; None where it has left the queue. Errors as of `call`."""
+    rows = {row.id: row for row in parse_squeue(_squeue(task, timeout_s))}
+    return rows.get(task)
+
+
+def jobs_of_scripts(user: str, timeout_s: float = ASK_TIMEOUT_S) -> dict[str, str]:
+    """Ids of all jobs that squeue has of `user`, by the script that each was submitted with.
+
+    SchedulerError, UsageError where it tells nothing.
+    """
+    words = ["squeue", "--noheader", "--states=all", f"--user={user}"]
+    told = call([*words, "--Format=JobArrayID:|,Command:"], timeout_s=timeout_s)
+    rows = (line.partition("|") for line in told.splitlines())
+    return {script: _job_of(name) for name, _, script in rows if _job_of(name).isdecimal()}
+
+
 def parse_squeue(text: str) -> Iterator[TaskRow]:
-    """Rows of `ID|STATE|REASON|NODES|RESTARTS`, as `ask` has squeue write them."""
+    """Rows of `ID|STATE|REASON|NODES|RESTARTS|PREEMPTED`, as `ask` has squeue write them."""
     for line in text.splitlines():
         fields = line.split("|")
-        if len(fields) != _FIELDS or not fields[1]:
+        if len(fields) != _NUM_COLUMNS or not fields[1]:
             continue
-        name, state, reason, nodes, restarts = (field.strip() for field in fields)
+        name, state, reason, nodes, restarts, preempted = (field.strip() for field in fields)
         for task in expand_ids(name):
             yield TaskRow(
                 id=task,
@@ -72,6 +92,7 @@ def parse_squeue(text: str) -> Iterator[TaskRow]:
                 reason="" if reason == "None" else reason,
                 nodes=nodes,
                 restarts=int(restarts) if restarts.isdecimal() else 0,
+                was_preempted=preempted not in ("", "N/A"),
             )
 
 
@@ -103,15 +124,17 @@ def expand_ids(name: str) -> list[str]:
 
 
 def _jobs(tasks: Iterable[str]) -> str:
-    return ",".join(dict.fromkeys(task.partition("_")[0] for task in tasks))
+    return ",".join(dict.fromkeys(_job_of(task) for task in tasks))
+
+
+def _job_of(task: str) -> str:
+    return task.partition("_")[0]
 
 
 def _squeue(jobs: str, timeout_s: float) -> str:
-    # Columns with a colon after their width take a delimiter; spaces in a reason survive so.
-    columns = "JobArrayID:|,State:|,Reason:|,NodeList:|,RestartCnt:"
     words = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs}"]
     try:
-        return call([*words, f"--Format={columns}"], timeout_s=timeout_s)
+        return call([*words, f"--Format={_COLUMNS}"], timeout_s=timeout_s)
     except SchedulerError as error:
         # Of one single job that has left the queue squeue says so; of several it tells the rest.
         if _NO_SUCH_JOB in str(error):

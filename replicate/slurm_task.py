@@ -70,5 +70,11 @@ def _work(
     *,
     report: Callable[[Happening], None],
 ) -> LocalReport:
-    settings = replace(settings or api.local_settings(plan), nodes=nodes)
+    from orchestrator.slurm_worker import why_stopped
+
+    settings = replace(
+        settings or api.local_settings(plan),
+        nodes=nodes,
+        why_stopped=partial(why_stopped, environment=os.environ),
+    )
     return api.work(plan, output, settings, report=report)

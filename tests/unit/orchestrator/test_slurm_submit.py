@@ -11,14 +11,12 @@ from support import fake_slurm
 from support.sweeps import make_sweep, shell, write_sweep
 
 from merge.errors import SchedulerError
-from orchestrator.happenings import Fate, LocalReport, RunEnded
 from orchestrator.slurm_commands import max_array_size
 from orchestrator.slurm_plan import plan_arrays
 from orchestrator.slurm_record import read_submissions
 from orchestrator.slurm_request import SlurmRequest
 from orchestrator.slurm_sent import cancel_jobs, queued_runs
 from orchestrator.slurm_submit import Parcel, new_submission_id, send
-from orchestrator.slurm_worker import StopAsked, queue_again, task_runs
 from replicate import api
 
 
@@ -72,7 +70,7 @@ def test_what_was_accepted_before_a_refusal_is_recorded_and_told(fake, tmp_path)
     with pytest.raises(SchedulerError, match=r"invalid partition.*jobs 1 are submitted and stay"):
         send(parcel(tmp_path / "out", 5, 2))
     (submission,) = read_submissions(tmp_path / "out")
-    assert [array.job_id for array in submission.arrays] == ["1", None, None]
+    assert [array.job_id for array in submission.arrays] == ["1"]
 
 
 def test_a_job_that_submits_leaves_its_own_variables_behind(fake, tmp_path, monkeypatch):
@@ -84,13 +82,6 @@ def test_a_job_that_submits_leaves_its_own_variables_behind(fake, tmp_path, monk
     assert not {"SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "RANK"} & seen.keys()
     assert (seen["SBATCH_ACCOUNT"], seen["SLURM_CONF"]) == ("lab", "/etc/slurm.conf")
     assert os.environ["SLURM_JOB_ID"] == "7"
-
-
-def test_a_task_finds_its_runs_by_its_index(fake, tmp_path):
-    sent = parcel(tmp_path / "out", 3, 2)
-    send(sent)
-    runs = task_runs(tmp_path / "out", sent.id, "array-2", {"SLURM_ARRAY_TASK_ID": "0"})
-    assert runs == ("run-fold2",)
 
 
 def test_the_limit_on_arrays_is_the_cluster_s(fake):
@@ -105,7 +96,7 @@ def test_a_task_of_a_failed_node_is_queued_once_whatever_history_says(fake, tmp_
     """SLURM's history shows NODE_FAIL while the task is queued again: to resubmit doubles it."""
     send(parcel(tmp_path / "out", 2))
     (fake / "history").write_text("1_0|NODE_FAIL|node1\n1_1|COMPLETED|node1\n")
-    (fake / "rows").write_text("1_0|PENDING|BeginTime||1\n1_1|COMPLETED|None|node1|0\n")
+    (fake / "rows").write_text("1_0|PENDING|BeginTime||1|N/A\n1_1|COMPLETED|None|node1|0|N/A\n")
     assert queued_runs(tmp_path / "out", ["run-fold0", "run-fold1"]) == {"run-fold0": "1_0"}
 
 
@@ -120,13 +111,12 @@ def test_where_slurm_is_silent_nothing_is_submitted_or_cancelled_on_a_guess(fake
 
 def test_only_tasks_that_slurm_still_has_are_cancelled(fake, tmp_path):
     send(parcel(tmp_path / "out", 3))
-    (fake / "rows").write_text("1_0|PENDING|None||0\n1_1|RUNNING|None|node1|0\n1_2|FAILED|x|n|0\n")
+    (fake / "rows").write_text(
+        "1_0|PENDING|None||0|N/A\n1_1|RUNNING|None|node1|0|N/A\n1_2|FAILED|x|n|0|N/A\n"
+    )
     everything = ["run-fold0", "run-fold1", "run-fold2"]
     assert cancel_jobs(tmp_path / "out", everything) == ["1_0", "1_1"]
     assert "scancel 1_0 1_1" in (fake / "calls").read_text().splitlines()
-
-
-TASK = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"}
 
 
 def test_the_same_cancel_again_reaches_tasks_of_which_slurm_told_nothing_before(fake, tmp_path):
@@ -139,44 +129,5 @@ def test_the_same_cancel_again_reaches_tasks_of_which_slurm_told_nothing_before(
     with pytest.raises(SchedulerError, match="give the same command again"):
         api.cancel(output, runs)
     squeue.write_text(answering)
-    (fake / "rows").write_text("1_0|PENDING|Priority||0\n")
+    (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A\n")
     assert api.cancel(output, runs)[1] == ["SLURM task 1_0: cancelled"]
-
-
-def report(*fates: Fate, was_stopped: bool = True) -> LocalReport:
-    runs = make_sweep(shell("true"), folds=len(fates)).runs
-    endings = {
-        run.run_id: RunEnded(run=run, fate=fate) for run, fate in zip(runs, fates, strict=True)
-    }
-    return LocalReport(endings=endings, was_stopped=was_stopped)
-
-
-@pytest.mark.parametrize(
-    ("ended", "state", "restarts", "is_queued"),
-    [
-        (report(Fate.INTERRUPTED), "RUNNING", "", True),
-        (report(Fate.DONE, Fate.NOT_STARTED), "RUNNING", "3", True),
-        (report(Fate.ELSEWHERE), "RUNNING", "", True),
-        (report(Fate.DONE), "RUNNING", "", False),
-        (report(Fate.FAILED), "RUNNING", "", False),
-        (report(Fate.INTERRUPTED), "CANCELLED", "", False),
-        (report(Fate.INTERRUPTED), "COMPLETING", "", False),
-        (report(Fate.INTERRUPTED), "RUNNING", "500", False),
-        (report(Fate.ELSEWHERE, was_stopped=False), "RUNNING", "", False),
-    ],
-)
-def test_a_task_is_queued_again_only_where_it_was_stopped_with_work_left(
-    fake, ended, state, restarts, is_queued
-):
-    (fake / "rows").write_text(f"12_3|{state}|None|node1|0\n")
-    environment = {**TASK, "SLURM_RESTART_COUNT": restarts}
-    assert queue_again(ended, StopAsked(), environment) is is_queued
-    calls = (fake / "calls").read_text() if (fake / "calls").exists() else ""
-    # The raw id of one task is that of the whole array too.
-    assert ("scontrol requeue 12_3\n" in calls) is is_queued
-    assert "requeue 12\n" not in calls
-
-
-def test_a_task_that_is_told_to_stop_between_runs_is_queued_again(fake):
-    (fake / "rows").write_text("12_3|RUNNING|None|node1|0\n")
-    assert queue_again(report(Fate.ELSEWHERE, was_stopped=False), StopAsked(is_set=True), TASK)
