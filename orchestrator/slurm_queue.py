@@ -1,14 +1,15 @@
 """What SLURM says of tasks: squeue first, sacct for those that have left the queue.
 
 squeue's word is the present one; sacct lags, fails where there is no accounting, and shows
-NODE_FAIL of a task that SLURM has long queued again: so it is asked last and believed least.
+NODE_FAIL of a task that SLURM has long queued again: so it is asked last and believed least. It
+alone knows that a task failed for want of memory.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from merge.errors import SchedulerError, UsageError
 from orchestrator.slurm_commands import ASK_TIMEOUT_S, call
@@ -19,6 +20,7 @@ _NUM_COLUMNS = 6
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _ARRAY_ID = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
 _TASK_ID = re.compile(r"\d+(_\d+)?")
+_FAILED, _OUT_OF_MEMORY = "FAILED", "OUT_OF_MEMORY"
 _NO_SUCH_JOB = "Invalid job id specified"
 
 
@@ -55,9 +57,10 @@ def ask(tasks: Iterable[str], timeout_s: float = ASK_TIMEOUT_S) -> Queue:
         rows = {row.id: row for row in parse_squeue(_squeue(_jobs(wanted), timeout_s))}
     except (SchedulerError, UsageError) as error:
         return Queue(rows={}, problem=str(error))
-    gone = [task for task in wanted if task not in rows]
-    for row in parse_sacct(_sacct(_jobs(gone), timeout_s)) if gone else ():
-        rows.setdefault(row.id, row)
+    untold = [task for task in wanted if task not in rows or rows[task].state == _FAILED]
+    for row in parse_sacct(_sacct(_jobs(untold), timeout_s)) if untold else ():
+        if row.id not in rows or row.state == _OUT_OF_MEMORY:
+            rows[row.id] = row
     return Queue(rows=rows)
 
 
@@ -97,15 +100,24 @@ def parse_squeue(text: str) -> Iterator[TaskRow]:
 
 
 def parse_sacct(text: str) -> Iterator[TaskRow]:
-    """Rows of `sacct --parsable2 --noheader --format=JobID,State,NodeList`, without steps."""
+    """Rows of `sacct --parsable2 --noheader --format=JobID,State,NodeList`, one a task.
+
+    A task of which the kernel killed a process for memory is FAILED; only its step says why.
+    """
+    rows: dict[str, TaskRow] = {}
     for line in text.splitlines():
         fields = line.split("|")
-        if len(fields) < 3 or "." in fields[0] or not fields[1]:
+        if len(fields) < 3 or not fields[1]:
             continue
-        for task in expand_ids(fields[0]):
-            yield TaskRow(
-                id=task, state=fields[1].split()[0], nodes=fields[2].strip(), is_history=True
-            )
+        name, is_step, _ = fields[0].partition(".")
+        state = fields[1].split()[0]
+        for task in expand_ids(name):
+            if not is_step:
+                nodes = fields[2].strip()
+                rows[task] = TaskRow(id=task, state=state, nodes=nodes, is_history=True)
+            elif state == _OUT_OF_MEMORY and task in rows and rows[task].state == _FAILED:
+                rows[task] = replace(rows[task], state=state)
+    yield from rows.values()
 
 
 def expand_ids(name: str) -> list[str]:
@@ -143,7 +155,7 @@ def _squeue(jobs: str, timeout_s: float) -> str:
 
 
 def _sacct(jobs: str, timeout_s: float) -> str:
-    words = ["sacct", "--parsable2", "--noheader", "--allocations", "--format=JobID,State,NodeList"]
+    words = ["sacct", "--parsable2", "--noheader", "--format=JobID,State,NodeList"]
     try:
         return call([*words, f"--jobs={jobs}"], timeout_s=timeout_s)
     except (SchedulerError, UsageError):

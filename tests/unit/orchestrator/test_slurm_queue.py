@@ -112,6 +112,15 @@ def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_
     assert "--jobs=11" in second.split()
 
 
+def test_a_task_that_ran_out_of_memory_is_failed_and_only_its_step_says_why(fake):
+    (fake / "rows").write_text("1_0|FAILED|NonZeroExitCode|node1|0|N/A\n")
+    told = "1_{n}|FAILED|node1\n1_{n}.batch|FAILED|node1\n1_{n}.0|{step}|node1\n"
+    history = [told.format(n=n, step=step) for n, step in enumerate(["OUT_OF_MEMORY"] * 2)]
+    (fake / "history").write_text("".join([*history, told.format(n=2, step="FAILED")]))
+    states = {task: row.state for task, row in ask(["1_0", "1_1", "1_2"]).rows.items()}
+    assert states == {"1_0": "OUT_OF_MEMORY", "1_1": "OUT_OF_MEMORY", "1_2": "FAILED"}
+
+
 def test_a_job_that_left_the_queue_of_a_cluster_without_accounting_is_no_problem(fake):
     queue = ask(["11_0"])
     assert (queue.rows, queue.problem) == ({}, "")
