@@ -19,6 +19,14 @@ _ANSWER_LOST = re.compile(
     r"(?i)timed out|zero bytes|receive failure|unexpected message|insane message"
 )
 """In what a command says where its request may have reached the controller, the answer not it."""
+_OPTION = re.compile(r"^#SBATCH --([a-z0-9-]+)", re.MULTILINE)
+_SET_BY = {
+    "array": ("array-inx",),
+    "time": ("timelimit",),
+    "mem": ("mem-per-node", "mem-per-cpu", "mem-per-gpu"),
+    "requeue": ("requeue", "no-requeue"),
+}
+"""Option of sbatch -> the variables that set it, where it is not the one of its name."""
 _MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d+)\s*$", re.MULTILINE)
 
 
@@ -51,7 +59,12 @@ def sbatch(script: Path, options: Sequence[str] = ()) -> str:
     from submitit.helpers import clean_env
     from submitit.slurm.slurm import SlurmExecutor
 
-    wishes = {key: value for key, value in os.environ.items() if _is_of_client(key)}
+    overruled = _overruled(script.read_text("utf-8"))
+    wishes = {
+        key: value
+        for key, value in os.environ.items()
+        if _is_of_client(key) and key not in overruled
+    }
     # What this process inherited from a job of its own would be taken for the new job's.
     with clean_env():
         environment = {**os.environ, **wishes}
@@ -61,6 +74,13 @@ def sbatch(script: Path, options: Sequence[str] = ()) -> str:
     except FailedSubmissionError as error:
         raise NoAnswerError(f"sbatch gave no job id for {script}: {told.strip()!r}") from error
     return job
+
+
+def _overruled(script: str) -> set[str]:
+    """Variables by which sbatch would set what the script sets: it believes them more."""
+    names = [name for option in _OPTION.findall(script) for name in _SET_BY.get(option, (option,))]
+    # With `wait` sbatch comes back only when the job has ended.
+    return {f"SBATCH_{name.replace('-', '_').upper()}" for name in (*names, "wait")}
 
 
 def _is_of_client(name: str) -> bool:

@@ -15,6 +15,7 @@ _MEMORY = re.compile(r"[0-9]+([KMGT]B?)?")
 _OPTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _OWNED = {
     "array": "papergrid numbers the tasks itself; limit them with max_parallel",
+    "clusters": "set $SLURM_CLUSTERS, so that squeue and scancel ask the same cluster",
     "chdir": "jobs start in the folder in which they are submitted",
     "dependency": "papergrid chains its jobs itself",
     "error": "logs lie in the submission's folder",
@@ -24,8 +25,11 @@ _OWNED = {
     "ntasks": "a node has one task, which starts the ranks",
     "ntasks-per-node": "a node has one task, which starts the ranks",
     "output": "logs lie in the submission's folder",
+    "parsable": "papergrid reads what sbatch prints",
     "requeue": "jobs are always requeued",
     "signal": "give the seconds as signal_s",
+    "test-only": "--dry-run shows what would be sent",
+    "wait": "submit returns at once",
     "wrap": "papergrid ships its own command line",
 }
 """Options of sbatch that are not for a person to set, and what stands in for them."""

@@ -74,10 +74,10 @@ def task_runs(
 ) -> tuple[str, ...]:
     """Ids of the runs of the task that `environment` describes. UsageError outside of a task."""
     index = environment.get("SLURM_ARRAY_TASK_ID", "")
-    if not index.isdecimal():
+    if not index.isdecimal() or "SLURM_ARRAY_JOB_ID" not in environment:
         raise UsageError(
-            "SLURM_ARRAY_TASK_ID is not set: --submission is for tasks of a job array; name runs "
-            "with --run or --runs"
+            "SLURM_ARRAY_JOB_ID and SLURM_ARRAY_TASK_ID are not set: --submission is for tasks of "
+            "a job array; name runs with --run or --runs"
         )
     for one in read_submission(output, submission).arrays:
         if one.name == array and int(index) < len(one.tasks):

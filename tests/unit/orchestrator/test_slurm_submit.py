@@ -73,6 +73,20 @@ def test_what_was_accepted_before_a_refusal_is_recorded_and_told(fake, tmp_path)
     assert [array.job_id for array in submission.arrays] == ["1"]
 
 
+def test_variables_of_a_person_s_count_only_for_what_the_script_leaves_open(
+    fake, tmp_path, monkeypatch
+):
+    ours = ["PARTITION", "TIMELIMIT", "MEM_PER_CPU", "ARRAY_INX", "JOB_NAME", "SIGNAL"]
+    ours += ["NO_REQUEUE", "OUTPUT", "RESERVATION", "WAIT"]
+    for name in (*ours, "ACCOUNT", "QOS"):
+        monkeypatch.setenv(f"SBATCH_{name}", "mine")
+    wants = {"partition": "main", "time": 90, "mem": "4G", "sbatch": {"reservation": "paper"}}
+    send(parcel(tmp_path / "out", **wants))
+    seen = sent_jobs(fake)[0]["environment"]
+    left = {name for name in seen if name.startswith("SBATCH_")}
+    assert left == {"SBATCH_ACCOUNT", "SBATCH_QOS"}, "sbatch believes them more than its script"
+
+
 def test_a_job_that_submits_leaves_its_own_variables_behind(fake, tmp_path, monkeypatch):
     told = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "3", "RANK": "1", "SBATCH_ACCOUNT": "lab"}
     for name, value in {**told, "SLURM_CONF": "/etc/slurm.conf"}.items():

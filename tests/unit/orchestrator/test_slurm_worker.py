@@ -36,11 +36,13 @@ def test_a_task_finds_its_runs_by_its_index(tmp_path):
     path = SweepPaths(tmp_path).submission("x").record
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({**record, "arrays": arrays, "merge": None}))
-    assert task_runs(tmp_path, "x", "array-2", {"SLURM_ARRAY_TASK_ID": "0"}) == ("c", "d")
-    with pytest.raises(UsageError, match="no task 2 in array-1"):
-        task_runs(tmp_path, "x", "array-1", {"SLURM_ARRAY_TASK_ID": "2"})
-    with pytest.raises(UsageError, match="SLURM_ARRAY_TASK_ID is not set"):
-        task_runs(tmp_path, "x", "array-1", {})
+    assert task_runs(tmp_path, "x", "array-2", {**TASK, "SLURM_ARRAY_TASK_ID": "0"}) == ("c", "d")
+    with pytest.raises(UsageError, match="no task 3 in array-1"):
+        task_runs(tmp_path, "x", "array-1", TASK)
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
+        outside = {key: value for key, value in TASK.items() if key != name}
+        with pytest.raises(UsageError, match="are not set: --submission is for tasks"):
+            task_runs(tmp_path, "x", "array-1", outside)
 
 
 def report(*fates: Fate, was_stopped: bool = True) -> LocalReport:
