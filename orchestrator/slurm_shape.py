@@ -47,6 +47,13 @@ def check_text(value: SbatchValue) -> SbatchValue:
     return value
 
 
+def check_value(value: SbatchValue) -> SbatchValue:
+    """The same for what stands in an #SBATCH line, where sbatch leaves backslashes out."""
+    if "\\" in str(check_text(value)):
+        raise ValueError(f"{value!r} holds a backslash, which sbatch would leave out")
+    return value
+
+
 def _matching(pattern: re.Pattern[str], example: str) -> Callable[[str | int], str | int]:
     def check(value: str | int) -> str | int:
         if not pattern.fullmatch(str(value)):
@@ -64,11 +71,12 @@ def _check_options(options: dict[str, SbatchValue]) -> dict[str, SbatchValue]:
             raise ValueError(f"{name} has a key of its own: write it beside `sbatch:`")
         if not _OPTION.fullmatch(name):
             raise ValueError(f"{name!r} is no long option of sbatch, such as reservation")
-        check_text(value)
+        check_value(value)
     return options
 
 
-Text = Annotated[str, AfterValidator(check_text)]
+Line = Annotated[str, AfterValidator(check_text)]
+Text = Annotated[str, AfterValidator(check_value)]
 Time = Annotated[str | int, AfterValidator(_matching(_TIME, "90 (minutes), 4:00:00 or 1-12"))]
 Memory = Annotated[str | int, AfterValidator(_matching(_MEMORY, "32G or 4000 (megabytes)"))]
 Count = Annotated[int, Field(ge=1)]
@@ -87,5 +95,5 @@ class SlurmShape(Shape):
     cpus_per_task: Count | None = None
     max_parallel: Count | None = None
     signal_s: Annotated[int, Field(ge=10)] | None = None
-    setup: list[Text] | None = None
+    setup: list[Line] | None = None
     sbatch: Annotated[dict[str, SbatchValue], AfterValidator(_check_options)] | None = None
