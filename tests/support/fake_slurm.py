@@ -1,6 +1,7 @@
 """SLURM's commands as one small program with state, to be put on PATH under their names.
 
-State lies in $FAKE_SLURM: `jobs.json` (id -> script, options, environment), `rows` (what squeue
+State lies in $FAKE_SLURM: `jobs.json` (id -> script, options, environment,
+what was recorded when sbatch was called), `rows` (what squeue
 prints; of scripts it tells what sbatch was given), `history` (what sacct prints; absent: no
 accounting), `config`, `refuse` (sbatch refuses from that job number on), `mute` (it accepts, its
 answer is lost), `calls` (every command line). `hang` makes squeue hang.
@@ -48,6 +49,7 @@ def sbatch(state: Path, words: list[str]) -> int:
         return 1
     jobs[number] = {
         "path": words[-1],
+        "record": json.loads(Path(words[-1]).with_name("submission.json").read_text()),
         "script": Path(words[-1]).read_text(),
         "options": words[:-1],
         "environment": dict(os.environ),

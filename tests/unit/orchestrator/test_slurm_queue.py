@@ -108,6 +108,7 @@ def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_
     }
     first, second = (fake / "calls").read_text().splitlines()
     assert "--jobs=11,12" in first
+    assert "--states=all" in first.split(), "those that ended lately too"
     assert second.startswith("sacct")
     assert "--jobs=11" in second.split()
 

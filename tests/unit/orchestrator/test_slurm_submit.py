@@ -52,6 +52,28 @@ def test_one_call_of_sbatch_sends_an_array_and_the_merge_waits_for_it(fake, tmp_
     assert read_submissions(tmp_path / "out") == [submission]
 
 
+def test_what_is_sent_is_written_down_before_slurm_has_it(fake, tmp_path):
+    send(parcel(tmp_path / "out", 2))
+    array, merge = sent_jobs(fake)
+    assert array["record"]["arrays"] == [
+        {"name": "array-1", "tasks": [["run-fold0"], ["run-fold1"]], "job_id": None}
+    ]
+    assert merge["record"]["arrays"][0]["job_id"] == "1"
+
+
+def test_a_task_works_in_a_step_and_has_asked_to_be_queued_again_before_its_time_is_over(
+    fake, tmp_path
+):
+    send(parcel(tmp_path / "out", signal_s=90, cpus_per_task=3))
+    send(parcel(tmp_path / "brief", signal_s=10))
+    first, merge, brief, _ = (job["script"] for job in sent_jobs(fake))
+    # SLURM's grace before a pre-emption signals steps, never the script alone.
+    assert "exec srun --nodes=1 --ntasks=1 --overlap --unbuffered --cpus-per-task=3 " in first
+    assert "--grace 70" in first
+    assert "--grace 5" in brief
+    assert "#SBATCH --cpus-per-task=1\n" in merge
+
+
 def test_arrays_wait_for_each_other_only_where_tasks_at_work_are_limited(fake, tmp_path):
     send(parcel(tmp_path / "free", 5, 2))
     assert [job["options"] for job in sent_jobs(fake)[:3]] == [[], [], []]

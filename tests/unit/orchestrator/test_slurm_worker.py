@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support import fake_slurm
-from support.sweeps import make_sweep, shell
+from support.sweeps import make_sweep, shell, write_sweep
 
 from merge.errors import UsageError
+from merge.files import write_json
 from merge.paths import SweepPaths
-from merge.records import Cause
+from merge.records import Cause, Result
+from orchestrator.claims import Taken, beat, release, take
 from orchestrator.happenings import Fate, LocalReport, RunEnded
-from orchestrator.slurm_worker import StopAsked, queue_again, task_runs, why_stopped
+from orchestrator.owners import this_owner
+from orchestrator.slurm_worker import (
+    StopAsked,
+    queue_again,
+    task_runs,
+    why_stopped,
+    work_until_settled,
+)
 
 TASK = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"}
 
@@ -108,3 +123,110 @@ def test_a_task_was_cancelled_where_slurm_ends_it_and_nothing_else_explains_that
 def test_why_a_task_is_stopped_stays_what_its_signal_says_where_slurm_is_silent(fake):
     (fake / "bin" / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm' >&2; exit 1\n")
     assert why_stopped(Cause.PREEMPTED, TASK) is Cause.PREEMPTED
+
+
+def test_a_controller_that_is_away_for_a_moment_is_asked_again(fake):
+    squeue = fake / "bin" / "squeue"
+    answering = squeue.read_text()
+    squeue.write_text(f"#!/bin/sh\ncat > '{squeue}' <<'END'\n{answering}END\nexit 1\n")
+    (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A\n")
+    assert queue_again(report(Fate.INTERRUPTED), StopAsked(), TASK)
+
+
+EXPIRY_S = 1.5
+
+
+class Elsewhere:
+    """Runs of which another host has the claims, and how often they were tried to be worked on."""
+
+    def __init__(self, output: Path, count: int = 1) -> None:
+        sweep = make_sweep(shell("true"), folds=count)
+        write_sweep(output, sweep)
+        self.output = output
+        self.runs = sweep.runs
+        self.paths = [SweepPaths(output).run(run.path) for run in self.runs]
+        far = replace(this_owner(), host="another-host", boot_id="another-boot")
+        self.claims = []
+        for run, paths in zip(self.runs, self.paths, strict=True):
+            taking = take(paths, run.config_hash, far, now=time.time())
+            assert isinstance(taking, Taken)
+            self.claims.append(taking.claim)
+        self.num_tries = 0
+
+    def work(self) -> LocalReport:
+        self.num_tries += 1
+        fate = Fate.ELSEWHERE if self.num_tries == 1 else Fate.DONE
+        endings = {run.run_id: RunEnded(run=run, fate=fate) for run in self.runs}
+        return LocalReport(endings=endings, was_stopped=False)
+
+    def settle(self, asked: StopAsked | None = None) -> LocalReport:
+        stop = asked or StopAsked()
+        return work_until_settled(self.work, self.output, self.runs, stop, EXPIRY_S)
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Meanwhile the owner of the first run gives signs of life."""
+        ended = threading.Event()
+
+        def live() -> None:
+            while not ended.wait(0.2):
+                beat(self.paths[0], self.claims[0], now=time.time())
+
+        thread = threading.Thread(target=live)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_the_claim_of_a_dead_node_is_waited_for_and_the_run_worked_on(tmp_path):
+    elsewhere = Elsewhere(tmp_path)
+    began = time.monotonic()
+    assert elsewhere.settle().having(Fate.DONE)
+    assert time.monotonic() - began > EXPIRY_S
+    assert elsewhere.num_tries == 2
+
+
+def test_a_run_whose_owner_lives_is_left_to_it(tmp_path):
+    elsewhere = Elsewhere(tmp_path)
+    with elsewhere.alive():
+        assert elsewhere.settle().having(Fate.ELSEWHERE)
+    assert elsewhere.num_tries == 1
+
+
+def test_one_owner_that_lives_hides_no_other_that_is_dead(tmp_path):
+    elsewhere = Elsewhere(tmp_path, 2)
+    with elsewhere.alive():
+        assert elsewhere.settle().having(Fate.DONE)
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_run_that_is_given_back_or_finished_is_looked_at_again_at_once(tmp_path, is_finished):
+    elsewhere = Elsewhere(tmp_path)
+    paths, claim, run = elsewhere.paths[0], elsewhere.claims[0], elsewhere.runs[0]
+    if is_finished:
+        result = Result(
+            run_id=run.run_id,
+            config_hash=run.config_hash,
+            axes=run.axes,
+            metrics={"score": 0.5},
+            attempt=claim.number,
+            token=claim.token,
+            started=1.0,
+            finished=2.0,
+            code={},
+        )
+        write_json(paths.result, result.to_json())
+    else:
+        release(paths, claim)
+    began = time.monotonic()
+    assert elsewhere.settle().having(Fate.DONE)
+    assert time.monotonic() - began < EXPIRY_S
+
+
+def test_a_task_that_is_asked_to_stop_waits_for_nobody(tmp_path):
+    elsewhere = Elsewhere(tmp_path)
+    assert elsewhere.settle(StopAsked(is_set=True)).having(Fate.ELSEWHERE)
+    assert elsewhere.num_tries == 1
