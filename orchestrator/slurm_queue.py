@@ -7,6 +7,7 @@ alone knows that a task failed for want of memory.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -15,12 +16,13 @@ from merge.errors import SchedulerError, UsageError
 from orchestrator.slurm_commands import ASK_TIMEOUT_S, call
 
 # Columns with a colon after their width take a delimiter; spaces in a reason survive so.
-_COLUMNS = "JobArrayID:|,State:|,Reason:|,NodeList:|,RestartCnt:|,PreemptTime:"
-_NUM_COLUMNS = 6
+_COLUMNS = "JobArrayID:|,State:|,Reason:|,NodeList:|,RestartCnt:|,PreemptTime:|,TimeLeft:|,Command:"
+_NUM_COLUMNS = 8
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _ARRAY_ID = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
 _TASK_ID = re.compile(r"\d+(_\d+)?")
 _FAILED, _OUT_OF_MEMORY = "FAILED", "OUT_OF_MEMORY"
+_TIME = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")
 _NO_SUCH_JOB = "Invalid job id specified"
 
 
@@ -36,6 +38,10 @@ class TaskRow:
     nodes: str = ""
     restarts: int = 0
     was_preempted: bool = False
+    left_s: float = math.inf
+    """Of its time."""
+    script: str = ""
+    """Path of the script that it was submitted with, where that is told."""
     is_history: bool = False
     """From sacct: the task is in the queue no more."""
 
@@ -82,12 +88,12 @@ def jobs_of_scripts(user: str, timeout_s: float = ASK_TIMEOUT_S) -> dict[str, st
 
 
 def parse_squeue(text: str) -> Iterator[TaskRow]:
-    """Rows of `ID|STATE|REASON|NODES|RESTARTS|PREEMPTED`, as `ask` has squeue write them."""
+    """Rows of `ID|STATE|REASON|NODES|RESTARTS|PREEMPTED|LEFT|SCRIPT`: `_COLUMNS` of squeue."""
     for line in text.splitlines():
-        fields = line.split("|")
+        fields = line.split("|", _NUM_COLUMNS - 1)
         if len(fields) != _NUM_COLUMNS or not fields[1]:
             continue
-        name, state, reason, nodes, restarts, preempted = (field.strip() for field in fields)
+        name, state, reason, nodes, restarts, preempted, left, script = (f.strip() for f in fields)
         for task in expand_ids(name):
             yield TaskRow(
                 id=task,
@@ -96,6 +102,8 @@ def parse_squeue(text: str) -> Iterator[TaskRow]:
                 nodes=nodes,
                 restarts=int(restarts) if restarts.isdecimal() else 0,
                 was_preempted=preempted not in ("", "N/A"),
+                left_s=_seconds(left),
+                script=script,
             )
 
 
@@ -133,6 +141,14 @@ def expand_ids(name: str) -> list[str]:
             first, last, step = int(bounds[1]), int(bounds[2] or bounds[1]), int(bounds[3] or 1)
             tasks += [f"{match[1]}_{index}" for index in range(first, last + 1, step)]
     return tasks
+
+
+def _seconds(time: str) -> float:
+    """`1-02:03:04`, `2:03:04` or `3:04` in seconds; infinity for words such as UNLIMITED."""
+    if (match := _TIME.fullmatch(time)) is None:
+        return math.inf
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _jobs(tasks: Iterable[str]) -> str:

@@ -26,6 +26,8 @@ class Sent:
 
     runs_of: Mapping[str, tuple[str, ...]]
     """Task id -> the ids of its runs."""
+    scripts: Mapping[str, tuple[str, str]]
+    """Task id -> the submission and the array's name, as its script's path tells them."""
     problem: str = ""
     """Why SLURM could not say whether it has an array of which nobody wrote the id down; then
     such tasks stand in `runs_of` under a name that SLURM does not know."""
@@ -43,14 +45,22 @@ def read_sent(output: Path, run_ids: Iterable[str]) -> Sent:
     try:
         for user in _users_to_ask(submissions, set(run_ids)):
             for script, job in jobs_of_scripts(user).items():
-                # The submission's name is unique; what lies above it may be another mount's path.
-                jobs[Path(script).parent.name, Path(script).stem] = job
+                jobs[_told_by(script)] = job
     except (SchedulerError, UsageError) as error:
         problem = str(error)
-    found = (_with_ids(one, jobs) for one in submissions)
-    return Sent(
-        {task: runs for one in found for task, runs in _tasks(one, named=not problem)}, problem
-    )
+    runs_of, scripts = {}, {}
+    for one in submissions:
+        for task, array, runs in _tasks(_with_ids(one, jobs), named=not problem):
+            runs_of[task], scripts[task] = runs, (one.id, array)
+    return Sent(runs_of, scripts, problem)
+
+
+def _told_by(script: str) -> tuple[str, str]:
+    """The submission, whose name is unique, and the array that a script is of.
+
+    What lies above it may be the path of another mount.
+    """
+    return Path(script).parent.name, Path(script).stem
 
 
 def _users_to_ask(submissions: Sequence[Submission], run_ids: Set[str]) -> list[str]:
@@ -148,7 +158,16 @@ def cancel_jobs(output: Path, run_ids: Sequence[str]) -> list[str]:
 
 
 def _ask(sent: Sent, tasks: Iterable[str]) -> Queue:
-    return Queue(rows={}, problem=sent.problem) if sent.problem else ask(tasks)
+    """What SLURM says of `tasks`; of another job that has got the id of one it says nothing."""
+    if sent.problem:
+        return Queue(rows={}, problem=sent.problem)
+    queue = ask(tasks)
+    rows = {
+        task: row
+        for task, row in queue.rows.items()
+        if not row.script or _told_by(row.script) == sent.scripts.get(task)
+    }
+    return replace(queue, rows=rows)
 
 
 def _heard(sent: Sent, tasks: Mapping[str, object]) -> Queue:
@@ -160,11 +179,11 @@ def _heard(sent: Sent, tasks: Mapping[str, object]) -> Queue:
     return queue
 
 
-def _tasks(submission: Submission, *, named: bool) -> Iterable[tuple[str, tuple[str, ...]]]:
-    """The tasks with an id; unless only `named` ones count, the others by the array's name."""
+def _tasks(submission: Submission, *, named: bool) -> Iterable[tuple[str, str, tuple[str, ...]]]:
+    """Each task's id, array, runs; unless only `named` ones count, also those without an id."""
     for array in submission.arrays:
         for index, runs in enumerate(array.tasks):
             if array.job_id is not None:
-                yield array.task_id(index), runs
+                yield array.task_id(index), array.name, runs
             elif not named:
-                yield f"task {index} of {submission.id}/{array.name}", runs
+                yield f"task {index} of {submission.id}/{array.name}", array.name, runs

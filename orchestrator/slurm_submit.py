@@ -23,7 +23,8 @@ from orchestrator.slurm_record import SentArray, Submission
 from orchestrator.slurm_request import SlurmRequest
 from orchestrator.slurm_text import BatchJob, batch_text
 
-_GRACE_MARGIN_S = 20
+GRACE_MARGIN_S = 20
+"""Of the time between a task's signal and its end what its trainers do not get."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ def array_job(parcel: Parcel, array: Array) -> BatchJob:
         *("--devices-per-run", str(resources.devices_per_run)),
         *("--num-workers", str(resources.num_workers)),
         # The worker must have told SLURM to requeue it before the time is over.
-        *("--grace", str(max(5, request.signal_s - _GRACE_MARGIN_S))),
+        *("--grace", str(max(5, request.signal_s - GRACE_MARGIN_S))),
         *(("--snapshot", parcel.snapshot) if parcel.snapshot else ()),
         *parcel.machine,
     )

@@ -31,6 +31,8 @@ _REQUEUE_TRIES = 5
 _PAUSE_S = 2.0
 _WHY_TIMEOUT_S = 3.0
 """Meanwhile the trainers write their checkpoints, and nobody sees how they fare."""
+_MOST_EARLY_S = 60.0
+"""SLURM's clock for limits goes by minutes."""
 _OPEN = (Fate.INTERRUPTED, Fate.NOT_STARTED, Fate.ELSEWHERE)
 
 
@@ -135,12 +137,12 @@ def queue_again(report: LocalReport, asked: StopAsked, environment: Mapping[str,
     return False
 
 
-def why_stopped(cause: Cause, environment: Mapping[str, str]) -> Cause:
-    """CANCELLED where this task was cancelled in SLURM, though its signal looks like `cause`.
+def why_stopped(cause: Cause, environment: Mapping[str, str], signal_s: float) -> Cause:
+    """What SLURM says is behind a signal that looks like `cause`; `cause` where it says nothing.
 
     SLURM calls a task that it ends COMPLETING, whatever ends it. One that was cancelled is told
-    from others by what it is not: queued again, pre-empted, or ended by its time. `cause` where
-    SLURM gives no answer.
+    from others by what it is not: queued again, pre-empted, or ended by its time. One that goes on
+    within `signal_s`, and what SLURM may be early, of its end was told of that end.
     """
     if cause is Cause.INTERRUPTED:
         return cause
@@ -149,10 +151,13 @@ def why_stopped(cause: Cause, environment: Mapping[str, str]) -> Cause:
     except (SchedulerError, UsageError) as error:
         _log.warning("why the task is to stop is not known: %s", error)
         return cause
-    is_ending = row is not None and row.state in ("COMPLETING", "CANCELLED")
-    if row is None or not is_ending or row.reason or row.was_preempted:
+    if row is None or row.reason or row.was_preempted:
         return cause
-    return Cause.CANCELLED if row.restarts == _num_restarts(environment) else cause
+    if row.state == "RUNNING" and row.left_s <= signal_s + _MOST_EARLY_S:
+        return Cause.TIME_LIMIT
+    is_ending = row.state in ("COMPLETING", "CANCELLED")
+    is_last = row.restarts == _num_restarts(environment)
+    return Cause.CANCELLED if is_ending and is_last else cause
 
 
 def _own_id(environment: Mapping[str, str]) -> str:

@@ -68,7 +68,7 @@ def sbatch(state: Path, words: list[str]) -> int:
 def squeue(state: Path, words: list[str]) -> int:
     if (state / "hang").exists():
         time.sleep(60)
-    if any("Command:" in word for word in words):
+    if any(word.startswith("--user=") for word in words):
         path = state / "jobs.json"
         jobs = json.loads(path.read_text()) if path.exists() else {}
         print("".join(f"{number}_[0-9%2]|{job['path']}\n" for number, job in jobs.items()), end="")

@@ -60,7 +60,9 @@ def test_an_array_whose_answer_was_lost_is_found_told_and_cancelled(fake, sweep,
     send_with_lost_answer(fake, output, sweep)
     (submission,) = read_submissions(output)
     assert [array.job_id for array in submission.arrays] == [None], "the second was never sent"
-    (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A\n1_1|RUNNING|None|node1|0|N/A\n")
+    (fake / "rows").write_text(
+        "1_0|PENDING|Priority||0|N/A|1-00:00:00|\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|\n"
+    )
     assert [state.reason for state in states(output, sweep)] == [
         "queued in SLURM as 1_0 (Priority)",
         "in SLURM task 1_1, running on node1",
@@ -74,7 +76,7 @@ def test_a_folder_that_lies_elsewhere_on_this_host_is_known_by_the_submission(
     fake, sweep, tmp_path
 ):
     send_with_lost_answer(fake, tmp_path / "out", sweep)
-    (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A\n")
+    (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A|1-00:00:00|\n")
     (tmp_path / "mount").symlink_to(tmp_path / "out")
     assert queued_runs(tmp_path / "mount", RUNS) == {"run-fold0": "1_0"}
 
@@ -108,7 +110,7 @@ def test_what_slurm_refused_is_not_looked_for_in_its_queue(fake, sweep, tmp_path
     calls = (fake / "calls").read_text()
     queued_runs(output, ["run-fold2"])
     assert states(output, sweep)[2].state is State.PENDING
-    assert "Command:" not in (fake / "calls").read_text().removeprefix(calls)
+    assert "--user=" not in (fake / "calls").read_text().removeprefix(calls)
 
 
 def test_a_run_that_was_sent_again_since_is_not_looked_for_either(fake, sweep, tmp_path):
@@ -116,6 +118,6 @@ def test_a_run_that_was_sent_again_since_is_not_looked_for_either(fake, sweep, t
     send_with_lost_answer(fake, output, sweep)
     (fake / "jobs.json").unlink()
     send(parcel(output, sweep, "20261124-110000-bbbb"))
-    (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A\n")
+    (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A|1-00:00:00|\n")
     assert queued_runs(output, RUNS) == {"run-fold0": "1_0"}
-    assert "Command:" not in (fake / "calls").read_text()
+    assert "--user=" not in (fake / "calls").read_text()

@@ -18,14 +18,14 @@ from orchestrator.slurm_queue import (
 )
 
 SQUEUE = """\
-12_3|PENDING|Resources||0|N/A
-12_0|RUNNING|None|node1|0|N/A
-12_1|COMPLETING|None|node[1-2]|2|N/A
-12_2|CANCELLED|None|node2|0|N/A
-13|PENDING|Dependency||0|N/A
-9_1|FAILED|JobLaunchFailure|node1|0|N/A
-14_0|PENDING|ReqNodeNotAvail, UnavailableNodes:node5|   |1|N/A
-14_1|RUNNING|None|node4|0|2026-11-24T22:10:42
+12_3|PENDING|Resources||0|N/A|1-00:00:00|
+12_0|RUNNING|None|node1|0|N/A|UNLIMITED|/out/a | b/array-1.sbatch
+12_1|COMPLETING|None|node[1-2]|2|N/A|1-00:00:00|
+12_2|CANCELLED|None|node2|0|N/A|1-00:00:00|
+13|PENDING|Dependency||0|N/A|1-00:00:00|
+9_1|FAILED|JobLaunchFailure|node1|0|N/A|1-00:00:00|
+14_0|PENDING|ReqNodeNotAvail, UnavailableNodes:node5|   |1|N/A|1-00:00:00|
+14_1|RUNNING|None|node4|0|2026-11-24T22:10:42|1:05|
 """
 
 SACCT = """\
@@ -50,10 +50,13 @@ def fake(tmp_path, monkeypatch):
 def test_squeue_tells_state_reason_node_and_restarts():
     rows = {row.id: row for row in parse_squeue(SQUEUE)}
     assert list(rows) == ["12_3", "12_0", "12_1", "12_2", "13", "9_1", "14_0", "14_1"]
-    assert rows["12_3"] == TaskRow(id="12_3", state="PENDING", reason="Resources")
-    assert rows["12_0"] == TaskRow(id="12_0", state="RUNNING", nodes="node1")
+    assert rows["12_3"] == TaskRow(id="12_3", state="PENDING", reason="Resources", left_s=86400)
+    assert rows["12_0"] == TaskRow(
+        id="12_0", state="RUNNING", nodes="node1", script="/out/a | b/array-1.sbatch"
+    )
     assert rows["12_1"].restarts == 2
     assert [row.id for row in rows.values() if row.was_preempted] == ["14_1"]
+    assert rows["14_1"].left_s == 65
     assert rows["14_0"].reason == "ReqNodeNotAvail, UnavailableNodes:node5"
 
 
@@ -99,7 +102,7 @@ def test_what_cannot_be_read_tells_nothing(text):
 
 
 def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_no_more(fake):
-    (fake / "rows").write_text("12_0|RUNNING|None|node1|0|N/A\n")
+    (fake / "rows").write_text("12_0|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
     (fake / "history").write_text("11_0|TIMEOUT|node2\n12_0|PENDING|\n")
     queue = ask(["11_0", "12_0"])
     assert {task: row.state for task, row in queue.rows.items()} == {
@@ -114,7 +117,7 @@ def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_
 
 
 def test_a_task_that_ran_out_of_memory_is_failed_and_only_its_step_says_why(fake):
-    (fake / "rows").write_text("1_0|FAILED|NonZeroExitCode|node1|0|N/A\n")
+    (fake / "rows").write_text("1_0|FAILED|NonZeroExitCode|node1|0|N/A|1-00:00:00|\n")
     told = "1_{n}|FAILED|node1\n1_{n}.batch|FAILED|node1\n1_{n}.0|{step}|node1\n"
     history = [told.format(n=n, step=step) for n, step in enumerate(["OUT_OF_MEMORY"] * 2)]
     (fake / "history").write_text("".join([*history, told.format(n=2, step="FAILED")]))

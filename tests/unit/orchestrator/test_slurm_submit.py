@@ -130,10 +130,12 @@ def test_the_limit_on_arrays_is_the_cluster_s(fake):
 
 def test_a_task_of_a_failed_node_is_queued_once_whatever_history_says(fake, tmp_path):
     """SLURM's history shows NODE_FAIL while the task is queued again: to resubmit doubles it."""
-    send(parcel(tmp_path / "out", 2))
-    (fake / "history").write_text("1_0|NODE_FAIL|node1\n1_1|COMPLETED|node1\n")
-    (fake / "rows").write_text("1_0|PENDING|BeginTime||1|N/A\n1_1|COMPLETED|None|node1|0|N/A\n")
-    assert queued_runs(tmp_path / "out", ["run-fold0", "run-fold1"]) == {"run-fold0": "1_0"}
+    send(parcel(tmp_path / "out", 3))
+    (fake / "history").write_text("1_0|NODE_FAIL|node1\n1_1|COMPLETED|node1\n1_2|RUNNING|node1\n")
+    (fake / "rows").write_text(
+        "1_0|PENDING|BeginTime||1|N/A|1-00:00:00|\n1_1|COMPLETED|None|node1|0|N/A|1-00:00:00|\n"
+    )
+    assert queued_runs(tmp_path / "out", [f"run-fold{n}" for n in range(3)]) == {"run-fold0": "1_0"}
 
 
 def test_where_slurm_is_silent_nothing_is_submitted_or_cancelled_on_a_guess(fake, tmp_path):
@@ -148,11 +150,38 @@ def test_where_slurm_is_silent_nothing_is_submitted_or_cancelled_on_a_guess(fake
 def test_only_tasks_that_slurm_still_has_are_cancelled(fake, tmp_path):
     send(parcel(tmp_path / "out", 3))
     (fake / "rows").write_text(
-        "1_0|PENDING|None||0|N/A\n1_1|RUNNING|None|node1|0|N/A\n1_2|FAILED|x|n|0|N/A\n"
+        "1_0|PENDING|None||0|N/A|1-00:00:00|\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|\n1_2|FAILED|x|n|0|N/A|1-00:00:00|\n"
     )
     everything = ["run-fold0", "run-fold1", "run-fold2"]
     assert cancel_jobs(tmp_path / "out", everything) == ["1_0", "1_1"]
     assert "scancel 1_0 1_1" in (fake / "calls").read_text().splitlines()
+
+
+def test_a_task_that_has_other_runs_to_do_is_left_alone(fake, tmp_path):
+    output = tmp_path / "out"
+    sweep = make_sweep(shell("true"), folds=2)
+    write_sweep(output, sweep)
+    arrays = plan_arrays([sweep.runs], lambda _: SlurmRequest(), 9)
+    send(Parcel(id="one", study="test", output=output, cwd=output, arrays=arrays))
+    (fake / "rows").write_text("1_0|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
+    assert cancel_jobs(output, ["run-fold0"]) == []
+    assert cancel_jobs(output, ["run-fold0", "run-fold1"]) == ["1_0"]
+
+
+def test_a_foreign_job_that_has_got_the_id_of_a_task_is_neither_counted_nor_cancelled(
+    fake, tmp_path
+):
+    """Ids start anew on a cluster that was set up anew, and are others' on another cluster."""
+    output = tmp_path / "out"
+    sent = parcel(output, 2)
+    send(sent)
+    own = f"/mount/out/submissions/{sent.id}/array-1.sbatch"
+    (fake / "rows").write_text(
+        f"1_0|RUNNING|None|node1|0|N/A|1-00:00:00|/home/me/train.sh\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|{own}\n"
+    )
+    runs = ["run-fold0", "run-fold1"]
+    assert queued_runs(output, runs) == {"run-fold1": "1_1"}
+    assert cancel_jobs(output, runs) == ["1_1"]
 
 
 def test_the_same_cancel_again_reaches_tasks_of_which_slurm_told_nothing_before(fake, tmp_path):
@@ -165,5 +194,5 @@ def test_the_same_cancel_again_reaches_tasks_of_which_slurm_told_nothing_before(
     with pytest.raises(SchedulerError, match="give the same command again"):
         api.cancel(output, runs)
     squeue.write_text(answering)
-    (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A\n")
+    (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A|1-00:00:00|\n")
     assert api.cancel(output, runs)[1] == ["SLURM task 1_0: cancelled"]

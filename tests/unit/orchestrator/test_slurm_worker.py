@@ -85,7 +85,7 @@ def report(*fates: Fate, was_stopped: bool = True) -> LocalReport:
 def test_a_task_is_queued_again_only_where_it_was_stopped_with_work_left(
     fake, ended, state, restarts, is_queued
 ):
-    (fake / "rows").write_text(f"12_3|{state}|None|node1|0|N/A\n")
+    (fake / "rows").write_text(f"12_3|{state}|None|node1|0|N/A|1-00:00:00|\n")
     environment = {**TASK, "SLURM_RESTART_COUNT": restarts}
     assert queue_again(ended, StopAsked(), environment) is is_queued
     calls = (fake / "calls").read_text() if (fake / "calls").exists() else ""
@@ -95,41 +95,54 @@ def test_a_task_is_queued_again_only_where_it_was_stopped_with_work_left(
 
 
 def test_a_task_that_is_told_to_stop_between_runs_is_queued_again(fake):
-    (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A\n")
+    (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
     assert queue_again(report(Fate.ELSEWHERE, was_stopped=False), StopAsked(is_set=True), TASK)
 
 
 @pytest.mark.parametrize(
     ("told", "row", "restarts", "why"),
     [
-        (Cause.PREEMPTED, "COMPLETING|None|node1|0|N/A", "", Cause.CANCELLED),
-        (Cause.PREEMPTED, "CANCELLED|None|node1|2|N/A", "2", Cause.CANCELLED),
-        (Cause.TIME_LIMIT, "COMPLETING|None|node1|0|N/A", "", Cause.CANCELLED),
-        (Cause.TIME_LIMIT, "COMPLETING|TimeLimit|node1|0|N/A", "", Cause.TIME_LIMIT),
-        (Cause.PREEMPTED, "COMPLETING|None|node1|1|N/A", "", Cause.PREEMPTED),
-        (Cause.PREEMPTED, "RUNNING|None|node1|0|2026-11-24T22:10:42", "", Cause.PREEMPTED),
-        (Cause.PREEMPTED, "COMPLETING|None|node1|0|2026-11-24T22:10:42", "", Cause.PREEMPTED),
-        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A", "", Cause.PREEMPTED),
-        (Cause.INTERRUPTED, "COMPLETING|None|node1|0|N/A", "", Cause.INTERRUPTED),
+        (Cause.PREEMPTED, "COMPLETING|None|node1|0|N/A|1-00:00:00|", "", Cause.CANCELLED),
+        (Cause.PREEMPTED, "CANCELLED|None|node1|2|N/A|1-00:00:00|", "2", Cause.CANCELLED),
+        (Cause.TIME_LIMIT, "COMPLETING|None|node1|0|N/A|1-00:00:00|", "", Cause.CANCELLED),
+        (Cause.TIME_LIMIT, "COMPLETING|TimeLimit|node1|0|N/A|1-00:00:00|", "", Cause.TIME_LIMIT),
+        (Cause.PREEMPTED, "COMPLETING|None|node1|1|N/A|1-00:00:00|", "", Cause.PREEMPTED),
+        (
+            Cause.PREEMPTED,
+            "RUNNING|None|node1|0|2026-11-24T22:10:42|1-00:00:00|",
+            "",
+            Cause.PREEMPTED,
+        ),
+        (
+            Cause.PREEMPTED,
+            "COMPLETING|None|node1|0|2026-11-24T22:10:42|1-00:00:00|",
+            "",
+            Cause.PREEMPTED,
+        ),
+        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A|1-00:00:00|", "", Cause.PREEMPTED),
+        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A|1:58|", "", Cause.TIME_LIMIT),
+        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A|2:45|", "", Cause.PREEMPTED),
+        (Cause.PREEMPTED, "RUNNING|None|node1|0|2026-11-24T22:10:42|0:25|", "", Cause.PREEMPTED),
+        (Cause.INTERRUPTED, "COMPLETING|None|node1|0|N/A|1-00:00:00|", "", Cause.INTERRUPTED),
     ],
 )
-def test_a_task_was_cancelled_where_slurm_ends_it_and_nothing_else_explains_that(
+def test_why_a_task_is_stopped_is_what_slurm_says_of_it_at_that_moment(
     fake, told, row, restarts, why
 ):
     (fake / "rows").write_text(f"12_3|{row}\n")
-    assert why_stopped(told, {**TASK, "SLURM_RESTART_COUNT": restarts}) is why
+    assert why_stopped(told, {**TASK, "SLURM_RESTART_COUNT": restarts}, 90) is why
 
 
 def test_why_a_task_is_stopped_stays_what_its_signal_says_where_slurm_is_silent(fake):
     (fake / "bin" / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm' >&2; exit 1\n")
-    assert why_stopped(Cause.PREEMPTED, TASK) is Cause.PREEMPTED
+    assert why_stopped(Cause.PREEMPTED, TASK, 90) is Cause.PREEMPTED
 
 
 def test_a_controller_that_is_away_for_a_moment_is_asked_again(fake):
     squeue = fake / "bin" / "squeue"
     answering = squeue.read_text()
     squeue.write_text(f"#!/bin/sh\ncat > '{squeue}' <<'END'\n{answering}END\nexit 1\n")
-    (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A\n")
+    (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
     assert queue_again(report(Fate.INTERRUPTED), StopAsked(), TASK)
 
 
