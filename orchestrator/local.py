@@ -309,6 +309,9 @@ class _Executor:
         self._delayed.clear()
         for attempt in self._live.values():
             attempt.stop(cause, grace_s)
+        why = self._place.settings.why_stopped(cause)
+        for attempt in self._live.values():
+            attempt.stop_cause = why if attempt.stop_cause is cause else attempt.stop_cause
 
     def _tick(self) -> None:
         if self._stop_deadline is None:
