@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from merge.errors import BucketError, ServersError
+from merge.errors import PapergridError, ServersError
 from merge.files import write_atomic
 from merge.paths import SweepPaths
 from orchestrator.bucket import Bucket
@@ -84,7 +84,7 @@ def _meeting(request: ServerRequest, nonce: str) -> Iterator[Path]:
         yield folder
     finally:
         # Nothing but probes is ever deleted there: the right to do so is not needed.
-        with suppress(BucketError):
+        with suppress(PapergridError):
             bucket.delete(folder.name)
 
 

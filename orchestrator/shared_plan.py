@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from merge.files import canonical_json
-from merge.sweep import Sweep
+from merge.paths import SweepPaths
+from merge.sweep import Sweep, read_sweep
 from orchestrator.bucket import Bucket
 from orchestrator.bucket_url import BucketTarget
 from orchestrator.sync_files import Selection
@@ -24,11 +25,15 @@ def agree_on_plan_at(target: BucketTarget, output: Path, sweep: Sweep) -> None:
     agree_on_plan(bucket, Memory(output, bucket), sweep, canonical_json(sweep.to_json()))
 
 
-def fetch_plan_from(target: BucketTarget, output: Path) -> None:
-    """Write the plan of `target` into `output`, unless it is there.
+def settle_plan(target: BucketTarget, output: Path) -> None:
+    """Have one plan in `target` and `output`: whichever has none is given that of the other.
 
-    IncompleteError where there is none, ConfigChangedError where `output` holds another.
+    ConfigChangedError where they have two, IncompleteError where they have none.
     """
+    path = SweepPaths(output).sweep
+    if path.exists():
+        agree_on_plan_at(target, output, read_sweep(path))
+        return
     bucket = Bucket(target)
     way = Pull(
         output=output,

@@ -120,18 +120,18 @@ def status_command(output: str, arguments: argparse.Namespace) -> str:
     return quote(["replicate", "status", output, *place])
 
 
-def fetch_plan(arguments: argparse.Namespace) -> None:
-    """Bring the plan of `--claims`, where that is given, into the output folder.
+def settle_plan(arguments: argparse.Namespace) -> None:
+    """Have one plan in the output folder and, where it is given, in the place of `--claims`.
 
-    ConfigChangedError where the folder has another, IncompleteError where the bucket has none.
+    ConfigChangedError where they have two, IncompleteError where they have none.
     """
     if arguments.claims is None:
         return
-    from orchestrator.shared_plan import fetch_plan_from
+    from orchestrator.shared_plan import settle_plan as settle
 
     target = sync_target(arguments)
     assert target is not None
-    fetch_plan_from(target, arguments.output)
+    settle(target, arguments.output)
 
 
 def add_claims(parser: argparse.ArgumentParser) -> None:

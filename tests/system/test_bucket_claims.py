@@ -20,11 +20,11 @@ from support.fault_proxy import FaultProxy
 from support.grids import make_grid, write_result
 from support.s3_server import BUCKET, S3Server, environment, ministack, rclone
 
-from merge.errors import ConfigChangedError
+from merge.errors import ConfigChangedError, IncompleteError
 from merge.files import write_bytes, write_json
 from merge.paths import SweepPaths
 from merge.records import AttemptRecord, Cause, Outcome, Owner
-from merge.sweep import Run
+from merge.sweep import Run, read_sweep
 from orchestrator import sync
 from orchestrator.bucket import Bucket
 from orchestrator.bucket_claims import BucketClaims, HasResult
@@ -32,6 +32,7 @@ from orchestrator.bucket_url import BucketTarget, parse_url
 from orchestrator.claims import Busy, Finished, Taken
 from orchestrator.owners import this_owner
 from orchestrator.shared_claims import SharedClaims
+from orchestrator.shared_plan import settle_plan
 from orchestrator.states import State
 from orchestrator.sync_backlog import Backlog
 from orchestrator.sync_files import Selection
@@ -329,6 +330,20 @@ def test_status_tells_of_runs_that_others_hold_or_have_finished(
     other = write_output(tmp_path / "other", make_grid(folds=range(6), epochs=2), [])
     with pytest.raises(ConfigChangedError, match="different plans"):
         api.status(other, target)
+
+
+def test_folder_and_bucket_are_given_the_plan_that_the_other_has(
+    target: BucketTarget, tmp_path: Path
+) -> None:
+    sweep = make_grid()
+    with pytest.raises(IncompleteError):
+        settle_plan(target, tmp_path / "new")
+    settle_plan(target, write_output(tmp_path / "here", sweep, []))
+    settle_plan(target, tmp_path / "new")
+    assert read_sweep(SweepPaths(tmp_path / "new").sweep) == sweep
+    other = write_output(tmp_path / "other", make_grid(epochs=2), [])
+    with pytest.raises(ConfigChangedError, match="epochs"):
+        settle_plan(target, other)
 
 
 def write_attempt(output: Path, run: Run, outcome: Outcome | None) -> None:

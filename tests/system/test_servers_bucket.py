@@ -78,6 +78,9 @@ def test_hosts_without_a_shared_folder_finish_a_grid_through_a_bucket_though_one
     assert {"h2", "h3"} <= going_on
     assert told["counts"]["done"] >= 2
     assert {each["server"]: each["reached"] for each in told["servers"]}["h3"] == "running"
+    commands = [command_line(pid) for host in hosts.hosts.values() for pid in host.pids()]
+    assert any(f"--claims {PLACE}" in words for words in commands)
+    assert not any(SECRET in words for words in commands)
     hosts["h2"].cut_power()
     stopped = replicate("cancel", "out", "--workers", "h2", "h3", cwd=sweep.folder)
     assert "h2: cannot be reached" in stopped.stdout, stopped.stderr
