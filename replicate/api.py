@@ -279,7 +279,8 @@ def cancel(
 ) -> tuple[tuple[Wished, ...], list[str]]:
     """Have `runs` stopped wherever they run and started nowhere; what that meant for each.
 
-    Also what the schedulers told that have jobs of them. `is_dry` changes nothing.
+    Also what the schedulers told that have jobs of them. `is_dry` changes nothing. UsageError where
+    workers on servers share the runs through a bucket, not this folder.
     """
     from orchestrator.reach import cancel_everywhere
     from orchestrator.states import State

@@ -28,10 +28,11 @@ _ENDS = {
 
 def server_documents(output: Path, *, reach: bool) -> list[dict[str, Any]]:
     """Every worker of the last submission to servers, and older ones that have not ended."""
-    now, here = time.time(), this_owner()
     said = {_key(worker): (worker, "") for worker in read_workers(output)}
     if reach:
         said |= _reached([worker for worker, _ in said.values()])
+    # After the answers: some of them are newer than the question.
+    now, here = time.time(), this_owner()
     last = max((submission for submission, _ in said), default="")
     found = [(worker, condition(worker, now, here), word) for worker, word in said.values()]
     return [
