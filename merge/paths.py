@@ -85,6 +85,10 @@ class SweepPaths:
     def submission(self, submission_id: str) -> SubmissionPaths:
         return SubmissionPaths(self.submissions / submission_id)
 
+    def worker_records(self) -> list[Path]:
+        """What the workers of all submissions say of themselves, as far as it lies here."""
+        return sorted(self.submissions.glob("*/workers/*.json"))
+
     @property
     def code(self) -> Path:
         return self.root / "code"
@@ -226,6 +230,12 @@ class RunPaths:
 
     def attempt(self, number: int) -> AttemptPaths:
         return AttemptPaths(self.root / "attempts" / f"{number:04d}")
+
+    def attempt_number(self, name: str) -> int | None:
+        """The number of the attempt whose record's path is `name`; None where it is none."""
+        folder = Path(name).parent.name
+        is_one = folder.isdigit() and Path(name) == self.attempt(int(folder)).record
+        return int(folder) if is_one else None
 
     def result_aside(self, token: str) -> Path:
         return self.root / f"result.aside-{token}.json"

@@ -278,7 +278,11 @@ def claim_from_json(path: Path, document: Mapping[str, Any]) -> Claim:
 
 def read_worker(path: Path) -> WorkerRecord:
     """The worker in `path`. FileNotFoundError where absent, RecordError where unusable."""
-    document = read_json(path)
+    return worker_from_json(path, read_json(path))
+
+
+def worker_from_json(path: Path, document: Mapping[str, Any]) -> WorkerRecord:
+    """The worker that `document`, read from `path`, tells of. RecordError where it is none."""
     refuse_foreign_schema(path, document)
     try:
         fields = _without_schema(document)
@@ -291,7 +295,11 @@ def read_worker(path: Path) -> WorkerRecord:
 
 def read_attempt(path: Path) -> AttemptRecord:
     """The attempt in `path`. FileNotFoundError where absent, RecordError where unusable."""
-    document = read_json(path)
+    return attempt_from_json(path, read_json(path))
+
+
+def attempt_from_json(path: Path | str, document: Mapping[str, Any]) -> AttemptRecord:
+    """The attempt that `document`, read from `path`, records. RecordError where it is none."""
     refuse_foreign_schema(path, document)
     try:
         fields = _without_schema(document)

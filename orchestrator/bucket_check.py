@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from merge.errors import PapergridError
 from orchestrator.bucket import Bucket
-from orchestrator.bucket_conditions import honours_conditions
+from orchestrator.bucket_conditions import (
+    honours_conditions,
+    refuse_claims_without_conditions,
+)
 from orchestrator.bucket_url import BucketTarget
 
 
@@ -20,15 +23,17 @@ class Right:
     """`connect`, `list`, `put`, `get`, `conditional put`, `delete`."""
     is_given: bool
     is_needed: bool
-    """Without `delete` only probes stay behind; without `conditional put` no merged JSON."""
+    """Without `delete` only probes stay behind; without `conditional put` no merged JSON, and no
+    claims."""
     reason: str = ""
     """Why not, and what to do."""
 
 
-def bucket_check(target: BucketTarget) -> tuple[Right, ...]:
+def bucket_check(target: BucketTarget, *, for_claims: bool = False) -> tuple[Right, ...]:
     """Try list, put, get, conditional put and delete on a probe under `target`; raises nothing.
 
-    What cannot be tried because something before it failed is not in the answer.
+    What cannot be tried because something before it failed is not in the answer. `for_claims`:
+    conditional puts are needed, since runs are to be claimed there.
     """
     name = f".papergrid-check-{secrets.token_hex(6)}"
     data = b"papergrid tries what it may do here\n"
@@ -41,7 +46,8 @@ def bucket_check(target: BucketTarget) -> tuple[Right, ...]:
         rights.append(_try("put", lambda: bucket.put(name, data)))
     if rights[-1].is_given:
         rights.append(_try("get", lambda: _get(bucket, name, data)))
-        rights.append(_try("conditional put", lambda: _conditions(bucket), is_needed=False))
+        conditions = refuse_claims_without_conditions if for_claims else _conditions
+        rights.append(_try("conditional put", lambda: conditions(bucket), is_needed=for_claims))
         rights.append(_try("delete", lambda: bucket.delete(name), is_needed=False))
     return tuple(rights)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,10 +29,13 @@ class HasResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
+class Seen:
+    """A claim as it was read."""
+
     claim: Claim
     etag: str
     age_s: float
+    """Since its owner wrote it, by the store's own clock."""
 
 
 class BucketClaims:
@@ -53,7 +56,7 @@ class BucketClaims:
         names, result = self._names(run)
         if result in names:
             return HasResult()
-        last = self._last(run, names)
+        last = self.last(run, names)
         if last and self._is_live(last, owner):
             return Busy(last.claim)
         claim = Claim(
@@ -73,7 +76,7 @@ class BucketClaims:
 
     def holds(self, run: str, claim: Claim) -> bool:
         """Whether `claim` has the run: it is still the highest, with its own token."""
-        last = self._last(run, self._names(run)[0])
+        last = self.last(run)
         return last is not None and (last.claim.number, last.claim.token) == (
             claim.number,
             claim.token,
@@ -115,11 +118,13 @@ class BucketClaims:
         result = RunPaths(Path(run)).result.as_posix()
         return {stored.name for stored in self._bucket.list(f"{run}/")}, result
 
-    def _last(self, run: str, names: set[str]) -> _Seen | None:
+    def last(self, run: str, names: Collection[str] | None = None) -> Seen | None:
+        """The claim that has the run, of the objects `names`, else as listed now."""
+        names = self._names(run)[0] if names is None else names
         numbers = [n for name in names if (n := RunPaths(Path(run)).claim_number(name)) is not None]
         return self._read(_name(run, max(numbers))) if numbers else None
 
-    def _read(self, name: str) -> _Seen | None:
+    def _read(self, name: str) -> Seen | None:
         answer = self._bucket.get(name)
         if answer is None:
             return None
@@ -133,10 +138,10 @@ class BucketClaims:
                 f"unknown, so it is not started; make sure that nobody trains it, then remove that "
                 f"object"
             ) from error
-        return _Seen(claim=claim, etag=head.etag, age_s=head.age_s)
+        return Seen(claim=claim, etag=head.etag, age_s=head.age_s)
 
     def _must_exist(self, run: str) -> Claim:
-        last = self._last(run, self._names(run)[0])
+        last = self.last(run)
         if last is None:
             raise RecordError(
                 f"the claims in {self._bucket.target.url}/{run} vanish while runs start: stop "
@@ -144,12 +149,12 @@ class BucketClaims:
             )
         return last.claim
 
-    def _is_live(self, seen: _Seen, owner: Owner) -> bool:
+    def _is_live(self, seen: Seen, owner: Owner) -> bool:
         return is_live(
             seen.claim, owner_alive(seen.claim.owner, owner), silence_s=self._silence_s(seen)
         )
 
-    def _silence_s(self, seen: _Seen) -> float:
+    def _silence_s(self, seen: Seen) -> float:
         """As observed from here, or by the store's clock: no two hosts' clocks are compared."""
         now = self._clock()
         beat, since = self._watched.get(seen.claim.token, (None, now))

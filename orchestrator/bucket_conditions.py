@@ -20,6 +20,15 @@ def honours_conditions(bucket: Bucket) -> bool:
     return bucket.honours_conditions
 
 
+def refuse_claims_without_conditions(bucket: Bucket) -> None:
+    """BucketError, with the way out, where the store ignores conditions: two could have a run."""
+    if not honours_conditions(bucket):
+        raise BucketError(
+            f"{bucket.target.endpoint_url or 'this store'} ignores conditional writes, so no run "
+            f"can be claimed there: share an output folder, or give each server its own --shard"
+        )
+
+
 def refuse_without_conditions(bucket: Bucket) -> None:
     """BucketError, with the way out, where the store ignores conditions."""
     if not honours_conditions(bucket):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from merge.errors import UsageError
@@ -58,6 +59,14 @@ class BucketTarget:
     max_bytes_per_s: float | None = None
     patience: int = 7
     """How often a request is tried before the store counts as unavailable."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "url": str(self.url)}
+
+
+def target_from_json(document: Mapping[str, Any]) -> BucketTarget:
+    """The target that `BucketTarget.to_json` described."""
+    return BucketTarget(**{**document, "url": parse_url(document["url"])})
 
 
 def parse_url(text: str) -> BucketUrl:

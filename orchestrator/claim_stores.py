@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from merge.files import fresh_names
 from merge.paths import RunPaths
-from merge.records import EXPIRY_S, Claim, Owner
+from merge.records import EXPIRY_S, AttemptRecord, Claim, Owner
 from orchestrator import claims
 from orchestrator.claims import Busy, Finished, Taken
+from orchestrator.requests import counted_attempts
 from orchestrator.watch import Watch
 
 
@@ -37,6 +40,18 @@ class Claims(Protocol):
 
     def release(self, paths: RunPaths, claim: Claim) -> None: ...
 
+    def num_ended(self, paths: RunPaths) -> int:
+        """The highest claim that has ended; asked before any run is taken."""
+        ...
+
+    def last(self, paths: RunPaths) -> Claim | None:
+        """The claim that has the run, or had it last."""
+        ...
+
+    def history(self, paths: RunPaths, last: Claim) -> Sequence[AttemptRecord]:
+        """The attempts that count, up to that of the claim `last`; empty where it left none."""
+        ...
+
 
 class FolderClaims:
     """Claims in the output folder alone."""
@@ -63,3 +78,15 @@ class FolderClaims:
 
     def release(self, paths: RunPaths, claim: Claim) -> None:
         claims.release(paths, claim)
+
+    def num_ended(self, paths: RunPaths) -> int:
+        last = claims.last_claim(paths)
+        return last.number - (not last.released) if last else 0
+
+    def last(self, paths: RunPaths) -> Claim | None:
+        return claims.last_claim(paths)
+
+    def history(self, paths: RunPaths, last: Claim) -> Sequence[AttemptRecord]:
+        fresh_names(paths.attempt(last.number).root)
+        history = counted_attempts(paths)
+        return history if history and history[-1].number == last.number else ()

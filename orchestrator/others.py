@@ -9,13 +9,10 @@ from __future__ import annotations
 import time
 
 from merge.errors import StorageError
-from merge.files import fresh_names
 from merge.paths import SweepPaths
 from merge.records import AttemptRecord, Claim, Outcome
 from merge.sweep import Run
-from orchestrator.claims import last_claim
 from orchestrator.local_settings import LocalSettings
-from orchestrator.requests import counted_attempts
 from orchestrator.retries import Again, decide
 
 
@@ -37,8 +34,8 @@ class Others:
     def first_seen(self, run: Run) -> None:
         """Remember which attempts at `run` have ended: how others end is news from now on."""
         if self._settings.stand_by:
-            last = last_claim(self._output.run(run.path))
-            self._first[run.run_id] = last.number - (not last.released) if last else 0
+            paths = self._output.run(run.path)
+            self._first[run.run_id] = self._settings.claims.num_ended(paths)
 
     def add(self, run: Run, whose: str) -> None:
         if not self._elsewhere:
@@ -68,17 +65,17 @@ class Others:
 
         A run that fails on one host would fail on each of them: it is not tried by all in turn,
         but where a rule says that it is worth another attempt.
-        RecordError where its records are unreadable.
+        RecordError where its records are unreadable, StorageError where a bucket has them that does
+        not answer.
         """
         if not self._settings.stand_by:
             return None
-        paths = self._output.run(run.path)
-        last = last_claim(paths)
+        paths, claims = self._output.run(run.path), self._settings.claims
+        last = claims.last(paths)
         if last is None or not self._is_news(run, last):
             return None
-        fresh_names(paths.attempt(last.number).root)
-        history = counted_attempts(paths)
-        if not history or history[-1].number != last.number or not _has_failed(history[-1]):
+        history = claims.history(paths, last)
+        if not history or not _has_failed(history[-1]):
             return None
         if isinstance(decide(history, self._settings.retries), Again):
             return None

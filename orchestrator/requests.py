@@ -56,7 +56,7 @@ def cancelled_text(request: Request) -> str:
 
 def counted_attempts(paths: RunPaths) -> tuple[AttemptRecord, ...]:
     """The run's attempts since a person last asked for a retry, the oldest first."""
-    first = _first_counted(paths)
+    first = first_counted(paths)
     return tuple(record for record in all_attempts(paths) if record.number >= first)
 
 
@@ -66,7 +66,8 @@ def all_attempts(paths: RunPaths) -> tuple[AttemptRecord, ...]:
     return tuple(record for record in found if record)
 
 
-def _first_counted(paths: RunPaths) -> int:
+def first_counted(paths: RunPaths) -> int:
+    """The number of the first attempt that counts."""
     for number in reversed(paths.request_numbers()):
         request = _read(paths, number)
         if request.wish is Wish.RETRY:

@@ -7,12 +7,14 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from merge.errors import ServersError
+from merge.errors import PapergridError, ServersError
 from merge.files import write_atomic
 from merge.paths import SweepPaths
+from orchestrator.bucket import Bucket
 from orchestrator.code_version import code_version
 from orchestrator.server_probe import (
     Facts,
@@ -22,7 +24,6 @@ from orchestrator.server_probe import (
 )
 from orchestrator.server_request import Part, ServerRequest, probe_script
 from orchestrator.ssh import Answer, ask, in_parallel
-from orchestrator.workers import Condition, condition, read_workers
 
 MOST_SKEW_S = 10.0
 """By how much a server's clock may differ from the one here before a person is told."""
@@ -51,23 +52,40 @@ def check_servers(request: ServerRequest) -> list[Checked]:
     """Ask every server whether it can do its part.
 
     ServersError with every problem of every server; StorageError where the output folder cannot
-    be written to. Leaves nothing behind.
+    be written to, BucketError and BucketUnavailableError where the bucket they are to share cannot
+    be written to from here. Leaves nothing behind.
     """
-    folder = SweepPaths(request.output).probe(request.name)
     nonce = secrets.token_hex(16)
-    write_atomic(folder / "here", lambda file: file.write(nonce.encode()))
-    try:
+    with _meeting(request, nonce) as folder:
         replies = in_parallel(lambda part: _ask(request, part, nonce), request.parts)
         found = [_judged(request, reply, folder) for reply in replies]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     problems = [problem for _, lines in found for problem in lines]
     checked = [each for each, _ in found if each]
     problems += _shared_machines(checked)
-    problems += _at_work(request, checked)
     if problems:
         raise ServersError(tuple(problems))
     return checked
+
+
+@contextmanager
+def _meeting(request: ServerRequest, nonce: str) -> Iterator[Path]:
+    """`nonce` where all servers must see it: in the folder this yields, or in their bucket."""
+    folder = SweepPaths(request.output).probe(request.name)
+    if request.claims is None:
+        write_atomic(folder / "here", lambda file: file.write(nonce.encode()))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
+    bucket = Bucket(request.claims)
+    bucket.put(folder.name, nonce.encode())
+    try:
+        yield folder
+    finally:
+        # Nothing but probes is ever deleted there: the right to do so is not needed.
+        with suppress(PapergridError):
+            bucket.delete(folder.name)
 
 
 def _ask(request: ServerRequest, part: Part, nonce: str) -> _Reply:
@@ -163,19 +181,4 @@ def _shared_machines(checked: Sequence[Checked]) -> Iterator[str]:
                 yield (
                     f"{name}: is the same machine as {other} and would use its GPU {slot}: name it "
                     f"once, or divide its `devices:`"
-                )
-
-
-def _at_work(request: ServerRequest, checked: Sequence[Checked]) -> Iterator[str]:
-    """A server that works for this folder already is not given a second worker."""
-    now = time.time()
-    for worker in read_workers(request.output):
-        if condition(worker, now) is not Condition.AT_WORK or worker.record is None:
-            continue
-        owner = worker.record.owner
-        for each in checked:
-            if (owner.host, owner.boot_id) == (each.facts.host, each.facts.boot_id):
-                yield (
-                    f"{each.part.server.name}: a worker of submission {worker.submission} is at "
-                    f"work there for this folder (process {owner.pid}): let it end or cancel it"
                 )

@@ -14,16 +14,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from merge.errors import PapergridError
+from merge.errors import PapergridError, RecordError
 from merge.files import fresh_names, write_atomic
+from merge.paths import SweepPaths
+from merge.records import read_worker
 from merge.sweep import Resources, Run
+from orchestrator.bucket_url import BucketTarget, target_from_json
 from orchestrator.devices import Devices, find_devices
-from orchestrator.owners import this_owner
+from orchestrator.owners import owner_alive, this_owner
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 """Whose versions may move numbers."""
@@ -40,9 +43,9 @@ class Question:
     mark: str
     output: str
     probe: str
-    """A folder below `output` that was made for this check."""
+    """A folder below `output`, or an object in the bucket, that was made for this check."""
     nonce: str
-    """What the file `here` in it holds."""
+    """What the file `here` in it, or that object, holds."""
     server: str
     command: list[str] | None
     needs: list[dict[str, Any]]
@@ -54,6 +57,8 @@ class Question:
     weights: str | None
     min_free_gb: float
     share_timeout_s: int
+    claims: dict[str, Any] | None = None
+    """The `BucketTarget` that stands for a shared output folder, where one does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +80,7 @@ class Facts:
     slots: list[str]
     notes: list[str]
     nonce: str
-    """What the server wrote into the probe folder, in a file of its name."""
+    """What the server wrote into the probe folder, in a file of its name; empty: nothing."""
 
 
 def main(argument: str) -> None:
@@ -89,9 +94,13 @@ def answer(question: Question) -> Facts:
 
     runs = [_stand_in(question.command, need) for need in question.needs]
     problems: list[str] = []
-    nonce = _shake_hands(question, problems)
+    nonce = ""
+    if question.claims is None:
+        nonce = _shake_hands(question, problems)
+    else:
+        problems += _bucket(question, target_from_json(question.claims))
     devices = _devices(question, runs, problems)
-    problems += [*_missing_paths(question), *_lack_of_space(question)]
+    problems += [*_missing_paths(question), *_lack_of_space(question), *_at_work(question)]
     owner, code = this_owner(), code_version(runs[0])
     return Facts(
         problems=problems,
@@ -162,6 +171,45 @@ def _shake_hands(question: Question, problems: list[str]) -> str:
         problems.append(f"cannot write into the output folder: {error}")
         return ""
     return nonce
+
+
+def _bucket(question: Question, target: BucketTarget) -> Iterator[str]:
+    """What keeps this server from claiming runs in the bucket that it is to share."""
+    from orchestrator.bucket import Bucket
+    from orchestrator.bucket_check import bucket_check
+
+    # Somebody waits for the answer: no long patience with a store that is away.
+    target = replace(target, patience=2)
+    rights = bucket_check(target, for_claims=True)
+    missing = [right for right in rights if right.is_needed and not right.is_given]
+    if missing:
+        yield from (f"bucket: {right.name}: {right.reason}" for right in missing)
+        return
+    try:
+        found = Bucket(target).get(question.probe)
+    except PapergridError as error:
+        yield f"bucket: get: {error}"
+        return
+    if found is None or found[0].decode("utf-8", "replace") != question.nonce:
+        yield (
+            f"bucket: {target.url} is another place there: an object written into it here is not "
+            f"in it; give an --endpoint-url that means the same store everywhere"
+        )
+
+
+def _at_work(question: Question) -> Iterator[str]:
+    """A server that works for this folder already is not given a second worker."""
+    here = this_owner()
+    for path in SweepPaths(Path(question.output)).worker_records():
+        try:
+            record = read_worker(path)
+        except (FileNotFoundError, RecordError):
+            continue
+        if record.ended is None and owner_alive(record.owner, here):
+            yield (
+                f"a worker of submission {path.parents[1].name} is at work there for this folder "
+                f"(process {record.owner.pid}): let it end or cancel it"
+            )
 
 
 def _stand_in(command: list[str] | None, need: Mapping[str, Any]) -> Run:

@@ -14,6 +14,7 @@ from typing import Any
 
 from merge.paths import SubmissionPaths, SweepPaths
 from merge.sweep import SCHEMA, Run
+from orchestrator.bucket_url import BucketTarget
 from orchestrator.contract import module_words, source_root
 from orchestrator.hosts_file import Fleet, Server
 from orchestrator.server_probe import Question
@@ -49,6 +50,8 @@ class ServerRequest:
     words: tuple[str, ...] = ()
     """Further words for `replicate work`."""
     snapshot: str | None = None
+    claims: BucketTarget | None = None
+    """Where servers that have an output folder each share the runs; None: they share the folder."""
 
     @property
     def paths(self) -> SubmissionPaths:
@@ -76,6 +79,7 @@ class ServerRequest:
             "name": self.name,
             "kind": "servers",
             "snapshot": self.snapshot,
+            "claims": str(self.claims.url) if self.claims else None,
             "ssh_config": str(self.fleet.ssh_config) if self.fleet.ssh_config else None,
             "connect_timeout_s": self.fleet.connect_timeout_s,
             "servers": [
@@ -121,6 +125,7 @@ def question(request: ServerRequest, part: Part, nonce: str) -> Callable[[str], 
         mark=mark,
         output=str(request.output_on(server)),
         probe=SweepPaths(request.output).probe(request.name).name,
+        claims=request.claims.to_json() if request.claims else None,
         nonce=nonce,
         server=server.name,
         command=list(part.runs[0].command) if part.runs[0].command else None,
@@ -142,7 +147,9 @@ def probe_script(request: ServerRequest, part: Part, nonce: str) -> Callable[[st
     def script(mark: str) -> str:
         asked = json.dumps(asdict(ask(mark)))
         words = [*_module(request, part.server, "orchestrator.server_probe"), asked]
-        return "\n".join([*_preamble(request, part.server), quote(words)])
+        return "\n".join(
+            [*_preamble(request, part.server), *_shared_folder(request, part.server), quote(words)]
+        )
 
     return script
 
@@ -176,6 +183,8 @@ def start_script(request: ServerRequest, part: Part) -> str:
     return "\n".join(
         [
             *_preamble(request, part.server),
+            *_shared_folder(request, part.server),
+            *_own_folder(request, part),
             f"setsid nohup {quote(worker_words(request, part))} </dev/null >>{log} 2>&1 &",
             "worker=$!",
             f"for _ in $(seq {_START_PATIENCE_S * 10}); do",
@@ -216,13 +225,36 @@ def _preamble(request: ServerRequest, server: Server) -> list[str]:
         lines.append(f'export PATH={quote([str(Path(python).parent)])}:"$PATH"')
     for line in server.setup:
         lines += [line, "[ $? = 0 ] || " + _fail(f"its setup line failed: {line}")]
-    lines += [
-        f"[ -d {quote([output])} ] || "
-        + _fail(f"no output folder {output}: mount it, or name it by `output:`"),
+    lines.append(
         f"command -v {quote([python])} >/dev/null || "
-        + _fail(f"no program {python}: name the Python of its environment by `python:`"),
-    ]
+        + _fail(f"no program {python}: name the Python of its environment by `python:`")
+    )
     return lines
+
+
+def _shared_folder(request: ServerRequest, server: Server) -> list[str]:
+    """Lines that fail where the output folder, which is to be shared, is not there."""
+    if request.claims:
+        return []
+    output = str(request.output_on(server))
+    return [
+        f"[ -d {quote([output])} ] || "
+        + _fail(f"no output folder {output}: mount it, or name it by `output:`")
+    ]
+
+
+def _own_folder(request: ServerRequest, part: Part) -> list[str]:
+    """Lines that make the output folder, where it is the server's own, with what it was given."""
+    if not request.claims:
+        return []
+    paths, name = request.paths_on(part.server), part.server.name
+    folders = [str(paths.runs(name).parent), str(paths.workers), str(paths.logs)]
+    cannot = _fail(f"{request.output_on(part.server)} cannot be written to: correct `output:`")
+    ids = quote(run.run_id for run in part.runs)
+    return [
+        f"mkdir -p {quote(folders)} || {cannot}",
+        f"printf '%s\\n' {ids} >{quote([str(paths.runs(name))])} || {cannot}",
+    ]
 
 
 def _fail(text: str) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from merge.errors import UsageError
+from merge.errors import RecordError, UsageError
 from merge.paths import SweepPaths
-from merge.records import Owner
+from merge.records import Owner, worker_from_json
 from merge.sweep import Run, read_sweep
 from orchestrator.claims import last_claim
 from orchestrator.grid import choose
@@ -19,6 +20,7 @@ from orchestrator.suggest import hint
 from orchestrator.workers import Condition, Worker, condition, read_workers
 
 _ASK_TIMEOUT_S = 20.0
+_MAY_LIVE = (Condition.AT_WORK, Condition.SILENT, Condition.NOT_ASKED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +28,10 @@ class Reached:
     """What a server says of its worker when it is asked."""
 
     worker: Worker
+    """With its record as it is now, where that lies on the server."""
     said: str
-    """`running`, `stopped` (suspended), `gone`, or why the server could not be asked."""
+    """`running`, `stopped` (suspended), `gone`, or why the server could not be asked; empty where
+    the worker has ended and nobody else needs to be asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,20 +64,9 @@ def stop_workers(
         if name not in known:
             raise UsageError(f"no worker was submitted to {name!r}{hint(name, known)}")
     alive = [worker for worker in workers if worker.name in wanted and _may_live(worker)]
-    if not alive:
-        return []
     signal, what = ("KILL", "killed") if kill else ("TERM", "asked to stop")
-    if is_dry:
-        return [Stopped(server=w.name, told=f"would be {what}", is_well=True) for w in alive]
-    said = in_parallel(lambda worker: _signalled(worker, signal), alive)
-    return [
-        Stopped(
-            server=worker.name,
-            told=what if word == "signalled" else word,
-            is_well=word in ("signalled", "gone"),
-        )
-        for worker, word in zip(alive, said, strict=True)
-    ]
+    found = in_parallel(lambda worker: _stopped(worker, "" if is_dry else signal, what), alive)
+    return [stopped for stopped in found if stopped]
 
 
 def cancel_jobs(output: Path, run_ids: Sequence[str]) -> list[str]:
@@ -103,11 +96,7 @@ def cancel_jobs(output: Path, run_ids: Sequence[str]) -> list[str]:
 
 def reach_workers(workers: Sequence[Worker]) -> list[Reached]:
     """Ask over ssh what became of the workers that have not ended, each with a time-out."""
-    alive = [worker for worker in workers if _may_live(worker)]
-    if not alive:
-        return []
-    said = in_parallel(lambda worker: _signalled(worker, ""), alive)
-    return [Reached(worker=w, said=word) for w, word in zip(alive, said, strict=True)]
+    return in_parallel(_reached, [worker for worker in workers if _may_live(worker)])
 
 
 def signal_script(owner: Owner, signal: str) -> str:
@@ -143,6 +132,59 @@ def _holder(output: Path, run: Run) -> Owner | None:
     return None if last is None or last.released else last.owner
 
 
+def record_script(path: Path) -> str:
+    """Bash that tells the record in `path` on a line, or `absent`. Pure."""
+    file = quote([str(path)])
+    return "\n".join(
+        [
+            f"[ -e {file} ] || {{ tell absent; exit 0; }}",
+            f"tell \"record $(tr -d '\\n' <{file})\"",
+        ]
+    )
+
+
+def _stopped(worker: Worker, signal: str, what: str) -> Stopped | None:
+    """What became of sending `signal`, or of nothing without one; None: it had ended already."""
+    worker, trouble = _with_record(worker)
+    if trouble:
+        return Stopped(server=worker.name, told=trouble, is_well=False)
+    if not _may_live(worker):
+        return None
+    if not signal:
+        return Stopped(server=worker.name, told=f"would be {what}", is_well=True)
+    word = _signalled(worker, signal)
+    return Stopped(
+        server=worker.name,
+        told=what if word == "signalled" else word,
+        is_well=word in ("signalled", "gone"),
+    )
+
+
+def _reached(worker: Worker) -> Reached:
+    worker, trouble = _with_record(worker)
+    if trouble or not _may_live(worker):
+        return Reached(worker=worker, said=trouble)
+    return Reached(worker=worker, said=_signalled(worker, ""))
+
+
+def _with_record(worker: Worker) -> tuple[Worker, str]:
+    """`worker` with its record, asked for where that lies on its server; why it was not told."""
+    if worker.there is None:
+        return worker, ""
+    script = record_script(worker.there)
+    answer = ask(_reach(worker), lambda _: script, worker.connect_timeout_s + _ASK_TIMEOUT_S)
+    for line in answer.told:
+        word, _, text = line.partition(" ")
+        if word == "absent":
+            return replace(worker, there=None), ""
+        try:
+            record = worker_from_json(worker.there, json.loads(text))
+        except (ValueError, RecordError) as error:
+            return replace(worker, problem=f"{worker.there} there is unreadable ({error})"), ""
+        return replace(worker, there=None, record=record), ""
+    return worker, answer.trouble or "gave no answer"
+
+
 def _tell_state() -> str:
     return "case $state in T|t) tell stopped;; *) tell running;; esac"
 
@@ -164,4 +206,4 @@ def _reach(worker: Worker) -> Reach:
 
 
 def _may_live(worker: Worker) -> bool:
-    return condition(worker, time.time()) in (Condition.AT_WORK, Condition.SILENT)
+    return condition(worker, time.time()) in _MAY_LIVE

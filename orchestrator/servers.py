@@ -13,7 +13,9 @@ from merge.sweep import Sweep
 from orchestrator.freeze import freeze
 from orchestrator.server_checks import Checked, check_servers
 from orchestrator.server_request import Part, ServerRequest, start_script
+from orchestrator.shared_plan import agree_on_plan_at
 from orchestrator.ssh import Answer, ask, in_parallel
+from orchestrator.sync_backlog import refuse_wrong_place
 
 _START_TIMEOUT_S = 180.0
 
@@ -34,19 +36,31 @@ def submit(
     """Check all servers of `request`, freeze the plan, start a worker on each; return at once.
 
     `on_checked` is told what was found before anything starts. ServersError with all problems of
-    all servers, ConfigChangedError where the output folder holds another plan: nothing is started
-    then.
+    all servers, ConfigChangedError where the output folder or the bucket holds another plan:
+    nothing is started then.
     """
-    if SweepPaths(request.output).sweep.exists():
-        freeze(request.output, sweep)
+    refuse_other_plans(sweep, request)
     on_checked(check_servers(request))
-    freeze(request.output, sweep)
-    write_submission(request)
+    write_submission(sweep, request)
     return start_servers(request)
 
 
-def write_submission(request: ServerRequest) -> None:
-    """Record what is about to be started, and what each server is given."""
+def refuse_other_plans(sweep: Sweep, request: ServerRequest) -> None:
+    """ConfigChangedError where the output folder, or the bucket, holds another plan."""
+    if SweepPaths(request.output).sweep.exists():
+        freeze(request.output, sweep)
+    if request.claims:
+        refuse_wrong_place(request.claims, sweep)
+
+
+def write_submission(sweep: Sweep, request: ServerRequest) -> None:
+    """Freeze the plan; record what is about to be started, and what each server is given.
+
+    Servers that share no folder fetch the plan from the bucket.
+    """
+    freeze(request.output, sweep)
+    if request.claims:
+        agree_on_plan_at(request.claims, request.output, sweep)
     for part in request.parts:
         name = part.server.name
         _write(request.paths.runs(name), "".join(f"{run.run_id}\n" for run in part.runs))

@@ -10,24 +10,26 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from merge.errors import BucketError, BucketUnavailableError, StorageError
-from merge.files import canonical_json
+from merge.errors import BucketUnavailableError, StorageError
 from merge.paths import RunPaths
-from merge.records import EXPIRY_S, Claim, Owner
+from merge.records import EXPIRY_S, AttemptRecord, Claim, Owner
 from merge.sweep import Run, Sweep
 from orchestrator.bucket import Bucket
+from orchestrator.bucket_attempts import attempts_in
 from orchestrator.bucket_claims import BucketClaims, HasResult
-from orchestrator.bucket_conditions import honours_conditions
+from orchestrator.bucket_conditions import refuse_claims_without_conditions
 from orchestrator.bucket_url import BucketTarget
 from orchestrator.claim_stores import FolderClaims
 from orchestrator.claims import Busy, Finished, Taken
+from orchestrator.requests import first_counted
 from orchestrator.sync_files import RunNames, Selection
 from orchestrator.sync_memory import Memory
-from orchestrator.sync_plan import agree_on_plan
 from orchestrator.sync_pull import Pull, names_by_run
 from orchestrator.sync_report import SyncReport
 from orchestrator.watch import Watch
@@ -65,11 +67,7 @@ class SharedClaims:
         self._sweep = sweep
         self._by_path = {run.path: run for run in sweep.runs}
         self._bucket = Bucket(target)
-        if not honours_conditions(self._bucket):
-            raise BucketError(
-                f"{target.endpoint_url or 'this store'} ignores conditional writes, so no run can "
-                f"be claimed there: share an output folder, or give each server its own --shard"
-            )
+        refuse_claims_without_conditions(self._bucket)
         self._far = BucketClaims(self._bucket)
         self._near = FolderClaims()
         self._held: dict[str, _Held] = {}
@@ -101,13 +99,11 @@ class SharedClaims:
                 if self._held.get(run.run_id) is held:
                     # Its attempt has ended and is not sent yet: the run is still ours.
                     return self._take_again(held, paths, config_hash, owner, expiry_s, watch)
-        try:
+        with _or_nothing_starts(run):
             taking = self._far.take(run.path, owner, now=now, expiry_s=expiry_s)
             if isinstance(taking, Busy):
                 return taking
             self._fetch(run)
-        except BucketUnavailableError as error:
-            raise StorageError(f"{run.run_id} cannot be claimed: {error}") from error
         near = self._near.take(paths, config_hash, owner, now=now, expiry_s=expiry_s, watch=watch)
         if isinstance(taking, HasResult):
             if isinstance(near, Taken):
@@ -154,6 +150,38 @@ class SharedClaims:
             if held := self._held.get(run.run_id):
                 held.is_going_on = False
         self.enlist(run)
+
+    def num_ended(self, paths: RunPaths) -> int:
+        """As in a folder; of a run that was never claimed, or is done, one listing tells."""
+        run = self._run_of(paths)
+        with _or_nothing_starts(run):
+            names = self._names_at_first.get(run.path, set())
+            has_ended = RunNames(run).result in names
+            last = None if has_ended else self._far.last(run.path, names)
+        return last.claim.number - (not last.claim.released) if last else 0
+
+    def last(self, paths: RunPaths) -> Claim | None:
+        """The claim in the bucket."""
+        run = self._run_of(paths)
+        with _or_nothing_starts(run):
+            last = self._far.last(run.path)
+        return last.claim if last else None
+
+    def history(self, paths: RunPaths, last: Claim) -> Sequence[AttemptRecord]:
+        """The attempts of all hosts, as they were sent; a claim's attempts are its owner's."""
+        run = self._run_of(paths)
+        with _or_nothing_starts(run):
+            sent = attempts_in(self._bucket, run)
+        counted = [record for record in sent if record.number >= first_counted(paths)]
+        return counted if counted and counted[-1].owner == last.owner else ()
+
+    @cached_property
+    def _names_at_first(self) -> Mapping[str, set[str]]:
+        """The objects directly in each folder, as they were when this was asked for first."""
+        found: dict[str, set[str]] = {}
+        for stored in self._bucket.list():
+            found.setdefault(stored.name.rpartition("/")[0], set()).add(stored.name)
+        return found
 
     def ended(self, run: Run) -> str | None:
         """The attempt at `run` that has ended and left all its files, by its token; else None."""
@@ -247,10 +275,10 @@ class SharedClaims:
             _log.warning("the claim of %s in %s was lost", run_id, self._target.url)
 
 
-def agree_on_plan_at(target: BucketTarget, output: Path, sweep: Sweep) -> None:
-    """Put `sweep` as the plan of `target`, before anybody claims a run of it.
-
-    ConfigChangedError where that place has another plan.
-    """
-    bucket = Bucket(target)
-    agree_on_plan(bucket, Memory(output, bucket), sweep, canonical_json(sweep.to_json()))
+@contextmanager
+def _or_nothing_starts(run: Run) -> Iterator[None]:
+    """StorageError, which ends `run` for now, where the bucket does not answer."""
+    try:
+        yield
+    except BucketUnavailableError as error:
+        raise StorageError(f"{run.run_id} cannot be claimed: {error}") from error

@@ -23,7 +23,7 @@ def agree_on_plan(bucket: Bucket, memory: Memory, sweep: Sweep, data: bytes) -> 
     there = plan_in(bucket, memory.view)
     if there is None:
         bucket.put(PLAN, data, only_if=ABSENT)
-        there = plan_needed_in(bucket, memory)
+        there = plan_needed_in(bucket, memory.view)
     refuse_difference(bucket, there, sweep)
     return there
 
@@ -48,9 +48,9 @@ def plan_in(bucket: Bucket, keep: SweepPaths) -> Sweep | None:
         raise RecordError(f"{bucket.target.url}/{PLAN}, fetched to {error}") from error
 
 
-def plan_needed_in(bucket: Bucket, memory: Memory) -> Sweep:
-    """The plan that a bucket holds; IncompleteError where it holds none."""
-    there = plan_in(bucket, memory.view)
+def plan_needed_in(bucket: Bucket, keep: SweepPaths) -> Sweep:
+    """As `plan_in`; IncompleteError where the bucket holds none."""
+    there = plan_in(bucket, keep)
     if there is None:
         raise IncompleteError(
             f"no sweep in {bucket.target.url}: {PLAN} is not there. Correct the prefix, or push "

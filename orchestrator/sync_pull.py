@@ -164,7 +164,7 @@ def prepare(pull: Pull) -> Sweep:
 
     IncompleteError where the bucket has none, ConfigChangedError where the folder has another.
     """
-    there = plan_needed_in(pull.bucket, pull.memory)
+    there = plan_needed_in(pull.bucket, pull.memory.view)
     path = SweepPaths(pull.output).sweep
     data = pull.memory.view.sweep.read_bytes()
     if not path.exists():

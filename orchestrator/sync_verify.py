@@ -75,7 +75,7 @@ class Verify:
     def everything(self) -> Verified:
         """Compare all files and objects of the selection. IncompleteError where a plan lacks."""
         refuse_missing_sweep(self.output)
-        sweep = plan_needed_in(self.bucket, self.memory)
+        sweep = plan_needed_in(self.bucket, self.memory.view)
         listing = {stored.name: stored for stored in self.bucket.list()}
         verified = Verified()
         here, compared = self._names(sweep, listing, verified)

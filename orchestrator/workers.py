@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from merge.errors import RecordError
+from merge.errors import RecordError, UsageError
 from merge.files import read_json
 from merge.paths import SubmissionPaths, SweepPaths
 from merge.records import Owner, WorkerRecord, read_worker
@@ -22,6 +22,8 @@ class Condition(StrEnum):
     """What is known of a worker without asking its server."""
 
     NOT_STARTED = "not started"
+    NOT_ASKED = "not asked"
+    """Its record lies on its own server, which was not asked."""
     AT_WORK = "at work"
     SILENT = "silent"
     """It may be dead, suspended, or cut off from the shared folder."""
@@ -52,6 +54,11 @@ class Worker:
     record: WorkerRecord | None = None
     problem: str = ""
     """Why its record cannot be read."""
+    claims: str | None = None
+    """The place in a bucket through which it shares its runs; then `log` and `there` are paths on
+    its server. None: it shares the output folder."""
+    there: Path | None = None
+    """Its record on its own server, as long as that was not asked."""
 
 
 def read_workers(output: Path) -> list[Worker]:
@@ -70,13 +77,27 @@ def condition(worker: Worker, now: float, here: Owner | None = None) -> Conditio
     if worker.problem:
         return Condition.UNKNOWN
     if record is None:
-        return Condition.NOT_STARTED
+        return Condition.NOT_ASKED if worker.there else Condition.NOT_STARTED
     if record.ended is not None:
         return _ENDS.get(record.exit_code, Condition.FAILED)
     if here and owner_alive(record.owner, here) is False:
         return Condition.FAILED
     is_fresh = now - record.heartbeat < record.expiry_s
     return Condition.AT_WORK if is_fresh else Condition.SILENT
+
+
+def refuse_unheard(output: Path) -> None:
+    """UsageError where workers share runs through a bucket: no request in this folder reaches them.
+
+    That of the last submission counts.
+    """
+    workers = read_workers(output)
+    if workers and (place := workers[-1].claims):
+        raise UsageError(
+            f"the workers of submission {workers[-1].submission} share their runs through {place}: "
+            f"a request to cancel runs, which is a file in {output}, would reach none of them; "
+            f"stop whole workers with `replicate cancel {output} --workers`"
+        )
 
 
 def _workers(output: Path, name: str) -> list[Worker]:
@@ -98,13 +119,11 @@ def _workers(output: Path, name: str) -> list[Worker]:
 
 
 def _worker(paths: SubmissionPaths, document: dict[str, Any], server: dict[str, Any]) -> Worker:
-    record, problem = None, ""
-    try:
-        record = read_worker(paths.worker(server["name"]))
-    except FileNotFoundError:
-        pass
-    except RecordError as error:
-        problem = str(error)
+    record, problem, claims = None, "", document.get("claims")
+    if claims:
+        paths = SweepPaths(Path(server["output"])).submission(paths.root.name)
+    else:
+        record, problem = _record(paths.worker(server["name"]))
     config = document["ssh_config"]
     return Worker(
         submission=paths.root.name,
@@ -116,4 +135,16 @@ def _worker(paths: SubmissionPaths, document: dict[str, Any], server: dict[str, 
         log=paths.log(server["name"]),
         record=record,
         problem=problem,
+        claims=claims,
+        there=paths.worker(server["name"]) if claims else None,
     )
+
+
+def _record(path: Path) -> tuple[WorkerRecord | None, str]:
+    """A worker's record and why it cannot be read."""
+    try:
+        return read_worker(path), ""
+    except FileNotFoundError:
+        return None, ""
+    except RecordError as error:
+        return None, str(error)

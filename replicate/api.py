@@ -29,6 +29,7 @@ from merge.view import merge_named, rebuild
 from replicate.catalogue import PUBLISHED, find_study
 
 if TYPE_CHECKING:
+    from orchestrator.bucket_url import BucketTarget
     from orchestrator.division import Division
     from orchestrator.doctor_check import Check
     from orchestrator.durations import Estimate
@@ -278,12 +279,15 @@ def cancel(
 ) -> tuple[tuple[Wished, ...], list[str]]:
     """Have `runs` stopped wherever they run and started nowhere; what that meant for each.
 
-    Also what the schedulers told that have jobs of them. `is_dry` changes nothing.
+    Also what the schedulers told that have jobs of them. `is_dry` changes nothing. UsageError where
+    workers on servers share the runs through a bucket, not this folder.
     """
     from orchestrator.reach import cancel_everywhere
     from orchestrator.states import State
     from orchestrator.wishes import cancel_runs
+    from orchestrator.workers import refuse_unheard
 
+    refuse_unheard(Path(output))
     wished = cancel_runs(Path(output), runs, now=time.time(), is_dry=is_dry)
     # Those of an earlier call too: a scheduler may not have answered then.
     unwanted = [entry.run_id for entry in wished if entry.is_asked or entry.was == State.CANCELLED]
@@ -340,11 +344,14 @@ def merge(
     return merged
 
 
-def status(output: str | Path) -> SweepStatus:
-    """The merged view and the state of every run, as the files tell now. Leaves nothing written."""
+def status(output: str | Path, claims: BucketTarget | None = None) -> SweepStatus:
+    """The merged view and the state of every run, as the files tell now. Leaves nothing written.
+
+    With `claims` also what that place in a bucket tells of runs that hosts share through it.
+    """
     from replicate.status import read_status
 
-    return read_status(Path(output), time.time())
+    return read_status(Path(output), time.time(), claims)
 
 
 def doctor(

@@ -70,9 +70,7 @@ def sync_target(arguments: argparse.Namespace) -> BucketTarget | None:
         arguments.sync = arguments.claims
     if arguments.sync is not None:
         return target_of(arguments.sync, arguments)
-    unused = [flag for name, flag in _FLAGS.items() if getattr(arguments, name) is not None]
-    if unused:
-        raise UsageError(f"{unused[0]} says how a bucket is reached: name it with --sync S3URL")
+    _refuse_access_words(arguments, "--sync")
     return None
 
 
@@ -112,6 +110,51 @@ def sync_words(arguments: argparse.Namespace) -> list[str]:
     door = "--claims" if arguments.claims else "--sync"
     patience = ["--sync-patience", str(arguments.sync_patience)]
     return [door, arguments.sync, *patience, *access_words(arguments)]
+
+
+def status_command(output: str, arguments: argparse.Namespace) -> str:
+    """The line that shows how the runs are that are trained as `arguments` say."""
+    from orchestrator.shell import quote
+
+    place = ["--claims", arguments.claims, *access_words(arguments)] if arguments.claims else []
+    return quote(["replicate", "status", output, *place])
+
+
+def settle_plan(arguments: argparse.Namespace) -> None:
+    """Have one plan in the output folder and, where it is given, in the place of `--claims`.
+
+    ConfigChangedError where they have two, IncompleteError where they have none.
+    """
+    if arguments.claims is None:
+        return
+    from orchestrator.shared_plan import settle_plan as settle
+
+    target = sync_target(arguments)
+    assert target is not None
+    settle(target, arguments.output)
+
+
+def add_claims(parser: argparse.ArgumentParser) -> None:
+    """`--claims` and how its bucket is reached, for `status`."""
+    group = parser.add_argument_group("runs that are shared through a bucket (docs/s3.md)")
+    group.add_argument(
+        "--claims", metavar="S3URL", help="what this place tells too: who has which run, results"
+    )
+    _add_access(group)
+
+
+def claims_target(arguments: argparse.Namespace) -> BucketTarget | None:
+    """The place that `--claims` of `add_claims` names; None without it. UsageError as ever."""
+    if arguments.claims is not None:
+        return target_of(arguments.claims, arguments)
+    _refuse_access_words(arguments, "--claims")
+    return None
+
+
+def _refuse_access_words(arguments: argparse.Namespace, door: str) -> None:
+    unused = [flag for name, flag in _FLAGS.items() if getattr(arguments, name) is not None]
+    if unused:
+        raise UsageError(f"{unused[0]} says how a bucket is reached: name it with {door} S3URL")
 
 
 def push_command(output: str, url: str, arguments: argparse.Namespace) -> str:
@@ -204,7 +247,8 @@ def _refuse_wrong_place(
 def _shared_claims(
     target: BucketTarget, sweep: Sweep, output: Path, settings: LocalSettings
 ) -> SharedClaims:
-    from orchestrator.shared_claims import SharedClaims, agree_on_plan_at
+    from orchestrator.shared_claims import SharedClaims
+    from orchestrator.shared_plan import agree_on_plan_at
 
     agree_on_plan_at(target, output, sweep)
     return SharedClaims(output, target, sweep, settings.heartbeat_s)

@@ -14,6 +14,7 @@ from replicate.table import align
 _HINTS = {
     Condition.SILENT: "dead, suspended or cut off: `replicate status --reach` asks it",
     Condition.NOT_STARTED: "it has left no record: see its log",
+    Condition.NOT_ASKED: "its folder is its own: `replicate status --reach` asks it",
 }
 
 _ENDS = {
@@ -27,18 +28,17 @@ _ENDS = {
 
 def server_documents(output: Path, *, reach: bool) -> list[dict[str, Any]]:
     """Every worker of the last submission to servers, and older ones that have not ended."""
+    said = {_key(worker): (worker, "") for worker in read_workers(output)}
+    if reach:
+        said |= _reached([worker for worker, _ in said.values()])
+    # After the answers: some of them are newer than the question.
     now, here = time.time(), this_owner()
-    found = [(worker, condition(worker, now, here)) for worker in read_workers(output)]
-    last = max((worker.submission for worker, _ in found), default="")
-    shown = [
-        (worker, state)
-        for worker, state in found
-        if worker.submission == last or state in (Condition.AT_WORK, Condition.SILENT)
-    ]
-    said = _reached([worker for worker, _ in shown]) if reach else {}
+    last = max((submission for submission, _ in said), default="")
+    found = [(worker, condition(worker, now, here), word) for worker, word in said.values()]
     return [
-        _document(worker, state, now, said.get((worker.submission, worker.name)))
-        for worker, state in shown
+        _document(worker, state, now, word or None)
+        for worker, state, word in found
+        if worker.submission == last or state in (Condition.AT_WORK, Condition.SILENT)
     ]
 
 
@@ -61,10 +61,14 @@ def server_lines(documents: Sequence[Mapping[str, Any]]) -> list[str]:
     return align(rows, left=6)
 
 
-def _reached(workers: list[Worker]) -> dict[tuple[str, str], str]:
+def _key(worker: Worker) -> tuple[str, str]:
+    return worker.submission, worker.name
+
+
+def _reached(workers: list[Worker]) -> dict[tuple[str, str], tuple[Worker, str]]:
     from orchestrator.server_workers import reach_workers
 
-    return {(r.worker.submission, r.worker.name): r.said for r in reach_workers(workers)}
+    return {_key(each.worker): (each.worker, each.said) for each in reach_workers(workers)}
 
 
 def _document(worker: Worker, state: Condition, now: float, reached: str | None) -> dict[str, Any]:
@@ -81,6 +85,7 @@ def _document(worker: Worker, state: Condition, now: float, reached: str | None)
         "pid": record.owner.pid if record else None,
         "heartbeat_age_s": now - record.heartbeat if record else None,
         "num_runs": worker.num_runs,
-        "log": str(worker.log),
+        "claims": worker.claims,
+        "log": f"{worker.name}:{worker.log}" if worker.claims else str(worker.log),
         "reason": reason or ("" if reached else _HINTS.get(state, "")),
     }

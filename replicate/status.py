@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from merge.collect import gather
 from merge.combine import Merged, combine
 from merge.garbage import no_garbage_collection
 from merge.paths import SweepPaths
 from merge.sweep import Run
-from merge.unite import Contribution
+from merge.unite import Contribution, unite
 from orchestrator.outlook import Outlook, look_ahead
 from orchestrator.states import RunState, State, read_states
+
+if TYPE_CHECKING:
+    from orchestrator.bucket_states import InBucket
+    from orchestrator.bucket_url import BucketTarget
+
+_GOES_ON = (State.CLAIMED, State.RUNNING, State.STALLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +44,21 @@ class SweepStatus:
     """When they will be done, where that can be told."""
 
 
-def read_status(output: Path, now: float) -> SweepStatus:
-    """The status of the sweep in `output` at Unix time `now`. IncompleteError where none is."""
+def read_status(output: Path, now: float, bucket: BucketTarget | None = None) -> SweepStatus:
+    """The status of the sweep in `output` at Unix time `now`; with `bucket` what that tells too.
+
+    IncompleteError where there is no sweep, ConfigChangedError where the bucket holds another.
+    """
+    far = _read_bucket(bucket, now)
     with no_garbage_collection():
-        part = gather(output)
-        merged = combine({str(output): part})
+        part, merged = _merged(output, far)
         runs = merged.sweep.runs
         states = _states(output, runs, part, now)
+    if far:
+        states = [
+            _newest(near, far.states.get(run.run_id))
+            for run, near in zip(runs, states, strict=True)
+        ]
     if SweepPaths(output).submissions.is_dir():
         from orchestrator.slurm_sent import scheduled_states
 
@@ -59,6 +74,36 @@ def read_status(output: Path, now: float) -> SweepStatus:
         if run.in_table or run.cell in begun_cells
     )
     return SweepStatus(merged=merged, runs=shown, outlook=_outlook(shown, part))
+
+
+def _read_bucket(bucket: BucketTarget | None, now: float) -> InBucket | None:
+    if bucket is None:
+        return None
+    from orchestrator.bucket_states import read_bucket
+
+    return read_bucket(bucket, now)
+
+
+def _merged(output: Path, far: InBucket | None) -> tuple[Contribution, Merged]:
+    """What folder and bucket contribute together, and the view of it."""
+    if far is None:
+        part = gather(output)
+        return part, combine({str(output): part})
+    # Any machine may ask a bucket: it needs no folder with the plan.
+    near = gather(output, None if SweepPaths(output).sweep.exists() else far.part.sweep)
+    # Of two results the bucket's counts: it came there first, the other is kept aside.
+    entries = {id_: e for id_, e in near.entries.items() if id_ not in far.part.entries}
+    part = unite({str(output): replace(near, entries=entries), "bucket": far.part})
+    return part, combine({str(output): part})
+
+
+def _newest(near: RunState, far: RunState | None) -> RunState:
+    """What is true of a run of which this folder says `near` and the bucket `far`."""
+    if far is None or near.state is State.DONE or near.state in _GOES_ON:
+        return near
+    if near.state is State.CANCELLED and far.state not in (State.DONE, *_GOES_ON):
+        return near
+    return far
 
 
 def _outlook(shown: Sequence[RunStatus], part: Contribution) -> Outlook | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from merge.errors import UsageError
 from replicate import api
 from replicate import arguments as flags
-from replicate.buckets import sync_words
+from replicate.buckets import status_command, sync_target, sync_words
 from replicate.machine import frozen_code, on_this_machine
 from replicate.table import align
 from replicate.verbs import plan as plan_verb
@@ -23,7 +23,7 @@ from replicate.verbs import plan as plan_verb
 if TYPE_CHECKING:
     from orchestrator.hosts_file import Fleet, Server
     from orchestrator.server_checks import Checked
-    from orchestrator.server_request import ServerRequest
+    from orchestrator.server_request import Part, ServerRequest
     from orchestrator.servers import Started
 
 
@@ -52,7 +52,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(_document(request, started), indent=1, ensure_ascii=False))
     else:
-        print("\n".join(_lines(request, started, flags.output_folder(arguments))))
+        output = flags.output_folder(arguments)
+        status = status_command(str(output), arguments)
+        print("\n".join(_lines(request, started, output, status)))
     for each in started:
         if each.problem:
             print(f"replicate: {each.server}: not started: {each.problem}", file=sys.stderr)
@@ -63,6 +65,11 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[api.Plan, ServerRequest]:
     from orchestrator.hosts_file import read_hosts
     from orchestrator.server_request import ServerRequest, share_out
 
+    if arguments.claims and arguments.snapshot:
+        raise UsageError(
+            "--snapshot copies the code into the output folder, which servers with --claims do not "
+            "share: leave it out; they are checked to have the code of here"
+        )
     fleet = _chosen(read_hosts(arguments.servers), arguments)
     planned = plan_verb.plan_of(arguments)
     planned = on_this_machine(planned, arguments)
@@ -81,6 +88,7 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[api.Plan, ServerRequest]:
         parts=tuple(share_out(fleet.servers, shards, by_shard=by_shard)),
         words=_words(arguments),
         snapshot=frozen_code(planned, output, arguments),
+        claims=sync_target(arguments) if arguments.claims else None,
     )
     return planned, request
 
@@ -121,10 +129,14 @@ def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
         "--num-workers": arguments.num_workers,
         "--grace": arguments.grace,
         "--claim-expiry": arguments.claim_expiry,
+        "--max-retries": arguments.max_retries,
+        "--restart-stalled": arguments.restart_stalled,
+        "--runs-per-gpu": arguments.runs_per_gpu,
     }
     given = [(flag, str(value)) for flag, value in options.items() if value is not None]
     # A worker that leaves while others are at work would leave the runs of those that die undone.
-    return ("--stand-by", *(word for pair in given for word in pair), *sync_words(arguments))
+    words = ["--stand-by", *(["--retry-cancelled"] if arguments.retry_cancelled else [])]
+    return (*words, *(word for pair in given for word in pair), *sync_words(arguments))
 
 
 def _tell_notes(checked: Sequence[Checked]) -> None:
@@ -134,11 +146,10 @@ def _tell_notes(checked: Sequence[Checked]) -> None:
 
 
 def _print_commands(planned: api.Plan, request: ServerRequest) -> int:
-    from orchestrator.freeze import freeze
-    from orchestrator.servers import write_submission
+    from orchestrator.servers import refuse_other_plans, write_submission
 
-    freeze(request.output, planned.sweep)
-    write_submission(request)
+    refuse_other_plans(planned.sweep, request)
+    write_submission(planned.sweep, request)
     print(_commands(request), end="")
     return 0
 
@@ -154,31 +165,37 @@ def _commands(request: ServerRequest) -> str:
     return "\n".join(blocks)
 
 
-def _lines(request: ServerRequest, started: Sequence[Started], output: Path) -> list[str]:
+def _lines(
+    request: ServerRequest, started: Sequence[Started], output: Path, next_step: str
+) -> list[str]:
     rows = [["server", "runs", "process", "log"]]
     for part, each in zip(request.parts, started, strict=True):
         pid = "not started" if each.pid is None else str(each.pid)
-        log = output / request.paths.log(each.server).relative_to(request.output)
-        rows.append([each.server, str(len(part.runs)), pid, str(log)])
+        rows.append([each.server, str(len(part.runs)), pid, _log(request, part, output)])
     num_runs = len({run.run_id for part in request.parts for run in part.runs})
     sharing = "each its shards" if request.parts[0].shards else "sharing them by claims"
+    place = f" in {request.claims.url}" if request.claims else ""
     return [
-        f"{num_runs} runs on {len(request.parts)} servers, {sharing}: submission {request.name}",
+        f"{num_runs} runs on {len(request.parts)} servers, {sharing}{place}: "
+        f"submission {request.name}",
         "",
         *align(rows, left=4),
         "",
-        f"next            replicate status {output}",
+        f"next            {next_step}",
     ]
 
 
+def _log(request: ServerRequest, part: Part, output: Path) -> str:
+    """Where the worker's log lies, for a person here."""
+    name = part.server.name
+    if request.claims:
+        return f"{name}:{request.paths_on(part.server).log(name)}"
+    return str(output / request.paths.log(name).relative_to(request.output))
+
+
 def _document(request: ServerRequest, started: Sequence[Started]) -> dict[str, object]:
-    told = {each.server: each for each in started}
     document = request.to_json()
-    for server in document["servers"]:
-        each = told[server["name"]]
-        server |= {
-            "pid": each.pid,
-            "problem": each.problem or None,
-            "log": str(request.paths.log(each.server)),
-        }
+    for server, part, each in zip(document["servers"], request.parts, started, strict=True):
+        log = _log(request, part, request.output)
+        server |= {"pid": each.pid, "problem": each.problem or None, "log": log}
     return document

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from orchestrator.outlook import Outlook
 from orchestrator.states import RunState, State
-from replicate import api
+from replicate import api, buckets
 from replicate import arguments as flags
 from replicate.live import progress_text
 from replicate.servers_view import server_documents, server_lines
@@ -47,18 +48,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="ask the servers of a submission over ssh whether their workers live",
     )
+    buckets.add_claims(parser)
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Always 0 where the folder holds a sweep: a status that could be told is no failure."""
-    status = api.status(arguments.output)
+    target = buckets.claims_target(arguments)
+    status = api.status(arguments.output, target)
     servers = server_documents(arguments.output, reach=arguments.reach)
     if arguments.json:
         document = {**_document(status), "servers": servers}
         print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
-        print("\n".join([*_lines(status), *_section("servers", server_lines(servers))]))
+        lines = [*server_lines(servers), *([] if target else _elsewhere(arguments, servers))]
+        print("\n".join([*_lines(status), *_section("servers", lines)]))
     return 0
+
+
+def _elsewhere(arguments: argparse.Namespace, servers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where more is told of runs than in this folder."""
+    places = dict.fromkeys(each["claims"] for each in servers if each["claims"])
+    return [
+        f"their runs are shared through {place}: `replicate status {arguments.output} --claims "
+        f"{place}` tells of all of them"
+        for place in places
+    ]
 
 
 def _lines(status: SweepStatus) -> list[str]:

@@ -9,6 +9,7 @@ from merge.errors import UsageError
 from merge.outcome import exit_code
 from replicate import api, slurm_task
 from replicate import arguments as flags
+from replicate.buckets import settle_plan
 from replicate.machine import on_this_machine, train
 
 
@@ -31,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from orchestrator.beacon import beacon
 
+    if not arguments.submission:
+        # Before the first sign of life: what is wrong here is told to whoever submits.
+        settle_plan(arguments)
     with beacon(arguments.beacon, arguments.claim_expiry) as telling:
         telling.exit_code = _work(arguments)
     return telling.exit_code

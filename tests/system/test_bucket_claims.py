@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,9 +20,11 @@ from support.fault_proxy import FaultProxy
 from support.grids import make_grid, write_result
 from support.s3_server import BUCKET, S3Server, environment, ministack, rclone
 
-from merge.files import write_bytes
+from merge.errors import ConfigChangedError, IncompleteError
+from merge.files import write_bytes, write_json
 from merge.paths import SweepPaths
-from merge.records import Owner
+from merge.records import AttemptRecord, Cause, Outcome, Owner
+from merge.sweep import Run, read_sweep
 from orchestrator import sync
 from orchestrator.bucket import Bucket
 from orchestrator.bucket_claims import BucketClaims, HasResult
@@ -29,8 +32,11 @@ from orchestrator.bucket_url import BucketTarget, parse_url
 from orchestrator.claims import Busy, Finished, Taken
 from orchestrator.owners import this_owner
 from orchestrator.shared_claims import SharedClaims
+from orchestrator.shared_plan import settle_plan
+from orchestrator.states import State
 from orchestrator.sync_backlog import Backlog
 from orchestrator.sync_files import Selection
+from replicate import api
 
 pytestmark = pytest.mark.system
 
@@ -52,6 +58,10 @@ if [ -f "$last" ]; then echo "$1 from $(cat "$last")" >> "$LOG_OF_STARTS.resumed
 echo "step of seed $1" > "$last"
 sleep "$NAP"
 echo "{\\"metrics\\": {\\"loss\\": 0.$1}}" > "$PAPERGRID_ATTEMPT_DIR/result.json"
+"""
+
+FAIL_AT_3 = """\
+[ "$1" != 3 ] || exit 9
 """
 
 
@@ -257,6 +267,108 @@ def test_a_killed_servers_run_goes_on_elsewhere_from_its_checkpoint(
     assert [cell["n"] for cell in merged["results"].values()] == [6]
 
 
+def test_a_run_that_fails_everywhere_is_tried_as_often_as_the_study_says_over_all_servers(
+    server: S3Server, tmp_path: Path
+) -> None:
+    study = f"{STUDY}retries: {{unknown: 1}}\n"
+    workers = [
+        _worker(tmp_path, server, name, place="failing", nap="0.3", study=study)
+        for name in ("one", "two", "three")
+    ]
+    for worker in workers:
+        worker.cwd.joinpath("train.sh").write_text(TRAIN.replace("sleep", FAIL_AT_3 + "sleep"))
+    processes = [worker.start(worker.cwd / "log") for worker in workers]
+    logs = [(worker.cwd / "log") for worker in workers]
+    assert [p.wait(120) for p in processes] == [1, 1, 1], [log.read_text() for log in logs]
+    starts = _starts(tmp_path)
+    assert {seed: starts.count(seed) for seed in set(starts)} == {
+        **dict.fromkeys("01245", 1),
+        "3": 2,
+    }
+    told = "".join(log.read_text() for log in logs)
+    assert f"on {this_owner().host}: " in told
+    # A person who gives the command again means it: what failed before is no reason not to start.
+    again = workers[0].start(logs[0])
+    assert again.wait(120) == 1
+    assert _starts(tmp_path).count("3") == 3
+
+
+def test_status_tells_of_runs_that_others_hold_or_have_finished(
+    target: BucketTarget, tmp_path: Path
+) -> None:
+    sweep = make_grid(folds=range(6))
+    done, held, lost, failed, new, _ = sweep.runs
+    there = write_output(tmp_path / "there", sweep, [])
+    for run, outcome in ((failed, Outcome.FAILED), (held, None), (lost, None)):
+        write_attempt(there, run, outcome)
+    sync.push(there, target, Selection())
+    far = BucketClaims(Bucket(target))
+    for run, expiry_s in ((held, 60.0), (lost, 1.0), (failed, 60.0), (new, 60.0)):
+        taken = far.take(run.path, host("far"), now=time.time(), expiry_s=expiry_s)
+        assert isinstance(taken, Taken)
+        if run is failed:
+            far.release(run.path, taken.claim)
+    time.sleep(2.1)
+    write_run(there, done, 0.5)
+    sync.push(there, target, Selection())
+    nowhere = tmp_path / "nowhere"
+    status = api.status(nowhere, target)
+    assert [each.state.state for each in status.runs] == [
+        *(State.DONE, State.RUNNING, State.FAILED, State.FAILED, State.CLAIMED, State.PENDING)
+    ]
+    by_id = {each.run.run_id: each.state for each in status.runs}
+    assert (by_id[held.run_id].host, by_id[held.run_id].epoch) == ("far", 7)
+    assert 2.0 < (by_id[held.run_id].heartbeat_age_s or 0.0) < 60.0
+    assert by_id[lost.run_id].cause is Cause.LOST
+    assert by_id[failed.run_id].reason == "it broke"
+    (cell,) = status.merged.document["results"].values()
+    assert cell["n"] == 1
+    assert not nowhere.exists()
+    here = write_output(tmp_path / "here", sweep, [new])
+    counts = Counter(each.state.state for each in api.status(here, target).runs)
+    assert (counts[State.DONE], counts[State.CLAIMED]) == (2, 0)
+    other = write_output(tmp_path / "other", make_grid(folds=range(6), epochs=2), [])
+    with pytest.raises(ConfigChangedError, match="different plans"):
+        api.status(other, target)
+
+
+def test_folder_and_bucket_are_given_the_plan_that_the_other_has(
+    target: BucketTarget, tmp_path: Path
+) -> None:
+    sweep = make_grid()
+    with pytest.raises(IncompleteError):
+        settle_plan(target, tmp_path / "new")
+    settle_plan(target, write_output(tmp_path / "here", sweep, []))
+    settle_plan(target, tmp_path / "new")
+    assert read_sweep(SweepPaths(tmp_path / "new").sweep) == sweep
+    other = write_output(tmp_path / "other", make_grid(epochs=2), [])
+    with pytest.raises(ConfigChangedError, match="epochs"):
+        settle_plan(target, other)
+
+
+def write_attempt(output: Path, run: Run, outcome: Outcome | None) -> None:
+    """An attempt of a process on the host `far`, at its seventh epoch; its end, if it has one."""
+    record = AttemptRecord(
+        number=1,
+        token="t",
+        owner=host("far"),
+        command=(),
+        device="cpu",
+        devices=(),
+        started=time.time(),
+        code={},
+        ended=time.time() if outcome else None,
+        exit_code=3 if outcome else None,
+        outcome=outcome,
+        cause=Cause.UNKNOWN if outcome else None,
+        reason="it broke" if outcome else "",
+    )
+    files = SweepPaths(output).run(run.path).attempt(1)
+    write_json(files.record, record.to_json())
+    event = {"event": "epoch", "time": time.time(), "epoch": 7}
+    write_bytes(files.events, json.dumps(event).encode() + b"\n")
+
+
 def test_a_store_that_ignores_conditions_is_refused_for_claims(tmp_path: Path) -> None:
     with rclone(tmp_path / "rclone") as unlike:
         worker = _worker(tmp_path, unlike, "one", nap="0")
@@ -267,12 +379,18 @@ def test_a_store_that_ignores_conditions_is_refused_for_claims(tmp_path: Path) -
 
 
 def _worker(
-    folder: Path, server: S3Server, name: str, *, place: str = "shared", nap: str
+    folder: Path,
+    server: S3Server,
+    name: str,
+    *,
+    place: str = "shared",
+    nap: str,
+    study: str = STUDY,
 ) -> MarkedCommand:
     """A server of its own: its own folder, the same study."""
     home = folder / name
     home.mkdir()
-    (home / "study.yaml").write_text(STUDY)
+    (home / "study.yaml").write_text(study)
     (home / "train.sh").write_text(TRAIN)
     env = {**environment(folder), "LOG_OF_STARTS": str(folder / "starts"), "NAP": nap}
     words = ["run", "--study", "study.yaml", "--devices", "cpu:1", "--stand-by"]

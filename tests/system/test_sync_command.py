@@ -253,7 +253,7 @@ def test_doctor_tries_what_may_be_done_in_a_bucket(
 
 def test_what_is_submitted_syncs_as_it_was_asked_for(folder: Path) -> None:
     (folder / "hosts.yaml").write_text("hosts:\n  - one\n")
-    words = ["--servers", "hosts.yaml", "--print-commands"]
+    words = ["--servers", "hosts.yaml", "--dry-run"]
     words += ["--claims", PLACE, "--aws-profile", "lab", "--max-bandwidth", "50MB/s"]
     done = replicate("submit", "--study", "study.yaml", *words, cwd=folder)
     assert done.returncode == 0, done.stderr

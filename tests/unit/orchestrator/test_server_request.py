@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.sweeps import make_sweep
 
 from merge.errors import UsageError
+from orchestrator.bucket_url import BucketTarget, parse_url
 from orchestrator.hosts_file import Fleet, Server
 from orchestrator.server_request import (
     Part,
@@ -118,6 +119,7 @@ def test_a_start_script_of_any_values_is_one_that_bash_can_read(tmp_path_factory
         output="/" + values[-1],
         environment={"A": values[0]},
     )
-    text = command_text(*request(server, tmp_path_factory.getbasetemp()))
-    done = subprocess.run(["bash", "-n"], input=text.encode(), capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    for claims in (None, BucketTarget(url=parse_url("s3://papers/abcb"))):
+        text = command_text(*request(server, tmp_path_factory.getbasetemp(), claims=claims))
+        done = subprocess.run(["bash", "-n"], input=text.encode(), capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -16,8 +17,8 @@ from merge.paths import SweepPaths
 from merge.records import WorkerRecord, read_worker
 from orchestrator.beacon import beacon
 from orchestrator.owners import this_owner
-from orchestrator.server_workers import signal_script
-from orchestrator.workers import Condition, Worker, condition, read_workers
+from orchestrator.server_workers import record_script, signal_script
+from orchestrator.workers import Condition, Worker, condition, read_workers, refuse_unheard
 
 FAR = replace(this_owner(), host="far", boot_id="far")
 
@@ -39,6 +40,32 @@ def test_a_condition_follows_from_the_record(tmp_path, fields, expected):
     record = fields and WorkerRecord(**{"name": "h", "owner": FAR, "started": 1.0, **fields})
     worker = Worker(submission="s", name="h", ssh="h", log=tmp_path, record=record)
     assert condition(worker, 1000.0, this_owner()) is expected
+
+
+def test_a_worker_on_a_folder_of_its_own_is_one_that_was_not_asked(tmp_path):
+    document = {
+        **{"schema": 1, "kind": "servers", "ssh_config": None, "connect_timeout_s": 5},
+        "claims": "s3://papers/abcb",
+        "servers": [{"name": "h1", "ssh": "h1", "num_runs": 3, "output": "/far/out"}],
+    }
+    write_json(SweepPaths(tmp_path).submission("a").record, document)
+    (worker,) = read_workers(tmp_path)
+    assert condition(worker, time.time()) is Condition.NOT_ASKED
+    assert worker.log == SweepPaths(Path("/far/out")).submission("a").log("h1")
+    assert condition(replace(worker, there=None), time.time()) is Condition.NOT_STARTED
+    with pytest.raises(UsageError, match=r"cancel .* --workers"):
+        refuse_unheard(tmp_path)
+    write_json(SweepPaths(tmp_path).submission("b").record, {**document, "claims": None})
+    refuse_unheard(tmp_path)
+
+
+def test_a_record_is_told_on_one_line_whatever_its_name(tmp_path):
+    path = tmp_path / "it's a $(touch pwned)\nfolder" / "h1.json"
+    assert told(record_script(path)) == "absent"
+    with beacon(path, 60.0):
+        word, _, text = told(record_script(path)).partition(" ")
+        assert (word, json.loads(text)) == ("record", read_worker(path).to_json())
+    assert "\n" not in text
 
 
 def test_a_damaged_record_is_told_and_hides_no_other(tmp_path):

@@ -72,3 +72,14 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path, capsys):
     assert main(words) == 0
     assert "2 runs in 1 shard" in capsys.readouterr().out
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "door"), [(["status", "out"], "--claims"), (["run", "--study", "demo"], "--sync")]
+)
+def test_how_a_bucket_is_reached_says_nothing_without_a_bucket(
+    tmp_path, monkeypatch, capsys, verb, door
+):
+    monkeypatch.chdir(tmp_path)
+    assert main([*verb, "--region", "eu-west-1"]) == 2
+    assert f"name it with {door} S3URL" in capsys.readouterr().err

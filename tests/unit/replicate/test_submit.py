@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 
 import pytest
 from support import fake_slurm
@@ -24,6 +25,10 @@ from replicate.cli import main
         (("--slurm", "--grace", "5"), "--grace is for this machine"),
         (("--servers", "absent.yaml"), "absent.yaml cannot be read"),
         (("--servers", "hosts.yaml", "--hosts", "gpu11"), "no host 'gpu11': did you mean 'gpu1'?"),
+        (
+            ("--servers", "hosts.yaml", "--claims", "s3://b-1/p", "--snapshot"),
+            "--snapshot copies the code into the output folder",
+        ),
     ],
 )
 def test_flags_that_would_have_no_effect_are_refused(tmp_path, monkeypatch, capsys, words, told):
@@ -42,6 +47,28 @@ def test_a_dry_run_for_chosen_hosts_prints_their_commands_alone(tmp_path, monkey
     assert "-- gpu2 'exec bash" in printed
     assert "gpu1" not in printed
     assert [path.name for path in tmp_path.iterdir()] == ["hosts.yaml"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--max-retries", "0"],
+        ["--restart-stalled", "5.0"],
+        ["--runs-per-gpu", "2"],
+        ["--retry-cancelled"],
+        ["--claims", "s3://papers/abcb"],
+        ["--aws-profile", "lab", "--claims", "s3://papers/abcb"],
+    ],
+)
+def test_what_is_asked_of_a_machine_is_passed_on_to_the_workers(
+    tmp_path, monkeypatch, capsys, words
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts.yaml").write_text("hosts: [gpu1]\n")
+    assert main(["submit", "--servers", "hosts.yaml", "--dry-run", *words]) == 0
+    (worker,) = [line for line in capsys.readouterr().out.splitlines() if "setsid" in line]
+    given = shlex.split(worker)
+    assert not {*words} - {*given}
 
 
 @pytest.fixture
