@@ -11,6 +11,7 @@ import math
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ TEMPORARY_SUFFIX = ".tmp"
 
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
 _STALE_PATIENCE = 10
+_LARGEST = int(sys.float_info.max)
 
 _REFUSALS = {
     errno.ENOSPC: "the disk is full: free some space, then run the same command again",
@@ -135,7 +137,11 @@ def read_json(path: Path, label: str | None = None) -> dict[str, Any]:
 def parse_json(path: Path | str, data: bytes) -> dict[str, Any]:
     """The JSON object that `data` is; RecordError, which names `path`, where it is none."""
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        text = data.decode("utf-8")
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if "\\u" in text:
+            # Half a surrogate pair is a text that no file can hold: nobody could write it again.
+            _COMPACT.encode(value).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
@@ -160,8 +166,11 @@ def compact_json(value: Json) -> bytes:
 
 
 def is_finite_number(value: object) -> bool:
-    """Whether `value` is an int or a float (no bool) that is neither NaN nor infinite."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether `value` is a float or an int (no bool) that a float can hold; no NaN or infinity."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    # JSON allows whole numbers of any length.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def fresh_names(folder: Path) -> set[str]:
@@ -298,3 +307,10 @@ def _json_writer(value: Json) -> Callable[[IO[bytes]], object]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:20]} is larger than any number here")
+    return value

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import RecordError
-from merge.files import Json, canonical_json, read_json
+from merge.files import Json, canonical_json, is_finite_number, read_json
 
 SCHEMA = 1
 
@@ -186,7 +186,7 @@ def refuse_foreign_schema(path: Path | str, document: Mapping[str, Any]) -> None
 
 def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
     """The sweep that `to_json` wrote. KeyError, TypeError... where `document` is none."""
-    return Sweep(
+    sweep = Sweep(
         study=document["study"],
         title=document["title"],
         axes=tuple(
@@ -196,13 +196,47 @@ def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
         average_over=document["average_over"],
         metric=document["metric"],
         goal=document["goal"],
-        settings=document["settings"],
+        settings=dict(document["settings"]),
         runs=tuple(_run_from_json(run) for run in document["runs"]),
-        code=document["code"],
-        published=document["published"],
-        retries=document.get("retries", {}),
+        code=dict(document["code"]),
+        published=dict(document["published"]),
+        retries=dict(document.get("retries", {})),
         free_keys=tuple(document.get("free_keys", ())),
     )
+    _check_runs(sweep)
+    _check_published(sweep.published)
+    return sweep
+
+
+def _check_runs(sweep: Sweep) -> None:
+    """ValueError unless every run has its own place in the grid, and below the output folder."""
+    if not all(isinstance(text, str) for text in (sweep.study, sweep.title, sweep.metric)):
+        raise ValueError("study, title and metric are no texts")
+    names = {axis.name for axis in sweep.axes}
+    places = set()
+    for run in sweep.runs:
+        words = (run.run_id, run.path, run.cell, run.config_hash)
+        if not all(isinstance(word, str) for word in words):
+            raise ValueError(f"run {run.run_id!r} lacks an id, a path, a cell or a hash")
+        if run.axes.keys() != names or not all(
+            isinstance(value, str | int | float) for value in run.axes.values()
+        ):
+            raise ValueError(f"run {run.run_id!r} has no value of each axis")
+        if not {"", ".", ".."}.isdisjoint(run.path.split("/")):
+            raise ValueError(f"the path {run.path!r} leaves the output folder")
+        places |= {run.run_id, (run.path,), (run.cell, run.axes[sweep.average_over])}
+    if not sweep.runs or len(places) != 3 * len(sweep.runs):
+        raise ValueError("there are no runs, or two with one id, path or place in the grid")
+
+
+def _check_published(published: Mapping[str, Any]) -> None:
+    """ValueError, TypeError... unless a table can show these numbers."""
+    tables = [published["cells"], *published.get("others", {}).values()] if published else []
+    numbers = [number for table in tables for row in table.values() for number in row.values()]
+    if not all(is_finite_number(n) for n in (*numbers, published.get("tolerance", 0.0))):
+        raise ValueError("a published number or its tolerance is not a number")
+    if not isinstance(published.get("notes", {}), dict):
+        raise ValueError("the notes on published numbers are no notes")
 
 
 def run_to_json(run: Run) -> dict[str, Any]:
@@ -228,10 +262,14 @@ def _run_from_json(document: Mapping[str, Any]) -> Run:
         path=document["path"],
         cell=document["cell"],
         axes=document["axes"],
-        config=document["config"],
+        config=dict(document["config"]),
         config_hash=document["config_hash"],
         experiment=document["experiment"],
         command=tuple(command) if command else None,
-        resources=Resources(**document["resources"]),
+        resources=_resources_from_json(document["resources"]),
         in_table=document["in_table"],
     )
+
+
+def _resources_from_json(document: Mapping[str, Any]) -> Resources:
+    return Resources(**{**document, "slurm": dict(document.get("slurm", {}))})

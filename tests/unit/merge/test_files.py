@@ -110,6 +110,8 @@ def test_a_reader_never_sees_a_part_of_a_file_when_its_writer_is_killed(tmp_path
         (b"\xff\xfe", "not valid JSON"),
         (b"[1]", "not an object"),
         (b'{"miou": NaN}', "NaN"),
+        (b'{"miou": 1e999}', "larger than any number"),
+        (b'{"protocol": "\\ud800"}', "surrogates not allowed"),
     ],
 )
 def test_a_damaged_file_is_named_with_the_reason(tmp_path, content, reason):
@@ -140,7 +142,10 @@ def test_canonical_json_is_one_text_for_one_value():
 
 @pytest.mark.parametrize(
     ("value", "is_number"),
-    [(1, True), (0.5, True), (True, False), ("1", False), (float("nan"), False), (None, False)],
+    [
+        *((1, True), (0.5, True), (True, False), ("1", False), (None, False)),
+        *((float("nan"), False), (float("-inf"), False), (10**400, False), (-(10**400), False)),
+    ],
 )
 def test_only_a_finite_number_is_a_metric(value, is_number):
     assert is_finite_number(value) is is_number
