@@ -112,7 +112,9 @@ def _refuse_wrong_place(into: Path) -> None:
     """UsageError where a merged file would destroy a plan or a result, or cannot be a file."""
     taken = (SweepPaths.PLAN_NAME, RunPaths(Path()).result.name, RunPaths(Path()).spec.name)
     if into.name in taken or into.is_dir():
-        raise UsageError(f"--into {into} names no merged file: name one such as merged_results.json")
+        raise UsageError(
+            f"--into {into} names no merged file: name one such as merged_results.json"
+        )
 
 
 def _has_own_view(path: Path) -> bool:
