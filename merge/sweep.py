@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,8 @@ Value = str | int | float | bool
 """A value of an axis."""
 
 Goal = Literal["max", "min"]
+
+_NO_PARTS = frozenset({"", ".", ".."})
 
 _REPAIR = (
     "the plan was changed by hand or is damaged: restore it, or move it away and give the command "
@@ -57,6 +59,9 @@ class Resources:
     """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
     slurm: Mapping[str, Any] = field(default_factory=dict)
     """What the study says of its SLURM jobs: see `orchestrator.slurm_request`."""
+
+
+_RESOURCES = tuple(each.name for each in fields(Resources))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,19 +218,19 @@ def _check_runs(sweep: Sweep) -> None:
     if not all(isinstance(text, str) for text in (sweep.study, sweep.title, sweep.metric)):
         raise ValueError("study, title and metric are no texts")
     names = {axis.name for axis in sweep.axes}
-    places = set()
     for run in sweep.runs:
         words = (run.run_id, run.path, run.cell, run.config_hash)
-        if not all(isinstance(word, str) for word in words):
+        if any(not isinstance(word, str) for word in words):
             raise ValueError(f"run {run.run_id!r} lacks an id, a path, a cell or a hash")
-        if run.axes.keys() != names or not all(
-            isinstance(value, str | int | float) for value in run.axes.values()
-        ):
+        values = run.axes.values()
+        if run.axes.keys() != names or any(not isinstance(v, str | int | float) for v in values):
             raise ValueError(f"run {run.run_id!r} has no value of each axis")
-        if not {"", ".", ".."}.isdisjoint(run.path.split("/")):
+        if not _NO_PARTS.isdisjoint(run.path.split("/")):
             raise ValueError(f"the path {run.path!r} leaves the output folder")
-        places |= {run.run_id, (run.path,), (run.cell, run.axes[sweep.average_over])}
-    if not sweep.runs or len(places) != 3 * len(sweep.runs):
+    ids = {run.run_id for run in sweep.runs}
+    paths = {run.path for run in sweep.runs}
+    points = {(run.cell, run.axes[sweep.average_over]) for run in sweep.runs}
+    if not ids or not len(ids) == len(paths) == len(points) == len(sweep.runs):
         raise ValueError("there are no runs, or two with one id, path or place in the grid")
 
 
@@ -250,7 +255,7 @@ def run_to_json(run: Run) -> dict[str, Any]:
         "command": list(run.command) if run.command else None,
         "config": dict(run.config),
         "config_hash": run.config_hash,
-        "resources": {**asdict(run.resources), "slurm": dict(run.resources.slurm)},
+        "resources": {name: getattr(run.resources, name) for name in _RESOURCES},
         "in_table": run.in_table,
     }
 
