@@ -92,7 +92,8 @@ def _lines(merged: Merged) -> list[str]:
         if view["complete"]:
             lines.append(f"{cell}: mean {metric} {view['mean'][metric]:.4f} over {view['n']}")
         else:
-            lines.append(f"{cell}: incomplete, lacks {', '.join(view['missing'])}")
+            missing = f"{merged.document['average_over']} {', '.join(view['missing'])}"
+            lines.append(f"{cell}: incomplete, lacks {missing}")
     flags = all_flags(merged.document["results"])
     return lines + [f"not comparable: {cell}: {flag_text(flag)}" for cell, flag in flags]
 

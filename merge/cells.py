@@ -51,21 +51,22 @@ def cell_view(
     missing = [name for name in needed if name not in done]
     counted = {name: done[name] for name in needed if name in done}
     entries = list(counted.values())
+    is_complete = bool(needed) and not missing
     cell: dict[str, Any] = {name: dict(entry.metrics) for name, entry in done.items()}
-    cell |= _summary(entries, missing)
+    cell |= _summary(entries, is_complete=is_complete)
     cell |= {
         "n": len(counted),
         "folds": list(counted),
         "missing": missing,
-        "complete": not missing,
+        "complete": is_complete,
     }
-    if entries and not missing:
+    if is_complete:
         cell |= _of_complete(sweep, entries)
     flags = [*flags_of_cell(done), *more_flags] if done else list(more_flags)
     return {**cell, "flags": flags} if flags else cell
 
 
-def _summary(entries: Sequence[Entry], missing: Sequence[str]) -> dict[str, Any]:
+def _summary(entries: Sequence[Entry], *, is_complete: bool) -> dict[str, Any]:
     names = [
         name
         for name in (entries[0].metrics if entries else ())
@@ -73,7 +74,7 @@ def _summary(entries: Sequence[Entry], missing: Sequence[str]) -> dict[str, Any]
     ]
     columns = {name: [entry.metrics[name] for entry in entries] for name in sorted(names)}
     means = {name: mean(column) for name, column in columns.items()}
-    if not missing:
+    if is_complete:
         stds = {name: sample_std(column) for name, column in columns.items()}
         return {"mean": means, "std": stds}
     return {"mean": None, "std": None, **({"mean_of_present": means} if entries else {})}

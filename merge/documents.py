@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from merge.entries import LegacyEntry, Problem, entry_from_json, unique_entries
+from merge.entries import Entry, LegacyEntry, Problem, entry_from_json, unique_entries, well_formed
 from merge.errors import RecordError
 from merge.files import Json, compact_json, is_finite_number
 from merge.plan import plan_from_json
@@ -74,12 +74,23 @@ def _check(path: Path, part: Contribution) -> None:
                     f"{path} has a result of {run_id} that its own plan does not have; {_SUFFIX}"
                 )
             check_metrics(path, entry.metrics)
-            if not (isinstance(entry.token, str) and is_finite_number(entry.finished)):
-                raise RecordError(f"{path}: {run_id} has no token or no time; {_SUFFIX}")
+            if not _is_sound(entry):
+                raise RecordError(f"{path} has a damaged result of {run_id}; {_SUFFIX}")
             if part.sweep is not None and part.sweep.metric not in entry.metrics:
                 raise RecordError(f"{path}: {run_id} lacks {part.sweep.metric!r}; {_SUFFIX}")
     for legacy in part.legacy:
         check_metrics(path, legacy.metrics)
+
+
+def _is_sound(entry: Entry) -> bool:
+    mappings = (entry.traits, entry.measured, entry.deviations)
+    return (
+        isinstance(entry.token, str)
+        and is_finite_number(entry.started)
+        and is_finite_number(entry.finished)
+        and all(isinstance(mapping, dict) for mapping in mappings)
+        and entry.measured == well_formed(entry.measured)
+    )
 
 
 def _problem(document: Mapping[str, Any]) -> Problem:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from merge.files import canonical_json
+from merge.files import canonical_json, is_finite_number
 from merge.records import Result
 
 CODE_TRAITS = ("source", "version", "git_commit", "git_dirty")
@@ -182,35 +182,48 @@ def unique_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(by_content[key] for key in keys)
 
 
+def well_formed(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """`measured` without what has another shape than its readers expect: trainers are free."""
+    kept = {name: measured[name] for name in ("world_size", "device") if name in measured}
+    for name in ("seconds", "peak_memory_mb", "untrained"):
+        if isinstance(measured.get(name), dict):
+            kept[name] = _numbers(measured[name])
+    by_test_seed = measured.get("by_test_seed")
+    if isinstance(by_test_seed, dict):
+        kept["by_test_seed"] = {seed: _numbers(one) for seed, one in by_test_seed.items()}
+    bootstrap = measured.get("bootstrap")
+    if isinstance(bootstrap, dict) and isinstance(bootstrap.get("standard_error"), dict):
+        kept["bootstrap"] = {**bootstrap, "standard_error": _numbers(bootstrap["standard_error"])}
+    return kept
+
+
 def _measured(details: Mapping[str, Any]) -> dict[str, Any]:
     measured = {name: details[name] for name in _MEASURED if details.get(name) is not None}
-    untrained = details.get("untrained")
-    if isinstance(untrained, dict):
-        measured["untrained"] = _numbers(untrained)
+    measured["untrained"] = _without_epoch(details.get("untrained"))
     reported = details.get(str(details.get("reported")))
     if isinstance(reported, dict):
         measured.update(_of_reported(reported, details.get("test_seeds")))
-    return measured
+    return well_formed(measured)
 
 
 def _of_reported(reported: Mapping[str, Any], test_seeds: object) -> dict[str, Any]:
     """Metrics of each test seed, and the bootstrap error, of the evaluation that is reported."""
-    kept: dict[str, Any] = {}
+    kept: dict[str, Any] = {"bootstrap": reported.get("bootstrap")}
     each = reported.get("by_test_seed")
     if isinstance(each, list) and isinstance(test_seeds, list) and len(each) == len(test_seeds):
         kept["by_test_seed"] = {
-            str(seed): _numbers(entry) for seed, entry in zip(test_seeds, each, strict=True)
+            str(seed): _without_epoch(one) for seed, one in zip(test_seeds, each, strict=True)
         }
-    if isinstance(reported.get("bootstrap"), dict):
-        kept["bootstrap"] = reported["bootstrap"]
     return kept
 
 
 def _numbers(entry: object) -> dict[str, float]:
     if not isinstance(entry, dict):
         return {}
-    return {
-        name: float(value)
-        for name, value in entry.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and name != "epoch"
-    }
+    return {name: float(value) for name, value in entry.items() if is_finite_number(value)}
+
+
+def _without_epoch(metrics: object) -> object:
+    if not isinstance(metrics, dict):
+        return None
+    return {name: value for name, value in metrics.items() if name != "epoch"}

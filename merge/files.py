@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ _TEMPORARY = re.compile(r"\.(.+\.\d+\.[0-9a-f]{8}|[0-9a-f]{16})\.tmp")
 
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
 _STALE_PATIENCE = 10
+_LARGEST = int(sys.float_info.max)
 
 _REFUSALS = {
     errno.ENOSPC: "the disk is full: free some space, then run the same command again",
@@ -137,8 +139,9 @@ def read_json(path: Path, label: str | None = None) -> dict[str, Any]:
 def parse_json(path: Path | str, data: bytes) -> dict[str, Any]:
     """The JSON object that `data` is; RecordError, which names `path`, where it is none."""
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
-        if b"\\ud" in data or b"\\uD" in data:
+        text = data.decode("utf-8")
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if "\\ud" in text or "\\uD" in text:
             value = _encodable(value)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not valid JSON ({error})") from error
@@ -164,8 +167,11 @@ def compact_json(value: Json) -> bytes:
 
 
 def is_finite_number(value: object) -> bool:
-    """Whether `value` is an int or a float (no bool) that is neither NaN nor infinite."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether `value` is a float or an int (no bool) that a float can hold; no NaN or infinity."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    # JSON allows whole numbers of any length.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def fresh_names(folder: Path) -> set[str]:
@@ -342,3 +348,10 @@ def _encodable(value: Json) -> Json:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:20]} is larger than any number here")
+    return value

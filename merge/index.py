@@ -17,7 +17,7 @@ from merge.errors import RecordError
 from merge.files import compact_json, parse_json, write_bytes
 from merge.records import result_from_json
 
-_VERSION = 1
+_VERSION = 2
 """To be raised whenever an entry is made differently of a result."""
 
 Stamp = list[int]

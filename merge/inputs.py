@@ -26,6 +26,7 @@ from merge.legacy import (
     legacy_entries,
     metrics_of,
     read_legacy,
+    refuse_impossible,
     stale_means,
 )
 from merge.paths import RunPaths, SweepPaths
@@ -193,6 +194,7 @@ def _read_per_run(
 
 def _legacy(path: Path, file: LegacyFile, legacy_unit: Unit | None) -> Contribution:
     unit = legacy_unit or detect_unit(file.numbers)
+    refuse_impossible(file.numbers, unit)
     said = "as --legacy-unit says" if legacy_unit else "by its values"
     return Contribution(
         sweep=None,

@@ -29,7 +29,8 @@ FOLDS = ("0", "1", "2", "3")
 
 _FOLD = re.compile(r"(?:fold)?[_-]?(\d+)")
 _RATIO = re.compile(r"iou|acc", re.IGNORECASE)
-_STALE = 1e-9
+_STALE = 6e-5
+"""Stored means that differ by less were rounded, to two decimals of a percent at the coarsest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +98,7 @@ def metrics_of(value: object, what: str) -> dict[str, float]:
 
 def detect_unit(numbers: Sequence[Number]) -> Unit:
     """How the ratios among `numbers` are written. RecordError, naming values, where unclear."""
-    ratios = [
-        (value, f"{number.cell} fold {number.fold}: {name} {value:g}")
-        for number in numbers
-        for name, value in number.metrics.items()
-        if _RATIO.search(name)
-    ]
+    ratios = _ratios(numbers)
     impossible = [text for value, text in ratios if not 0 <= value <= 100]
     if impossible:
         raise RecordError(f"is neither percent nor fraction ({_some(impossible)})")
@@ -114,6 +110,23 @@ def detect_unit(numbers: Sequence[Number]) -> Unit:
             f"say which with --legacy-unit, or correct the file"
         )
     return "percent" if percent else "fraction"
+
+
+def refuse_impossible(numbers: Sequence[Number], unit: Unit) -> None:
+    """RecordError, naming values, where ratios among `numbers` cannot be written in `unit`."""
+    most = 100 if unit == "percent" else 1
+    impossible = [text for value, text in _ratios(numbers) if not 0 <= value <= most]
+    if impossible:
+        raise RecordError(f"is not in {unit} ({_some(impossible)}): correct --legacy-unit")
+
+
+def _ratios(numbers: Sequence[Number]) -> list[tuple[float, str]]:
+    return [
+        (value, f"{number.cell} fold {number.fold}: {name} {value:g}")
+        for number in numbers
+        for name, value in number.metrics.items()
+        if _RATIO.search(name)
+    ]
 
 
 def legacy_entries(file: LegacyFile, unit: Unit) -> list[LegacyEntry]:

@@ -234,6 +234,9 @@ def _check_result(path: Path | str, result: Result) -> None:
         value = getattr(result, name)
         if not isinstance(value, kind) or isinstance(value, bool):
             raise RecordError(f"{path}: {name!r} is {value!r}, which no result of ours has")
+    for name in ("started", "finished"):
+        if not is_finite_number(getattr(result, name)):
+            raise RecordError(f"{path}: {name!r} is no time")
 
 
 _RESULT_TYPES: dict[str, Any] = {
@@ -242,8 +245,6 @@ _RESULT_TYPES: dict[str, Any] = {
     "token": str,
     "axes": dict,
     "attempt": int,
-    "started": (int, float),
-    "finished": (int, float),
     "code": dict,
     "details": dict,
     "deviations": dict,

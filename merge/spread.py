@@ -55,6 +55,8 @@ def over_test_seeds(counted: Sequence[Entry], metric: str) -> dict[str, Any] | N
         for seed in sorted(first, key=lambda text: (len(text), text))
         if all(metric in one[seed] for one in each)
     }
+    if not means:
+        return None
     return {"mean_by_seed": means, "n": len(means), "std": sample_std(list(means.values()))}
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import RecordError
-from merge.files import Json, canonical_json, read_json
+from merge.files import Json, canonical_json, is_finite_number, read_json
 
 SCHEMA = 1
 
@@ -17,6 +17,8 @@ Value = str | int | float | bool
 """A value of an axis."""
 
 Goal = Literal["max", "min"]
+
+_NO_PARTS = frozenset({"", ".", ".."})
 
 _REPAIR = (
     "the plan was changed by hand or is damaged: restore it, or move it away and give the command "
@@ -57,6 +59,9 @@ class Resources:
     """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
     slurm: Mapping[str, Any] = field(default_factory=dict)
     """What the study says of its SLURM jobs: see `orchestrator.slurm_request`."""
+
+
+_RESOURCES = tuple(each.name for each in fields(Resources))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +191,7 @@ def refuse_foreign_schema(path: Path | str, document: Mapping[str, Any]) -> None
 
 def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
     """The sweep that `to_json` wrote. KeyError, TypeError... where `document` is none."""
-    return Sweep(
+    sweep = Sweep(
         study=document["study"],
         title=document["title"],
         axes=tuple(
@@ -196,13 +201,47 @@ def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
         average_over=document["average_over"],
         metric=document["metric"],
         goal=document["goal"],
-        settings=document["settings"],
+        settings=dict(document["settings"]),
         runs=tuple(_run_from_json(run) for run in document["runs"]),
-        code=document["code"],
-        published=document["published"],
-        retries=document.get("retries", {}),
+        code=dict(document["code"]),
+        published=dict(document["published"]),
+        retries=dict(document.get("retries", {})),
         free_keys=tuple(document.get("free_keys", ())),
     )
+    _check_runs(sweep)
+    _check_published(sweep.published)
+    return sweep
+
+
+def _check_runs(sweep: Sweep) -> None:
+    """ValueError unless every run has its own place in the grid, and below the output folder."""
+    if not all(isinstance(text, str) for text in (sweep.study, sweep.title, sweep.metric)):
+        raise ValueError("study, title and metric are no texts")
+    names = {axis.name for axis in sweep.axes}
+    for run in sweep.runs:
+        words = (run.run_id, run.path, run.cell, run.config_hash)
+        if any(not isinstance(word, str) for word in words):
+            raise ValueError(f"run {run.run_id!r} lacks an id, a path, a cell or a hash")
+        values = run.axes.values()
+        if run.axes.keys() != names or any(not isinstance(v, str | int | float) for v in values):
+            raise ValueError(f"run {run.run_id!r} has no value of each axis")
+        if not _NO_PARTS.isdisjoint(run.path.split("/")):
+            raise ValueError(f"the path {run.path!r} leaves the output folder")
+    ids = {run.run_id for run in sweep.runs}
+    paths = {run.path for run in sweep.runs}
+    points = {(run.cell, run.axes[sweep.average_over]) for run in sweep.runs}
+    if not ids or not len(ids) == len(paths) == len(points) == len(sweep.runs):
+        raise ValueError("there are no runs, or two with one id, path or place in the grid")
+
+
+def _check_published(published: Mapping[str, Any]) -> None:
+    """ValueError, TypeError... unless a table can show these numbers."""
+    tables = [published["cells"], *published.get("others", {}).values()] if published else []
+    numbers = [number for table in tables for row in table.values() for number in row.values()]
+    if not all(is_finite_number(n) for n in (*numbers, published.get("tolerance", 0.0))):
+        raise ValueError("a published number or its tolerance is not a number")
+    if not isinstance(published.get("notes", {}), dict):
+        raise ValueError("the notes on published numbers are no notes")
 
 
 def run_to_json(run: Run) -> dict[str, Any]:
@@ -216,7 +255,7 @@ def run_to_json(run: Run) -> dict[str, Any]:
         "command": list(run.command) if run.command else None,
         "config": dict(run.config),
         "config_hash": run.config_hash,
-        "resources": {**asdict(run.resources), "slurm": dict(run.resources.slurm)},
+        "resources": {name: getattr(run.resources, name) for name in _RESOURCES},
         "in_table": run.in_table,
     }
 
@@ -228,10 +267,14 @@ def _run_from_json(document: Mapping[str, Any]) -> Run:
         path=document["path"],
         cell=document["cell"],
         axes=document["axes"],
-        config=document["config"],
+        config=dict(document["config"]),
         config_hash=document["config_hash"],
         experiment=document["experiment"],
         command=tuple(command) if command else None,
-        resources=Resources(**document["resources"]),
+        resources=_resources_from_json(document["resources"]),
         in_table=document["in_table"],
     )
+
+
+def _resources_from_json(document: Mapping[str, Any]) -> Resources:
+    return Resources(**{**document, "slurm": dict(document.get("slurm", {}))})

@@ -11,7 +11,7 @@ from merge.combine import Merged, combine
 from merge.comparability import all_flags, flag_text
 from merge.conflicts import OnConflict
 from merge.documents import contribution_of_view, view_bytes
-from merge.errors import IncomparableError
+from merge.errors import IncomparableError, UsageError
 from merge.exclusion import LOCK_PATIENCE_S, exclusively, result_files
 from merge.files import write_bytes
 from merge.garbage import no_garbage_collection
@@ -19,7 +19,7 @@ from merge.index import load_index
 from merge.inputs import read_inputs
 from merge.leftovers import remove_leftovers
 from merge.legacy import Unit
-from merge.paths import SweepPaths
+from merge.paths import RunPaths, SweepPaths
 from merge.sweep import read_sweep
 
 
@@ -75,6 +75,8 @@ def merge_inputs(
     nothing is written then.
     """
 
+    _refuse_wrong_place(into)
+
     def write_merged() -> Merged:
         merged = combine(read_inputs(inputs, legacy_unit), on_conflict=on_conflict)
         if is_strict:
@@ -106,6 +108,15 @@ def merge_named(
     return merge_inputs(
         inputs, path, on_conflict=on_conflict, is_strict=is_strict, legacy_unit=legacy_unit
     ), path
+
+
+def _refuse_wrong_place(into: Path) -> None:
+    """UsageError where a merged file would destroy a plan or a result, or cannot be a file."""
+    taken = (SweepPaths.PLAN_NAME, RunPaths(Path()).result.name, RunPaths(Path()).spec.name)
+    if into.name in taken or into.is_dir():
+        raise UsageError(
+            f"--into {into} names no merged file: name one such as merged_results.json"
+        )
 
 
 def _has_own_view(path: Path) -> bool:

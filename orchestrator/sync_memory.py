@@ -61,10 +61,10 @@ class Memory:
     def local_sha256(self, name: str, source: Snapshot) -> str:
         """The SHA-256 of an open file, from memory where it has not changed since."""
         status = os.fstat(source.descriptor)
-        stamp = [status.st_mtime_ns, source.size, status.st_ino]
+        stamp = [status.st_mtime_ns, status.st_ctime_ns, source.size, status.st_ino]
         known = self._hashes.get(name)
-        if known and known[:3] == stamp:
-            return str(known[3])
+        if known and known[:-1] == stamp:
+            return str(known[-1])
         settled = time.time() - status.st_mtime > _SETTLED_S
         sha256 = source.sha256()
         if settled:

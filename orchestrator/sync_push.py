@@ -96,6 +96,8 @@ class Push:
             if self._sha256(result) != self.memory.remote_sha256(listing[result]):
                 self._put_aside(run)
                 return False
+        if result in wanted and result not in listing:
+            self._refuse_unusable(run)
         shown = False
         for name in in_order(wanted, run):
             sent = self._file(name, listing.get(name), is_owner=has_result)
@@ -145,6 +147,13 @@ class Push:
         if not honours_conditions(self.bucket):
             return None
         return there.etag if there else ABSENT
+
+    def _refuse_unusable(self, run: Run) -> None:
+        """RecordError where the result here could never be counted: it would be there for good."""
+        path = SweepPaths(self.output).run(run.path).result
+        found = read_result(path)
+        if (found.run_id, found.config_hash) != (run.run_id, run.config_hash):
+            raise RecordError(f"{path} is of another run or configuration: nothing is sent of it")
 
     def _put_aside(self, run: Run) -> None:
         path = SweepPaths(self.output).run(run.path).result

@@ -92,7 +92,8 @@ def notes(document: Mapping[str, Any]) -> list[str]:
     lines = []
     for cell, view in document["results"].items():
         if not view["complete"]:
-            lines.append(f"incomplete: {cell} lacks {', '.join(view['missing'])}: no mean is shown")
+            missing = f"{document['average_over']} {', '.join(view['missing'])}"
+            lines.append(f"incomplete: {cell} lacks {missing}: no mean is shown")
         lines += [f"not comparable: {cell}: {flag_text(flag)}" for flag in view.get("flags", ())]
     return lines + [_conflict_note(entry) for entry in document["conflicts"]]
 

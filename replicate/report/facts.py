@@ -67,10 +67,19 @@ def comparison_rows(report: Report) -> Iterator[list[str]]:
 
 
 def cell_notes(report: Report) -> list[str]:
-    """What must be known of a published number or an interval."""
+    """What must be known of a published number, a deviation, an interval or a verdict."""
     notes = [f"{cell.name}, published: {cell.note}" for cell in report.cells if cell.note]
+    if any(cell.std is not None for cell in report.cells):
+        notes.append(f"std: over {report.sweep.average_over}s, n - 1 in the denominator")
     methods = {str(c.interval["method"]) for c in report.cells if c.interval}
-    return notes + [f"interval: {method}" for method in sorted(methods)]
+    notes += [f"interval: {method}" for method in sorted(methods)]
+    tolerance = report.sweep.published.get("tolerance")
+    if tolerance is not None:
+        notes.append(
+            f"verdict: within tolerance is at most {report.form.value(tolerance)} from the "
+            f"published mean"
+        )
+    return notes
 
 
 def run_rows(report: Report) -> Iterator[list[str]]:

@@ -39,7 +39,7 @@ def heat_map(report: Report) -> str | None:
     figure, panes = _figure(1, 1 + has_published, (width * (1 + has_published), height))
     form = report.form
     _matrix(panes[0], report, [cell.values for cell in report.cells], form.value, "viridis")
-    panes[0].set_title(f"ours, {report.sweep.metric}{form.unit}", color=_INK)
+    panes[0].set_title(_literal(f"ours, {report.sweep.metric}{form.unit}"), color=_INK)
     if has_published:
         rows = [_differences(cell) for cell in report.cells]
         reach = max((abs(v) for row in rows for v in row.values()), default=0.0) or 1.0
@@ -64,7 +64,7 @@ def learning_curves(report: Report) -> str | None:
         _plot_curves(pane, report, cell)
     for pane in panes[len(cells) :]:
         pane.set_axis_off()
-    panes[0].set_ylabel(f"{report.sweep.metric}{report.form.unit}", color=_INK)
+    panes[0].set_ylabel(_literal(f"{report.sweep.metric}{report.form.unit}"), color=_INK)
     panes[0].legend(fontsize=7, frameon=False, labelcolor=_INK)
     return _svg(figure, "curves")
 
@@ -108,8 +108,9 @@ def _matrix(
             colour = "#000000" if is_light else "#ffffff"
             pane.text(x, y, text(value), ha="center", va="center", color=colour, fontsize=8)
     average_over = report.sweep.average_over
-    pane.set_xticks(range(len(report.columns)), [f"{average_over} {n}" for n in report.columns])
-    pane.set_yticks(range(len(report.cells)), [cell.name for cell in report.cells])
+    columns = [_literal(f"{average_over} {name}") for name in report.columns]
+    pane.set_xticks(range(len(columns)), columns)
+    pane.set_yticks(range(len(report.cells)), [_literal(cell.name) for cell in report.cells])
 
 
 def _curves(report: Report, cell: Cell) -> dict[str, tuple[list[float], list[float]]]:
@@ -137,20 +138,29 @@ def _points(history: object, metric: str) -> list[tuple[float, float]]:
 
 
 def _plot_curves(pane: Axes, report: Report, cell: Cell) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     scale = 100 if report.form == Format(is_percent=True) else 1
     names = list(report.columns)
     for name, (epochs, values) in _curves(report, cell).items():
         colour = _LINES[names.index(name) % len(_LINES)] if name in names else _LINES[-1]
-        label = f"{report.sweep.average_over} {name}"
+        label = _literal(f"{report.sweep.average_over} {name}")
         scaled = [scale * value for value in values]
         pane.plot(
             epochs, scaled, color=colour, label=label, marker="o", markersize=3, linewidth=1.3
         )
     published = cell.published.get("mean")
     if published is not None:
-        pane.axhline(scale * published, color=_INK, linewidth=0.8, linestyle=":")
-    pane.set_title(cell.name, fontsize=8, color=_INK)
+        label = "published mean"
+        pane.axhline(scale * published, color=_INK, linewidth=0.8, linestyle=":", label=label)
+    pane.set_title(_literal(cell.name), fontsize=8, color=_INK)
     pane.set_xlabel("epoch", color=_INK)
+    pane.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _literal(text: str) -> str:
+    """`text` as it is: matplotlib would read what stands between two dollars as a formula."""
+    return text.replace("$", r"\$")
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

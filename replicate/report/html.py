@@ -170,4 +170,4 @@ def _panels(report: Report) -> str:
         for panel in report.panels
     ]
     title = "Test episodes: support, query, truth, prediction"
-    return _section(title, *figures) if figures else ""
+    return _section(title, f'<div class="panels">{"".join(figures)}</div>') if figures else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from replicate.report.content import Report, Verdict
 from replicate.report.paper_table import Block, PaperTable, Row, column_names, paper_table
 
@@ -31,6 +33,7 @@ def latex_report(report: Report) -> str:
         r"\begin{table*}",
         r"\centering",
         rf"\caption{{{_caption(report)}}}",
+        rf"\label{{tab:{_label(report.sweep.study)}}}",
         rf"\begin{{tabular}}{{{spec}}}",
         r"\toprule",
         *_group_header(table),
@@ -59,7 +62,13 @@ def _caption(report: Report) -> str:
     text = f"{report.sweep.title or report.sweep.study}: {report.sweep.metric}{report.form.unit}."
     if incomplete:
         text += f" Incomplete, so without a mean: {', '.join(incomplete)}."
+    if any(len(block.rows) > 1 for block in paper_table(report).blocks):
+        text += " Best in bold."
     return escape(text)
+
+
+def _label(study: str) -> str:
+    return re.sub(r"[^A-Za-z0-9-]+", "-", study)
 
 
 def _group_header(table: PaperTable) -> list[str]:

@@ -12,6 +12,7 @@ from merge.combine import combine
 from merge.doors import counted_entries
 from merge.errors import UsageError
 from merge.inputs import read_inputs
+from merge.outcome import left_out
 from merge.paired import Comparison, compare
 from merge.sweep import Sweep
 from replicate.table import MISSING, Format, align, format_of
@@ -27,20 +28,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 all pairs are there and comparable, 1 some are not comparable, 3 a pair lacks a run."""
+    """0 all pairs are there and comparable, 3 a pair lacks a run.
+
+    1 some are not comparable, or something could not be counted, as `replicate merge` tells.
+    """
     first, comma, second = arguments.values.partition(",")
     if not comma or not first or not second or "," in second:
         raise UsageError(f"--values {arguments.values!r} is not of the form A,B")
-    sweep, counted = counted_entries(combine(read_inputs(arguments.inputs)).document)
+    merged = combine(read_inputs(arguments.inputs))
+    sweep, counted = counted_entries(merged.document)
     found = compare(sweep, counted, arguments.axis, (first.strip(), second.strip()))
     if arguments.json:
         print(json.dumps([_document(c) for c in found], indent=1, ensure_ascii=False))
     else:
         print(f"{sweep.metric}: {arguments.axis} {second.strip()} minus {first.strip()}")
         print("\n".join(_table(sweep, found)))
-    for line in _remarks(found):
+    for line in (*left_out(merged), *_remarks(found)):
         print(line, file=sys.stderr)
-    if any(comparison.warnings for comparison in found):
+    if not merged.is_clean or any(comparison.warnings for comparison in found):
         return 1
     return 3 if any(comparison.missing for comparison in found) else 0
 
@@ -75,8 +80,8 @@ def _row(comparison: Comparison, form: Format) -> list[str]:
 
 def _remarks(found: list[Comparison]) -> list[str]:
     """What a reader must know: missing pairs, pairs tested on different things, too few pairs."""
-    lines = [f"missing: {line}" for c in found if c.name != "all" for line in c.missing]
-    lines += [f"not comparable: {line}" for c in found if c.name != "all" for line in c.warnings]
+    lines = [f"missing: {line}" for c in found for line in c.missing]
+    lines += [f"not comparable: {line}" for c in found for line in c.warnings]
     few = [c for c in found if 0 < len(c.pairs) < 6]
     lines += [
         f"note: {c.name}: with {len(c.pairs)} pairs p cannot be below {c.least_p:.4g}" for c in few

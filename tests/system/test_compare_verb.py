@@ -53,3 +53,14 @@ def test_a_flagged_cell_is_shown_and_refused_by_strict(output):
     refused = replicate("merge", output, "--strict", cwd=output.parent)
     assert refused.returncode == 2
     assert "details.protocol differs between 0 (hsnet) and 1/2/3 (not recorded)" in refused.stderr
+
+
+def test_what_could_not_be_counted_is_told_beside_the_comparison(output):
+    aside = output / "abcb/fold0/result.aside-late.json"
+    aside.write_bytes((output / "abcb/fold0/result.json").read_bytes())
+    (output / "abcb/fold3/result.json").write_text('{"miou": 0.')
+    done = compare(output)
+    assert done.returncode == 1
+    assert "quarantined: out/abcb/fold3/result.json: " in done.stderr
+    assert "left out: out/abcb/fold0/result.aside-late.json: " in done.stderr
+    assert "missing: all fold=3: abcb" in done.stderr

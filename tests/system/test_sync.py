@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +16,15 @@ from support.grids import make_grid, write_result
 from support.s3_server import BUCKET, S3Server, environment, ministack
 
 from merge.errors import BucketError, BucketUnavailableError, ConfigChangedError, IncompleteError
+from merge.files import read_json, write_json
 from merge.paths import SweepPaths
 from merge.sweep import Sweep
 from orchestrator import sync
+from orchestrator.bucket import Bucket
 from orchestrator.bucket_check import bucket_check
 from orchestrator.bucket_url import BucketTarget, parse_url
 from orchestrator.sync_files import Part, Selection
+from orchestrator.sync_memory import Memory
 
 pytestmark = pytest.mark.system
 
@@ -286,6 +290,36 @@ def test_verify_names_what_is_missing_and_what_differs(
     assert [remark.name for remark in verified.different] == [log]
     assert [remark.name for remark in verified.missing] == [missing]
     assert verified.exit_code == 1
+
+
+def test_verify_reads_the_files_here_too(target: BucketTarget, output: Path, sweep: Sweep) -> None:
+    log = output / sweep.runs[0].path / "attempts/0001/stdout.log"
+    os.utime(log, (1e9, 1e9))
+    sync.push(output, target, ALL)
+    place = Memory(output, Bucket(target)).paths.hashes
+    known = read_json(place)
+    log.write_bytes(log.read_bytes().upper())
+    status = log.stat()
+    stamp = [status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino]
+    name = log.relative_to(output).as_posix()
+    write_json(place, {**known, name: [*stamp, known[name][-1]]})
+    verified = sync.verify(output, target, ALL)
+    assert [remark.name for remark in verified.different] == [name]
+
+
+@pytest.mark.parametrize("text", ['{"schema": 1', '{"schema": 2, "run_id": "x"}'])
+def test_a_result_that_could_never_be_counted_is_not_sent(
+    server: S3Server, target: BucketTarget, output: Path, sweep: Sweep, text: str
+) -> None:
+    damaged = SweepPaths(output).run(sweep.runs[0].path).result
+    damaged.write_text(text)
+    report = sync.push(output, target, ALL)
+    assert [remark.name for remark in report.problems] == [sweep.runs[0].path]
+    assert str(damaged) in report.problems[0].reason
+    there = objects(server.client(), target.url.prefix)
+    assert damaged.relative_to(output).as_posix() not in there
+    (cell,) = json.loads(there["replication_results.json"])["results"].values()
+    assert cell["folds"] == ["1"]
 
 
 def test_an_interrupted_upload_in_parts_goes_on(

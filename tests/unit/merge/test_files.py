@@ -110,6 +110,7 @@ def test_a_reader_never_sees_a_part_of_a_file_when_its_writer_is_killed(tmp_path
         (b"\xff\xfe", "not valid JSON"),
         (b"[1]", "not an object"),
         (b'{"miou": NaN}', "NaN"),
+        (b'{"miou": 1e999}', "larger than any number"),
     ],
 )
 def test_a_damaged_file_is_named_with_the_reason(tmp_path, content, reason):
@@ -118,6 +119,15 @@ def test_a_damaged_file_is_named_with_the_reason(tmp_path, content, reason):
     with pytest.raises(RecordError, match=reason) as caught:
         read_json(path)
     assert str(path) in str(caught.value)
+
+
+def test_half_a_surrogate_pair_is_read_as_a_text_that_can_be_written_again(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_bytes(b'{"caf\\udce9": ["\\ud800", "\\ud83d\\ude00"]}')
+    document = read_json(path)
+    assert document == {"caf?": ["?", "\N{GRINNING FACE}"]}
+    write_json(path, document)
+    assert read_json(path) == document
 
 
 def test_an_absent_file_is_no_damaged_file(tmp_path):
@@ -140,7 +150,10 @@ def test_canonical_json_is_one_text_for_one_value():
 
 @pytest.mark.parametrize(
     ("value", "is_number"),
-    [(1, True), (0.5, True), (True, False), ("1", False), (float("nan"), False), (None, False)],
+    [
+        *((1, True), (0.5, True), (True, False), ("1", False), (None, False)),
+        *((float("nan"), False), (float("-inf"), False), (10**400, False), (-(10**400), False)),
+    ],
 )
 def test_only_a_finite_number_is_a_metric(value, is_number):
     assert is_finite_number(value) is is_number

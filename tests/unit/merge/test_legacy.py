@@ -46,6 +46,20 @@ def test_a_stale_mean_is_recomputed_and_told(tmp_path):
     assert any("0.73" in note and "stale" in note and "0.6975" in note for note in notes)
 
 
+@pytest.mark.parametrize("mean", [0.6975 + 3e-8, 0.6975, 0.69752])
+def test_a_mean_that_was_only_rounded_is_not_told_as_stale(tmp_path, mean):
+    folds = {0: 0.66, 1: 0.67, 2: 0.73, 3: 0.73}
+    path = write_legacy(tmp_path / "replication_results.json", folds, mean=mean)
+    assert not any("stale" in note for note in combine(read_inputs([path])).notes)
+
+
+@pytest.mark.parametrize(("value", "unit"), [(66.3, "fraction"), (101.0, "percent")])
+def test_a_unit_that_the_values_contradict_is_refused(tmp_path, value, unit):
+    path = write_legacy(tmp_path / "odd.json", {0: value})
+    with pytest.raises(RecordError, match=rf"not in {unit} .*{value:g}"):
+        merge_results(path, legacy_unit=unit)
+
+
 def test_missing_folds_of_a_legacy_cell_leave_it_without_a_mean(tmp_path):
     path = write_legacy(tmp_path / "replication_results.json", {0: 0.66, 1: 0.67}, mean=0.665)
     cell = merged_cell(path)

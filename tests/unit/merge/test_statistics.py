@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,10 +11,12 @@ from scipy import stats
 from support.grids import make_grid, make_result
 
 from merge.cells import cell_view
+from merge.combine import combine
 from merge.entries import entry_of
 from merge.spread import over_both
 from merge.statistics import t_interval, t_quantile
 from merge.sweep import Axis, Run, Sweep
+from merge.unite import Contribution
 
 
 @given(st.floats(0.51, 0.9995), st.integers(1, 300))
@@ -112,3 +116,13 @@ def test_a_missing_run_leaves_no_mean_over_both():
     view = over_both(sweep, entries)["all"]
     assert (view["mean"], view["missing"], view["complete"]) == (None, ["seed1-fold1"], False)
     assert view["by_seed"] == {"0": 0.5, "1": None}
+
+
+def test_a_cell_whose_runs_are_all_beside_the_table_is_never_complete():
+    sweep = make_grid(folds=(0, 1))
+    cell, fold = sweep.axes
+    sweep = replace(sweep, axes=(cell, replace(fold, values=(7,), also=(0, 1))))
+    entries = {run.run_id: [entry_of(make_result(run, 0.5))] for run in sweep.runs}
+    document = combine({"x": Contribution(sweep=sweep, entries=entries)}).document
+    [view] = document["results"].values()
+    assert (view["complete"], view["n"], view["mean"]) == (False, 0, None)

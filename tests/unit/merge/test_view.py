@@ -7,7 +7,7 @@ import multiprocessing
 import pytest
 from support.grids import make_grid, write_result, write_sweep
 
-from merge.errors import IncompleteError, RecordError
+from merge.errors import IncompleteError, RecordError, UsageError
 from merge.files import read_json, write_json
 from merge.view import merge_inputs, rebuild
 
@@ -99,6 +99,17 @@ def test_two_folders_merge_into_one_file(tmp_path):
     merge_inputs([tmp_path / "b", tmp_path / "a"], into)
     cell = read_json(into)["results"][sweep.runs[0].cell]
     assert cell["mean"]["miou"] == pytest.approx(0.6975)
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "result.json", "run.json", ""])
+def test_a_merged_file_never_takes_the_place_of_a_plan_a_result_or_a_folder(tmp_path, name):
+    sweep = make_grid()
+    paths = write_sweep(tmp_path, sweep)
+    write_result(tmp_path, sweep.runs[0], 0.5)
+    plan = paths.sweep.read_bytes()
+    with pytest.raises(UsageError, match="names no merged file"):
+        merge_inputs([tmp_path], tmp_path / name)
+    assert paths.sweep.read_bytes() == plan
 
 
 def test_a_folder_named_twice_counts_once(tmp_path):

@@ -146,7 +146,7 @@ def test_the_page_asks_for_nothing_and_carries_exact_values() -> None:
     assert all(a.startswith(("data:", "#", "curves-", "heat-")) for a in addresses), addresses
     assert "<script" not in page
     assert f'data-cell="{CELL}" data-column="0" data-value="0.712"' in page
-    assert "prefers-color-scheme: dark" in page
+    assert "@media screen and (prefers-color-scheme: dark)" in page, "paper is always light"
     assert "@media print" in page
 
 
@@ -159,6 +159,39 @@ def test_names_of_a_study_are_text_and_nothing_else() -> None:
     assert r"\|a&b" in markdown_report(report)
     assert escape(hostile) in latex_report(report)
     assert escape("a_b 50% {x} \\y") == r"a\_b 50\% \{x\} \textbackslash{}y"
+
+
+def test_dollars_in_names_are_no_formula() -> None:
+    sweep = make_grid(cells=(r"$\frac$",), folds=(0, 1))
+    report = report_of(sweep, {r"$\frac$-fold0": 0.5, r"$\frac$-fold1": 0.6}, history=True)
+    for figure in (heat_map(report), learning_curves(report)):
+        assert figure is not None
+        assert r"$\frac$" in figure
+
+
+def test_epochs_are_counted_in_whole_numbers() -> None:
+    sweep = make_grid(folds=(0,))
+    result = make_result(sweep.runs[0], 0.5, details={"history": [{"epoch": 2, "miou": 0.5}]})
+    collected = Collected(sweep=sweep, results={result.run_id: result}, problems=(), aside=())
+    merged = combine({"out": collected})
+    figure = learning_curves(make_report(merged, collected.results, {}, (), ()))
+    assert figure is not None
+    axis = figure[: figure.index('id="curves-matplotlib.axis_2"')]
+    assert set(re.findall(r">([\d.−]+)</text>", axis)) <= set("0123456789")
+
+
+def test_deviation_interval_and_tolerance_say_what_they_are() -> None:
+    for render in (markdown_report, html_report):
+        text = render(two_folds(0.708, PUBLISHED))
+        assert "std: over folds, n - 1 in the denominator" in text
+        assert "within tolerance is at most 1.0 from the published mean" in text
+
+
+def test_the_latex_table_can_be_referred_to_and_says_what_bold_is() -> None:
+    text = latex_report(two_folds(0.708, PUBLISHED))
+    assert r"\label{tab:test}" in text
+    assert "Best in bold." in text
+    assert "bold" not in latex_report(two_folds(0.708))
 
 
 def test_figures_are_the_same_bytes_for_the_same_results() -> None:

@@ -60,7 +60,7 @@ def test_an_incomplete_cell_shows_no_mean_but_what_is_missing():
         "70.6",
         "-",
     ]
-    assert notes(document) == [f"incomplete: {CELL} lacks 1, 2: no mean is shown"]
+    assert notes(document) == [f"incomplete: {CELL} lacks fold 1, 2: no mean is shown"]
 
 
 def test_a_foreign_commands_metric_is_shown_as_given():
