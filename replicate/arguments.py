@@ -180,9 +180,13 @@ def add_snapshot(parser: argparse.ArgumentParser) -> None:
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:
-    """The folder that was named, or the study's own below `outputs/`."""
+    """The folder that was named, or the study's own below `outputs/`; UsageError for a file."""
     if arguments.output_dir is not None:
-        return Path(arguments.output_dir)
+        named = Path(arguments.output_dir)
+        for part in (named, *named.parents):
+            if part.is_file():
+                raise UsageError(f"--output-dir {named}: {part} is a file, not a folder")
+        return named
     name = Path(arguments.study).stem
     return Path("outputs") / (f"{name}-debug" if arguments.debug else name)
 
@@ -195,7 +199,7 @@ def selection(arguments: argparse.Namespace) -> dict[str, list[str]]:
         if words is not None:
             where[axis] = split(words)
     for text in arguments.where:
-        axis, value = _pair("--where", text)
+        axis, value = _pair("--where", text, "AXIS=A,B")
         if axis in where:
             raise UsageError(f"axis {axis} is filtered twice: give all its values in one filter")
         where[axis] = split([value])
@@ -206,17 +210,17 @@ def settings(arguments: argparse.Namespace) -> dict[str, str]:
     """Key -> text of its value, as `--set` gave them. UsageError where a key is set twice."""
     pairs: dict[str, str] = {}
     for text in arguments.settings:
-        key, value = _pair("--set", text)
+        key, value = _pair("--set", text, "KEY=VALUE")
         if key in pairs:
             raise UsageError(f"--set {key} is given twice: {pairs[key]!r} and {value!r}")
         pairs[key] = value
     return pairs
 
 
-def _pair(flag: str, text: str) -> tuple[str, str]:
+def _pair(flag: str, text: str, form: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UsageError(f"{flag} {text!r} is not of the form KEY=VALUE")
+        raise UsageError(f"{flag} {text!r} is not of the form {form}")
     return key.strip(), value
 
 

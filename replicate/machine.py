@@ -15,7 +15,7 @@ from merge.sweep import Run
 from replicate import api
 from replicate.buckets import with_sync
 from replicate.live import shown
-from replicate.table import format_of
+from replicate.table import counted, format_of
 
 if TYPE_CHECKING:
     from orchestrator.happenings import Happening
@@ -50,7 +50,7 @@ def _check_attempts(arguments: argparse.Namespace) -> None:
     most, minutes = arguments.max_retries, arguments.restart_stalled
     if (most is not None and most < 0) or arguments.runs_per_gpu < 1:
         raise UsageError("--max-retries takes 0 or more, --runs-per-gpu 1 or more")
-    if minutes is not None and minutes <= 0:
+    if minutes is not None and not 0 < minutes < inf:
         raise UsageError("--restart-stalled takes a number of minutes above 0")
     if not 0 <= arguments.grace < inf:
         raise UsageError(f"--grace {arguments.grace:g}: give a number of seconds, 0 or more")
@@ -112,7 +112,7 @@ def train(
     for note in settings.devices.notes:
         print(f"note     {note}", file=sys.stderr)
     print(
-        f"{len(planned.runs)} runs of study {planned.sweep.study!r} into {output} "
+        f"{counted(len(planned.runs), 'run')} of study {planned.sweep.study!r} into {output} "
         f"on {', '.join(settings.devices.slots)} ({settings.devices.kind})",
         file=sys.stderr,
     )
