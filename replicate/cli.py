@@ -132,6 +132,8 @@ class _VerbParser(argparse.ArgumentParser):
     """Says what is wrong in one line instead of a screen of usage."""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("the following arguments are required: OUT"):
+            message += "; name it first, before flags that take several values"
         raise UsageError(f"{message} (`{self.prog} --help` lists all flags)")
 
     def refuse(self, words: Sequence[str]) -> NoReturn:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from replicate.arguments import split
 from replicate.experiment_data import become, start
 from replicate.table import align
 
@@ -86,7 +87,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _verify_words(arguments: argparse.Namespace) -> Iterable[str]:
-    yield from ("--datasets", *arguments.datasets, "--data-root", str(arguments.data_root))
+    yield from ("--datasets", *split(arguments.datasets), "--data-root", str(arguments.data_root))
     for name in ("manifest", "limit"):
         value = getattr(arguments, name)
         yield from () if value is None else (f"--{name}", str(value))
@@ -110,7 +111,7 @@ def _words(arguments: argparse.Namespace) -> Iterable[str]:
         value = getattr(arguments, name)
         if value is not None:
             yield f"--{name.replace('_', '-')}"
-            yield from value if isinstance(value, list) else [str(value)]
+            yield from split(value) if isinstance(value, list) else [str(value)]
 
 
 def _lines(text: str) -> Iterable[str]:

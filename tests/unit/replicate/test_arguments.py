@@ -94,6 +94,11 @@ def test_a_dry_run_refuses_the_flags_that_the_run_would_refuse(capsys, words, to
     assert told in capsys.readouterr().err
 
 
+def test_a_folder_behind_a_flag_of_several_values_is_asked_for_in_front_of_it(capsys):
+    assert main(["cancel", "--folds", "0", "1", "outputs/abcb"]) == 2
+    assert "required: OUT; name it first, before flags that take" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("is_debug", [False, True])
 def test_a_place_that_the_system_refuses_is_named_without_a_traceback(is_debug):
     words = ["doctor", "/proc/nowhere", "--only", "folder"]
