@@ -89,17 +89,9 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("this machine (none of it changes a number)")
-    group.add_argument("--data-root", type=Path, metavar="DIR", help="where the datasets lie")
-    group.add_argument(
-        "--cache-dir",
-        type=Path,
-        metavar="DIR",
-        help="writable folder for derived data (default: $PAPERGRID_CACHE_DIR, "
-        "else papergrid below $XDG_CACHE_HOME or ~/.cache)",
-    )
-    group.add_argument(
-        "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
-    )
+    add_data_root(group)
+    add_cache_dir(group)
+    add_weights(group)
     group.add_argument(
         "--devices",
         metavar="LIST",
@@ -126,6 +118,28 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     _add_attempts(group)
     add_sync(parser)
     return group
+
+
+def add_data_root(group: argparse._ActionsContainer, *, required: bool = False) -> None:
+    group.add_argument(
+        "--data-root", type=Path, required=required, metavar="DIR", help="where the datasets lie"
+    )
+
+
+def add_cache_dir(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="writable folder for derived data (default: $PAPERGRID_CACHE_DIR, "
+        "else papergrid below $XDG_CACHE_HOME or ~/.cache)",
+    )
+
+
+def add_weights(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
+    )
 
 
 def _add_company(group: argparse._ArgumentGroup) -> None:
