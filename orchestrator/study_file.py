@@ -32,7 +32,12 @@ from orchestrator.study_values import (
     check_values,
 )
 from orchestrator.suggest import hint, listed
-from orchestrator.templates import TemplateError, command_placeholders, placeholders
+from orchestrator.templates import (
+    LAUNCH_PLACEHOLDERS,
+    TemplateError,
+    command_placeholders,
+    placeholders,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LAYOUT = ("axes", "average_over", "cell", "run_path", "command", "exclude", "overrides")
@@ -172,7 +177,7 @@ def _asked_for(shape: StudyShape) -> Iterable[str]:
         except TemplateError:
             # Noted where the template is checked.
             continue
-    return [name for name in names if name not in shape.axes]
+    return [name for name in names if name not in (*shape.axes, "cell", *LAUNCH_PLACEHOLDERS)]
 
 
 def _defaults(rules: Rules, axes: Sequence[Axis]) -> dict[str, ConfigValue]:

@@ -15,14 +15,12 @@ from orchestrator.study import Study
 from orchestrator.study_shape import StudyShape
 from orchestrator.suggest import hint
 from orchestrator.templates import (
+    LAUNCH_PLACEHOLDERS,
     TemplateError,
     command_placeholders,
     path_problem,
     placeholders,
 )
-
-LAUNCH_PLACEHOLDERS = ("run_dir", "run_spec", "attempt_dir")
-"""What a launch knows beside the configuration (the run contract)."""
 
 _MOST_RUNS = 100_000
 _MOST_TOLD = 5

@@ -23,7 +23,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         "--study",
         default=DEFAULT_STUDY,
         metavar="NAME|FILE",
-        help="a built-in study (abcb, demo) or a study file (default: %(default)s)",
+        help="a built-in study (abcb, compare, demo) or a study file (default: %(default)s)",
     )
     group.add_argument(
         "--set",

@@ -200,6 +200,8 @@ def test_a_single_addition_that_is_wrong_is_named(tmp_path: Path, added: str, me
         ("seed: [0, 1, 2]", "seed: [0, mean]", "is a key of the merged results"),
         ("seed: [0, 1, 2]", "seed: [0, 1]\n  cell: [1]", "an axis cannot be called cell"),
         ("seed: [0, 1, 2]", "seed: [0, 1]\n  2x: [1]", "is no name"),
+        ("seed: [0, 1, 2]", "seed: [0]\n  run_dir: [1]", "{run_dir} stands for a place of the run"),
+        ("goal: min}", "goal: min}\nfixed: {run_spec: x}", "{run_spec} stands for a place"),
         ("seed: [0, 1, 2]", "seed: [a b, a/b]", "would share one folder's name"),
         ("seed: [0, 1, 2]", "seed: [x, X]", "would share one folder's name"),
         ("[1e-4, 1e-2]", "[1e-4, 0.0001]", "axes.lr[1]: '0.0001' is listed twice"),
@@ -279,6 +281,8 @@ def test_a_setting_can_fill_a_placeholder_that_nothing_else_fills(tmp_path: Path
     assert study_of(tmp_path, text, {"data": "/d"}).settings == {"data": "/d"}
     with pytest.raises(UsageError, match="no such key"):
         study_of(tmp_path, text, {"data": "/d", "other": "1"})
+    with pytest.raises(UsageError, match="no such key"):
+        study_of(tmp_path, text.replace("{data}", "{run_dir}"), {"run_dir": "/d"})
 
 
 def test_a_problem_of_the_file_comes_before_one_of_the_settings(tmp_path: Path) -> None:
