@@ -7,6 +7,7 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,15 @@ def test_every_command_of_a_document_can_be_typed():
 
 def test_every_flag_that_is_named_is_a_verb_s():
     assert set(_FLAG.findall(README)) <= set().union(*(flags_of(verb) for verb in VERBS))
+
+
+def test_the_python_example_calls_what_is_there():
+    code = README.partition("```python\n")[2].partition("```")[0]
+    imported, planned = code.split("report =")[0].split("\n\n")
+    names: dict[str, Any] = {}
+    exec(imported + "\n" + planned, names)
+    assert len(names["plan"].runs) == 4
+    assert all(hasattr(names["api"], name) for name in re.findall(r"api\.(\w+)", code))
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS.keys() - {"work"}))
