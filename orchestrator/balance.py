@@ -40,8 +40,9 @@ def makespan(hours: Iterable[float], at_once: int = 1) -> float:
 
     With the servers' number as `at_once` it is the makespan of servers that claim runs one by one.
     """
-    ends = [0.0] * at_once
-    for duration in hours:
+    durations = list(hours)
+    ends = [0.0] * max(1, min(at_once, len(durations)))
+    for duration in durations:
         heapq.heapreplace(ends, ends[0] + duration)
     return max(ends)
 

@@ -18,6 +18,7 @@ from orchestrator.contract import DeviceKind
 _LISTED = re.compile(r"^\s*(?:GPU (?P<index>\d+):|MIG ).*\(UUID: (?P<uuid>[^)]+)\)", re.MULTILINE)
 _CPU_REQUEST = re.compile(r"cpu(?::([1-9]\d*))?")
 _PATIENCE_S = 60.0
+_MOST_SLOTS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +179,8 @@ def _cpu_slots(count: int | None, runs: Sequence[Run], note: str = "") -> Device
     if num_slots < needed:
         notes.append(f"{needed} processes a run share {num_slots} CPU slots: expect it to be slow")
         num_slots = needed
+    if num_slots > _MOST_SLOTS:
+        raise UsageError(f"{num_slots} CPU slots: at most {_MOST_SLOTS} are made on one machine")
     slots = tuple(f"cpu{index}" for index in range(num_slots))
     return Devices(kind="cpu", slots=slots, notes=tuple(notes))
 

@@ -13,6 +13,9 @@ from orchestrator.durations import Estimate
 from orchestrator.shard_file import settled_shards
 from orchestrator.shards import BALANCED, Shard, parse_shard, shard_by, shard_into
 
+_MOST_SHARDS = 100_000
+"""As many as a study may have runs: no machine is kept busy with what nobody meant."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Division:
@@ -73,6 +76,6 @@ def parse_division(by: Sequence[str], shard: str | None, count: int | None = Non
         raise UsageError(
             "--shard-by balanced needs the number of shards: add --shard I/N, or --shards N to plan"
         )
-    if count is not None and count < 1:
-        raise UsageError(f"--shards {count}: give 1 or more")
+    if count is not None and not 1 <= count <= _MOST_SHARDS:
+        raise UsageError(f"{count} shards: give 1 to {_MOST_SHARDS}")
     return Division(by=tuple(by), count=count, index=index)

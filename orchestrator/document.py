@@ -98,6 +98,7 @@ def _compose(path: Path, text: str) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
         said = ", ".join(part for part in (error.context, error.problem) if part)
+        said += ": indent with spaces" if "'\\t'" in said else ""
         raise StudyError(str(path), (f"{path.name}:{place}: no YAML: {said}",)) from error
     except yaml.YAMLError as error:
         raise StudyError(str(path), (f"{path.name}: no YAML: {error}",)) from error

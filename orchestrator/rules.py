@@ -12,6 +12,7 @@ from merge.sweep import Axis
 from orchestrator.options import UnfitError, UnknownKeyError
 from orchestrator.scalars import ConfigValue, parse_scalar
 from orchestrator.suggest import hint
+from orchestrator.templates import LAUNCH_PLACEHOLDERS
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -32,6 +33,8 @@ class FreeRules:
     def check_key(self, key: str) -> None:
         if not _KEY.fullmatch(key):
             raise UnknownKeyError(f"{key!r} is no name: letters, digits and _, no digit first")
+        if key in LAUNCH_PLACEHOLDERS:
+            raise UnknownKeyError(f"{{{key}}} stands for a place of the run: choose another name")
 
     def fitted(self, key: str, value: object) -> ConfigValue:
         self.check_key(key)

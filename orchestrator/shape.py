@@ -33,6 +33,7 @@ _EXPECTED = {
     "model_type": "must be a mapping (`key: value` lines)",
     "string_type": "must be text (in quotes where it looks like a number)",
 }
+_LIMITS = {"greater_than_equal": ("at least", "ge"), "greater_than": ("more than", "gt")}
 
 
 def fit(
@@ -65,10 +66,17 @@ def _problem(document: Document, model: type[Shape], at: Place, item: ErrorDetai
     if item["type"] == "literal_error":
         message = f"{item['input']!r} is not one of {item['ctx']['expected']}"
     elif item["type"] in _EXPECTED:
-        message = f"{_EXPECTED[item['type']]}, not {item['input']!r}"
+        message = f"{_EXPECTED[item['type']]}, {_instead(item['input'])}"
+    elif item["type"] in _LIMITS:
+        words, limit = _LIMITS[item["type"]]
+        message = f"must be {words} {item['ctx'][limit]:g}, not {item['input']!r}"
     else:
         message = item["msg"].removeprefix("Value error, ")
     return document.problem(place, message)
+
+
+def _instead(value: object) -> str:
+    return "and nothing stands here" if value is None else f"not {value!r}"
 
 
 def _model_at(model: type[Shape], place: Place) -> type[Shape]:

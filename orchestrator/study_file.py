@@ -32,7 +32,12 @@ from orchestrator.study_values import (
     check_values,
 )
 from orchestrator.suggest import hint, listed
-from orchestrator.templates import TemplateError, command_placeholders, placeholders
+from orchestrator.templates import (
+    LAUNCH_PLACEHOLDERS,
+    TemplateError,
+    command_placeholders,
+    placeholders,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LAYOUT = ("axes", "average_over", "cell", "run_path", "command", "exclude", "overrides")
@@ -82,9 +87,10 @@ def _study(
     axes = check_axes(shape, rules, notes)
     _check_head(shape, axes, notes)
     known = _known_keys(shape, rules)
+    nameable = [*known, *settings, *_unfit_axes(axes, notes)]
     fixed = check_values(shape.fixed, ("fixed",), axes, rules, notes)
     debug_values = check_values(shape.debug, ("debug",), axes, rules, notes)
-    templates = check_templates(shape, axes, [*known, *settings], notes)
+    templates = check_templates(shape, axes, nameable, notes)
     return Study(
         name=shape.name,
         title=shape.title or shape.name,
@@ -94,7 +100,7 @@ def _study(
         metric=shape.metric.name,
         goal=shape.metric.goal,
         experiment=shape.experiment,
-        command=check_command(shape, axes, [*known, *settings], notes),
+        command=check_command(shape, axes, nameable, notes),
         cell=templates.cell,
         run_path=templates.run_path,
         defaults=_defaults(rules, axes),
@@ -109,7 +115,7 @@ def _study(
 
 
 def _rules(shape: StudyShape, experiments: Path, notes: Notes) -> Rules:
-    if shape.experiment is None:
+    if shape.experiment is None or shape.command is not None:
         return FreeRules()
     names = experiment_names(experiments)
     if shape.experiment not in names:
@@ -124,7 +130,7 @@ def _rules(shape: StudyShape, experiments: Path, notes: Notes) -> Rules:
 
 
 def _check_head(shape: StudyShape, axes: Sequence[Axis], notes: Notes) -> None:
-    names = [axis.name for axis in axes]
+    names = [*(axis.name for axis in axes), *_unfit_axes(axes, notes)]
     if not notes.touches("name") and not _NAME.fullmatch(shape.name):
         notes.add(
             ("name",),
@@ -137,10 +143,18 @@ def _check_head(shape: StudyShape, axes: Sequence[Axis], notes: Notes) -> None:
         both = "both are given" if shape.command is not None else "missing"
         place = ("command",) if shape.command is not None else ("experiment",)
         notes.add(place, f"{both}: a study has either `experiment:` or `command:`")
-    if shape.average_over not in names and not notes.touches("average_over"):
+    is_judged = names or not shape.average_over
+    if is_judged and shape.average_over not in names and not notes.touches("average_over"):
         what = repr(shape.average_over) if shape.average_over else "missing"
         near = hint(shape.average_over, names) if shape.average_over else f"; axes: {listed(names)}"
         notes.add(("average_over",), f"{what}: name the axis that a cell averages over{near}")
+
+
+def _unfit_axes(axes: Sequence[Axis], notes: Notes) -> list[str]:
+    """Axes of the file that were left out: whoever names them makes no second mistake."""
+    written = notes.document.data.get("axes")
+    names = {axis.name for axis in axes}
+    return [name for name in written if name not in names] if isinstance(written, dict) else []
 
 
 def _known_keys(shape: StudyShape, rules: Rules) -> list[str]:
@@ -163,7 +177,7 @@ def _asked_for(shape: StudyShape) -> Iterable[str]:
         except TemplateError:
             # Noted where the template is checked.
             continue
-    return [name for name in names if name not in shape.axes]
+    return [name for name in names if name not in (*shape.axes, "cell", *LAUNCH_PLACEHOLDERS)]
 
 
 def _defaults(rules: Rules, axes: Sequence[Axis]) -> dict[str, ConfigValue]:

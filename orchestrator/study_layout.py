@@ -15,14 +15,12 @@ from orchestrator.study import Study
 from orchestrator.study_shape import StudyShape
 from orchestrator.suggest import hint
 from orchestrator.templates import (
+    LAUNCH_PLACEHOLDERS,
     TemplateError,
     command_placeholders,
     path_problem,
     placeholders,
 )
-
-LAUNCH_PLACEHOLDERS = ("run_dir", "run_spec", "attempt_dir")
-"""What a launch knows beside the configuration (the run contract)."""
 
 _MOST_RUNS = 100_000
 _MOST_TOLD = 5
@@ -66,17 +64,24 @@ def check_command(
     words = []
     for index, word in enumerate(shape.command):
         if word is None or isinstance(word, list | dict):
-            notes.add(("command", index), "a word of the command is a single value")
+            notes.add(("command", index), f"a word of the command is a single value{_quoted(word)}")
             continue
         words.append(text_of(word))
         for name in command_placeholders([text_of(word)]):
-            if name not in keys:
+            if axes and name not in keys:
                 notes.add(
                     ("command", index),
                     f"{{{name}}} is no axis and no key{hint(name, keys)} "
                     f"(literal braces are written twice)",
                 )
     return tuple(words)
+
+
+def _quoted(word: object) -> str:
+    """What to write where `{name}` without quotes has become a mapping."""
+    if isinstance(word, dict) and list(word.values()) == [None]:
+        return f': in quotes, "{{{next(iter(word))}}}"'
+    return ""
 
 
 def check_runs(study: Study, notes: Notes) -> tuple[Run, ...]:

@@ -29,6 +29,8 @@ def _wrapped(key: str) -> BeforeValidator:
 def _axis(value: object) -> object:
     if isinstance(value, list):
         return {"values": value}
+    if value is None:
+        raise ValueError("has no values: write a list such as [0, 1]")
     if not isinstance(value, dict):
         raise ValueError(f"must be a list of values, such as [{value}]")
     return value

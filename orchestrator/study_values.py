@@ -110,7 +110,7 @@ def _axis_value(name: str, value: object, at: Place, rules: Rules, notes: Notes)
     if notes.has(at):
         return None
     if not is_scalar(value):
-        notes.add(at, "a value of an axis is a single value")
+        notes.add(at, f"a value of an axis is a single value, not {value!r}")
         return None
     try:
         fitted = rules.fitted(name, value)

@@ -10,6 +10,9 @@ from string import Formatter
 from merge.errors import UsageError
 from orchestrator.scalars import ConfigValue, slug, text_of
 
+LAUNCH_PLACEHOLDERS = ("run_dir", "run_spec", "attempt_dir")
+"""What a launch knows beside the configuration (the run contract)."""
+
 RESERVED_NAMES = frozenset(
     {
         "attempts",
@@ -19,7 +22,10 @@ RESERVED_NAMES = frozenset(
         "merged_results.json",
         "panels",
         "replication_results.json",
+        "report.csv",
+        "report.html",
         "report.md",
+        "report.tex",
         "result.json",
         "run.json",
         "shards",

@@ -2,7 +2,7 @@
 
     from replicate import api
 
-    plan = api.plan("demo", where={"shot": ["1"]})
+    plan = api.plan("demo", where={"shot": 1})
     report = api.run(plan, "outputs/demo")
     merged = api.merge("outputs/demo")
     merged.document["results"]
@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 from merge.collect import collect
 from merge.combine import Merged
 from merge.conflicts import OnConflict
 from merge.paths import SweepPaths
 from merge.records import Result
-from merge.sweep import Run, Sweep, read_sweep
+from merge.sweep import Run, Sweep, Value, read_sweep
 from merge.view import merge_named, rebuild
 from replicate.catalogue import PUBLISHED, find_study
 
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from orchestrator.wishes import Wished
     from replicate.status import SweepStatus
 
+Where = Mapping[str, Value | Sequence[Value]]
+"""Axis -> its selected values, or the only one; as in the study, or as text."""
+
+RETRIED_STATES = ("failed", "lost", "cancelled")
 
 _MERGE_PATIENCE_S = 2.0
 """How long a merge between runs waits for others: a suspended host may hold the lock for hours."""
@@ -62,31 +67,37 @@ class Plan:
 
 
 def load_study(
-    study: str | Path, *, settings: Mapping[str, str] | None = None, debug: bool = False
+    study: str | Path, *, settings: Mapping[str, Value] | None = None, debug: bool = False
 ) -> Study:
-    """The study of a built-in name or a file. StudyError names every problem at once."""
+    """The study of a built-in name or a file. StudyError names every problem at once.
+
+    `settings` are those of `--set`: key -> value or its text, a list as text (`"8,16"`).
+    """
     from orchestrator.study_file import load_study as load
 
     return load(
-        find_study(study), settings=settings or {}, published_folders=(PUBLISHED,), debug=debug
+        find_study(study),
+        settings={key: _text(key, value) for key, value in (settings or {}).items()},
+        published_folders=(PUBLISHED,),
+        debug=debug,
     )
 
 
 def plan(  # noqa: PLR0913 (all by keyword)
     study: str | Path | Study,
     *,
-    where: Mapping[str, Sequence[str]] | None = None,
-    settings: Mapping[str, str] | None = None,
+    where: Where | None = None,
+    settings: Mapping[str, Value] | None = None,
     debug: bool = False,
-    shard_by: Sequence[str] = (),
+    shard_by: str | Sequence[str] = (),
     shard: str | None = None,
     num_shards: int | None = None,
     output: str | Path | None = None,
 ) -> Plan:
     """Expand a study into runs and select some of them; starts and writes nothing.
 
-    `where` maps an axis to the texts of its selected values; an axis without one stands for the
-    values of its table. `shard_by` names axes, or is `["run"]` or `["balanced"]`; `shard` is `I/N`.
+    `where` selects values of axes; an axis that it does not name stands for the values of its
+    table. `shard_by` names axes, or is `"run"` or `"balanced"`; `shard` is `I/N`.
     Durations are taken from the finished runs in `output`, if it is given. SelectionError lists the
     choices.
     """
@@ -99,8 +110,9 @@ def plan(  # noqa: PLR0913 (all by keyword)
     if isinstance(study, str | Path):
         study = load_study(study, settings=settings, debug=debug)
     sweep = make_sweep(study, code_version(study))
-    runs = select(sweep.runs, sweep.axes, where or {})
-    division = parse_division(shard_by, shard, num_shards)
+    runs = select(sweep.runs, sweep.axes, _texts(where))
+    by = [shard_by] if isinstance(shard_by, str) else shard_by
+    division = parse_division(by, shard, num_shards)
     estimates = estimate(runs, measure(Path(output), runs) if output else {})
     all_shards = division.divide(runs, estimates, Path(output) if output else None)
     shards = division.pick(all_shards)
@@ -200,9 +212,9 @@ def local_settings(
     plan: Plan,
     *,
     devices: str | None = None,
-    data_root: Path | None = None,
-    weights: Path | None = None,
-    cache_dir: Path | None = None,
+    data_root: str | Path | None = None,
+    weights: str | Path | None = None,
+    cache_dir: str | Path | None = None,
     grace_s: float = 120.0,
 ) -> LocalSettings:
     """What `run` may use of this machine; none of it decides numbers.
@@ -217,8 +229,8 @@ def local_settings(
     return LocalSettings(
         devices=find_devices(devices, plan.runs),
         cache_dir=cache_folder(cache_dir),
-        data_root=data_root and data_root.absolute(),
-        weights=weights and weights.absolute(),
+        data_root=None if data_root is None else Path(data_root).absolute(),
+        weights=None if weights is None else Path(weights).absolute(),
         grace_s=grace_s,
         retries=read_policy(plan.sweep.retries),
         code=plan.sweep.code,
@@ -240,10 +252,10 @@ def share_gpus(
     return replace(settings, runs_per_device=runs_per_gpu), words
 
 
-def cache_folder(named: Path | None) -> Path:
+def cache_folder(named: str | Path | None) -> Path:
     """The folder for derived data: the one that is named, else the user's."""
     if named is not None:
-        return named.absolute()
+        return Path(named).absolute()
     if from_environment := os.environ.get("PAPERGRID_CACHE_DIR"):
         return Path(from_environment).absolute()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -252,7 +264,7 @@ def cache_folder(named: Path | None) -> Path:
 
 def runs_of(
     output: str | Path,
-    where: Mapping[str, Sequence[str]] | None = None,
+    where: Where | None = None,
     run_ids: Sequence[str] | None = None,
 ) -> tuple[Run, ...]:
     """The runs planned in `output`: those of `run_ids`, else those that `where` selects, else all.
@@ -271,7 +283,7 @@ def runs_of(
     if run_ids:
         return choose(sweep.runs, run_ids)
     everything = {axis.name: [text_of(value) for value in axis.choices] for axis in sweep.axes}
-    return select(sweep.runs, sweep.axes, {**everything, **(where or {})})
+    return select(sweep.runs, sweep.axes, {**everything, **_texts(where)})
 
 
 def cancel(
@@ -315,13 +327,19 @@ def stop_workers(
 def retry(
     output: str | Path,
     runs: Sequence[Run],
-    states: Sequence[str] = ("failed", "lost", "cancelled"),
+    states: Sequence[str] = RETRIED_STATES,
     *,
     is_dry: bool = False,
 ) -> tuple[Wished, ...]:
-    """Mark those of `runs` that are in `states` as to be run again; starts nothing itself."""
+    """Mark those of `runs` that are in `states` as to be run again; starts nothing itself.
+
+    UsageError for a state in which a run cannot be retried.
+    """
+    from merge.errors import UsageError
     from orchestrator.wishes import retry_runs
 
+    if unknown := [state for state in states if state not in RETRIED_STATES]:
+        raise UsageError(f"no state {unknown[0]!r} to retry; there are {', '.join(RETRIED_STATES)}")
     return retry_runs(Path(output), runs, states, now=time.time(), is_dry=is_dry)
 
 
@@ -391,6 +409,30 @@ def report(output: str | Path, *, forms: Sequence[str] = ("md", "html")) -> dict
 def read_results(output: str | Path) -> dict[str, Result]:
     """Every valid result in an output folder, by run id. Writes nothing."""
     return collect(Path(output)).results
+
+
+def _texts(where: Where | None) -> dict[str, list[str]]:
+    # Text is a single value here, not the sequence of its letters.
+    return {
+        axis: [_text(axis, value) for value in (given if _is_many(given) else [given])]
+        for axis, given in (where or {}).items()
+    }
+
+
+def _is_many(given: object) -> TypeGuard[Iterable[object]]:
+    return isinstance(given, Iterable) and not isinstance(given, str)
+
+
+def _text(name: str, value: object) -> str:
+    from merge.errors import UsageError
+    from orchestrator.scalars import is_scalar, text_of
+
+    if is_scalar(value):
+        return text_of(value)
+    # Whole numbers of numpy and pandas are no `int`.
+    if isinstance(value, Integral):
+        return str(int(value))
+    raise UsageError(f"{name}: {value!r} is not a single value; write a list's values as text")
 
 
 def _run_here(

@@ -23,7 +23,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         "--study",
         default=DEFAULT_STUDY,
         metavar="NAME|FILE",
-        help="a built-in study (abcb, demo) or a study file (default: %(default)s)",
+        help="a built-in study (abcb, compare, demo) or a study file (default: %(default)s)",
     )
     group.add_argument(
         "--set",
@@ -89,17 +89,9 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("this machine (none of it changes a number)")
-    group.add_argument("--data-root", type=Path, metavar="DIR", help="where the datasets lie")
-    group.add_argument(
-        "--cache-dir",
-        type=Path,
-        metavar="DIR",
-        help="writable folder for derived data (default: $PAPERGRID_CACHE_DIR, "
-        "else papergrid below $XDG_CACHE_HOME or ~/.cache)",
-    )
-    group.add_argument(
-        "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
-    )
+    add_data_root(group)
+    add_cache_dir(group)
+    add_weights(group)
     group.add_argument(
         "--devices",
         metavar="LIST",
@@ -126,6 +118,28 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     _add_attempts(group)
     add_sync(parser)
     return group
+
+
+def add_data_root(group: argparse._ActionsContainer, *, required: bool = False) -> None:
+    group.add_argument(
+        "--data-root", type=Path, required=required, metavar="DIR", help="where the datasets lie"
+    )
+
+
+def add_cache_dir(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="writable folder for derived data (default: $PAPERGRID_CACHE_DIR, "
+        "else papergrid below $XDG_CACHE_HOME or ~/.cache)",
+    )
+
+
+def add_weights(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
+    )
 
 
 def _add_company(group: argparse._ArgumentGroup) -> None:
@@ -180,9 +194,13 @@ def add_snapshot(parser: argparse.ArgumentParser) -> None:
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:
-    """The folder that was named, or the study's own below `outputs/`."""
+    """The folder that was named, or the study's own below `outputs/`; UsageError for a file."""
     if arguments.output_dir is not None:
-        return Path(arguments.output_dir)
+        named = Path(arguments.output_dir)
+        for part in (named, *named.parents):
+            if part.is_file():
+                raise UsageError(f"--output-dir {named}: {part} is a file, not a folder")
+        return named
     name = Path(arguments.study).stem
     return Path("outputs") / (f"{name}-debug" if arguments.debug else name)
 
@@ -195,7 +213,7 @@ def selection(arguments: argparse.Namespace) -> dict[str, list[str]]:
         if words is not None:
             where[axis] = split(words)
     for text in arguments.where:
-        axis, value = _pair("--where", text)
+        axis, value = _pair("--where", text, "AXIS=A,B")
         if axis in where:
             raise UsageError(f"axis {axis} is filtered twice: give all its values in one filter")
         where[axis] = split([value])
@@ -206,17 +224,17 @@ def settings(arguments: argparse.Namespace) -> dict[str, str]:
     """Key -> text of its value, as `--set` gave them. UsageError where a key is set twice."""
     pairs: dict[str, str] = {}
     for text in arguments.settings:
-        key, value = _pair("--set", text)
+        key, value = _pair("--set", text, "KEY=VALUE")
         if key in pairs:
             raise UsageError(f"--set {key} is given twice: {pairs[key]!r} and {value!r}")
         pairs[key] = value
     return pairs
 
 
-def _pair(flag: str, text: str) -> tuple[str, str]:
+def _pair(flag: str, text: str, form: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UsageError(f"{flag} {text!r} is not of the form KEY=VALUE")
+        raise UsageError(f"{flag} {text!r} is not of the form {form}")
     return key.strip(), value
 
 

@@ -1,7 +1,7 @@
 """The `replicate` command: parses, calls one verb, prints controlled errors, returns an exit code.
 
 Exit codes: 0 done, 1 some runs failed or something was left out, 2 usage or configuration,
-3 incomplete, 75 try again later (disk full, read-only), 130 interrupted.
+3 incomplete, 75 try again later (disk full, read-only, no answer), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -71,11 +71,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         _silence()
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _silence()
-        print("replicate: the disk is full: what is printed could not be written", file=sys.stderr)
+        print(f"replicate: {_refusal(error)}", file=sys.stderr)
         return StorageError.exit_code
+
+
+def _refusal(error: OSError) -> str:
+    """What the system refused, where a person can do something about it; else `error` goes on."""
+    if error.filename is not None:
+        logging.getLogger(__name__).debug("refused by the system", exc_info=error)
+        return (
+            f"{error.filename}: {error.strerror}: name another place, or try again "
+            f"(--log-level debug tells where this came up)"
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _silence()
+        return "the disk is full: what is printed could not be written"
+    raise error
 
 
 def _silence() -> None:
@@ -121,6 +132,8 @@ class _VerbParser(argparse.ArgumentParser):
     """Says what is wrong in one line instead of a screen of usage."""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("the following arguments are required: OUT"):
+            message += "; name it first, before flags that take several values"
         raise UsageError(f"{message} (`{self.prog} --help` lists all flags)")
 
     def refuse(self, words: Sequence[str]) -> NoReturn:

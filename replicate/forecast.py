@@ -8,6 +8,7 @@ from orchestrator.balance import lower_bound, makespan
 from orchestrator.durations import EXPLANATIONS, longest_first
 from orchestrator.shards import Shard
 from replicate.api import Plan
+from replicate.table import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ def _of_shard(plan: Plan, shard: Shard, at_once: int) -> ShardForecast:
 def _bases(plan: Plan) -> tuple[str, ...]:
     sources = [plan.estimates[run.run_id].source for run in plan.runs]
     return tuple(
-        f"{sources.count(source)} runs: {text}"
+        f"{counted(sources.count(source), 'run')}: {text}"
         for source, text in EXPLANATIONS.items()
         if source in sources
     )

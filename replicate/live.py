@@ -101,10 +101,11 @@ class _Plain:
                 return f"started  {run.run_id} on {','.join(devices)}{again}"
             case RunProgressed(run=run, progress=progress):
                 now = time.monotonic()
-                if now - self._told.get(run.run_id, 0.0) < _PLAIN_INTERVAL_S:
+                text = progress_text(progress)
+                if not text or now - self._told.get(run.run_id, 0.0) < _PLAIN_INTERVAL_S:
                     return ""
                 self._told[run.run_id] = now
-                return f"         {run.run_id} {progress_text(progress)}"
+                return f"         {run.run_id} {text}"
             case RunEnded():
                 self._num_ended += 1
                 return self._ending(happening)
@@ -123,7 +124,7 @@ class _Plain:
         if ended.seconds is not None:
             parts.append(f"in {ended.seconds:.0f} s")
         if ended.reason:
-            parts.append(f": {ended.reason}")
+            parts[-1] += f": {ended.reason}"
         return " ".join([*parts, count])
 
 

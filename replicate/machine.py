@@ -15,7 +15,7 @@ from merge.sweep import Run
 from replicate import api
 from replicate.buckets import with_sync
 from replicate.live import shown
-from replicate.table import format_of
+from replicate.table import counted, format_of
 
 if TYPE_CHECKING:
     from orchestrator.happenings import Happening
@@ -112,7 +112,7 @@ def train(
     for note in settings.devices.notes:
         print(f"note     {note}", file=sys.stderr)
     print(
-        f"{len(planned.runs)} runs of study {planned.sweep.study!r} into {output} "
+        f"{counted(len(planned.runs), 'run')} of study {planned.sweep.study!r} into {output} "
         f"on {', '.join(settings.devices.slots)} ({settings.devices.kind})",
         file=sys.stderr,
     )

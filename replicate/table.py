@@ -124,6 +124,11 @@ def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `8 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def duration(hours: float) -> str:
     """`hours` in the unit that reads best."""
     if hours >= 1:

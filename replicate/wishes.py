@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from orchestrator.wishes import Wished
-from replicate.table import align
+from replicate.table import align, counted
 
 if TYPE_CHECKING:
     from orchestrator.server_workers import Stopped
@@ -51,5 +51,4 @@ def _lines(verb: str, wished: Sequence[Wished], *, is_dry: bool) -> list[str]:
     rows = [["", "run", "was", "what follows"]]
     rows += [[asked if w.is_asked else "-", w.run_id, w.was, w.note] for w in wished]
     count = sum(w.is_asked for w in wished)
-    noun = "run" if count == 1 else "runs"
-    return [*align(rows, left=4), "", f"{asked}: {count} {noun}"]
+    return [*align(rows, left=4), "", f"{asked}: {counted(count, 'run')}"]

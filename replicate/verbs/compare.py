@@ -37,17 +37,27 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--values {arguments.values!r} is not of the form A,B")
     merged = combine(read_inputs(arguments.inputs))
     sweep, counted = counted_entries(merged.document)
-    found = compare(sweep, counted, arguments.axis, (first.strip(), second.strip()))
+    values = (_as_planned(sweep, arguments.axis, first), _as_planned(sweep, arguments.axis, second))
+    found = compare(sweep, counted, arguments.axis, values)
     if arguments.json:
         print(json.dumps([_document(c) for c in found], indent=1, ensure_ascii=False))
     else:
-        print(f"{sweep.metric}: {arguments.axis} {second.strip()} minus {first.strip()}")
+        print(f"{sweep.metric}: {arguments.axis} {values[1]} minus {values[0]}")
         print("\n".join(_table(sweep, found)))
     for line in (*left_out(merged), *_remarks(found)):
         print(line, file=sys.stderr)
     if not merged.is_clean or any(comparison.warnings for comparison in found):
         return 1
     return 3 if any(comparison.missing for comparison in found) else 0
+
+
+def _as_planned(sweep: Sweep, axis: str, text: str) -> str:
+    """The value that a person means by `text`, as a filter takes it: 1e-4 names 0.0001."""
+    from orchestrator.scalars import is_named_by
+
+    choices = [value for a in sweep.axes if a.name == axis for value in a.choices]
+    named = (str(value) for value in choices if is_named_by(value, text.strip()))
+    return next(named, text.strip())
 
 
 def _table(sweep: Sweep, found: list[Comparison]) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from replicate.arguments import add_cache_dir, add_data_root, split
 from replicate.experiment_data import become, start
 from replicate.table import align
 
@@ -40,9 +41,7 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--datasets", nargs="+", required=True, metavar="DATASET", help="pascal5i, coco20i"
     )
-    parser.add_argument(
-        "--data-root", type=Path, required=True, metavar="DIR", help="where the datasets lie"
-    )
+    add_data_root(parser, required=True)
     parser.add_argument(
         "--deep", action="store_true", help="decode every photograph, draw every COCO label map"
     )
@@ -71,10 +70,8 @@ def _add_episodes(parser: argparse.ArgumentParser) -> None:
         "--mask-variant", metavar="NAME", help="COCO's label maps: exact or field (default: exact)"
     )
     parser.add_argument("--first", metavar="N", help="episodes to show of each list (default: 5)")
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="where the datasets lie")
-    parser.add_argument(
-        "--cache-dir", type=Path, metavar="DIR", help="writable folder for derived data"
-    )
+    add_data_root(parser)
+    add_cache_dir(parser)
     parser.add_argument("--json", action="store_true", help="print all of it as JSON")
 
 
@@ -86,7 +83,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _verify_words(arguments: argparse.Namespace) -> Iterable[str]:
-    yield from ("--datasets", *arguments.datasets, "--data-root", str(arguments.data_root))
+    yield from ("--datasets", *split(arguments.datasets), "--data-root", str(arguments.data_root))
     for name in ("manifest", "limit"):
         value = getattr(arguments, name)
         yield from () if value is None else (f"--{name}", str(value))
@@ -110,7 +107,7 @@ def _words(arguments: argparse.Namespace) -> Iterable[str]:
         value = getattr(arguments, name)
         if value is not None:
             yield f"--{name.replace('_', '-')}"
-            yield from value if isinstance(value, list) else [str(value)]
+            yield from split(value) if isinstance(value, list) else [str(value)]
 
 
 def _lines(text: str) -> Iterable[str]:

@@ -44,10 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("folder", "machine"),
         help="prove only the folder, or look only at this machine (default: both)",
     )
-    parser.add_argument("--data-root", type=Path, metavar="DIR", help="where the datasets lie")
-    parser.add_argument(
-        "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
-    )
+    flags.add_data_root(parser)
+    flags.add_weights(parser)
     parser.add_argument(
         "--bucket", metavar="S3URL", help="try what these credentials may do at s3://BUCKET/PREFIX"
     )

@@ -13,7 +13,7 @@ from merge.sweep import Run
 from replicate import arguments as flags
 from replicate.api import Plan, plan
 from replicate.forecast import Forecast, forecast
-from replicate.table import align
+from replicate.table import align, counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def execute(arguments: argparse.Namespace) -> int:
         document = _document(planned, output, arguments.at_once)
         print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
-        print("\n".join(_lines(planned, output, arguments.at_once)))
+        print(plan_text(planned, output, arguments.at_once))
     return 0
 
 
@@ -64,17 +64,17 @@ def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Pla
     )
 
 
-def _lines(planned: Plan, output: Path, at_once: int) -> list[str]:
+def plan_text(planned: Plan, output: Path, at_once: int = 1) -> str:
+    """The runs of `planned`, a line each, and how long they are expected to take."""
     rows = [["shard", "run", "folder", "configuration", "hours"]]
     rows += [
         [shard.name, run.run_id, str(output / run.path), run.config_hash, _hours(planned, run)]
         for shard in planned.shards
         for run in shard.runs
     ]
-    noun = "shard" if len(planned.shards) == 1 else "shards"
-    summary = f"{len(planned.runs)} runs in {len(planned.shards)} {noun} of study "
-    lines = [*align(rows, left=4), "", f"{summary}{planned.sweep.study!r}"]
-    return lines + _forecast_lines(forecast(planned, at_once))
+    summary = f"{counted(len(planned.runs), 'run')} in {counted(len(planned.shards), 'shard')}"
+    lines = [*align(rows, left=4), "", f"{summary} of study {planned.sweep.study!r}"]
+    return "\n".join(lines + _forecast_lines(forecast(planned, at_once)))
 
 
 def _hours(planned: Plan, run: Run) -> str:

@@ -14,12 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--datasets", nargs="+", metavar="DATASET", help="only these (default: all of the study)"
     )
-    parser.add_argument(
-        "--data-root", type=Path, metavar="DIR", help="where the datasets lie, or are to lie"
-    )
-    parser.add_argument(
-        "--cache-dir", type=Path, metavar="DIR", help="writable folder for derived data"
-    )
+    flags.add_data_root(parser)
+    flags.add_cache_dir(parser)
     _add_download(parser.add_argument_group("download"))
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 

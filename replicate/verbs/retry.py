@@ -8,15 +8,13 @@ from replicate import api
 from replicate import arguments as flags
 from replicate.wishes import show
 
-_STATES = ("failed", "lost", "cancelled")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state",
         nargs="+",
-        choices=_STATES,
-        default=_STATES,
+        choices=api.RETRIED_STATES,
+        default=api.RETRIED_STATES,
         help="only runs in these states (default: all three)",
     )
     flags.add_runs_of_output(parser, "retry")

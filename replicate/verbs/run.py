@@ -14,6 +14,7 @@ from merge.paths import SweepPaths
 from merge.sweep import Run
 from replicate import api
 from replicate import arguments as flags
+from replicate.buckets import sync_target
 from replicate.machine import on_this_machine, settings_of, train
 from replicate.verbs import plan as plan_verb
 from replicate.verbs.merge import show_merged
@@ -48,11 +49,12 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     if arguments.from_scratch:
         arguments.settings.append("from_scratch=true")
-    if arguments.dry_run:
-        plan_flags = {"json": False, "at_once": 1, "shards": None}
-        return plan_verb.execute(argparse.Namespace(**vars(arguments), **plan_flags))
+    sync_target(arguments)
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     output = flags.output_folder(arguments)
+    if arguments.dry_run:
+        print(plan_verb.plan_text(planned, output))
+        return 0
     if arguments.prepare_only:
         return _prepare(planned.runs, arguments)
     settings = settings_of(planned, arguments)

@@ -31,7 +31,7 @@ def listed(cache, tmp_path):
 
 
 def test_every_combination_is_listed_with_the_protocols_own_seed(listed):
-    words = ("--folds", 0, 2, "--shots", 1, 5, "--first", 3)
+    words = ("--folds", "0,2", "--shots", 1, 5, "--first", 3)
     lists = listed("--protocol", "hsnet", *words)
     assert [(entry["fold"], entry["shot"]) for entry in lists] == [(0, 1), (0, 5), (2, 1), (2, 5)]
     assert {entry["test_seed"] for entry in lists} == {0}

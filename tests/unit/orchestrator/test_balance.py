@@ -84,6 +84,7 @@ def test_more_places_at_once_never_take_longer_than_one(hours: list[float], plac
     assert max(hours) <= makespan(hours, places) * (1 + 1e-9)
     assert makespan(hours, places) <= sum(hours) * (1 + 1e-9)
     assert makespan(hours) == pytest.approx(sum(hours))
+    assert makespan(hours, 10**20) == max(hours)
 
 
 def test_equally_long_runs_stay_in_the_order_of_the_grid() -> None:

@@ -14,8 +14,7 @@ from support.sweeps import make_sweep
 from merge.errors import UsageError
 from merge.paths import RunPaths
 from orchestrator.contract import Assignment, Launch, build_launch, module_words
-from orchestrator.study_layout import LAUNCH_PLACEHOLDERS
-from orchestrator.templates import command_placeholders, fill_placeholders
+from orchestrator.templates import LAUNCH_PLACEHOLDERS, command_placeholders, fill_placeholders
 
 REPOSITORY = str(Path(__file__).resolve().parents[3])
 CONFIG = {"lr": 1e-4, "name": "a b; rm -rf /", "flag": True, "nothing": None, "sizes": [1, 2]}

@@ -99,6 +99,8 @@ def test_a_study_for_cpu_takes_cpu_slots_where_there_are_gpus(machine):
         (FOUR_GPUS, None, "GPU-", needing(), "no GPU 'GPU-' here"),
         (FOUR_GPUS, None, "0,,1", needing(), "no GPU '' here"),
         (FOUR_GPUS, None, "cpu:0", needing(), "cpu:0"),
+        (FOUR_GPUS, None, "cpu:99999999999", needing(), "at most 4096 are made"),
+        (FOUR_GPUS, None, "cpu", needing(devices_per_run=10**20), "at most 4096 are made"),
         (FOUR_GPUS, None, "", needing(), "no GPU ''"),
         (None, None, None, needing("cuda"), "needs a GPU.*no nvidia-smi.*--devices"),
         (FOUR_GPUS, None, "cpu", needing("cuda"), "needs a GPU.*--devices"),

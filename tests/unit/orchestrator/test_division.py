@@ -57,6 +57,9 @@ def test_what_is_asked_for_must_agree() -> None:
         parse_division(["balanced"], None)
     with pytest.raises(UsageError, match="do not agree"):
         parse_division([], "1/2", 3)
+    for shard, count in (("1/999999999", None), (None, 10**20), (None, 0)):
+        with pytest.raises(UsageError, match="shards: give 1 to 100000"):
+            parse_division([], shard, count)
     with pytest.raises(SelectionError, match="makes 6 shards here, not 4"):
         parse_division(["run"], None, 4).divide(RUNS, EQUAL, None)
 

@@ -90,7 +90,7 @@ ssh_config: absent
         "hosts.gpu1.devices: must be text",
         "hosts.gpu1.setup: must be a list",
         "hosts.gpu2: must be a mapping",
-        "connect_timeout_s: Input should be greater than or equal to 1",
+        "connect_timeout_s: must be at least 1, not",
         f"there is no file {tmp_path / 'absent'}",
     ]
     assert len(told) == len(expected), told

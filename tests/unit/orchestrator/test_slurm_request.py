@@ -44,7 +44,7 @@ def test_a_study_tells_what_its_jobs_want_and_an_override_changes_only_what_it_n
         ('{account: ""}', "is empty"),
         ("{qos: 'a\\b'}", "holds a backslash, which sbatch would leave out"),
         ("{sbatch: {comment: 'a\\b'}}", "holds a backslash, which sbatch would leave out"),
-        ("{cpus_per_task: 0}", "greater than or equal to 1"),
+        ("{cpus_per_task: 0}", "must be at least 1, not 0"),
         ("{sbatch: {array: 0-3}}", "array cannot be set here: papergrid numbers the tasks"),
         ("{sbatch: {output: x}}", "logs lie in the submission's folder"),
         ("{sbatch: {partition: x}}", "partition has a key of its own"),
@@ -100,7 +100,7 @@ def test_all_bad_flags_are_told_at_once():
     [
         ("{nodes: 2, launcher: torchrun}", "cannot be divided over 2 nodes"),
         ("{nodes: 2, devices_per_run: 2}", "needs `launcher: torchrun`"),
-        ("{nodes: 0}", "greater than or equal to 1"),
+        ("{nodes: 0}", "must be at least 1, not 0"),
     ],
 )
 def test_nodes_that_do_not_fit_the_ranks_are_refused(tmp_path, resources, told):

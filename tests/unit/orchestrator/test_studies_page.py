@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from orchestrator.options import read_options
 from orchestrator.published_file import read_published
 from orchestrator.study_file import load_study
 from orchestrator.study_shape import ResourcesShape, StudyShape
+from replicate.arguments import add_study
+from replicate.catalogue import built_in_studies
 
 
 @pytest.fixture
@@ -35,6 +38,15 @@ def test_the_examples_load(repository: Path, examples: list[Path], tmp_path: Pat
     (tmp_path / "shown").mkdir()
     options_file.rename(tmp_path / "shown" / "options.yaml")
     assert set(read_options(tmp_path, "shown").by_name) == {"epochs", "method", "sizes"}
+
+
+def test_every_built_in_study_is_named(repository: Path) -> None:
+    page = (repository / "docs" / "studies.md").read_text("utf-8")
+    parser = ArgumentParser()
+    add_study(parser)
+    for name in built_in_studies():
+        assert f"`{name}`" in page.partition("## ")[0]
+        assert re.search(rf"\b{name}\b", parser.format_help())
 
 
 def test_the_first_example_shows_every_key(examples: list[Path]) -> None:

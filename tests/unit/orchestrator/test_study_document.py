@@ -15,8 +15,12 @@ from orchestrator.contract import Assignment, build_launch
 from orchestrator.document import read_document
 from orchestrator.grid import expand
 from orchestrator.scalars import is_named_by, parse_scalar, slug, text_of
-from orchestrator.study_layout import LAUNCH_PLACEHOLDERS
-from orchestrator.templates import command_placeholders, fill_placeholders, path_problem
+from orchestrator.templates import (
+    LAUNCH_PLACEHOLDERS,
+    command_placeholders,
+    fill_placeholders,
+    path_problem,
+)
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,14 @@ published: nowhere
         ("average_over: fold\n", "", "axes: dataset, shot, fold"),
         ("shot: [1, 5]", "shot: 1", "axes.shot: must be a list of values, such as [1]"),
         ("shot: [1, 5]", "shot: []", "axes.shot: has no values"),
+        ("shot: [1, 5]", "shot:", "axes.shot: has no values: write a list such as [0, 1]"),
         ("shot: [1, 5]", "shot: [1, 5, 1]", "axes.shot[2]: '1' is listed twice"),
         ("shot: [1, 5]", "shot: {values: [1], also: [1]}", "axes.shot.also[0]: '1' is listed"),
-        ("shot: [1, 5]", "shot: [1, [2]]", "axes.shot[1]: a value of an axis is a single"),
+        (
+            "shot: [1, 5]",
+            "shot: [1, [2]]",
+            "axes.shot[1]: a value of an axis is a single value, not [2]",
+        ),
         ("shot: [1, 5]", "shot: [1, ]\n  sizes: [[8]]", "axes.sizes[0]: a value of an axis"),
         ("shot: [1, 5]", "shot: [1, 11]", "axes.shot[1]: must be at most 10, not 11"),
         ("shot: [1, 5]", 'shot: [1, "5"]', "must be a whole number (without quotes), not '5'"),
@@ -149,6 +154,10 @@ def test_a_single_mistake_is_named(tmp_path: Path, old: str, new: str, message: 
         ),
         ("resources: {gpu_mem_gb: 0}", "resources.gpu_mem_gb"),
         ("debug: {shot: 3}", "debug.shot: is an axis"),
+        ("fixed:", "fixed: must be a mapping (`key: value` lines), and nothing stands here"),
+        ("resources: {nodes: 0}", "resources.nodes: must be at least 1, not 0"),
+        ("resources: {hours: 0}", "resources.hours: must be more than 0, not 0"),
+        ("resources:\n\tnodes: 1", "cannot start any token: indent with spaces"),
         ("fixed: {sizes: 8}", "fixed.sizes: must be a list, not 8"),
         ("fixed: {sizes: [8, 7]}", "must be at least 8, not 7"),
         ("fixed: {epochs: }", "fixed.epochs: must be a whole number, not null"),
@@ -187,9 +196,12 @@ def test_a_single_addition_that_is_wrong_is_named(tmp_path: Path, added: str, me
     [
         ('"{lr}"', '"{lrr}"', "{lrr} is no axis and no key: did you mean 'lr'?"),
         ('"{lr}"', "[x]", "a word of the command is a single value"),
+        ('"{lr}"', "{lr}", 'a word of the command is a single value: in quotes, "{lr}"'),
         ("seed: [0, 1, 2]", "seed: [0, mean]", "is a key of the merged results"),
         ("seed: [0, 1, 2]", "seed: [0, 1]\n  cell: [1]", "an axis cannot be called cell"),
         ("seed: [0, 1, 2]", "seed: [0, 1]\n  2x: [1]", "is no name"),
+        ("seed: [0, 1, 2]", "seed: [0]\n  run_dir: [1]", "{run_dir} stands for a place of the run"),
+        ("goal: min}", "goal: min}\nfixed: {run_spec: x}", "{run_spec} stands for a place"),
         ("seed: [0, 1, 2]", "seed: [a b, a/b]", "would share one folder's name"),
         ("seed: [0, 1, 2]", "seed: [x, X]", "would share one folder's name"),
         ("[1e-4, 1e-2]", "[1e-4, 0.0001]", "axes.lr[1]: '0.0001' is listed twice"),
@@ -207,6 +219,24 @@ def test_a_mistake_in_a_command_study_is_named(
     with pytest.raises(StudyError) as caught:
         study_of(tmp_path, COMMAND.replace(old, new))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ("[1e-4, 1e-2]", "1e-4", "axes.lr"),
+        ("lr: [1e-4, 1e-2]", "lr:", "axes.lr"),
+        ("[0, 1, 2]", "0", "axes.seed"),
+        ("axes:\n", "axes: 7\nfixed:\n", "axes"),
+        ("command:", "experiment: fewshot\ncommand:", "command"),
+    ],
+)
+def test_one_mistake_is_one_problem(tmp_path: Path, old: str, new: str, where: str) -> None:
+    text = COMMAND + 'run_path: "{lr}/{seed}"\n'
+    assert old in text
+    with pytest.raises(StudyError) as caught:
+        study_of(tmp_path, text.replace(old, new))
+    assert [problem.split(": ")[0].split(" ")[1] for problem in caught.value.problems] == [where]
 
 
 def test_two_folders_that_give_one_run_id_are_refused(tmp_path: Path) -> None:
@@ -251,6 +281,8 @@ def test_a_setting_can_fill_a_placeholder_that_nothing_else_fills(tmp_path: Path
     assert study_of(tmp_path, text, {"data": "/d"}).settings == {"data": "/d"}
     with pytest.raises(UsageError, match="no such key"):
         study_of(tmp_path, text, {"data": "/d", "other": "1"})
+    with pytest.raises(UsageError, match="no such key"):
+        study_of(tmp_path, text.replace("{data}", "{run_dir}"), {"run_dir": "/d"})
 
 
 def test_a_problem_of_the_file_comes_before_one_of_the_settings(tmp_path: Path) -> None:

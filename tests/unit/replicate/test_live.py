@@ -21,6 +21,7 @@ HAPPENINGS = (
     RunProgressed(
         run=RUN, attempt=2, progress=Progress(event="step", time=1.0, epoch=3, step=7, loss=0.25)
     ),
+    RunProgressed(run=RUN, attempt=2, progress=Progress(event="started", time=1.0)),
     RunRetried(
         run=RUN,
         attempt=2,
@@ -47,7 +48,7 @@ def test_a_log_gets_a_line_for_each_thing_that_happens(capsys):
         f"         {RUN.run_id} epoch 3 step 7 loss 0.2500",
         f"again    {RUN.run_id} after cuda_oom in 30 s (1 of 8): 2 GiB",
         "note     the guard process had died",
-        f"failed(nan_loss) {RUN.run_id} in 3 s : nan [1/4]",
+        f"failed(nan_loss) {RUN.run_id} in 3 s: nan [1/4]",
         f"done     {RUN.run_id} miou 50.0 in 12 s [2/4]",
     ]
 

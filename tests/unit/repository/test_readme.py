@@ -1,28 +1,59 @@
-"""What the README says of flags and verbs is what the parsers have."""
+"""What the documents say of flags and verbs is what the parsers have."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from replicate.cli import VERBS
 
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+_COMMAND = re.compile(r"^(?: {4})?(?:[\w ]*\$ )?replicate +(\S.*)$", re.MULTILINE)
+
+
+def parser_of(verb: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=verb, allow_abbrev=False)
+    importlib.import_module(f"replicate.verbs.{verb}").add_arguments(parser)
+    return parser
 
 
 def flags_of(verb: str) -> set[str]:
-    parser = argparse.ArgumentParser(prog=verb)
-    importlib.import_module(f"replicate.verbs.{verb}").add_arguments(parser)
-    return set(_FLAG.findall(parser.format_help()))
+    return set(_FLAG.findall(parser_of(verb).format_help()))
+
+
+def commands() -> list[str]:
+    """Every command line of `replicate` that stands on a line of its own in a document."""
+    pages = [README, *(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/**/*.md"))]
+    return [found for page in pages for found in _COMMAND.findall(page.replace("\\\n", " "))]
+
+
+def test_every_command_of_a_document_can_be_typed():
+    assert len(commands()) > 40
+    for command in commands():
+        words = shlex.split(command, comments=True)
+        verb = "run" if words[0].startswith("-") else words.pop(0)
+        parser_of(verb).parse_args(words)
 
 
 def test_every_flag_that_is_named_is_a_verb_s():
     assert set(_FLAG.findall(README)) <= set().union(*(flags_of(verb) for verb in VERBS))
+
+
+def test_the_python_example_calls_what_is_there():
+    code = README.partition("```python\n")[2].partition("```")[0]
+    imported, planned = code.split("report =")[0].split("\n\n")
+    names: dict[str, Any] = {}
+    exec(imported + "\n" + planned, names)
+    assert len(names["plan"].runs) == 4
+    assert all(hasattr(names["api"], name) for name in re.findall(r"api\.(\w+)", code))
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS.keys() - {"work"}))

@@ -1,0 +1,58 @@
+"""What a notebook hands to the Python door: values as they are at hand there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.studies import COMMAND, write_study
+
+from merge.errors import UsageError
+from merge.sweep import Value
+from replicate import api
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return write_study(tmp_path, COMMAND.replace("[0, 1, 2]", "[0, 1, 10]") + "fixed: {steps: 5}")
+
+
+@pytest.mark.parametrize("seed", ["10", ["10"], 10, [10], np.int64(10), np.array([10])])
+def test_values_are_named_as_they_are_or_by_their_text(study: Path, seed: Value) -> None:
+    runs = api.plan(study, where={"seed": seed, "lr": 1e-2}).runs
+    assert [run.run_id for run in runs] == ["lr=0.01-seed=10"]
+
+
+def test_settings_take_values_and_texts(study: Path) -> None:
+    for value in (20, "20", np.int64(20)):
+        runs = api.plan(study, settings={"steps": value}).runs
+        assert {run.config["steps"] for run in runs} == {20}
+    assert api.plan(study, settings={"steps": False}).runs[0].config["steps"] is False
+
+
+def test_what_is_no_single_value_is_refused(study: Path) -> None:
+    with pytest.raises(UsageError, match=r"steps: \[1, 2\] is not a single value"):
+        api.plan(study, settings={"steps": [1, 2]})  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match="seed: None is not a single value"):
+        api.plan(study, where={"seed": None})  # type: ignore[dict-item]
+
+
+def test_one_axis_to_shard_by_needs_no_list(study: Path) -> None:
+    assert len(api.plan(study, shard_by="seed").shards) == 3
+    assert len(api.plan(study, shard_by="balanced", shard="1/2").shards) == 1
+
+
+def test_folders_may_be_text(study: Path, tmp_path: Path) -> None:
+    plan = api.plan(study)
+    folder = str(tmp_path)
+    settings = api.local_settings(plan, devices="cpu:1", data_root=folder, cache_dir=folder)
+    assert (settings.data_root, settings.cache_dir) == (tmp_path, tmp_path)
+
+
+def test_a_state_in_which_nothing_is_retried_is_refused(study: Path, tmp_path: Path) -> None:
+    api.freeze_plan(api.plan(study), tmp_path / "out")
+    runs = api.runs_of(tmp_path / "out", {"seed": 1})
+    assert len(runs) == 2
+    with pytest.raises(UsageError, match="no state 'canceled' to retry; there are failed, lost"):
+        api.retry(tmp_path / "out", runs, ["canceled"])
