@@ -233,6 +233,15 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
+def open_at_once(path: Path) -> IO[bytes]:
+    """Open `path` to read it; where a pipe lies there, without waiting for whoever writes to it."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    return open(path, "rb", opener=opener)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -278,13 +287,18 @@ def _ask_again(folder: Path) -> None:
 def _read_whole(path: Path) -> bytes:
     for _ in range(_STALE_PATIENCE):
         try:
-            return path.read_bytes()
+            return _read_at_once(path)
         except OSError as error:
             # On NFS: another host has replaced the file between our open and our read.
             if error.errno != errno.ESTALE:
                 raise
             fresh_names(path.parent)
-    return path.read_bytes()
+    return _read_at_once(path)
+
+
+def _read_at_once(path: Path) -> bytes:
+    with open_at_once(path) as file:
+        return file.read() or b""
 
 
 def _write_temporary(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from merge.files import is_finite_number
+from merge.files import is_finite_number, open_at_once
 
 _TAIL_BYTES = 1 << 16
 
@@ -59,7 +59,7 @@ def stopped_by_itself(events: Path) -> bool:
 def read_tail(path: Path, num_bytes: int = _TAIL_BYTES) -> bytes:
     """The last `num_bytes` of a file; empty where there is none that can be read now."""
     try:
-        with path.open("rb") as file:
+        with open_at_once(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - num_bytes))
             return file.read()

@@ -192,6 +192,16 @@ class Seeing(list):
             (self.output / happening.run.path / "seen").touch()
 
 
+def test_a_trainer_that_leaves_pipes_keeps_nobody_waiting(tmp_path):
+    pipes = shell(
+        'cd "$PAPERGRID_ATTEMPT_DIR"; mkfifo events.jsonl error.json result.json; sleep 1'
+    )
+    sweep = make_sweep(commands=[pipes, OK])
+    report = run_here(sweep, tmp_path)
+    assert fates(report) == [Fate.FAILED, Fate.DONE]
+    assert "is not valid JSON" in report.endings["run-fold0"].reason
+
+
 def test_names_of_files_that_are_no_utf_8_spoil_no_result_and_no_reason(tmp_path):
     """Python hands them on as halves of surrogate pairs, which JSON escapes and UTF-8 lacks."""
     done = (
