@@ -95,6 +95,18 @@ def test_methods_tested_on_different_lists_of_one_fold_are_flagged():
         ]
 
 
+def test_a_list_that_only_one_method_recorded_is_a_difference():
+    sweep = make_grid(cells=("abcb", "prototype"), folds=(0,))
+
+    def fields_of(run):
+        return {"details": {"episode_list_hash": "one"} if run.cell == "abcb" else {}}
+
+    expected = {"one": ["abcb-fold0"], "not recorded": ["prototype-fold0"]}
+    assert flags_of(sweep, fields_of, "abcb") == [
+        {"differs": "details.episode_list_hash", "runs": expected}
+    ]
+
+
 def test_strict_refuses_flagged_cells_and_writes_nothing(tmp_path):
     sweep = make_grid()
     paths = write_sweep(tmp_path, sweep)
