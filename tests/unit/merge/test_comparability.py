@@ -65,6 +65,14 @@ def test_a_commit_that_changed_no_source_is_no_difference():
     assert flags_of(make_grid(), fields_of) == []
 
 
+def test_uncommitted_changes_are_a_difference_where_no_source_is_recorded():
+    def fields_of(run):
+        return {"code": {"git_commit": "abc", "git_dirty": run.axes["fold"] == 3}}
+
+    expected = {"abc": ["0", "1", "2"], "abc with changes": ["3"]}
+    assert flags_of(make_grid(), fields_of) == [{"differs": "code.git_commit", "runs": expected}]
+
+
 def test_a_recorded_deviation_is_flagged_with_planned_and_used():
     used = {"micro_batch": {"planned": 8, "used": 4, "cause": "cuda_oom", "attempt": 1}}
     flags = flags_of(make_grid(), lambda run: {"deviations": used if run.axes["fold"] == 1 else {}})
