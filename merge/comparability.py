@@ -69,12 +69,17 @@ def episode_list_flags(
     Lists differ between folds, data sets and shots by nature; not between seeds, methods or
     backbones.
     """
+    listed = [
+        (run, entry.traits.get("details.episode_list_hash"))
+        for run, entry in pairs
+        if not entry.is_legacy
+    ]
+    if all(value is None for _, value in listed):
+        return {}
     groups: dict[bytes, list[tuple[Run, str]]] = {}
-    for run, entry in pairs:
-        listed = entry.traits.get("details.episode_list_hash")
-        if listed is not None:
-            key = canonical_json([run.config.get(name) for name in _DECIDE_EPISODES])
-            groups.setdefault(key, []).append((run, _text(listed)))
+    for run, value in listed:
+        key = canonical_json([run.config.get(name) for name in _DECIDE_EPISODES])
+        groups.setdefault(key, []).append((run, _text(value)))
     flags: dict[str, list[Flag]] = {}
     for group in groups.values():
         if any(text != group[0][1] for _, text in group):

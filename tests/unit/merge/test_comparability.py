@@ -65,6 +65,14 @@ def test_a_commit_that_changed_no_source_is_no_difference():
     assert flags_of(make_grid(), fields_of) == []
 
 
+def test_uncommitted_changes_are_a_difference_where_no_source_is_recorded():
+    def fields_of(run):
+        return {"code": {"git_commit": "abc", "git_dirty": run.axes["fold"] == 3}}
+
+    expected = {"abc": ["0", "1", "2"], "abc with changes": ["3"]}
+    assert flags_of(make_grid(), fields_of) == [{"differs": "code.git_commit", "runs": expected}]
+
+
 def test_a_recorded_deviation_is_flagged_with_planned_and_used():
     used = {"micro_batch": {"planned": 8, "used": 4, "cause": "cuda_oom", "attempt": 1}}
     flags = flags_of(make_grid(), lambda run: {"deviations": used if run.axes["fold"] == 1 else {}})
@@ -93,6 +101,18 @@ def test_methods_tested_on_different_lists_of_one_fold_are_flagged():
         assert flags_of(sweep, fields_of, cell) == [
             {"differs": "details.episode_list_hash", "runs": expected}
         ]
+
+
+def test_a_list_that_only_one_method_recorded_is_a_difference():
+    sweep = make_grid(cells=("abcb", "prototype"), folds=(0,))
+
+    def fields_of(run):
+        return {"details": {"episode_list_hash": "one"} if run.cell == "abcb" else {}}
+
+    expected = {"one": ["abcb-fold0"], "not recorded": ["prototype-fold0"]}
+    assert flags_of(sweep, fields_of, "abcb") == [
+        {"differs": "details.episode_list_hash", "runs": expected}
+    ]
 
 
 def test_strict_refuses_flagged_cells_and_writes_nothing(tmp_path):

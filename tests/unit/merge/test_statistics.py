@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,7 +108,10 @@ def test_folds_and_seeds_are_taken_apart_and_together():
     assert view["by_fold"] == pytest.approx({"0": 0.55, "1": 0.75})
     assert view["std"]["seed"] == pytest.approx(0.005**0.5)
     assert view["std"]["fold"] == pytest.approx(0.02**0.5)
+    assert view["std"]["both"] == pytest.approx(np.std([0.5, 0.7, 0.6, 0.8], ddof=1))
+    low, high = stats.t.interval(0.95, 1, loc=0.65, scale=stats.sem([0.6, 0.7]))
     assert view["ci"]["method"] == "t over 2 seeds"
+    assert (view["ci"]["low"], view["ci"]["high"]) == pytest.approx((low, high))
 
 
 def test_a_missing_run_leaves_no_mean_over_both():

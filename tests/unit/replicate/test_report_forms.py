@@ -6,17 +6,22 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.grids import make_grid, make_result
+from support.grids import make_grid, make_result, write_sweep
 
 from merge.collect import Collected
 from merge.combine import combine
+from merge.files import write_json
+from merge.paths import SweepPaths
 from merge.sweep import Sweep
+from merge.view import rebuild
 from replicate.report.content import Report, Usage, Verdict, judge_mean, make_report
 from replicate.report.csv_rows import csv_report
 from replicate.report.figures import heat_map, learning_curves
+from replicate.report.gather import read_report
 from replicate.report.html import html_report
 from replicate.report.latex import escape, latex_report
 from replicate.report.markdown import markdown_report
@@ -110,6 +115,30 @@ def test_the_best_of_each_column_is_bold_in_latex_and_html() -> None:
     assert r"ours & \textbf{71.2} & \textbf{70.8} & \textbf{71.0}" in latex_report(report)
     assert r"PAPER (paper) & 70.0" in latex_report(report)
     assert html_report(report).count("<strong>") == 3
+
+
+def test_where_less_is_better_the_least_is_bold() -> None:
+    sweep = replace(make_grid(folds=(0, 1), published=PUBLISHED), goal="min")
+    text = latex_report(report_of(sweep, {f"{CELL}-fold0": 0.712, f"{CELL}-fold1": 0.708}))
+    assert r"ours & 71.2 & 70.8 & 71.0" in text
+    assert r"PAPER (paper) & \textbf{70.0} & \textbf{70.0} & 70.0" in text
+
+
+@pytest.mark.parametrize(("ended", "hours"), [(7200.0, 2.0), (None, 0.0), ("later", 0.0)])
+def test_hours_count_for_each_device_of_an_attempt(
+    tmp_path: Path, ended: object, hours: float
+) -> None:
+    sweep = make_grid(folds=(0,))
+    write_sweep(tmp_path, sweep)
+    paths = SweepPaths(tmp_path).run(sweep.runs[0].path)
+    owner = {"host": "a", "pid": 1, "pid_started": "", "boot_id": ""}
+    attempt = {"number": 1, "token": "t", "owner": owner, "command": [], "device": "cuda"}
+    attempt |= {"devices": ["0", "1"], "started": 0.0, "ended": ended, "code": {}}
+    claim = {"number": 1, "token": "t", "owner": owner, "heartbeat": 0.0}
+    write_json(paths.claim(1), {"schema": 1, **claim})
+    write_json(paths.attempt(1).record, {"schema": 1, "outcome": None, **attempt})
+    used = read_report(tmp_path, rebuild(tmp_path)).usage[sweep.runs[0].run_id]
+    assert (used.hours, used.device_hours) == (hours, {"cuda": 2 * hours})
 
 
 def test_the_last_axis_with_few_values_makes_groups_of_columns() -> None:
