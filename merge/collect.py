@@ -10,7 +10,7 @@ from typing import Protocol
 
 from merge.entries import Entry, Problem, entry_of
 from merge.errors import IncompleteError, RecordError
-from merge.files import read_json
+from merge.files import TEMPORARY_SUFFIX, read_json
 from merge.index import ResultIndex, load_index
 from merge.paths import RunPaths, SweepPaths
 from merge.records import Result, result_from_json
@@ -99,7 +99,12 @@ def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
     entries: dict[str, tuple[Entry, ...]] = {}
     problems: list[Problem] = []
     aside: list[Problem] = []
+    unfinished: set[Path] = set()
     for run, names in _run_folders(output, sweep):
+        if isinstance(names, PermissionError):
+            reason = f"{run.path} cannot be listed ({names.strerror})"
+            problems.append(Problem(run_id=run.run_id, folder=folder, file=run.path, reason=reason))
+            continue
         if _RESULT in names:
             label = f"{run.path}/{_RESULT}"
             try:
@@ -115,7 +120,11 @@ def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
         for name in names:
             if RunPaths.is_result_aside(name):
                 aside.append(_aside(run, folder, f"{run.path}/{name}", reader))
-    return Contribution(sweep=sweep, entries=entries, problems=problems, aside=aside)
+            elif name.endswith(TEMPORARY_SUFFIX):
+                unfinished.add(output / run.path)
+    return Contribution(
+        sweep=sweep, entries=entries, problems=problems, aside=aside, unfinished=tuple(unfinished)
+    )
 
 
 def refuse_missing_sweep(output: Path) -> None:
@@ -146,8 +155,8 @@ def _read_plan(output: Path) -> Sweep:
     return read_sweep(SweepPaths(output).sweep)
 
 
-def _run_folders(output: Path, sweep: Sweep) -> Iterator[tuple[Run, list[str]]]:
-    """The runs that have a folder, and the names in it.
+def _run_folders(output: Path, sweep: Sweep) -> Iterator[tuple[Run, list[str] | PermissionError]]:
+    """The runs that have a folder, and the names in it or why they are kept from us.
 
     Each folder is listed before a file in it is opened, which NFS would else say is not there
     (`merge.files.fresh_names`).
@@ -158,6 +167,8 @@ def _run_folders(output: Path, sweep: Sweep) -> Iterator[tuple[Run, list[str]]]:
             yield run, sorted(os.listdir(f"{root}/{run.path}"))  # noqa: PTH208 - 10,000 times
         except (FileNotFoundError, NotADirectoryError):
             continue
+        except PermissionError as error:
+            yield run, error
 
 
 def _aside(run: Run, folder: str, label: str, reader: _Reader) -> Problem:

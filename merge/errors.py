@@ -13,6 +13,7 @@ PapergridError
 |-- StorageError            the file system refused: full, read-only, not permitted      (exit 75)
 |-- BucketUnavailableError  an object store that may answer later: away, throttled      (exit 75)
 |-- SchedulerError          a scheduler refused, or gave no answer                       (exit 75)
+|   `-- NoAnswerError       the same, where it may have done what it was asked to
 `-- IncompleteError         something asked for is not there yet                         (exit 3)
 
 Each message says what happened, to which run or file, and what to do next.
@@ -101,6 +102,10 @@ class SchedulerError(PapergridError):
     """A scheduler refused, or gave no answer."""
 
     exit_code = 75
+
+
+class NoAnswerError(SchedulerError):
+    """A scheduler gave no answer to a request that it may have followed all the same."""
 
 
 class BucketUnavailableError(PapergridError):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from merge.errors import StorageError
+from merge.errors import RecordError, StorageError
 from merge.files import disturb, fresh_names, storage_errors
 from merge.mounts import mount_of
 from merge.paths import RunPaths, SweepPaths
@@ -62,14 +62,19 @@ def result_files(output: Path, sweep: Sweep) -> frozenset[str]:
     found = {folder: _results_in(folder) for folder in folders}
     doubtful = [folder for folder, names in found.items() if not names]
     for folder in {folder.parent for folder in doubtful} | set(doubtful):
-        disturb(folder)
+        # One that is kept from this user must not keep all others from being merged.
+        with suppress(StorageError):
+            disturb(folder)
     found |= {folder: _results_in(folder) for folder in doubtful}
     return frozenset(str(folder / name) for folder, names in found.items() for name in names)
 
 
 def _results_in(folder: Path) -> set[str]:
     stem = RunPaths(folder).result.stem
-    return {name for name in fresh_names(folder) if name.startswith(stem)}
+    try:
+        return {name for name in fresh_names(folder) if name.startswith(stem)}
+    except RecordError:
+        return set()
 
 
 @contextmanager

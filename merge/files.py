@@ -9,6 +9,7 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from merge.errors import RecordError, StorageError
 Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 
 TEMPORARY_SUFFIX = ".tmp"
+_TEMPORARY = re.compile(r"\.(.+\.\d+\.[0-9a-f]{8}|[0-9a-f]{16})\.tmp")
 
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
 _STALE_PATIENCE = 10
@@ -136,6 +138,8 @@ def parse_json(path: Path | str, data: bytes) -> dict[str, Any]:
     """The JSON object that `data` is; RecordError, which names `path`, where it is none."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        if b"\\ud" in data or b"\\uD" in data:
+            value = _encodable(value)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
@@ -166,6 +170,8 @@ def is_finite_number(value: object) -> bool:
 
 def fresh_names(folder: Path) -> set[str]:
     """Names in `folder`, those that other hosts made until now included; empty where it is none.
+
+    RecordError where it may not be looked into.
 
     NFS clients answer for half a minute from memory that a file is not there, also to `open`; to
     list the folder asks the server, and what is opened next is as new as the list.
@@ -198,13 +204,27 @@ def age_s(path: Path) -> float:
 
     FileNotFoundError where it is gone, StorageError where nothing can be written beside it.
     """
-    with storage_errors(path):
-        probe = _write_temporary(path, lambda file: file.write(b"\n"))
+    return clock_of(path.parent) - path.stat().st_mtime
+
+
+def clock_of(folder: Path) -> float:
+    """Unix time by the clock of the file system of `folder`: no host's clock counts.
+
+    StorageError where nothing can be written there.
+    """
+    with storage_errors(folder):
+        probe = _write_temporary(folder / "clock", lambda file: file.write(b"\n"))
         try:
-            now = probe.stat().st_mtime
+            return probe.stat().st_mtime
+        except FileNotFoundError as error:
+            raise StorageError(f"{probe} vanished: stop whatever removes files there") from error
         finally:
-            probe.unlink()
-    return now - path.stat().st_mtime
+            probe.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is one that we write before it has its own."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def fsync_folder(folder: Path) -> None:
@@ -226,7 +246,15 @@ def fsync_tree(root: Path) -> None:
 
 
 def _names(folder: Path) -> set[str]:
-    return set(os.listdir(folder))  # noqa: PTH208
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208
+    except NotADirectoryError:
+        return set()
+    except PermissionError as error:
+        raise RecordError(
+            f"{folder} cannot be listed ({error.strerror}): ask whoever owns it to share it "
+            f"(chmod -R g+rwX, and umask 002 from now on)"
+        ) from error
 
 
 def _ask_again(folder: Path) -> None:
@@ -294,6 +322,22 @@ def _json_writer(value: Json) -> Callable[[IO[bytes]], object]:
     # Encoded before the file exists, so that a value which is no JSON leaves no trace.
     data = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     return lambda file: file.write(data)
+
+
+def _encodable(value: Json) -> Json:
+    """`value` with `?` for halves of surrogate pairs: JSON can escape them, no file can hold them.
+
+    Python makes them of file names that are not UTF-8.
+    """
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case list():
+            return [_encodable(one) for one in value]
+        case dict():
+            return {str(_encodable(key)): _encodable(one) for key, one in value.items()}
+        case _:
+            return value
 
 
 def _refuse_constant(name: str) -> None:

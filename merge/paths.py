@@ -25,6 +25,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,6 +208,10 @@ class RunPaths:
     @property
     def result(self) -> Path:
         return self.root / "result.json"
+
+    def has_result(self) -> bool:
+        """Whether a result is there, as far as this user may look into the folder."""
+        return os.path.exists(self.result)  # noqa: PTH110 - Path.exists raises where it may not
 
     @property
     def checkpoints(self) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
+from merge.field_types import check_types
 from merge.files import is_finite_number, read_json
 from merge.sweep import SCHEMA, Value, refuse_foreign_schema
 
@@ -268,9 +269,11 @@ def claim_from_json(path: Path, document: Mapping[str, Any]) -> Claim:
     refuse_foreign_schema(path, document)
     try:
         fields = _without_schema(document)
-        return Claim(**{**fields, "owner": Owner(**fields["owner"])})
+        claim = Claim(**{**fields, "owner": Owner(**fields["owner"])})
+        check_types(claim)
     except (KeyError, TypeError) as error:
         raise _malformed(path, error) from error
+    return claim
 
 
 def read_worker(path: Path) -> WorkerRecord:
@@ -283,9 +286,11 @@ def worker_from_json(path: Path, document: Mapping[str, Any]) -> WorkerRecord:
     refuse_foreign_schema(path, document)
     try:
         fields = _without_schema(document)
-        return WorkerRecord(**{**fields, "owner": Owner(**fields["owner"])})
+        worker = WorkerRecord(**{**fields, "owner": Owner(**fields["owner"])})
+        check_types(worker)
     except (KeyError, TypeError) as error:
         raise _malformed(path, error) from error
+    return worker
 
 
 def read_attempt(path: Path) -> AttemptRecord:
@@ -303,9 +308,11 @@ def attempt_from_json(path: Path | str, document: Mapping[str, Any]) -> AttemptR
         fields["devices"] = tuple(fields["devices"])
         fields["outcome"] = None if fields["outcome"] is None else Outcome(fields["outcome"])
         fields["cause"] = None if fields.get("cause") is None else Cause(fields["cause"])
-        return AttemptRecord(**fields)
+        attempt = AttemptRecord(**fields)
+        check_types(attempt)
     except (KeyError, TypeError, ValueError) as error:
         raise _malformed(path, error) from error
+    return attempt
 
 
 def read_request(path: Path) -> Request:
@@ -314,9 +321,11 @@ def read_request(path: Path) -> Request:
     refuse_foreign_schema(path, document)
     try:
         fields = _without_schema(document)
-        return Request(**{**fields, "wish": Wish(fields["wish"])})
+        request = Request(**{**fields, "wish": Wish(fields["wish"])})
+        check_types(request)
     except (KeyError, TypeError, ValueError) as error:
         raise _malformed(path, error) from error
+    return request
 
 
 def _without_schema(document: Mapping[str, Any]) -> dict[str, Any]:

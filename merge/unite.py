@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from merge.entries import (
@@ -42,6 +43,8 @@ class Contribution:
     """What a person should be told about the input; not part of any view."""
     num_read: int = 0
     """Result files that had to be read."""
+    unfinished: Sequence[Path] = ()
+    """Folders of runs in which files lie that somebody began to write."""
 
 
 def unite(inputs: Mapping[str, Contribution]) -> Contribution:

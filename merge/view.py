@@ -17,6 +17,7 @@ from merge.files import write_bytes
 from merge.garbage import no_garbage_collection
 from merge.index import load_index
 from merge.inputs import read_inputs
+from merge.leftovers import remove_leftovers
 from merge.legacy import Unit
 from merge.paths import SweepPaths
 from merge.sweep import read_sweep
@@ -48,6 +49,7 @@ def rebuild(
         write_bytes(paths.results, view_bytes(merged.document))
         if index.is_changed:
             index.save(paths.merge_index)
+        remove_leftovers((output, *part.unfinished))
         return merged
 
     with no_garbage_collection():

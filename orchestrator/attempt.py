@@ -6,13 +6,14 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from merge.errors import PapergridError, RecordError, StorageError, UsageError
 from merge.files import canonical_json, read_json, write_json, write_json_exclusive
+from merge.leftovers import remove_leftovers
 from merge.paths import RunPaths, SweepPaths
 from merge.records import AttemptRecord, Cause, Claim, Outcome, Request, Result
 from merge.sweep import Run, Sweep
@@ -147,8 +148,15 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
     """Judge an attempt whose command has ended, commit its result, record it, release its run.
 
     StorageError where the result could not be written, RecordError where the claims are damaged;
-    the run is released all the same.
+    the run is released all the same, whatever goes wrong.
     """
+    try:
+        return _settle(place, attempt)
+    finally:
+        place.heartbeat.let_go(attempt.claim.token)
+
+
+def _settle(place: Workplace, attempt: Attempt) -> Ended:
     exit_code, survivors = attempt.process.finish()
     paths = attempt.paths.attempt(attempt.claim.number)
     metric = place.sweep.metric
@@ -175,11 +183,12 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
                 attempt.paths, attempt.claim, result, place.settings.claims.may_commit
             )
         except PapergridError as error:
-            _close(place, attempt, _not_committed(record, error))
+            write_json(paths.record, _not_committed(record, error).to_json())
             raise
         value = verdict.left.metrics[metric]
     record = _as_lost(attempt, record, aside)
-    _close(place, attempt, record)
+    write_json(paths.record, record.to_json())
+    remove_leftovers(_folders(attempt.paths))
     return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
 
 
@@ -375,11 +384,10 @@ def _as_lost(attempt: Attempt, record: AttemptRecord, aside: Aside | None) -> At
     return record
 
 
-def _close(place: Workplace, attempt: Attempt, record: AttemptRecord) -> None:
-    try:
-        write_json(attempt.paths.attempt(record.number).record, record.to_json())
-    finally:
-        place.heartbeat.let_go(record.token)
+def _folders(paths: RunPaths) -> Iterator[Path]:
+    """Where an earlier attempt at a run, or its executor, may have left half of a file."""
+    yield from (paths.root, paths.checkpoints)
+    yield from (paths.attempt(number).root for number in paths.claim_numbers())
 
 
 def _free_port() -> int:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from merge.errors import RecordError, StorageError
 from merge.files import fresh_names, storage_errors, write_json, write_json_exclusive
@@ -97,7 +96,7 @@ def finished(paths: RunPaths, config_hash: str) -> Result | None:
 def last_claim(paths: RunPaths) -> Claim | None:
     """The claim that has the run; None where it was never claimed. RecordError if unreadable."""
     numbers = paths.claim_numbers()
-    return _read(paths.claim(numbers[-1])) if numbers else None
+    return _read(paths, numbers[-1]) if numbers else None
 
 
 def is_live(claim: Claim, alive: bool | None, *, silence_s: float) -> bool:
@@ -152,7 +151,8 @@ def _read_result(paths: RunPaths) -> Result | None:
         return None
     except RecordError as error:
         raise RecordError(
-            f"{error}: move that file away to train the run again; nothing was overwritten"
+            f"{error}: make it readable, or move it away to train the run again; nothing was "
+            f"overwritten"
         ) from error
 
 
@@ -165,9 +165,12 @@ def _must_exist(paths: RunPaths) -> Claim:
     return last
 
 
-def _read(path: Path) -> Claim:
+def _read(paths: RunPaths, number: int) -> Claim:
+    path = paths.claim(number)
     try:
-        return read_claim(path)
+        claim = read_claim(path)
+        if claim.number != number:
+            raise RecordError(f"{path} says that it is claim {claim.number}")
     except FileNotFoundError as error:
         raise RecordError(f"{path} vanished while it was read: run the same command again") from (
             error
@@ -177,3 +180,4 @@ def _read(path: Path) -> Claim:
             f"{error}: who has this run is unknown, so it is not started; make sure that nobody "
             f"trains it, then remove that file"
         ) from error
+    return claim

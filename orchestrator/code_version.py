@@ -51,13 +51,13 @@ def code_version(
         folder = cwd or Path.cwd()
         sources = {word: folder / word for word in study.command if is_script(folder / word)}
     commit, is_dirty = _git_state(folder)
-    changes = _git(folder, "diff", "HEAD", "--binary", "--", ".") if is_dirty else None
+    changes = _git_bytes(folder, "diff", "HEAD", "--binary", "--", ".") if is_dirty else None
     return CodeVersion(
         version=_installed_version(),
         source=_digest(sources),
         git_commit=commit,
         git_dirty=is_dirty,
-        git_diff=None if changes is None else sha256(changes.encode()).hexdigest()[:16],
+        git_diff=None if changes is None else sha256(changes).hexdigest()[:16],
     )
 
 
@@ -114,11 +114,16 @@ def _git_state(folder: Path) -> tuple[str | None, bool | None]:
 
 
 def _git(folder: Path, *words: str) -> str | None:
+    told = _git_bytes(folder, *words)
+    # Names of files need not be UTF-8, nor what changed in them.
+    return None if told is None else told.decode("utf-8", "replace")
+
+
+def _git_bytes(folder: Path, *words: str) -> bytes | None:
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *words],
             capture_output=True,
-            text=True,
             timeout=_GIT_TIMEOUT_S,
             check=False,
             # Reading the state must not take the index lock from the person who works there.

@@ -30,7 +30,7 @@ def estimate_disk(output: Path, runs: Sequence[Run]) -> DiskNeed | None:
     checkpoint folder of one that has begun.
     """
     paths = [SweepPaths(output).run(run.path) for run in runs]
-    is_done = [one.result.exists() for one in paths]
+    is_done = [one.has_result() for one in paths]
     open_folders = [one for one, done in zip(paths, is_done, strict=True) if not done]
     done_folders = [one for one, done in zip(paths, is_done, strict=True) if done][:_SAMPLE]
     sizes = [folder_bytes(one.root) for one in done_folders]

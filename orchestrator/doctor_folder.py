@@ -12,6 +12,7 @@ from merge.errors import IncompleteError
 from merge.files import storage_errors
 from merge.mounts import Mount, mount_of
 from merge.paths import SweepPaths
+from orchestrator.contract import module_words, source_root
 from orchestrator.doctor_check import Check, Verdict
 from orchestrator.doctor_meeting import meet, remove_if_empty
 from orchestrator.doctor_pair import NUM_ROUNDS, Evidence, examine
@@ -99,10 +100,9 @@ def judge(own: Evidence, other: Evidence) -> list[Check]:
 
 
 def _start_second(meetings: Path, patience_s: float) -> subprocess.Popen[bytes]:
-    module = "orchestrator.doctor_pair"
+    words = module_words(sys.executable, source_root(), "orchestrator.doctor_pair")
     return subprocess.Popen(
-        [sys.executable, "-m", module, str(meetings), "a second process", str(patience_s)],
-        stdin=subprocess.DEVNULL,
+        [*words, str(meetings), "a second process", str(patience_s)], stdin=subprocess.DEVNULL
     )
 
 

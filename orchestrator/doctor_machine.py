@@ -89,7 +89,7 @@ def check_torch(needs: Needs) -> Check:
     """Whether the trainers' torch can be imported, and with it NCCL where there is CUDA."""
     try:
         asked = subprocess.run(
-            [sys.executable, "-c", _TORCH],
+            [sys.executable, "-P", "-c", _TORCH],
             capture_output=True,
             text=True,
             timeout=_TORCH_PATIENCE_S,

@@ -90,32 +90,30 @@ def run_local(
     check_fit(settings.devices, runs)
     marker = secrets.token_hex(16)
     inbox: _Inbox = SimpleQueue()
-    guardian = Guardian(marker, lambda: inbox.put(_GuardDied()))
-    try:
-        with (
-            stop_requests(lambda cause: inbox.put(_StopAsked(cause))),
-            Heartbeat(
+    with stop_requests(lambda cause: inbox.put(_StopAsked(cause))):
+        guardian = Guardian(marker, lambda: inbox.put(_GuardDied()))
+        try:
+            with Heartbeat(
                 settings.heartbeat_s,
                 on_lost=lambda token: inbox.put(_ClaimLost(token)),
                 on_cancelled=lambda token: inbox.put(_CancelAsked(token)),
                 claims=settings.claims,
-            ) as heart,
-        ):
-            place = Workplace(
-                sweep=sweep,
-                output=SweepPaths(output.resolve()),
-                settings=settings,
-                marker=marker,
-                heartbeat=heart,
-                surroundings=describe_surroundings(
-                    settings.cwd, os.environ, has_gpus=settings.devices.kind == "cuda"
-                ),
-            )
-            ledger = Ledger(sweep.metric, report)
-            return _Executor(place, ledger, inbox, guardian).run(runs)
-    finally:
-        kill_marked(EXECUTOR, marker)
-        guardian.close()
+            ) as heart:
+                place = Workplace(
+                    sweep=sweep,
+                    output=SweepPaths(output.resolve()),
+                    settings=settings,
+                    marker=marker,
+                    heartbeat=heart,
+                    surroundings=describe_surroundings(
+                        settings.cwd, os.environ, has_gpus=settings.devices.kind == "cuda"
+                    ),
+                )
+                ledger = Ledger(sweep.metric, report)
+                return _Executor(place, ledger, inbox, guardian).run(runs)
+        finally:
+            kill_marked(EXECUTOR, marker)
+            guardian.close()
 
 
 class _Executor:
@@ -130,7 +128,7 @@ class _Executor:
         self._delayed: list[tuple[float, Run]] = []
         self._live: dict[str, Attempt] = {}
         self._others = Others(place.output, place.settings)
-        self._completed: deque[Run] = deque()
+        self._completed: list[Run] = []
         self._slots = Slots(place.settings.devices.slots, place.settings.runs_per_device)
         self._num_guards = 1
         self._stop_deadline: float | None = None
@@ -274,11 +272,13 @@ class _Executor:
         return decide(counted_attempts(attempt.paths), self._place.settings.retries)
 
     def _announce_completed(self) -> None:
-        while self._completed:
-            run = self._completed.popleft()
-            try:
-                self._place.settings.on_completion(run)
-            except PapergridError as error:
+        runs, self._completed = tuple(self._completed), []
+        if not runs:
+            return
+        try:
+            self._place.settings.on_completion(runs)
+        except PapergridError as error:
+            for run in runs:
                 self._ledger.notice(f"after {run.run_id}: {error}", run)
 
     def _cancel(self, token: str) -> None:
@@ -309,6 +309,9 @@ class _Executor:
         self._delayed.clear()
         for attempt in self._live.values():
             attempt.stop(cause, grace_s)
+        why = self._place.settings.why_stopped(cause)
+        for attempt in self._live.values():
+            attempt.stop_cause = why if attempt.stop_cause is cause else attempt.stop_cause
 
     def _tick(self) -> None:
         if self._stop_deadline is None:

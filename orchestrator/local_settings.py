@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from merge.errors import UsageError
-from merge.records import EXPIRY_S, Owner
+from merge.records import EXPIRY_S, Cause, Owner
 from merge.sweep import Run
 from orchestrator.claim_stores import Claims, FolderClaims
 from orchestrator.devices import Devices
@@ -22,8 +22,12 @@ _SHORTEST_EXPIRY_S = 1.0
 _LONGEST_EXPIRY_S = 86400.0
 
 
-def _do_nothing(run: Run) -> None:
-    """What follows a completed run where nobody asked for more."""
+def _do_nothing(runs: Sequence[Run]) -> None:
+    """What follows completed runs where nobody asked for more."""
+
+
+def _as_told(cause: Cause) -> Cause:
+    return cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +62,11 @@ class LocalSettings:
     retries: Policy = NO_RETRIES
     restart_stalled_s: float | None = None
     """Silence after which a run is killed and counts as stalled; None only shows it so."""
-    on_completion: Callable[[Run], object] = _do_nothing
-    """Called after each committed result, once the freed devices are at work again."""
+    why_stopped: Callable[[Cause], Cause] = _as_told
+    """What is behind a request to stop that looks like this; asked once all trainers are told."""
+    on_completion: Callable[[Sequence[Run]], object] = _do_nothing
+    """Called with the runs that have a result since the last call, once the freed devices are at
+    work again: what follows may take longer than the shortest runs."""
 
 
 def among_others(settings: LocalSettings, *, expiry_s: float, stand_by: bool) -> LocalSettings:

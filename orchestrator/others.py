@@ -94,5 +94,5 @@ def _has_failed(attempt: AttemptRecord) -> bool:
 def whose(claim: Claim) -> str:
     """Who has the run that `claim` is of, in words."""
     owner = claim.owner
-    age_s = time.time() - claim.heartbeat
+    age_s = max(0.0, time.time() - claim.heartbeat)
     return f"on {owner.host} (process {owner.pid}), last sign of life {age_s:.0f} s ago"

@@ -57,13 +57,14 @@ def stopped_by_itself(events: Path) -> bool:
 
 
 def read_tail(path: Path, num_bytes: int = _TAIL_BYTES) -> bytes:
-    """The last `num_bytes` of a file; empty where there is no file."""
+    """The last `num_bytes` of a file; empty where there is none that can be read now."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - num_bytes))
             return file.read()
-    except FileNotFoundError:
+    except OSError:
+        # What a trainer makes of its files, or a file server of a moment, must not end the others.
         return b""
 
 

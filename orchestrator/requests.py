@@ -40,7 +40,7 @@ def ask(paths: RunPaths, wish: Wish, *, now: float) -> Request:
             number=requests[-1] + 1 if requests else 1,
             wish=wish,
             claim=claims[-1] if claims else 0,
-            by=_user(),
+            by=user_name(),
             host=os.uname().nodename,
             time=now,
         )
@@ -98,7 +98,8 @@ def _read(paths: RunPaths, number: int) -> Request:
         ) from error
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Whose process this is, whatever the environment says."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

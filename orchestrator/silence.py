@@ -30,12 +30,15 @@ class Silence:
 
 def last_sign(files: AttemptPaths) -> float | None:
     """Unix time at which an attempt's process last wrote something, as its file system tells."""
-    signs = [sign for path in (files.events, files.stdout, files.stderr) if (sign := _mtime(path))]
+    signs = [
+        sign for path in (files.events, files.stdout, files.stderr) if (sign := modified(path))
+    ]
     return max(signs, default=None)
 
 
-def _mtime(path: Path) -> float | None:
+def modified(path: Path) -> float | None:
+    """Unix time at which `path` was last written to; None where that cannot be told now."""
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:
+    except OSError:
         return None

@@ -23,7 +23,7 @@ class SentArray:
     tasks: tuple[tuple[str, ...], ...] = ()
     """Ids of the runs of each task; none for the merge job."""
     job_id: str | None = None
-    """None where it was not sent, or the sender died before it could tell."""
+    """None where it is not sent yet, or SLURM's answer did not reach this record."""
 
     def task_id(self, index: int) -> str:
         """A task as SLURM names it: 12_3."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from merge.errors import SchedulerError
+from merge.errors import SchedulerError, UsageError
 from merge.paths import SweepPaths
 from merge.sweep import Run, read_sweep
 from orchestrator.claims import finished
 from orchestrator.slurm_commands import call
-from orchestrator.slurm_queue import Queue, ask
-from orchestrator.slurm_record import Submission, read_submissions
+from orchestrator.slurm_queue import Queue, ask, jobs_of_scripts
+from orchestrator.slurm_record import SentArray, Submission, read_submissions
 from orchestrator.slurm_states import is_active, with_queue
 from orchestrator.states import RunState, State
 
@@ -26,11 +26,67 @@ class Sent:
 
     runs_of: Mapping[str, tuple[str, ...]]
     """Task id -> the ids of its runs."""
+    scripts: Mapping[str, tuple[str, str]]
+    """Task id -> the submission and the array's name, as its script's path tells them."""
+    problem: str = ""
+    """Why SLURM could not say whether it has an array of which nobody wrote the id down; then
+    such tasks stand in `runs_of` under a name that SLURM does not know."""
 
 
-def read_sent(output: Path) -> Sent:
-    """What was sent to SLURM from `output`. RecordError where a submission cannot be read."""
-    return Sent({task: runs for one in read_submissions(output) for task, runs in _tasks(one)})
+def read_sent(output: Path, run_ids: Iterable[str]) -> Sent:
+    """What was sent to SLURM from `output`. RecordError where a submission cannot be read.
+
+    A sender may have died between SLURM's acceptance of an array and its own record of it: where
+    some of `run_ids` may be in such an array, it is looked for in the queue, by its script.
+    """
+    submissions = read_submissions(output)
+    jobs: dict[tuple[str, str], str] = {}
+    problem = ""
+    try:
+        for user in _users_to_ask(submissions, set(run_ids)):
+            for script, job in jobs_of_scripts(user).items():
+                jobs[_told_by(script)] = job
+    except (SchedulerError, UsageError) as error:
+        problem = str(error)
+    runs_of, scripts = {}, {}
+    for one in submissions:
+        for task, array, runs in _tasks(_with_ids(one, jobs), named=not problem):
+            runs_of[task], scripts[task] = runs, (one.id, array)
+    return Sent(runs_of, scripts, problem)
+
+
+def _told_by(script: str) -> tuple[str, str]:
+    """The submission, whose name is unique, and the array that a script is of.
+
+    What lies above it may be the path of another mount.
+    """
+    return Path(script).parent.name, Path(script).stem
+
+
+def _users_to_ask(submissions: Sequence[Submission], run_ids: Set[str]) -> list[str]:
+    """Whose queue may hold an unrecorded array with one of `run_ids`.
+
+    A run that was sent again later is in none: it is sent only where the queue had it not.
+    """
+    users = []
+    later: set[str] = set()
+    for one in reversed(submissions):
+        if any(_runs(array) & run_ids - later for array in one.arrays if array.job_id is None):
+            users.append(one.by)
+        later |= {run for array in one.arrays if array.job_id is not None for run in _runs(array)}
+    return list(dict.fromkeys(users))
+
+
+def _runs(array: SentArray) -> set[str]:
+    return {run_id for task in array.tasks for run_id in task}
+
+
+def _with_ids(submission: Submission, jobs: Mapping[tuple[str, str], str]) -> Submission:
+    arrays = (
+        replace(array, job_id=array.job_id or jobs.get((submission.id, array.name)))
+        for array in submission.arrays
+    )
+    return replace(submission, arrays=tuple(arrays))
 
 
 def scheduled_states(
@@ -40,19 +96,18 @@ def scheduled_states(
 
     Starts no process where nothing was sent, or all that was is done.
     """
+    is_open = {
+        run.run_id: state.state is not State.DONE for run, state in zip(runs, states, strict=True)
+    }
+    sent = read_sent(output, [run_id for run_id in is_open if is_open[run_id]])
     tasks: dict[str, list[str]] = {}
-    for task, ids in read_sent(output).runs_of.items():
+    for task, ids in sent.runs_of.items():
         for run_id in ids:
             tasks.setdefault(run_id, []).append(task)
-    open_tasks = [
-        task
-        for run, state in zip(runs, states, strict=True)
-        if state.state is not State.DONE
-        for task in tasks.get(run.run_id, ())
-    ]
+    open_tasks = [task for run_id, found in tasks.items() if is_open.get(run_id) for task in found]
     if not open_tasks:
         return list(states)
-    queue = ask(open_tasks)
+    queue = _ask(sent, open_tasks)
     return [
         with_queue(state, tasks.get(run.run_id, ()), queue)
         for run, state in zip(runs, states, strict=True)
@@ -64,10 +119,10 @@ def queued_runs(output: Path, run_ids: Iterable[str]) -> dict[str, str]:
 
     SchedulerError where SLURM tells nothing: to submit then might do work twice.
     """
-    sent = read_sent(output)
     wanted = set(run_ids)
+    sent = read_sent(output, wanted)
     tasks = {task: runs for task, runs in sent.runs_of.items() if wanted & set(runs)}
-    queue = _heard(tasks)
+    queue = _heard(sent, tasks)
     return {
         run_id: task
         for task, runs in tasks.items()
@@ -83,35 +138,52 @@ def cancel_jobs(output: Path, run_ids: Sequence[str]) -> list[str]:
     Returns the tasks (12_3) that were cancelled, waiting or at work; a task
     that also has other runs to do is left alone. SchedulerError where SLURM gives no answer.
     """
-    sent, wanted = read_sent(output), set(run_ids)
-    if not sent.runs_of:
-        return []
     paths = SweepPaths(output)
+    if not paths.submissions.is_dir():
+        return []
     runs = read_sweep(paths.sweep).runs
     done = {run.run_id for run in runs if finished(paths.run(run.path), run.config_hash)}
+    wanted = set(run_ids)
+    sent = read_sent(output, wanted - done)
     tasks = {
         task: open_runs
         for task, ids in sent.runs_of.items()
         if (open_runs := set(ids) - done) and open_runs <= wanted
     }
-    queue = _heard(tasks)
+    queue = _heard(sent, tasks)
     active = [task for task in tasks if is_active(queue.rows.get(task))]
     for start in range(0, len(active), _MOST_AT_ONCE):
         call(["scancel", *active[start : start + _MOST_AT_ONCE]])
     return active
 
 
-def _heard(tasks: Mapping[str, object]) -> Queue:
+def _ask(sent: Sent, tasks: Iterable[str]) -> Queue:
+    """What SLURM says of `tasks`; of another job that has got the id of one it says nothing."""
+    if sent.problem:
+        return Queue(rows={}, problem=sent.problem)
+    queue = ask(tasks)
+    rows = {
+        task: row
+        for task, row in queue.rows.items()
+        if not row.script or _told_by(row.script) == sent.scripts.get(task)
+    }
+    return replace(queue, rows=rows)
+
+
+def _heard(sent: Sent, tasks: Mapping[str, object]) -> Queue:
     if not tasks:
         return Queue(rows={})
-    queue = ask(tasks)
+    queue = _ask(sent, tasks)
     if queue.problem:
         raise SchedulerError(f"{queue.problem}: what SLURM still has is unknown; try again later")
     return queue
 
 
-def _tasks(submission: Submission) -> Iterable[tuple[str, tuple[str, ...]]]:
+def _tasks(submission: Submission, *, named: bool) -> Iterable[tuple[str, str, tuple[str, ...]]]:
+    """Each task's id, array, runs; unless only `named` ones count, also those without an id."""
     for array in submission.arrays:
-        if array.job_id is not None:
-            for index, runs in enumerate(array.tasks):
-                yield array.task_id(index), runs
+        for index, runs in enumerate(array.tasks):
+            if array.job_id is not None:
+                yield array.task_id(index), array.name, runs
+            elif not named:
+                yield f"task {index} of {submission.id}/{array.name}", array.name, runs

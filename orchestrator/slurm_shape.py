@@ -15,6 +15,7 @@ _MEMORY = re.compile(r"[0-9]+([KMGT]B?)?")
 _OPTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _OWNED = {
     "array": "papergrid numbers the tasks itself; limit them with max_parallel",
+    "clusters": "set $SLURM_CLUSTERS, so that squeue and scancel ask the same cluster",
     "chdir": "jobs start in the folder in which they are submitted",
     "dependency": "papergrid chains its jobs itself",
     "error": "logs lie in the submission's folder",
@@ -24,8 +25,11 @@ _OWNED = {
     "ntasks": "a node has one task, which starts the ranks",
     "ntasks-per-node": "a node has one task, which starts the ranks",
     "output": "logs lie in the submission's folder",
+    "parsable": "papergrid reads what sbatch prints",
     "requeue": "jobs are always requeued",
     "signal": "give the seconds as signal_s",
+    "test-only": "--dry-run shows what would be sent",
+    "wait": "submit returns at once",
     "wrap": "papergrid ships its own command line",
 }
 """Options of sbatch that are not for a person to set, and what stands in for them."""
@@ -40,6 +44,13 @@ def check_text(value: SbatchValue) -> SbatchValue:
         raise ValueError("is empty")
     if not text.isprintable():
         raise ValueError(f"{text!r} holds a line break or another character that is not printed")
+    return value
+
+
+def check_value(value: SbatchValue) -> SbatchValue:
+    """The same for what stands in an #SBATCH line, where sbatch leaves backslashes out."""
+    if "\\" in str(check_text(value)):
+        raise ValueError(f"{value!r} holds a backslash, which sbatch would leave out")
     return value
 
 
@@ -60,11 +71,12 @@ def _check_options(options: dict[str, SbatchValue]) -> dict[str, SbatchValue]:
             raise ValueError(f"{name} has a key of its own: write it beside `sbatch:`")
         if not _OPTION.fullmatch(name):
             raise ValueError(f"{name!r} is no long option of sbatch, such as reservation")
-        check_text(value)
+        check_value(value)
     return options
 
 
-Text = Annotated[str, AfterValidator(check_text)]
+Line = Annotated[str, AfterValidator(check_text)]
+Text = Annotated[str, AfterValidator(check_value)]
 Time = Annotated[str | int, AfterValidator(_matching(_TIME, "90 (minutes), 4:00:00 or 1-12"))]
 Memory = Annotated[str | int, AfterValidator(_matching(_MEMORY, "32G or 4000 (megabytes)"))]
 Count = Annotated[int, Field(ge=1)]
@@ -83,5 +95,5 @@ class SlurmShape(Shape):
     cpus_per_task: Count | None = None
     max_parallel: Count | None = None
     signal_s: Annotated[int, Field(ge=10)] | None = None
-    setup: list[Text] | None = None
+    setup: list[Line] | None = None
     sbatch: Annotated[dict[str, SbatchValue], AfterValidator(_check_options)] | None = None

@@ -1,8 +1,8 @@
 """The state of a run that was sent to SLURM: its files' state, and what SLURM says of its tasks.
 
-Pure. The files win: what is done, runs or is unknown by them stays so, but for the claim of a task
-whose end SLURM vouches for. SLURM's word completes what files cannot tell: that a run is queued,
-was cancelled, or that its task ended without a word. No word is no failure.
+Pure. The files win: what is done, cancelled, at work or unknown by them stays so, but for the claim
+of a task whose end SLURM vouches for. SLURM's word completes what files cannot tell: that a run is
+queued, was cancelled, or that its task ended without a word. No word is no failure.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _MAY_RETURN = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"})
 """Ends after which SLURM queues a task again by itself: in its history, they are not final."""
 
 _ENDS = {
-    "CANCELLED": "cancelled",
     "TIMEOUT": "its time was over before it could be queued again",
     "OUT_OF_MEMORY": "killed for memory: ask for more with --mem",
     "NODE_FAIL": "its node failed",
     "DEADLINE": "its deadline passed",
 }
+_SETTLED = (State.DONE, State.UNKNOWN, State.CANCELLED)
 _LIVE = (State.CLAIMED, State.RUNNING, State.STALLED)
 
 
@@ -38,7 +38,7 @@ def is_active(row: TaskRow | None) -> bool:
 
 def with_queue(state: RunState, tasks: Sequence[str], queue: Queue) -> RunState:
     """`state` of a run, completed by what `queue` says of its `tasks`, the latest one last."""
-    if not tasks or state.state in (State.DONE, State.UNKNOWN):
+    if not tasks or state.state in _SETTLED:
         return state
     if queue.problem:
         return _unheard(state, tasks[-1], queue.problem)
@@ -85,6 +85,9 @@ def _of_absent(state: RunState, task: str) -> RunState:
 
 
 def _of_ended(state: RunState, row: TaskRow) -> RunState:
+    if row.state == "CANCELLED":
+        reason = f"by scancel (SLURM task {row.id}); submit again to go on{_last(state)}"
+        return replace(state, state=State.CANCELLED, cause=None, reason=reason)
     known = _ENDS.get(row.state)
     if known is None and state.state is State.FAILED:
         return state
@@ -98,7 +101,7 @@ def _pending(state: RunState, reason: str) -> RunState:
 
 
 def _why(row: TaskRow) -> str:
-    restarts = f", restart {row.restarts + 1}" if row.restarts else ""
+    restarts = f", restart {row.restarts}" if row.restarts else ""
     return f" ({row.reason}{restarts})" if row.reason else restarts
 
 

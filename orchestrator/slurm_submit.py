@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import secrets
 import sys
@@ -13,17 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from merge.errors import SchedulerError
+from merge.errors import NoAnswerError, SchedulerError
 from merge.files import write_atomic, write_json
 from merge.paths import SubmissionPaths, SweepPaths
 from orchestrator.contract import module_words
+from orchestrator.requests import user_name
 from orchestrator.slurm_commands import sbatch
 from orchestrator.slurm_plan import Array
 from orchestrator.slurm_record import SentArray, Submission
 from orchestrator.slurm_request import SlurmRequest
 from orchestrator.slurm_text import BatchJob, batch_text
 
-_GRACE_MARGIN_S = 20
+GRACE_MARGIN_S = 20
+"""Of the time between a task's signal and its end what its trainers do not get."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ def array_job(parcel: Parcel, array: Array) -> BatchJob:
         *("--devices-per-run", str(resources.devices_per_run)),
         *("--num-workers", str(resources.num_workers)),
         # The worker must have told SLURM to requeue it before the time is over.
-        *("--grace", str(max(5, request.signal_s - _GRACE_MARGIN_S))),
+        *("--grace", str(max(5, request.signal_s - GRACE_MARGIN_S))),
         *(("--snapshot", parcel.snapshot) if parcel.snapshot else ()),
         *parcel.machine,
     )
@@ -113,6 +114,7 @@ def send(parcel: Parcel) -> Submission:
     """Write all scripts, submit them, record the job ids.
 
     SchedulerError where SLURM refuses: what it had accepted until then is recorded and told.
+    Should this process die, an array that was accepted is found in the queue by its script.
     """
     texts = {array.name: batch_text(array_job(parcel, array)) for array in parcel.arrays}
     if parcel.has_merge:
@@ -120,7 +122,7 @@ def send(parcel: Parcel) -> Submission:
     submission = Submission(
         id=parcel.id,
         created=time.time(),
-        by=getpass.getuser(),
+        by=user_name(),
         host=os.uname().nodename,
         arrays=tuple(SentArray(name=array.name, tasks=array.tasks) for array in parcel.arrays),
         merge=SentArray(name="merge") if parcel.has_merge else None,
@@ -137,26 +139,35 @@ def _send_all(parcel: Parcel, submission: Submission) -> Submission:
     sent: list[str] = []
     for index, array in enumerate(submission.arrays):
         chain = after(sent[-1:] if parcel.is_chained else ())
-        sent.append(_send(parcel, array.name, chain, sent))
+        sent.append(_send(parcel, submission, index, chain))
         arrays = list(submission.arrays)
         arrays[index] = replace(array, job_id=sent[-1])
         submission = replace(submission, arrays=tuple(arrays))
         write_json(parcel.paths.record, submission.to_json())
     if submission.merge is not None:
-        job = _send(parcel, "merge", after(sent), sent)
+        job = _send(parcel, submission, len(sent), after(sent))
         submission = replace(submission, merge=replace(submission.merge, job_id=job))
         write_json(parcel.paths.record, submission.to_json())
     return submission
 
 
-def _send(parcel: Parcel, name: str, chain: Sequence[str], sent: Sequence[str]) -> str:
+def _send(parcel: Parcel, submission: Submission, index: int, chain: Sequence[str]) -> str:
+    """Send the array of that index; the merge job where it is beyond them."""
+    script = parcel.paths.script([*(a.name for a in submission.arrays), "merge"][index])
     try:
-        return sbatch(parcel.paths.script(name), chain)
+        return sbatch(script, chain)
     except SchedulerError as error:
-        accepted = f"jobs {', '.join(sent)} are submitted and stay" if sent else "nothing is queued"
-        raise SchedulerError(
-            f"{error} (for {parcel.paths.script(name)}); {accepted}: correct the request, then "
-            f"give the same command again: it sends only what is neither done nor queued"
+        is_unsure = isinstance(error, NoAnswerError)
+        # What surely is not there must not be looked for in the queue ever after.
+        kept = submission.arrays[: index + is_unsure]
+        write_json(parcel.paths.record, replace(submission, arrays=kept, merge=None).to_json())
+        jobs = ", ".join(str(array.job_id) for array in submission.arrays[:index])
+        accepted = f"jobs {jobs} are submitted and stay" if jobs else "nothing is queued"
+        if is_unsure:
+            accepted += ", but for this one, which may be queued all the same"
+        raise type(error)(
+            f"{error} (for {script}); {accepted}: correct the request, then give the same command "
+            f"again: it sends only what is neither done nor queued"
         ) from error
 
 

@@ -14,10 +14,12 @@ from types import FrameType
 
 from merge.errors import SchedulerError, UsageError
 from merge.paths import SweepPaths
+from merge.records import Cause
 from merge.sweep import Run
 from orchestrator.claims import finished, last_claim
 from orchestrator.happenings import Fate, LocalReport
 from orchestrator.slurm_commands import call
+from orchestrator.slurm_queue import task_row
 from orchestrator.slurm_record import read_submission
 
 _log = logging.getLogger(__name__)
@@ -27,6 +29,10 @@ _MOST_RESTARTS = 500
 
 _REQUEUE_TRIES = 5
 _PAUSE_S = 2.0
+_WHY_TIMEOUT_S = 3.0
+"""Meanwhile the trainers write their checkpoints, and nobody sees how they fare."""
+_MOST_EARLY_S = 60.0
+"""SLURM's clock for limits goes by minutes."""
 _OPEN = (Fate.INTERRUPTED, Fate.NOT_STARTED, Fate.ELSEWHERE)
 
 
@@ -70,10 +76,10 @@ def task_runs(
 ) -> tuple[str, ...]:
     """Ids of the runs of the task that `environment` describes. UsageError outside of a task."""
     index = environment.get("SLURM_ARRAY_TASK_ID", "")
-    if not index.isdecimal():
+    if not index.isdecimal() or "SLURM_ARRAY_JOB_ID" not in environment:
         raise UsageError(
-            "SLURM_ARRAY_TASK_ID is not set: --submission is for tasks of a job array; name runs "
-            "with --run or --runs"
+            "SLURM_ARRAY_JOB_ID and SLURM_ARRAY_TASK_ID are not set: --submission is for tasks of "
+            "a job array; name runs with --run or --runs"
         )
     for one in read_submission(output, submission).arrays:
         if one.name == array and int(index) < len(one.tasks):
@@ -112,15 +118,14 @@ def queue_again(report: LocalReport, asked: StopAsked, environment: Mapping[str,
     was_asked = report.was_stopped or asked.is_set
     if not was_asked or not report.having(*_OPEN):
         return False
-    restarts = int(environment.get("SLURM_RESTART_COUNT") or 0)
-    if restarts >= _MOST_RESTARTS:
+    if (restarts := _num_restarts(environment)) >= _MOST_RESTARTS:
         _log.error("queued again %d times already: not once more", restarts)
         return False
-    # Never the raw id: that of one task is the id of the whole array too.
-    job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    job = _own_id(environment)
     for _ in range(_REQUEUE_TRIES):
         try:
-            if _job_state(job) != "RUNNING":
+            row = task_row(job)
+            if row is None or row.state != "RUNNING":
                 return False
             call(["scontrol", "requeue", job])
         except SchedulerError as error:
@@ -130,6 +135,38 @@ def queue_again(report: LocalReport, asked: StopAsked, environment: Mapping[str,
             return True
     _log.error("SLURM did not queue task %s again: submit again to go on", job)
     return False
+
+
+def why_stopped(cause: Cause, environment: Mapping[str, str], signal_s: float) -> Cause:
+    """What SLURM says is behind a signal that looks like `cause`; `cause` where it says nothing.
+
+    SLURM calls a task that it ends COMPLETING, whatever ends it. One that was cancelled is told
+    from others by what it is not: queued again, pre-empted, or ended by its time. One that goes on
+    within `signal_s`, and what SLURM may be early, of its end was told of that end.
+    """
+    if cause is Cause.INTERRUPTED:
+        return cause
+    try:
+        row = task_row(_own_id(environment), timeout_s=_WHY_TIMEOUT_S)
+    except (SchedulerError, UsageError) as error:
+        _log.warning("why the task is to stop is not known: %s", error)
+        return cause
+    if row is None or row.reason or row.was_preempted:
+        return cause
+    if row.state == "RUNNING" and row.left_s <= signal_s + _MOST_EARLY_S:
+        return Cause.TIME_LIMIT
+    is_ending = row.state in ("COMPLETING", "CANCELLED")
+    is_last = row.restarts == _num_restarts(environment)
+    return Cause.CANCELLED if is_ending and is_last else cause
+
+
+def _own_id(environment: Mapping[str, str]) -> str:
+    # Never the raw id: that of one task is the id of the whole array too.
+    return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+
+
+def _num_restarts(environment: Mapping[str, str]) -> int:
+    return int(environment.get("SLURM_RESTART_COUNT") or 0)
 
 
 def _some_is_free(output: Path, runs: Sequence[Run], asked: StopAsked, expiry_s: float) -> bool:
@@ -156,8 +193,3 @@ def _sign(output: Path, run: Run) -> tuple[int, float] | None:
     if claim is None or claim.released or finished(paths, run.config_hash):
         return None
     return claim.number, claim.heartbeat
-
-
-def _job_state(job: str) -> str:
-    told = call(["squeue", "--noheader", "--states=all", f"--jobs={job}", "--Format=State:"])
-    return told.strip()

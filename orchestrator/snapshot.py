@@ -18,6 +18,7 @@ from typing import Any
 
 from merge.errors import RecordError, UsageError
 from merge.files import publish_folder, read_json, write_json
+from merge.leftovers import remove_leftovers
 from merge.paths import SnapshotPaths, SweepPaths
 from merge.sweep import SCHEMA, Run
 from orchestrator.code_version import code_version, is_script
@@ -30,6 +31,7 @@ _SOURCE = Path(__file__).resolve().parent.parent
 _PACKAGES = ("experiments", "merge", "orchestrator", "replicate")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 _MOST_NAMED = 3
+_MOVE_AWAY = "move its folder away and submit again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ def take_snapshot(output: Path, run: Run, cwd: Path) -> Snapshot:
         }
         return _describe(SnapshotPaths(folder), run, files, relative, cwd)
 
+    remove_leftovers([paths.code])
     return load_snapshot(output, publish_folder(paths.code, fill).name)
 
 
@@ -96,12 +99,15 @@ def load_snapshot(output: Path, digest: str) -> Snapshot:
         record = read_json(paths.record)
     except FileNotFoundError as error:
         raise UsageError(f"there is no snapshot {paths.root}: submit again with it") from error
-    files = record["files"]
+    except RecordError as error:
+        raise RecordError(f"{error}: {_MOVE_AWAY}") from error
+    files = record.get("files")
+    if not isinstance(files, dict) or not record.keys() >= {"cwd", "code", "told"}:
+        raise RecordError(f"{paths.record} is no record of a snapshot: {_MOVE_AWAY}")
     changed = [name for name, content in files.items() if _content(paths.root / name) != content]
     if changed:
         raise RecordError(
-            f"{paths.root} is no longer what was frozen ({_some(changed)} changed): move that "
-            f"folder away and submit again"
+            f"{paths.root} is no longer what was frozen ({_some(changed)} changed): {_MOVE_AWAY}"
         )
     cwd = record["cwd"]
     return Snapshot(

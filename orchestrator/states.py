@@ -15,11 +15,14 @@ Reads as few files as will do, and imports nothing heavy: `replicate status` ask
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from merge.errors import RecordError
+from merge.errors import RecordError, StorageError
+from merge.files import clock_of
 from merge.paths import AttemptPaths, RunPaths
 from merge.records import (
     AttemptRecord,
@@ -36,7 +39,7 @@ from orchestrator.claims import finished, is_live, last_claim
 from orchestrator.owners import owner_alive, this_owner
 from orchestrator.progress import Progress, read_progress
 from orchestrator.requests import cancelled_text, last_request
-from orchestrator.silence import last_sign
+from orchestrator.silence import last_sign, modified
 
 STALLED_AFTER_S = 600.0
 
@@ -62,8 +65,10 @@ class RunFacts:
     request: Request | None = None
     """What a person wants of it."""
     claim: Claim | None = None
+    last_beat: float | None = None
+    """Unix time of its owner's last sign of life, as its file system tells."""
     owner_alive: bool | None = None
-    """None where this host cannot tell: then the heartbeat decides."""
+    """None where this host cannot tell: then the last sign of life decides."""
     attempt: AttemptRecord | None = None
     """The attempt of `claim`."""
     progress: Progress | None = None
@@ -102,6 +107,7 @@ def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
         claim = last_claim(paths)
         if claim is None:
             return RunFacts(request=request)
+        last_beat = modified(paths.claim(claim.number))
         files = paths.attempt(claim.number)
         attempt = _read_attempt(files)
     except RecordError as error:
@@ -109,11 +115,26 @@ def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
     return RunFacts(
         request=request,
         claim=claim,
+        last_beat=last_beat,
         owner_alive=None if claim.released else owner_alive(claim.owner, here or this_owner()),
         attempt=attempt,
         progress=read_progress(files.events),
         last_sign=last_sign(files),
     )
+
+
+def read_states(output: Path, runs: Sequence[Run], now: float) -> list[RunState]:
+    """The states of `runs`, at Unix time `now` by this host's clock.
+
+    Where somebody has one of them, how long it was silent is taken by the clock of the file system,
+    unless nothing can be written there: `now` stands for it then.
+    """
+    here = this_owner()
+    facts = [read_facts(output, run, here) for run in runs]
+    if any(fact.claim and not fact.claim.released for fact in facts):
+        with suppress(StorageError):
+            now = clock_of(output)
+    return [derive_state(fact, now) for fact in facts]
 
 
 def derive_state(facts: RunFacts, now: float) -> RunState:
@@ -126,9 +147,10 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
     if claim is None:
         return _of_untouched(request)
     cause = attempt.cause if attempt else None
+    silence_s = now - (claim.heartbeat if facts.last_beat is None else facts.last_beat)
     if attempt and (claim.released or attempt.outcome):
         state, reason = _of_ended(attempt)
-    elif is_live(claim, facts.owner_alive, silence_s=now - claim.heartbeat):
+    elif is_live(claim, facts.owner_alive, silence_s=silence_s):
         state, reason = _of_live(facts, now)
         request = None
     else:
@@ -149,7 +171,7 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
         step=progress.step if progress else None,
         loss=progress.loss if progress else None,
         attempt_age_s=now - attempt.started if attempt else None,
-        heartbeat_age_s=now - claim.heartbeat,
+        heartbeat_age_s=silence_s,
         sign_age_s=None if facts.last_sign is None else now - facts.last_sign,
     )
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from merge.errors import RecordError, StorageError
 from merge.paths import SweepPaths
 from merge.records import Cause, Wish
 from merge.sweep import Run
 from orchestrator.requests import ask
-from orchestrator.states import RunState, State, derive_state, read_facts
+from orchestrator.states import RunState, State, read_states
 
 _HELD = (State.CLAIMED, State.RUNNING, State.STALLED)
 
@@ -25,6 +26,8 @@ class Wished:
     is_asked: bool
     """Whether a request was written, or would be."""
     note: str
+    exit_code: int = 0
+    """Of the error that kept the request from being written; `note` is its text then."""
 
 
 def cancel_runs(
@@ -32,9 +35,10 @@ def cancel_runs(
 ) -> tuple[Wished, ...]:
     """Ask for each of `runs` that it be stopped, and started nowhere. Finished ones are left alone.
 
-    `is_dry` writes nothing. RecordError where a run's requests are unreadable.
+    `is_dry` writes nothing.
     """
-    return _wish(output, runs, Wish.CANCEL, _cancelling, (now, is_dry))
+    found = tuple(zip(runs, read_states(output, runs, now), strict=True))
+    return _wish(output, found, Wish.CANCEL, _cancelling, (now, is_dry))
 
 
 def retry_runs(
@@ -49,7 +53,8 @@ def retry_runs(
 
     Their attempts are counted anew. What is in another state is left out of the answer.
     """
-    chosen = [run for run in runs if state_name(_state(output, run, now)) in states]
+    found = zip(runs, read_states(output, runs, now), strict=True)
+    chosen = [(run, state) for run, state in found if state_name(state) in states]
     return _wish(output, chosen, Wish.RETRY, _retrying, (now, is_dry))
 
 
@@ -60,26 +65,25 @@ def state_name(state: RunState) -> str:
 
 def _wish(
     output: Path,
-    runs: Sequence[Run],
+    found: Sequence[tuple[Run, RunState]],
     wish: Wish,
     judge: Callable[[RunState], tuple[bool, str]],
     when: tuple[float, bool],
 ) -> tuple[Wished, ...]:
     now, is_dry = when
     wished = []
-    for run in runs:
-        state = _state(output, run, now)
+    for run, state in found:
         is_asked, note = judge(state)
+        entry = Wished(run_id=run.run_id, was=state_name(state), is_asked=is_asked, note=note)
         if is_asked and not is_dry:
-            ask(SweepPaths(output).run(run.path), wish, now=now)
-        wished.append(
-            Wished(run_id=run.run_id, was=state_name(state), is_asked=is_asked, note=note)
-        )
+            try:
+                ask(SweepPaths(output).run(run.path), wish, now=now)
+            except (RecordError, StorageError) as error:
+                # The others are asked all the same: a person wants them stopped.
+                code = error.exit_code
+                entry = replace(entry, is_asked=False, exit_code=code, note=str(error))
+        wished.append(entry)
     return tuple(wished)
-
-
-def _state(output: Path, run: Run, now: float) -> RunState:
-    return derive_state(read_facts(output, run), now)
 
 
 def _cancelling(state: RunState) -> tuple[bool, str]:

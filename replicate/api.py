@@ -123,7 +123,7 @@ def run(
 ) -> LocalReport:
     """Train the planned runs on this machine, each into its folder below `output`.
 
-    Merges after each completion; skips runs that are done; starts the longest first. `settings`
+    Merges after completions; skips runs that are done; starts the longest first. `settings`
     defaults to all devices and the user's cache folder. ConfigChangedError where `output` holds
     another plan: nothing is started then.
     """
@@ -345,7 +345,7 @@ def merge(
 
 
 def status(output: str | Path, claims: BucketTarget | None = None) -> SweepStatus:
-    """The merged view and the state of every run, as the files tell now. Writes nothing.
+    """The merged view and the state of every run, as the files tell now. Leaves nothing written.
 
     With `claims` also what that place in a bucket tells of runs that hosts share through it.
     """
@@ -409,11 +409,11 @@ def _run_here(
         report(Notice(message=f"the code has changed since {folder} was planned: {line}"))
     then = settings.on_completion
 
-    def on_completion(run: Run) -> None:
+    def on_completion(runs: Sequence[Run]) -> None:
         try:
             rebuild(folder, patience_s=_MERGE_PATIENCE_S)
         finally:
-            then(run)
+            then(runs)
 
     settings = replace(settings, on_completion=on_completion)
     return run_local(sweep, longest_first(plan.runs, plan.estimates), folder, settings, report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -207,8 +207,9 @@ def with_sync(
         settings = replace(settings, claims=shared)
     backlog.start()
 
-    def on_completion(run: Run) -> None:
-        backlog.completed(run)
+    def on_completion(runs: Sequence[Run]) -> None:
+        for run in runs:
+            backlog.completed(run)
         _tell_news(backlog, report)
 
     trained = train(replace(settings, on_completion=on_completion))

@@ -50,7 +50,7 @@ def _check_attempts(arguments: argparse.Namespace) -> None:
     most, minutes = arguments.max_retries, arguments.restart_stalled
     if (most is not None and most < 0) or arguments.runs_per_gpu < 1:
         raise UsageError("--max-retries takes 0 or more, --runs-per-gpu 1 or more")
-    if minutes is not None and minutes <= 0:
+    if minutes is not None and not 0 < minutes < inf:
         raise UsageError("--restart-stalled takes a number of minutes above 0")
     if not 0 <= arguments.grace < inf:
         raise UsageError(f"--grace {arguments.grace:g}: give a number of seconds, 0 or more")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merge.errors import UsageError
+from merge.records import Cause
 from replicate import api
 from replicate.machine import on_this_machine, train
 
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 
 def work(arguments: argparse.Namespace) -> LocalReport:
     """Do the task's runs; have SLURM queue the task again where it was asked to stop meanwhile."""
+    from orchestrator.slurm_submit import GRACE_MARGIN_S
     from orchestrator.slurm_worker import (
         queue_again,
         scheduler_signals,
         task_runs,
+        why_stopped,
         work_until_settled,
     )
 
@@ -36,8 +39,11 @@ def work(arguments: argparse.Namespace) -> LocalReport:
         planned = on_this_machine(api.frozen_plan(arguments.output, ids), arguments)
         nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
         planned = _of_one_node(planned, nodes)
+        why = partial(
+            why_stopped, environment=os.environ, signal_s=arguments.grace + GRACE_MARGIN_S
+        )
         report = work_until_settled(
-            lambda: train(partial(_work, nodes), planned, arguments.output, arguments),
+            lambda: train(partial(_work, nodes, why), planned, arguments.output, arguments),
             arguments.output,
             planned.runs,
             asked,
@@ -64,11 +70,12 @@ def _of_one_node(planned: api.Plan, nodes: int) -> api.Plan:
 
 def _work(
     nodes: int,
+    why_stopped: Callable[[Cause], Cause],
     plan: api.Plan,
     output: Path,
     settings: LocalSettings | None,
     *,
     report: Callable[[Happening], None],
 ) -> LocalReport:
-    settings = replace(settings or api.local_settings(plan), nodes=nodes)
+    settings = replace(settings or api.local_settings(plan), nodes=nodes, why_stopped=why_stopped)
     return api.work(plan, output, settings, report=report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,7 @@ from merge.paths import SweepPaths
 from merge.sweep import Run
 from merge.unite import Contribution, unite
 from orchestrator.outlook import Outlook, look_ahead
-from orchestrator.owners import this_owner
-from orchestrator.states import RunState, State, derive_state, read_facts
+from orchestrator.states import RunState, State, read_states
 
 if TYPE_CHECKING:
     from orchestrator.bucket_states import InBucket
@@ -37,7 +37,7 @@ class SweepStatus:
     """An output folder at one moment."""
 
     merged: Merged
-    """Made in memory: reading a status writes nothing."""
+    """Made in memory: reading a status leaves nothing written."""
     runs: tuple[RunStatus, ...]
     """The table's runs, and the others that were begun."""
     outlook: Outlook | None
@@ -116,10 +116,6 @@ def _outlook(shown: Sequence[RunStatus], part: Contribution) -> Outlook | None:
 
 
 def _states(output: Path, runs: Sequence[Run], part: Contribution, now: float) -> list[RunState]:
-    here = this_owner()
-    return [
-        RunState(state=State.DONE)
-        if run.run_id in part.entries
-        else derive_state(read_facts(output, run, here), now)
-        for run in runs
-    ]
+    is_open = [run.run_id not in part.entries for run in runs]
+    states = iter(read_states(output, [*compress(runs, is_open)], now))
+    return [next(states) if one else RunState(state=State.DONE) for one in is_open]

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from merge.errors import SchedulerError, UsageError
-from merge.paths import SweepPaths
+from merge.records import EXPIRY_S
 from replicate import api
 from replicate import arguments as flags
 from replicate.buckets import sync_words
 from replicate.machine import frozen_code, on_this_machine
+from replicate.slurm_selection import groups, still_to_send
 from replicate.verbs import plan as plan_verb
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ _OPTIONS = {
     "mem": "memory of a node, such as 32G",
 }
 _KEYS = (*_OPTIONS, "cpus_per_task", "max_parallel", "signal_s", "setup")
+
+_OF_TASKS = {
+    "max_retries": None,
+    "restart_stalled": None,
+    "runs_per_gpu": 1,
+    "claim_expiry": EXPIRY_S,
+}
+"""Flags that a task is given, but for these values of theirs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,10 +104,7 @@ def _parcel(arguments: argparse.Namespace) -> Parcel:
     from orchestrator.slurm_plan import plan_arrays
     from orchestrator.slurm_submit import Parcel, new_submission_id
 
-    if arguments.devices is not None:
-        raise UsageError("--devices is for this machine: ask SLURM for GPUs with --gres gpu:N")
-    if arguments.grace != flags.GRACE_S:
-        raise UsageError("--grace is for this machine: a task has until its end, see --signal-s")
+    _refuse_flags_of_a_machine(arguments)
     layers = _layers(arguments)
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     planned = replace(planned, runs=tuple(_on_nodes(run, arguments.nodes) for run in planned.runs))
@@ -106,14 +112,14 @@ def _parcel(arguments: argparse.Namespace) -> Parcel:
     largest = _largest_array(is_dry=arguments.dry_run)
     if not arguments.dry_run:
         api.freeze_plan(planned, output)
-    runs = _still_to_send(planned, output)
+    runs = still_to_send(planned, output, arguments)
     return Parcel(
         id=new_submission_id(time.time()),
         study=planned.sweep.study,
         output=output,
         cwd=Path.cwd(),
         arrays=plan_arrays(
-            _groups(planned, runs, arguments),
+            groups(planned, runs, arguments),
             lambda resources: _request(resources, layers),
             largest,
         ),
@@ -121,6 +127,15 @@ def _parcel(arguments: argparse.Namespace) -> Parcel:
         has_merge=arguments.merge,
         snapshot=frozen_code(planned, output, arguments),
     )
+
+
+def _refuse_flags_of_a_machine(arguments: argparse.Namespace) -> None:
+    if arguments.devices is not None:
+        raise UsageError("--devices is for this machine: ask SLURM for GPUs with --gres gpu:N")
+    if arguments.grace != flags.GRACE_S:
+        raise UsageError("--grace is for this machine: a task has until its end, see --signal-s")
+    if arguments.stand_by:
+        raise UsageError("--stand-by is for this machine: a task has runs of its own, leave it out")
 
 
 def _largest_array(*, is_dry: bool) -> int:
@@ -171,36 +186,6 @@ def _on_nodes(run: Run, nodes: int | None) -> Run:
     return replace(run, resources=resources)
 
 
-def _still_to_send(planned: api.Plan, output: Path) -> dict[str, Run]:
-    """The planned runs by id, without those that are done or that SLURM still has."""
-    from orchestrator.slurm_sent import queued_runs
-
-    done = api.read_results(output) if SweepPaths(output).sweep.exists() else {}
-    runs = {run.run_id: run for run in planned.runs if run.run_id not in done}
-    queued = queued_runs(output, runs)
-    if len(runs) < len(planned.runs):
-        print(f"note     {len(planned.runs) - len(runs)} runs are done already", file=sys.stderr)
-    if queued:
-        tasks = ", ".join(sorted(set(queued.values())))
-        print(f"note     {len(queued)} runs are queued already: {tasks}", file=sys.stderr)
-    return {run_id: run for run_id, run in runs.items() if run_id not in queued}
-
-
-def _groups(
-    planned: api.Plan, runs: dict[str, Run], arguments: argparse.Namespace
-) -> list[list[Run]]:
-    if arguments.tasks is not None:
-        from orchestrator.shards import shard_into
-
-        shards = shard_into(tuple(runs.values()), arguments.tasks)
-    elif arguments.shard_by:
-        shards = planned.shards
-    else:
-        return [[run] for run in runs.values()]
-    groups = ([runs[r.run_id] for r in shard.runs if r.run_id in runs] for shard in shards)
-    return [group for group in groups if group]
-
-
 def _note_missing_gpus(parcel: Parcel) -> None:
     from orchestrator.slurm_plan import asks_for_gpus
 
@@ -223,6 +208,9 @@ def _machine(arguments: argparse.Namespace) -> tuple[str, ...]:
         value = getattr(arguments, flag)
         if value is not None:
             words += [f"--{flag.replace('_', '-')}", str(value.absolute())]
+    for flag, default in _OF_TASKS.items():
+        if (value := getattr(arguments, flag)) != default:
+            words += [f"--{flag.replace('_', '-')}", str(value)]
     return (*words, *sync_words(arguments))
 
 

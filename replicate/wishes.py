@@ -17,19 +17,21 @@ if TYPE_CHECKING:
 
 def show(
     arguments: argparse.Namespace, verb: str, wished: Sequence[Wished], told: Sequence[str]
-) -> None:
-    """Print what `verb` meant for each run, and what else there is to tell."""
+) -> int:
+    """Print what `verb` meant for each run, and what else there is to tell; an exit code."""
+    code = max((entry.exit_code for entry in wished), default=0)
     if arguments.json:
         runs = [asdict(entry) for entry in wished]
         document = {"verb": verb, "is_dry_run": arguments.dry_run, "runs": runs, "told": list(told)}
         print(json.dumps(document, indent=1, ensure_ascii=False))
-        return
+        return code
     if not wished:
         print(f"no run to {verb}")
     else:
         print("\n".join(_lines(verb, wished, is_dry=arguments.dry_run)))
     for line in told:
         print(line)
+    return code
 
 
 def show_stopped(arguments: argparse.Namespace, stopped: Sequence[Stopped]) -> None:

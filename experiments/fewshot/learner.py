@@ -16,7 +16,7 @@ from experiments.fewshot.loading import TrainBatch
 from experiments.fewshot.models.base import FewShotModel, Output, resize_logits
 from experiments.fewshot.models.losses import IGNORED, dice, segmentation_loss
 from experiments.fewshot.precision import Precision
-from experiments.runtime.data_parallel import data_parallel
+from experiments.runtime.data_parallel import data_parallel, share_buffers
 from experiments.runtime.distributed import Ranks
 
 State = dict[str, Any]
@@ -73,6 +73,11 @@ class Learner:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return sum(losses[1:], start=losses[0])
+
+    def share_statistics(self) -> None:
+        """Let all ranks measure and save one model: that of rank 0."""
+        if not self.model.backbone.is_frozen:
+            share_buffers(self.model, self._ranks)
 
     def _accumulate(self, part: Part, pixel_share: float) -> Tensor:
         """Add the gradient of a part of the batch; its part of the loss."""

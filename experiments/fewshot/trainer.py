@@ -200,6 +200,7 @@ class Trainer:
     def _evaluate(self, epoch: int) -> Evaluation:
         setup = self._setup
         self._tick("train")
+        setup.learner.share_statistics()
         episodes = tuple(
             evaluate(
                 setup.learner.model,

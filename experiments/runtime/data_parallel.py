@@ -31,6 +31,16 @@ def data_parallel(model: nn.Module, ranks: Ranks, *, unsynchronised: Iterable[st
     return parallel
 
 
+def share_buffers(model: nn.Module, ranks: Ranks) -> None:
+    """Rank 0's buffers on every rank, as DDP itself has them at the beginning of a step.
+
+    After a step the batch statistics of each rank are those of its own part of the batch.
+    """
+    if ranks.world_size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
 def _rank_ordered_mean(_state: None, bucket: GradBucket) -> torch.futures.Future[Tensor]:
     """The mean over ranks, summed in rank order.
 

@@ -68,7 +68,11 @@ def _writer(text: str) -> Callable[[IO[bytes]], object]:
 
 
 def _usage(paths: RunPaths) -> Usage | None:
-    records = [record for number in paths.claim_numbers() if (record := _attempt(paths, number))]
+    try:
+        numbers = paths.claim_numbers()
+    except RecordError:
+        return None
+    records = [record for number in numbers if (record := _attempt(paths, number))]
     if not records:
         return None
     device_hours: dict[str, float] = {}
@@ -99,7 +103,7 @@ def _panels(output: Path, runs: Iterable[Run]) -> list[Panel]:
     """The first picture of each run, the first `_MOST_PANELS` of them."""
     panels: list[Panel] = []
     for run in runs:
-        pictures = sorted((output / run.path / "panels").glob("*.png"))
+        pictures = sorted((output / run.path).glob("panels/*.png"))
         if pictures and len(panels) < _MOST_PANELS:
             path = pictures[0].relative_to(output).as_posix()
             panels.append(Panel(run_id=run.run_id, path=path, data=_as_jpeg(pictures[0])))

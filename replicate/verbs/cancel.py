@@ -31,8 +31,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError("--kill is for workers on servers: add --workers")
     runs = api.runs_of(arguments.output, flags.selection(arguments), arguments.run)
     wished, told = api.cancel(arguments.output, runs, is_dry=arguments.dry_run)
-    show(arguments, "cancel", wished, told)
-    return 0
+    return show(arguments, "cancel", wished, told)
 
 
 def _stop_workers(arguments: argparse.Namespace) -> int:

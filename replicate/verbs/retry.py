@@ -26,5 +26,4 @@ def execute(arguments: argparse.Namespace) -> int:
     runs = api.runs_of(arguments.output, flags.selection(arguments), arguments.run)
     wished = api.retry(arguments.output, runs, arguments.state, is_dry=arguments.dry_run)
     next_step = "the command that started these runs starts them again" if wished else ""
-    show(arguments, "retry", wished, [next_step] if next_step else [])
-    return 0
+    return show(arguments, "retry", wished, [next_step] if next_step else [])

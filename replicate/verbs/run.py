@@ -74,7 +74,7 @@ def _make_data_ready(runs: Sequence[Run], output: Path, arguments: argparse.Name
 
     paths = SweepPaths(output)
     # What is done needs no data: a finished sweep may be shown where there is none.
-    to_do = [run for run in runs if not paths.run(run.path).result.exists()]
+    to_do = [run for run in runs if not paths.run(run.path).has_result()]
     if to_do and arguments.download:
         return _prepare(to_do, arguments)
     return check_data(to_do, arguments.data_root)
@@ -94,13 +94,11 @@ def _say_where(merged: Merged, output: Path) -> None:
     for path in api.report(output).values():
         print(f"report          {path}")
     panels = sorted(
-        str(path)
-        for run in merged.sweep.runs
-        for path in (output / run.path / "panels").glob("*.png")
+        str(path) for run in merged.sweep.runs for path in (output / run.path).glob("panels/*.png")
     )
     if panels:
         print(f"panels          {panels[0]}" + (f" and {len(panels) - 1} more" * (len(panels) > 1)))
-    if any((output / run.path / "tensorboard").exists() for run in merged.sweep.runs):
+    if any(list((output / run.path).glob("tensorboard")) for run in merged.sweep.runs):
         print(f"curves          tensorboard --logdir {output}")
 
 

@@ -52,6 +52,19 @@ def test_bam_on_pascal_keeps_the_published_images(pascal, split, expected):
     assert counts == expected
 
 
+def test_bam_asks_some_queries_of_pascal_for_an_object_below_the_limit(pascal):
+    shares = []
+    for fold in range(4):
+        split = build_split(pascal, "bam", fold, "val")
+        pairs = set(split.pairs)
+        small = [
+            sum((query, c) not in pairs for c in classes) / len(classes)
+            for query, classes in split.classes_by_image.items()
+        ]
+        shares.append(round(100 * sum(small) / len(small), 1))
+    assert shares == [0.4, 1.3, 0.9, 2.2]
+
+
 def test_a_copy_of_pascal_is_verified_against_these_counts(pascal, real_data, tmp_path, capsys):
     lists = tmp_path / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)

@@ -18,7 +18,8 @@ from orchestrator.happenings import Happening, LocalReport
 from orchestrator.local import LocalSettings, run_local
 
 DRIVER = Path(__file__).with_name("drive_executor.py")
-PATIENCE_S = 15.0
+PATIENCE_S = 60.0
+"""Of whoever waits for what comes for certain: a busy machine is no failure."""
 
 
 class Executor:

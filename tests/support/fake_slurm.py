@@ -1,8 +1,10 @@
 """SLURM's commands as one small program with state, to be put on PATH under their names.
 
-State lies in $FAKE_SLURM: `jobs.json` (id -> script, options, environment), `rows` (what squeue
-prints), `history` (what sacct prints; absent: no accounting), `config`, `refuse` (sbatch refuses
-from that job number on), `calls` (every command line). `hang` makes squeue hang.
+State lies in $FAKE_SLURM: `jobs.json` (id -> script, options, environment,
+what was recorded when sbatch was called), `rows` (what squeue
+prints; of scripts it tells what sbatch was given), `history` (what sacct prints; absent: no
+accounting), `config`, `refuse` (sbatch refuses from that job number on), `mute` (it accepts, its
+answer is lost), `calls` (every command line). `hang` makes squeue hang.
 """
 
 from __future__ import annotations
@@ -46,11 +48,19 @@ def sbatch(state: Path, words: list[str]) -> int:
         print("sbatch: error: invalid partition specified: nope", file=sys.stderr)
         return 1
     jobs[number] = {
+        "path": words[-1],
+        "record": json.loads(Path(words[-1]).with_name("submission.json").read_text()),
         "script": Path(words[-1]).read_text(),
         "options": words[:-1],
         "environment": dict(os.environ),
     }
     path.write_text(json.dumps(jobs))
+    if (state / "mute").exists():
+        print(
+            "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+            file=sys.stderr,
+        )
+        return 1
     print(f"Submitted batch job {number}")
     return 0
 
@@ -58,14 +68,16 @@ def sbatch(state: Path, words: list[str]) -> int:
 def squeue(state: Path, words: list[str]) -> int:
     if (state / "hang").exists():
         time.sleep(60)
+    if any(word.startswith("--user=") for word in words):
+        path = state / "jobs.json"
+        jobs = json.loads(path.read_text()) if path.exists() else {}
+        print("".join(f"{number}_[0-9%2]|{job['path']}\n" for number, job in jobs.items()), end="")
+        return 0
     rows = state / "rows"
     if not rows.exists():
         print("slurm_load_jobs error: Invalid job id specified", file=sys.stderr)
         return 1
-    text = rows.read_text()
-    if "--Format=State:" in words:
-        text = text.split("|")[1] + "\n"
-    print(text, end="")
+    print(rows.read_text(), end="")
     return 0
 
 

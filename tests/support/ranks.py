@@ -128,7 +128,12 @@ def start_ranks(
         process = subprocess.Popen(
             [sys.executable, *prefix, *words],
             cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+                **environment,
+            },
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

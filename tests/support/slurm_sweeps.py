@@ -63,6 +63,10 @@ class SentSweep:
     def result(self, fold: int = 0) -> dict[str, Any]:
         return json.loads((self.run(fold) / "result.json").read_text())
 
+    def attempt(self, fold: int = 0, number: int = 1) -> dict[str, Any]:
+        path = self.run(fold) / "attempts" / f"{number:04}" / "attempt.json"
+        return json.loads(path.read_text())
+
     def status(self) -> dict[str, dict[str, Any]]:
         """What `replicate status` tells of each run."""
         told = replicate(

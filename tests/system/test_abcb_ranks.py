@@ -23,6 +23,7 @@ def train(context, stop):
     from experiments.fewshot.precision import Precision
     from experiments.fewshot.session import build_seeded_model
     from experiments.runtime import distributed
+    from support.abcb import balance
 
     config = read_config(context.config)
     on_error = functools.partial(record_failure, context)
@@ -36,7 +37,9 @@ def train(context, stop):
         for b in range(batch):
             masks[b, :, 8 * b : 8 * b + 24, 8:40] = 1
             masks[b, 0, side - 12 * b :] = 255
-        balance(torch, model, images, masks)
+        # So that every image has cells of both kinds, and all three steps run.
+        with torch.no_grad():
+            balance(model, model(images[:, 0], images[:, 1:], masks[:, 1:]))
         own = slice(ranks.rank, None, ranks.world_size)
         part = TrainBatch(images[own, 0], images[own, 1:], masks[own, 1:], masks[own, 0])
         counted = int((part.target != 255).sum())
@@ -45,12 +48,6 @@ def train(context, stop):
         gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
         torch.save(gradients, context.attempt.root / f"gradients{ranks.rank}.pt")
         distributed.barrier(ranks)
-
-def balance(torch, model, images, masks):
-    # So that every image has cells of both kinds, and all three steps run.
-    with torch.no_grad():
-        first = model(images[:, 0], images[:, 1:], masks[:, 1:]).auxiliary[0][0]
-        model.qp.classify.bias[1] -= (first[:, 1] - first[:, 0]).median()
 
 run_trainer(train)
 """

@@ -95,6 +95,7 @@ def test_the_study_and_the_flag_say_how_often_is_tried_again(tmp_path):
         ("--max-retries", "-1"),
         ("--runs-per-gpu", "0"),
         ("--restart-stalled", "0"),
+        ("--restart-stalled", "nan"),
         ("--grace", "-1"),
         ("--grace", "nan"),
     ],

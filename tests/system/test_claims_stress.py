@@ -20,7 +20,7 @@ pytestmark = pytest.mark.system
 NUM_PROCESSES = 64
 NUM_RUNS = 1000
 DRIVER = Path(__file__).parent.parent / "support" / "drive_claims.py"
-PATIENCE_S = 100.0
+PATIENCE_S = 250.0
 
 
 def start(output: Path, number: int, *, hosts: int, expiry_s: float) -> subprocess.Popen[bytes]:

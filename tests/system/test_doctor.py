@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,22 @@ def test_a_local_folder_is_proved_and_left_as_it_was(tmp_path):
     assert not document["refused"]
     assert names >= {"link excludes", "rename is atomic", "clocks agree", "torch", "disk space"}
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_folders_that_are_named_as_ours_are_not_taken_for_ours(tmp_path):
+    for name in ("orchestrator", "torch"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('not ours')\n")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "replicate.cli", "doctor", "out", "--patience", "20"],
+        cwd=tmp_path,
+        env={**os.environ, **NO_SLURM},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not ours" not in done.stdout + done.stderr
 
 
 def test_two_that_wait_for_a_peer_meet_and_say_the_same(tmp_path):

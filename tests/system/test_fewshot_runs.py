@@ -45,6 +45,17 @@ CONFIG = {
 }
 """Six steps an epoch with two episodes left over; neither 2 nor 3 divides 31 test episodes."""
 
+FROM_SCRATCH = {
+    "backbone": "resnet18",
+    "from_scratch": True,
+    "output_stride": 16,
+    "image_size": 33,
+    "epochs": 1,
+    "episodes_per_epoch": 12,
+    "test_episodes": 10,
+    "lr": 0.002,
+}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -160,6 +171,10 @@ def test_a_stopped_run_leaves_cleanly_and_goes_on_exactly_there(stopped, undistu
     start = run.events(2)[0]
     assert (start["epoch"], start["step"]) == (told["epoch"], told["step"])
     assert_same_numbers(run, 2, undisturbed, 1)
+    steps = [event for event in run.events(2) if event["event"] == "step"]
+    done = [6 * event["epoch"] + event["step"] - 1 for event in steps]
+    rates = [0.05 * (1 - number / 18) ** 0.9 for number in done]
+    assert [event["lr"] for event in steps] == pytest.approx(rates)
 
 
 def test_a_run_goes_on_with_another_world_size_at_the_same_step(stopped, undisturbed):
@@ -185,15 +200,14 @@ def test_the_world_size_changes_no_count_and_no_gradient(request, new_run, undis
         torch.testing.assert_close(model[name], other[name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("cache_mb", [0, 512])
-def test_a_reloaded_best_checkpoint_reproduces_its_metric_with_any_cache(undisturbed, cache_mb):
-    context = read_context(undisturbed.environment(1))
+def measured_again(run, cache):
+    """The best checkpoint in one process: its task, its evaluation, the counts of its episodes."""
+    context = read_context(run.environment(1))
     config = read_config(context.config)
     alone = Ranks(0, 0, 1, torch.device("cpu"))
     task, model = open_task(config, context), build_seeded_model(config, context)
     state = load_checkpoint(context.run.best_checkpoint, alone, config_hash="c0ffee")
     load_trained_state(model, state["model"])
-    cache = FeatureCache(cache_mb)
     episodes = evaluate(
         model,
         task.test_datasets(model.mean_rgb)[0],
@@ -204,6 +218,13 @@ def test_a_reloaded_best_checkpoint_reproduces_its_metric_with_any_cache(undistu
         stop=StopRequest(),
         cache=cache,
     )
+    return task, Evaluation.from_state(state["evaluation"]), episodes
+
+
+@pytest.mark.parametrize("cache_mb", [0, 512])
+def test_a_reloaded_best_checkpoint_reproduces_its_metric_with_any_cache(undisturbed, cache_mb):
+    cache = FeatureCache(cache_mb)
+    task, saved, episodes = measured_again(undisturbed, cache)
     counts = episodes.total()
     written = read_json(AttemptPaths(undisturbed.attempt(1)).episode_counts)
     assert list(written.values()) == [episodes.to_json()]
@@ -212,7 +233,15 @@ def test_a_reloaded_best_checkpoint_reproduces_its_metric_with_any_cache(undistu
     recorded = undisturbed.result(1)["details"]["best"]
     assert counts.to_json() == recorded["counts"]
     assert counts.miou() == recorded["miou"]
-    assert Evaluation.from_state(state["evaluation"]).miou == recorded["miou"]
+    assert saved.miou == recorded["miou"]
+
+
+def test_all_ranks_measure_a_trained_backbone_with_the_batch_statistics_that_are_saved(new_run):
+    run = new_run("scratch", **FROM_SCRATCH)
+    run.finish(1, world_size=2)
+    _, _, episodes = measured_again(run, FeatureCache(0))
+    written = read_json(AttemptPaths(run.attempt(1)).episode_counts)
+    assert list(written.values()) == [episodes.to_json()]
 
 
 def test_loader_workers_change_no_number(new_run, alone):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support.executors import run_here
+from support.executors import run_here, wait_until
 from support.sweeps import LEAVE_RESULT, make_sweep, shell
 
 from merge.errors import StorageError, UsageError
@@ -158,29 +159,92 @@ def test_commands_are_started_where_the_person_stands(tmp_path):
 def test_events_are_told_while_a_run_goes_on(tmp_path):
     script = (
         'echo "{\\"time\\": 5, \\"event\\": \\"step\\", \\"epoch\\": 4, \\"loss\\": 0.5}"'
-        ' > "$PAPERGRID_ATTEMPT_DIR/events.jsonl"; sleep 1.2;' + LEAVE_RESULT
+        ' > "$PAPERGRID_ATTEMPT_DIR/events.jsonl";'
+        'until [ -e "$PAPERGRID_RUN_DIR/seen" ]; do sleep 0.02; done;' + LEAVE_RESULT
     )
-    happenings = []
+    happenings = Seeing(tmp_path)
     run_here(make_sweep(shell(script)), tmp_path, happenings=happenings)
     kinds = [type(happening) for happening in happenings]
     assert kinds == [RunStarted, RunProgressed, RunEnded]
     assert (happenings[1].progress.epoch, happenings[1].progress.loss) == (4, 0.5)
 
 
+def test_a_trainer_that_makes_folders_of_its_logs_harms_no_other(tmp_path):
+    odd = shell(
+        'cd "$PAPERGRID_ATTEMPT_DIR"; rm stdout.log stderr.log;'
+        "mkdir events.jsonl stdout.log stderr.log error.json; sleep 1.2;" + LEAVE_RESULT
+    )
+    sweep = make_sweep(commands=[odd, shell("sleep 1.2;" + LEAVE_RESULT), shell("exit 3")])
+    report = run_here(sweep, tmp_path, slots=2)
+    assert fates(report) == [Fate.DONE, Fate.DONE, Fate.FAILED]
+
+
+class Seeing(list):
+    """Happenings; the first progress lets its run end."""
+
+    def __init__(self, output: Path) -> None:
+        super().__init__()
+        self.output = output
+
+    def append(self, happening: object) -> None:
+        super().append(happening)
+        if isinstance(happening, RunProgressed):
+            (self.output / happening.run.path / "seen").touch()
+
+
+def test_names_of_files_that_are_no_utf_8_spoil_no_result_and_no_reason(tmp_path):
+    """Python hands them on as halves of surrogate pairs, which JSON escapes and UTF-8 lacks."""
+    done = (
+        """printf '{"metrics": {"score": 1},"""
+        """ "details": {"caf\\\\udce9": ["\\\\udce9\\\\ud83d\\\\ude00"]}}'"""
+        ' > "$PAPERGRID_ATTEMPT_DIR/result.json"'
+    )
+    fails = (
+        """printf '{"kind": "data", "message": "no caf\\\\udce9.png"}'"""
+        ' > "$PAPERGRID_ATTEMPT_DIR/error.json"; exit 1'
+    )
+    sweep = make_sweep(commands=[shell(done), shell(fails)])
+    report = run_here(sweep, tmp_path)
+    assert fates(report) == [Fate.DONE, Fate.FAILED]
+    result = read_result(paths_of(tmp_path, sweep.runs[0]).result)
+    assert result.details == {"caf?": ["?\N{GRINNING FACE}"]}
+    paths = paths_of(tmp_path, sweep.runs[1])
+    assert read_attempt(paths.attempt(1).record).reason == "data: no caf?.png"
+    assert read_claim(paths.claim(1)).released
+
+
 def test_completions_are_told_once_a_result_lies_there(tmp_path):
     sweep = make_sweep(commands=[OK, shell("exit 1"), OK])
     completed = []
 
-    def see(run: Run) -> None:
-        assert paths_of(tmp_path, run).result.exists()
-        completed.append(run.run_id)
+    def see(runs: Sequence[Run]) -> None:
+        for run in runs:
+            assert paths_of(tmp_path, run).result.exists()
+            completed.append(run.run_id)
 
     run_here(sweep, tmp_path, on_completion=see)
     assert completed == ["run-fold0", "run-fold2"]
 
 
+def test_runs_that_end_while_others_are_announced_are_announced_together(tmp_path):
+    """To merge once for each of a thousand short runs would take longer than the runs."""
+    sweep = make_sweep(OK, folds=12)
+    calls: list[list[Run]] = []
+
+    def see(runs: Sequence[Run]) -> None:
+        calls.append(list(runs))
+        begun = [run for run in sweep.runs if paths_of(tmp_path, run).claim(1).exists()]
+        for run in begun:
+            wait_until(paths_of(tmp_path, run).attempt(1).result.exists, "the end of the others")
+
+    assert run_here(sweep, tmp_path, slots=4, on_completion=see).exit_code == 0
+    told = [run.run_id for runs in calls for run in runs]
+    assert sorted(told) == sorted(run.run_id for run in sweep.runs)
+    assert len(calls) < len(sweep.runs)
+
+
 def test_what_fails_after_a_completion_is_told_and_stops_nothing(tmp_path):
-    def refuse(run: Run) -> None:
+    def refuse(runs: Sequence[Run]) -> None:
         raise StorageError("the merged view cannot be written")
 
     happenings = []

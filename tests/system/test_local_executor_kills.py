@@ -22,7 +22,7 @@ from orchestrator.states import State, derive_state, read_facts
 pytestmark = pytest.mark.system
 
 SLOW_ONCE = shell(
-    '[ "$PAPERGRID_ATTEMPT" -gt 1 ] || { setsid sleep 60 & sleep 60; };' + LEAVE_RESULT
+    '[ "$PAPERGRID_ATTEMPT" -gt 1 ] || { setsid sleep 600 & sleep 600; };' + LEAVE_RESULT
 )
 """Hangs in its first attempt, with a child in a session of its own; ends at once in its second."""
 
@@ -55,7 +55,7 @@ def test_children_die_with_a_killed_executor_and_the_next_takes_the_run_over(out
         start(output, sweep, first, 3)
         first.send(signal.SIGKILL)
         first.wait()
-        wait_until(lambda: not processes_of(output, run), "the death of its children", 3)
+        wait_until(lambda: not processes_of(output, run), "the death of its children")
     state = derive_state(read_facts(output, run), time.time())
     assert (state.state, state.reason[:5]) == (State.FAILED, "lost:")
     before = paths_of(output, run).attempt(1).record.read_bytes()
@@ -94,15 +94,15 @@ def test_a_killed_guard_is_replaced_by_one_that_guards(output):
         wait_until(lambda: guards_of(first) not in ([], [old]), "a new guard")
         first.send(signal.SIGKILL)
         first.wait()
-        wait_until(lambda: not processes_of(output, run), "the death of its children", 3)
+        wait_until(lambda: not processes_of(output, run), "the death of its children")
 
 
 def test_the_ranks_die_with_a_killed_agent(output):
     agent = (
         "import os, subprocess, sys, time;"
-        "[subprocess.Popen(['sleep', '60'], env={**os.environ, 'LOCAL_RANK': str(n)},"
+        "[subprocess.Popen(['sleep', '600'], env={**os.environ, 'LOCAL_RANK': str(n)},"
         " start_new_session=True) for n in range(2)];"
-        "time.sleep(60)"
+        "time.sleep(600)"
     )
     sweep = make_sweep((sys.executable, "-c", agent))
     run = sweep.runs[0]
@@ -172,7 +172,7 @@ def test_a_late_owner_cannot_commit_and_its_result_is_kept_aside(output):
 
 
 def test_an_owner_that_learns_of_its_lost_claim_kills_its_attempt(output):
-    hang = shell('[ "$PAPERGRID_ATTEMPT" -gt 1 ] || sleep 60;' + LEAVE_RESULT)
+    hang = shell('[ "$PAPERGRID_ATTEMPT" -gt 1 ] || sleep 600;' + LEAVE_RESULT)
     sweep = make_sweep(hang)
     run = sweep.runs[0]
     frozen = ("--host", "far", "--heartbeat", "0.3", "--expiry", "0.2")
@@ -189,10 +189,11 @@ def test_an_owner_that_learns_of_its_lost_claim_kills_its_attempt(output):
 
 def test_heartbeats_keep_a_run_from_executors_on_other_hosts(output):
     sweep = make_sweep(SLOW_ONCE)
-    beating = ("--host", "far", "--heartbeat", "0.1", "--expiry", "0.7")
+    # Without heartbeats it would expire; with them only if its thread were silent for 5 s.
+    beating = ("--host", "far", "--heartbeat", "0.1", "--expiry", "5")
     with executor(write_sweep(output, sweep), *beating) as first:
         start(output, sweep, first, 3)
-        time.sleep(0.8)
+        time.sleep(5.2)
         report = run_here(sweep, output)
         assert report.exit_code == 3
         assert "on far" in report.endings["run-fold0"].reason

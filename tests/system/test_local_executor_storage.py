@@ -15,6 +15,7 @@ from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 from merge.files import read_json
 from merge.paths import SweepPaths
 from merge.records import read_result
+from merge.sweep import Run
 from orchestrator.happenings import Fate
 from replicate import api
 
@@ -104,13 +105,13 @@ def test_a_merge_that_hangs_elsewhere_keeps_no_run_from_starting_nor_from_being_
     write_sweep(output, sweep)
     planned = api.frozen_plan(output)
     settings = api.local_settings(planned, devices="cpu:1", cache_dir=tmp_path / "cache")
-    completed: list[str] = []
-    settings = replace(settings, on_completion=lambda run: completed.append(run.run_id))
+    completed: list[Run] = []
+    settings = replace(settings, on_completion=completed.extend)
     notices: list[object] = []
     with SweepPaths(output).merge_lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         report = api.work(planned, output, settings, report=notices.append)
     assert report.exit_code == 0
     assert sum("has been locked" in str(notice) for notice in notices) == 2
-    assert completed == [run.run_id for run in sweep.runs]
+    assert completed == list(sweep.runs)
     assert api.merge(output).document["results"]["run"]["n"] == 2

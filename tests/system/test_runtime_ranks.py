@@ -137,7 +137,7 @@ def test_a_failing_rank_ends_all_within_seconds_and_is_the_one_that_is_named(sta
     wait_until(all_ready(run), ranks)
     began = time.monotonic()
     assert ranks.wait() != 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert run.error(1) == {
         "kind": "other",
         "message": "ZeroDivisionError: rank one",
@@ -152,7 +152,7 @@ def test_a_killed_rank_ends_a_peer_that_is_in_no_collective(start, run):
     began = time.monotonic()
     os.kill(ranks.pids()[1], signal.SIGKILL)
     assert ranks.wait() != 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 def test_ranks_end_with_the_agent_that_started_them(start, run):
@@ -161,7 +161,7 @@ def test_ranks_end_with_the_agent_that_started_them(start, run):
     pids = ranks.pids()
     ranks.process.kill()
     ranks.process.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while any(is_running(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -172,7 +172,7 @@ def test_a_stop_request_to_one_rank_stops_all_at_the_same_step(start, run, numbe
     ranks = start(ALL_STEP)
     wait_until((run.attempt(1) / "stepping").exists, ranks)
     os.kill(ranks.pids()[1], number)
-    assert ranks.wait(10) == 0, ranks.output()
+    assert ranks.wait(60) == 0, ranks.output()
     steps = [(run.attempt(1) / f"stopped{rank}").read_text() for rank in range(2)]
     assert steps[0] == steps[1]
 

@@ -122,11 +122,13 @@ def test_a_cancelled_task_shows_as_cancelled_soon_and_the_others_go_on(slurm, tm
     sent.wait_step(0)
     slurm.call("scancel", sent.task(0))
     wait_for(
-        lambda: sent.status()["steady-fold0"]["state"] == "failed",
+        lambda: sent.status()["steady-fold0"]["state"] == "cancelled",
         lambda: str(sent.status()),
         30,
     )
-    assert "cancelled (SLURM task" in sent.status()["steady-fold0"]["reason"]
+    assert f"by scancel (SLURM task {sent.task(0)})" in sent.status()["steady-fold0"]["reason"]
+    slurm.wait_state(sent.task(0), "CANCELLED")
+    assert sent.attempt(0)["cause"] == "cancelled"
     sent.wait_result(1)
     again = submit(slurm, tmp_path, "--folds", 0, 1, "--set", "pace=0.5", "--no-merge")
     again.wait_result(0)
@@ -149,7 +151,7 @@ def test_queued_runs_are_told_and_cancelled_by_run(slurm, tmp_path, monkeypatch)
     assert cancel_jobs(sent.output, ["steady-fold1"]) == [], "its task has another run to do"
     assert cancel_jobs(sent.output, ["steady-fold1", "steady-fold3"]) == [second]
     slurm.wait_state(second, "CANCELLED")
-    assert sent.status()["steady-fold3"]["reason"].startswith("cancelled")
+    assert sent.status()["steady-fold3"]["reason"].startswith("by scancel")
     assert cancel_jobs(sent.output, list(status)) == [first]
     sent.wait_end()
 

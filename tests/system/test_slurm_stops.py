@@ -76,6 +76,7 @@ def test_tasks_that_are_told_to_go_come_back_and_go_on(slurm, scenarios, tmp_pat
     for fold in range(3):
         assert_resumed(sent, fold)
         assert sent.diary(fold)[1].endswith("by SIGTERM")
+        assert sent.attempt(fold)["cause"] == "preempted", "nobody cancelled it"
     sent.wait_end()
     assert len(sent.diary(3)) == 1, "the other task was left in peace"
     assert set(slurm.states(sent.jobs[0]).values()) == {"COMPLETED"}
@@ -84,6 +85,7 @@ def test_tasks_that_are_told_to_go_come_back_and_go_on(slurm, scenarios, tmp_pat
 def test_a_preempted_task_writes_its_checkpoint_within_its_grace_and_goes_on(preempted):
     assert_resumed(preempted)
     assert any(line.startswith("stop") for line in preempted.diary())
+    assert preempted.attempt()["cause"] == "preempted"
 
 
 def test_a_run_that_was_stopped_on_one_node_and_one_that_was_not_on_two_come_to_the_same_numbers(
@@ -133,6 +135,7 @@ def test_a_run_on_two_nodes_is_stopped_as_one_and_goes_on(slurm, scenarios, tmp_
 def test_a_task_that_reaches_its_time_limit_goes_on_in_the_next(out_of_time):
     assert_resumed(out_of_time)
     assert "the task is queued again" in out_of_time.log()
+    assert out_of_time.attempt()["cause"] == "time_limit"
 
 
 def test_a_task_whose_node_lost_its_power_goes_on_elsewhere(slurm, failing_node):

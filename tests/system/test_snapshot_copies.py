@@ -92,7 +92,7 @@ def test_an_experiment_needs_no_checkout_and_is_copied_with_its_options(tmp_path
 def test_a_copy_that_was_changed_is_refused(tmp_path, checkout, damage):
     taken = take_snapshot(tmp_path / "out", COMMAND, checkout)
     damage(taken.cwd / "train.sh")
-    with pytest.raises(RecordError, match=r"work/sub/train\.sh changed\): move that folder away"):
+    with pytest.raises(RecordError, match=r"work/sub/train\.sh changed\): move its folder away"):
         load_snapshot(tmp_path / "out", taken.digest)
 
 
@@ -142,6 +142,15 @@ def test_a_checkout_within_the_checkout_is_copied_too(tmp_path, checkout):
     (inner / "model.py").write_text("y = 2\n")
     taken = take_snapshot(tmp_path / "out", COMMAND, checkout)
     assert (taken.cwd / "inner" / "model.py").read_text() == "y = 2\n"
+
+
+@pytest.mark.parametrize("text", ["{}", '{"schema": 1, "files": []}', "", "[]"])
+def test_a_record_that_is_none_is_refused_by_name(tmp_path, checkout, text):
+    taken = take_snapshot(tmp_path / "out", COMMAND, checkout)
+    record = tmp_path / "out" / "code" / taken.digest / "snapshot.json"
+    record.write_text(text)
+    with pytest.raises(RecordError, match=r"snapshot\.json.*move its folder away"):
+        load_snapshot(tmp_path / "out", taken.digest)
 
 
 @pytest.mark.parametrize("digest", ["../../etc", "0123456789abcdef", ""])

@@ -18,8 +18,10 @@ from orchestrator.happenings import Fate
 pytestmark = pytest.mark.system
 
 WAIT_FOR_GO = 'while [ ! -e "$PAPERGRID_RUN_DIR/go" ]; do sleep 0.02; done;'
-HANG_ONCE = shell('[ "$PAPERGRID_ATTEMPT" -gt 1 ] || sleep 60;' + LEAVE_RESULT)
-FAR = ("--host", "far", "--expiry", "2", "--heartbeat", "0.3")
+HANG_ONCE = shell('[ "$PAPERGRID_ATTEMPT" -gt 1 ] || sleep 600;' + LEAVE_RESULT)
+FAR = ("--host", "far", "--expiry", "60", "--heartbeat", "0.3")
+"""An owner elsewhere; while it lives, no machine is slow enough to have it taken for dead."""
+SOON_DEAD = ("--host", "far", "--expiry", "2", "--heartbeat", "0.3")
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_it_waits_until_the_runs_of_others_are_done(output):
 @pytest.mark.parametrize("host", ["this", "another"])
 def test_it_takes_over_the_run_of_an_owner_that_is_killed(output, host):
     sweep = make_sweep(HANG_ONCE)
-    words = FAR if host == "another" else ()
+    words = SOON_DEAD if host == "another" else ()
     with executor(write_sweep(output, sweep), *words) as first:
         run = start_far(first, sweep)
         with executor(output, "--stand-by", "--heartbeat", "0.1") as second:
@@ -124,7 +126,7 @@ def test_an_idle_slot_takes_a_dead_owners_run_while_another_slot_works(output):
     first_hangs = shell(f'[ "$1" = 1 ] && {{ {WAIT_FOR_GO} }}; ' + LEAVE_RESULT)
     sweep = make_sweep(commands=[HANG_ONCE, first_hangs])
     taken, working = sweep.runs
-    with executor(write_sweep(output, sweep), *FAR) as first:
+    with executor(write_sweep(output, sweep), *SOON_DEAD) as first:
         start_far(first, sweep)
         with executor(output, "2", "--stand-by", "--heartbeat", "0.1") as second:
             second.wait_for(f"started {working.run_id}")

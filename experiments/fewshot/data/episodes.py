@@ -26,12 +26,12 @@ class Drawable(Protocol):
 
     @property
     def images_by_class(self) -> Mapping[int, Sequence[str]]:
-        """The images that may support or query each class."""
+        """The images that may support each class."""
         ...
 
     @property
-    def queries(self) -> Sequence[str]:
-        """The images that may be a query."""
+    def classes_by_image(self) -> Mapping[str, Sequence[int]]:
+        """The images that may be a query, and the classes that each may be asked for."""
         ...
 
 
@@ -94,12 +94,11 @@ class _Draw:
             raise ValueError(f"an episode needs at least one support image, not {shot}")
         self._shot = shot
         self._pools = {c: pool for c, pool in split.images_by_class.items() if len(pool) > shot}
-        classes_of: dict[str, list[int]] = {}
-        for class_id in sorted(self._pools):
-            for image in self._pools[class_id]:
-                classes_of.setdefault(image, []).append(class_id)
-        self._classes_of = classes_of
-        self.queries = [query for query in split.queries if query in classes_of]
+        usable = {
+            q: [c for c in of if c in self._pools] for q, of in split.classes_by_image.items()
+        }
+        self._classes_of = {query: classes for query, classes in usable.items() if classes}
+        self.queries = list(self._classes_of)
         if not self.queries:
             raise DataError(_nothing_to_draw(split, shot))
 
@@ -119,7 +118,8 @@ def _nothing_to_draw(split: Drawable, shot: int) -> str:
     most = max(counts.values(), default=0)
     fix = f"use {most - 1} shots or fewer" if most > 1 else "use a larger data set"
     if most > shot:
-        fix = f"none of the {len(split.queries)} query images shows a class with that many images"
+        num_queries = len(split.classes_by_image)
+        fix = f"none of the {num_queries} query images shows a class with that many images"
     return (
         f"no {shot}-shot episode can be drawn: a class needs {shot + 1} images, "
         f"one query and {shot} supports; images there are: {listed or 'none'}; {fix}"

@@ -1,7 +1,9 @@
 """Which images a fold trains and tests on, by the field's two protocols.
 
 `bam`    PFENet, BAM, HDMNet and others. Training drops every image that shows a novel class, at
-         any size. An image counts for a class that has at least 2,048 pixels in it.
+         any size. An image counts for a class that has at least 2,048 pixels in it: as a query, if
+         it counts for one, and as a support. What a query is asked for is drawn among all classes
+         that it shows, of whatever size, as that code does.
 `hsnet`  HSNet, VAT, DCAMA: (image, class) pairs. Training keeps images that show novel classes;
          their pixels are background there. PASCAL-5i trains on all labelled images outside val.
          Where the data root holds HSNet's own lists of pairs, those are taken as they are.
@@ -55,7 +57,7 @@ class Split:
     pairs: tuple[Pair, ...]
     """In HSNet's order: by class and image in training, by image and class in testing."""
     classes_by_image: Mapping[str, tuple[int, ...]]
-    """Sorted by name; the class ids, sorted, that an image counts for."""
+    """Sorted by name; the class ids, sorted, that an episode of this query may be of."""
     images_by_class: Mapping[int, tuple[str, ...]]
     """Sorted by class id; the images that count for a class, in the order of the pairs."""
 
@@ -149,7 +151,7 @@ def build_split(
         min_area_px=limit if listed is None else 0,
         pair_list="derived" if listed is None else "file",
         pairs=pairs,
-        classes_by_image=_by_image(pairs),
+        classes_by_image=_shown(pairs, areas, class_ids) if protocol == "bam" else _by_image(pairs),
         images_by_class=_by_class(pairs, class_ids),
     )
 
@@ -193,6 +195,15 @@ def _check_listed(
             "class that its label map does not show: the lists and the label maps are not of one "
             "data set; restore both"
         )
+
+
+def _shown(
+    pairs: Iterable[Pair], areas: Mapping[str, Mapping[int, int]], class_ids: Iterable[int]
+) -> dict[str, tuple[int, ...]]:
+    """Of `class_ids` all that the images of the pairs show, at any size."""
+    wanted = frozenset(class_ids)
+    names = sorted({name for name, _ in pairs})
+    return {name: tuple(sorted(wanted & areas[name].keys())) for name in names}
 
 
 def _by_image(pairs: Iterable[Pair]) -> dict[str, tuple[int, ...]]:

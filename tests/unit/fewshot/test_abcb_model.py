@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.abcb import balance
 from torch import Tensor, nn
 
 from experiments.fewshot.models.abcb.model import Abcb, AbcbOptions
@@ -48,10 +49,8 @@ def _target(batch: int) -> Tensor:
 
 
 def _balance(model: Abcb, *episode: Tensor) -> None:
-    """Shift the classifier so that half of the first prediction's cells are foreground."""
     with torch.no_grad():
-        first = model(*episode).auxiliary[0][0]
-        model.qp.classify.bias[1] -= (first[:, 1] - first[:, 0]).median()
+        balance(model, model(*episode))
 
 
 def _predict_only(model: Abcb, label: int) -> None:

@@ -187,6 +187,31 @@ def test_not_a_number_reaches_the_loss_instead_of_an_index_error() -> None:
     assert bins.isnan().any()
 
 
+class CountedOperations(TorchDispatchMode):
+    """Counts operations: on a GPU each is a kernel or more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        self.number += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_beyond_the_cpu_a_batch_at_473_takes_few_large_tiles() -> None:
+    values = torch.empty(16, 3600, 512, device="meta").requires_grad_()
+    with CountedOperations() as counted:
+        histogram_module._SumsAbove.apply(values, 16).sum().backward()
+    assert counted.number < 2000
+
+
 # ---------------------------------------------------------------- memory
 
 

@@ -19,12 +19,17 @@ from merge.errors import DataError
 @dataclass(frozen=True)
 class Pool:
     images_by_class: Mapping[int, tuple[str, ...]]
-    queries: tuple[str, ...]
+    classes_by_image: Mapping[str, tuple[int, ...]]
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        return tuple(self.classes_by_image)
 
 
 def pool(images_by_class: Mapping[int, tuple[str, ...]]) -> Pool:
     queries = sorted({image for images in images_by_class.values() for image in images})
-    return Pool(images_by_class, tuple(queries))
+    classes = {q: tuple(c for c, images in images_by_class.items() if q in images) for q in queries}
+    return Pool(images_by_class, classes)
 
 
 FOUR_CLASSES = pool(
@@ -53,6 +58,15 @@ def test_supports_show_the_class_without_repeats_and_without_the_query(split, sh
         assert len(set(episode.supports)) == len(episode.supports) == shot
         assert set(episode.supports) | {episode.query} <= set(images)
         assert episode.query not in episode.supports
+
+
+def test_a_query_may_be_asked_for_a_class_that_it_shows_too_small_to_support():
+    split = Pool({3: ("a", "b", "c"), 5: ("c", "d")}, {"a": (3, 5), "b": (3,), "c": (3, 5)})
+    drawn = lists.test_episodes(split, shot=1, num_episodes=300, seed=0)
+    of_small = [episode for episode in drawn if (episode.query, episode.class_id) == ("a", 5)]
+    assert 35 <= len(of_small) <= 65
+    assert {episode.supports for episode in of_small} == {("c",), ("d",)}
+    assert not any("a" in episode.supports for episode in drawn if episode.class_id == 5)
 
 
 @given(pools, st.integers(1, 25), st.integers(0, 2**62))
@@ -141,7 +155,9 @@ def test_too_many_shots_are_refused_with_the_counts_and_the_fix():
     assert "use 5 shots or fewer" in message
 
 
-@pytest.mark.parametrize("split", [Pool({}, ()), Pool({1: ()}, ("a",)), Pool({1: ("a", "b")}, ())])
+@pytest.mark.parametrize(
+    "split", [Pool({}, {}), Pool({1: ()}, {"a": (1,)}), Pool({1: ("a", "b")}, {})]
+)
 def test_a_split_with_nothing_to_draw_is_refused(split):
     with pytest.raises(DataError, match="no 1-shot episode can be drawn"):
         lists.test_episodes(split, shot=1, num_episodes=1, seed=0)

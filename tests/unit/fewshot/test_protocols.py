@@ -60,6 +60,14 @@ def test_bam_trains_on_images_with_enough_of_a_base_class_and_no_novel_pixel(sou
     assert not split.novel_is_background
 
 
+def test_bam_asks_a_query_for_every_class_that_it_shows_and_hsnet_for_those_of_its_pairs(source):
+    assert build_split(source, "bam", 0, "train").classes_by_image == {
+        "base": (6,),
+        "bases": (6, 7, 20),
+    }
+    assert build_split(source, "hsnet", 0, "train").classes_by_image["bases"] == (6, 7)
+
+
 def test_bam_tests_on_images_with_enough_of_a_novel_class(source):
     split = build_split(source, "bam", 0, "val")
     assert split.queries == ("val_again", "val_novel")

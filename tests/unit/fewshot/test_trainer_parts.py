@@ -103,13 +103,17 @@ def test_images_that_fit_are_decoded_once(source):
     assert source.reads == ["a", "bb"]
 
 
-@given(st.integers(1, 99), st.floats(0, 2))
-def test_poly_starts_at_lr_and_falls(num_steps, power):
+@given(st.integers(1, 99), st.floats(0.1, 2))
+def test_poly_starts_at_lr_and_falls_with_every_step(num_steps, power):
     config = FewShotConfig(lr=0.5, poly_power=power)
     rates = [poly_lr(config, step, num_steps) for step in range(num_steps)]
     assert rates[0] == 0.5
-    assert rates == sorted(rates, reverse=True)
+    assert rates == sorted(set(rates), reverse=True)
     assert rates[-1] > 0
+
+
+def test_a_poly_power_of_zero_keeps_the_rate():
+    assert poly_lr(FewShotConfig(lr=0.5, poly_power=0), 9, 10) == 0.5
 
 
 @pytest.mark.parametrize("dice_weight", [0.0, 0.5])

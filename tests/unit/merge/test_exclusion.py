@@ -70,3 +70,13 @@ def test_results_of_runs_and_those_aside_count_as_seen(tmp_path):
         f"{tmp_path}/{first.path}/result.json",
         f"{tmp_path}/{second.path}/result.aside-late.json",
     }
+
+
+def test_a_run_whose_folder_is_kept_from_this_user_keeps_no_other_from_being_seen(tmp_path):
+    """Here by a file in its place, which even root can write nothing into."""
+    sweep = make_grid()
+    paths = write_sweep(tmp_path, sweep)
+    first, second = sweep.runs[:2]
+    write_result(tmp_path, first, 0.5)
+    paths.run(second.path).root.write_text("no folder")
+    assert result_files(tmp_path, sweep) == {f"{tmp_path}/{first.path}/result.json"}

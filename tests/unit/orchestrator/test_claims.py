@@ -74,6 +74,53 @@ def write_result(paths: RunPaths, config_hash: str = HASH) -> Result:
     return result
 
 
+def test_an_owner_in_another_pid_namespace_is_not_judged_by_its_pid(owner):
+    """Containers of one machine may share host name and boot; a pid means another process."""
+    code = "from orchestrator.owners import this_owner; print(this_owner())"
+    words = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    root = Path(__file__).resolve().parents[3]
+    try:
+        done = subprocess.run(
+            [*words, sys.executable, "-c", code],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        pytest.skip("no command unshare")
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip(f"no namespace of its own: {done.stderr.strip()}")
+    inside = eval(done.stdout, {"Owner": Owner})
+    assert (inside.host, inside.pid) == (owner.host, 1)
+    assert owner_alive(inside, owner) is None
+
+
+class CommittedMeanwhile(Watch):
+    """While we look whether the owner lives, it commits and gives the run back."""
+
+    def silence_s(self, paths: RunPaths, claim: Claim) -> float:
+        write_result(paths)
+        release(paths, claim)
+        return math.inf
+
+
+def test_a_result_that_comes_between_the_look_and_the_claim_is_seen(paths, owner, far):
+    claim_now(paths, far)
+    taking = take(paths, HASH, owner, now=NOW, watch=CommittedMeanwhile())
+    assert isinstance(taking, Finished)
+    assert read_claim(paths.claim(2)).released
+
+
+def test_a_claim_that_says_another_number_is_refused_by_name(paths, owner):
+    """Else the next claim would be one that another is above: nobody could commit."""
+    first = claim_now(paths, owner)
+    release(paths, first)
+    write_json(paths.claim(5), replace(first, released=True).to_json())
+    with pytest.raises(RecordError, match=r"claim-0005\.json says that it is claim 1"):
+        take(paths, HASH, owner, now=NOW)
+
+
 def test_a_run_that_nobody_has_is_taken_with_claim_one(paths, owner):
     claim = claim_now(paths, owner)
     assert claim.number == 1

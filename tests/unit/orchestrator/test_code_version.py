@@ -113,3 +113,17 @@ def test_another_commit_of_the_same_sources_is_no_difference() -> None:
     old = {"version": "0.1.0", "source": "a", "git_commit": "1", "git_dirty": False}
     assert code_differs(old, {**old, "git_commit": "2", "git_dirty": True}) == ()
     assert code_differs(old, {**old, "source": "b"}) == ("source: a -> b",)
+
+
+def test_what_changed_need_not_be_text(tmp_path: Path, trainers: Path) -> None:
+    notes = trainers / "toy" / "notes.txt"
+    notes.write_bytes(b"caf\xe9\n")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "first")
+    found = set()
+    for content in (b"caf\xe8\n", b"caf\xea\n"):
+        notes.write_bytes(content)
+        found.add(version_of(tmp_path, trainers)["git_diff"])
+    assert len(found) == 2
+    assert None not in found

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,18 +42,17 @@ class Started:
         wait_until(lambda: words in self.out.read_text(), words)
 
     def finish(self) -> int:
-        assert self.has_ended.wait(10)
+        assert self.has_ended.wait(60)
         code, survivors = self.process.finish()
         assert survivors == []
         return code
 
 
 def test_the_end_is_told_at_once_with_the_exit_code(tmp_path, token):
-    began = time.monotonic()
-    started = Started(tmp_path, token, "sh", "-c", "echo hello; exit 7")
+    """Whatever it has started itself may go on."""
+    started = Started(tmp_path, token, "sh", "-c", "sleep 600 & echo hello; exit 7")
     assert started.finish() == 7
     assert started.out.read_text() == "hello\n"
-    assert time.monotonic() - began < 2
 
 
 def test_death_by_a_signal_is_told_as_the_shell_tells_it(tmp_path, token):
@@ -63,7 +61,7 @@ def test_death_by_a_signal_is_told_as_the_shell_tells_it(tmp_path, token):
 
 @pytest.mark.parametrize(
     "child",
-    ["sleep 60 &", "setsid sleep 60 &", "(trap '' TERM HUP; setsid sleep 60 & ) &"],
+    ["sleep 600 &", "setsid sleep 600 &", "(trap '' TERM HUP; setsid sleep 600 & ) &"],
     ids=["background", "own session", "orphan that ignores signals"],
 )
 def test_nothing_outlives_its_command(tmp_path, token, child):
@@ -73,7 +71,7 @@ def test_nothing_outlives_its_command(tmp_path, token, child):
 
 
 def test_a_child_that_hides_its_mark_is_killed_with_its_group(tmp_path, token):
-    script = "env -i sleep 60 & echo $!"
+    script = "env -i sleep 600 & echo $!"
     started = Started(tmp_path, token, "sh", "-c", script)
     started.finish()
     child = int(started.out.read_text())
@@ -87,7 +85,7 @@ def is_zombie(pid: int) -> bool:
 def test_a_request_to_stop_reaches_the_command_alone_not_its_loaders(tmp_path, token):
     script = (
         "import os, signal, subprocess, sys;"
-        "loader = subprocess.Popen(['sleep', '60']);"
+        "loader = subprocess.Popen(['sleep', '600']);"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9 if loader.poll() is None else 1));"
         "print('ready', flush=True);"
         "[signal.pause() for _ in iter(int, 1)]"
@@ -102,7 +100,7 @@ AGENT = """
 import os, signal, subprocess, sys
 rank = '''
 import signal, subprocess, sys
-loader = subprocess.Popen(["sleep", "60"])
+loader = subprocess.Popen(["sleep", "600"])
 def stop(*_):
     print("loader lives" if loader.poll() is None else "loader died", flush=True)
     sys.exit(0)
@@ -146,13 +144,13 @@ def test_a_log_that_cannot_be_written_is_a_storage_error(tmp_path, token):
 
 def test_only_the_whole_mark_counts(token):
     others = [
-        subprocess.Popen(["sleep", "60"], env={MARK: token + "x"}),
-        subprocess.Popen(["sleep", "60"], env={"X" + MARK: token}),
-        subprocess.Popen(["sleep", "60"], env={"OTHER": f"{MARK}={token}"}),
+        subprocess.Popen(["sleep", "600"], env={MARK: token + "x"}),
+        subprocess.Popen(["sleep", "600"], env={"X" + MARK: token}),
+        subprocess.Popen(["sleep", "600"], env={"OTHER": f"{MARK}={token}"}),
     ]
-    ours = subprocess.Popen(["sleep", "60"], env={"A": "1", MARK: token, "B": "x" * 100_000})
+    ours = subprocess.Popen(["sleep", "600"], env={"A": "1", MARK: token, "B": "x" * 100_000})
     assert kill_marked(MARK, token) == []
-    assert ours.wait(5) == -signal.SIGKILL
+    assert ours.wait(60) == -signal.SIGKILL
     assert [other.poll() for other in others] == [None] * 3
     for other in others:
         other.kill()
@@ -162,11 +160,11 @@ def test_only_the_whole_mark_counts(token):
 @pytest.mark.parametrize("is_dismissed", [True, False])
 def test_the_guard_kills_only_where_its_executor_left_without_a_farewell(is_dismissed):
     with marked(guard.EXECUTOR) as marker:
-        child = subprocess.Popen(["sleep", "60"], env={guard.EXECUTOR: marker})
+        child = subprocess.Popen(["sleep", "600"], env={guard.EXECUTOR: marker})
         script = [sys.executable, "-I", "-S", guard.__file__, marker]
         watching = subprocess.Popen(script, stdin=subprocess.PIPE)
         watching.communicate(b"q" if is_dismissed else b"")
-        assert child.poll() is None if is_dismissed else child.wait(5) == -signal.SIGKILL
+        assert child.poll() is None if is_dismissed else child.wait(60) == -signal.SIGKILL
         child.kill()
         child.wait()
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from support.studies import TOY, study_of
 
 from merge.errors import StudyError
+
+PUBLISHED_FOLDER = Path(__file__).resolve().parents[3] / "replicate" / "published"
 
 PUBLISHED = """\
 title: A paper
@@ -92,3 +95,14 @@ def test_numbers_of_another_table_are_refused(tmp_path: Path) -> None:
     publish(tmp_path, PUBLISHED.replace("a_", "z_"))
     with pytest.raises(StudyError, match=r"no cell of paper\.yaml is one of this study"):
         study_of(tmp_path, TOY + "published: {file: paper, method: ONE}")
+
+
+def test_a_published_mean_that_is_not_the_mean_of_its_folds_says_so() -> None:
+    document = yaml.safe_load((PUBLISHED_FOLDER / "abcb.yaml").read_text("utf-8"))
+    for method, entry in document["methods"].items():
+        for name, cell in entry["cells"].items():
+            if 0 in cell:
+                average = sum(cell[fold] for fold in range(4)) / 4
+                is_off = abs(average - cell["mean"]) > 0.0005 + 1e-9
+                assert ("note" in cell) is is_off, (method, name, average)
+                assert not is_off or f"average {average:.3f}" in cell["note"]

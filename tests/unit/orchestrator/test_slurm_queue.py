@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 from support import fake_slurm
 
-from orchestrator.slurm_queue import TaskRow, ask, expand_ids, parse_sacct, parse_squeue
+from orchestrator.slurm_queue import (
+    TaskRow,
+    ask,
+    expand_ids,
+    jobs_of_scripts,
+    parse_sacct,
+    parse_squeue,
+)
 
 SQUEUE = """\
-12_3|PENDING|Resources||0
-12_0|RUNNING|None|node1|0
-12_1|COMPLETING|None|node[1-2]|2
-12_2|CANCELLED|None|node2|0
-13|PENDING|Dependency||0
-9_1|FAILED|JobLaunchFailure|node1|0
-14_0|PENDING|ReqNodeNotAvail, UnavailableNodes:node5|   |1
+12_3|PENDING|Resources||0|N/A|1-00:00:00|
+12_0|RUNNING|None|node1|0|N/A|UNLIMITED|/out/a | b/array-1.sbatch
+12_1|COMPLETING|None|node[1-2]|2|N/A|1-00:00:00|
+12_2|CANCELLED|None|node2|0|N/A|1-00:00:00|
+13|PENDING|Dependency||0|N/A|1-00:00:00|
+9_1|FAILED|JobLaunchFailure|node1|0|N/A|1-00:00:00|
+14_0|PENDING|ReqNodeNotAvail, UnavailableNodes:node5|   |1|N/A|1-00:00:00|
+14_1|RUNNING|None|node4|0|2026-11-24T22:10:42|1:05|
 """
 
 SACCT = """\
@@ -40,10 +49,14 @@ def fake(tmp_path, monkeypatch):
 
 def test_squeue_tells_state_reason_node_and_restarts():
     rows = {row.id: row for row in parse_squeue(SQUEUE)}
-    assert list(rows) == ["12_3", "12_0", "12_1", "12_2", "13", "9_1", "14_0"]
-    assert rows["12_3"] == TaskRow(id="12_3", state="PENDING", reason="Resources")
-    assert rows["12_0"] == TaskRow(id="12_0", state="RUNNING", nodes="node1")
+    assert list(rows) == ["12_3", "12_0", "12_1", "12_2", "13", "9_1", "14_0", "14_1"]
+    assert rows["12_3"] == TaskRow(id="12_3", state="PENDING", reason="Resources", left_s=86400)
+    assert rows["12_0"] == TaskRow(
+        id="12_0", state="RUNNING", nodes="node1", script="/out/a | b/array-1.sbatch"
+    )
     assert rows["12_1"].restarts == 2
+    assert [row.id for row in rows.values() if row.was_preempted] == ["14_1"]
+    assert rows["14_1"].left_s == 65
     assert rows["14_0"].reason == "ReqNodeNotAvail, UnavailableNodes:node5"
 
 
@@ -75,6 +88,13 @@ def test_ids_of_arrays_are_spelled_out(name, tasks):
     assert expand_ids(name) == tasks
 
 
+def test_jobs_are_known_by_the_scripts_they_were_submitted_with(fake):
+    jobs = {7: {"path": '/out/it\'s "a | b"/submissions/x/array-1.sbatch'}, 8: {"path": "/b"}}
+    (fake / "jobs.json").write_text(json.dumps(jobs))
+    assert jobs_of_scripts("me") == {jobs[7]["path"]: "7", "/b": "8"}
+    assert "--user=me" in (fake / "calls").read_text()
+
+
 @pytest.mark.parametrize("text", ["", "\n", "error: something\n", "12_0|RUNNING\n", "12_0||x||0\n"])
 def test_what_cannot_be_read_tells_nothing(text):
     assert list(parse_squeue(text)) == []
@@ -82,7 +102,7 @@ def test_what_cannot_be_read_tells_nothing(text):
 
 
 def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_no_more(fake):
-    (fake / "rows").write_text("12_0|RUNNING|None|node1|0\n")
+    (fake / "rows").write_text("12_0|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
     (fake / "history").write_text("11_0|TIMEOUT|node2\n12_0|PENDING|\n")
     queue = ask(["11_0", "12_0"])
     assert {task: row.state for task, row in queue.rows.items()} == {
@@ -91,8 +111,18 @@ def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_
     }
     first, second = (fake / "calls").read_text().splitlines()
     assert "--jobs=11,12" in first
+    assert "--states=all" in first.split(), "those that ended lately too"
     assert second.startswith("sacct")
     assert "--jobs=11" in second.split()
+
+
+def test_a_task_that_ran_out_of_memory_is_failed_and_only_its_step_says_why(fake):
+    (fake / "rows").write_text("1_0|FAILED|NonZeroExitCode|node1|0|N/A|1-00:00:00|\n")
+    told = "1_{n}|FAILED|node1\n1_{n}.batch|FAILED|node1\n1_{n}.0|{step}|node1\n"
+    history = [told.format(n=n, step=step) for n, step in enumerate(["OUT_OF_MEMORY"] * 2)]
+    (fake / "history").write_text("".join([*history, told.format(n=2, step="FAILED")]))
+    states = {task: row.state for task, row in ask(["1_0", "1_1", "1_2"]).rows.items()}
+    assert states == {"1_0": "OUT_OF_MEMORY", "1_1": "OUT_OF_MEMORY", "1_2": "FAILED"}
 
 
 def test_a_job_that_left_the_queue_of_a_cluster_without_accounting_is_no_problem(fake):

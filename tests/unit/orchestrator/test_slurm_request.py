@@ -42,11 +42,17 @@ def test_a_study_tells_what_its_jobs_want_and_an_override_changes_only_what_it_n
         ('{partition: "gpu\\nrm -rf ~"}', "holds a line break"),
         ('{setup: ["a\\nb"]}', "holds a line break"),
         ('{account: ""}', "is empty"),
+        ("{qos: 'a\\b'}", "holds a backslash, which sbatch would leave out"),
+        ("{sbatch: {comment: 'a\\b'}}", "holds a backslash, which sbatch would leave out"),
         ("{cpus_per_task: 0}", "greater than or equal to 1"),
         ("{sbatch: {array: 0-3}}", "array cannot be set here: papergrid numbers the tasks"),
         ("{sbatch: {output: x}}", "logs lie in the submission's folder"),
         ("{sbatch: {partition: x}}", "partition has a key of its own"),
         ("{sbatch: {cpus-per-task: 3}}", "cpus-per-task has a key of its own"),
+        ("{sbatch: {wait: true}}", "wait cannot be set here: submit returns at once"),
+        ("{sbatch: {parsable: true}}", "papergrid reads what sbatch prints"),
+        ("{sbatch: {test-only: true}}", "--dry-run shows what would be sent"),
+        ("{sbatch: {clusters: b}}", "set $SLURM_CLUSTERS"),
         ("{sbatch: {-p: x}}", "'-p' is no long option of sbatch"),
         ('{sbatch: {comment: "a\\n#SBATCH --x"}}', "holds a line break"),
     ],
@@ -72,6 +78,11 @@ def test_a_profile_is_a_request(tmp_path):
         "time": 90,
         "setup": ["module load cuda/12"],
     }
+
+
+def test_a_set_up_line_is_shell_text_in_which_a_backslash_has_its_meaning():
+    line = "export NAME=a\\ b"
+    assert check_flags({"setup": [line]}) == {"setup": [line]}
 
 
 def test_all_bad_flags_are_told_at_once():

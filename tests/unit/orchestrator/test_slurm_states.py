@@ -14,6 +14,7 @@ PENDING = RunState(state=State.PENDING)
 STOPPED = RunState(state=State.PENDING, reason="stopped on request")
 LOST = RunState(state=State.FAILED, reason="lost: its executor died", host="node1")
 FAILED = RunState(state=State.FAILED, reason="CUDA out of memory", host="node1")
+WISHED = RunState(state=State.CANCELLED, reason="cancelled by root")
 RUNNING = RunState(state=State.RUNNING, host="node1")
 
 
@@ -30,11 +31,14 @@ def row(state: str, task: str = "12_3", **fields) -> TaskRow:
     [
         (PENDING, row("PENDING", reason="Resources"), "pending", "queued in SLURM as 12_3 (Res"),
         (PENDING, row("RUNNING", nodes="node1"), "pending", "SLURM task 12_3, running on node1"),
-        (STOPPED, row("PENDING", restarts=1), "pending", "12_3, restart 2; last attempt: stopped"),
-        (PENDING, row("CANCELLED"), "failed", "cancelled (SLURM task 12_3); submit again"),
-        (STOPPED, row("CANCELLED"), "failed", "cancelled (SLURM task 12_3)"),
-        (LOST, row("CANCELLED"), "failed", "cancelled (SLURM task 12_3)"),
-        (FAILED, row("CANCELLED"), "failed", "cancelled (SLURM task 12_3)"),
+        (STOPPED, row("PENDING", restarts=1), "pending", "12_3, restart 1; last attempt: stopped"),
+        (PENDING, row("CANCELLED"), "cancelled", "by scancel (SLURM task 12_3); submit again"),
+        (STOPPED, row("CANCELLED"), "cancelled", "by scancel (SLURM task 12_3)"),
+        (LOST, row("CANCELLED"), "cancelled", "by scancel (SLURM task 12_3)"),
+        (FAILED, row("CANCELLED"), "cancelled", "by scancel (SLURM task 12_3)"),
+        (WISHED, row("CANCELLED"), "cancelled", "cancelled by root"),
+        (WISHED, row("FAILED"), "cancelled", "cancelled by root"),
+        (WISHED, None, "cancelled", "cancelled by root"),
         (FAILED, row("FAILED"), "failed", "CUDA out of memory"),
         (PENDING, row("FAILED"), "failed", "ended as FAILED and left no result"),
         (STOPPED, row("COMPLETED"), "failed", "ended as COMPLETED and left no result"),
@@ -45,7 +49,7 @@ def row(state: str, task: str = "12_3", **fields) -> TaskRow:
         (LOST, row("RUNNING", restarts=1, nodes="node2"), "pending", "12_3, running on node2; la"),
         (RUNNING, row("RUNNING", nodes="node1"), "running", ""),
         (RUNNING, row("COMPLETING", nodes="node1"), "running", ""),
-        (RUNNING, row("CANCELLED", nodes="node1"), "failed", "cancelled (SLURM task 12_3)"),
+        (RUNNING, row("CANCELLED", nodes="node1"), "cancelled", "by scancel (SLURM task 12_3)"),
         (RUNNING, row("CANCELLED", nodes="node2"), "running", ""),
         (RUNNING, row("PENDING", restarts=1), "running", ""),
         (RUNNING, None, "running", ""),
@@ -54,7 +58,7 @@ def row(state: str, task: str = "12_3", **fields) -> TaskRow:
         (PENDING, row("NODE_FAIL", is_history=True), "unknown", "history says NODE_FAIL of 12_3"),
         (LOST, row("NODE_FAIL", is_history=True), "unknown", "history says NODE_FAIL of 12_3"),
         (PENDING, row("RUNNING", is_history=True), "unknown", "history says RUNNING of 12_3"),
-        (PENDING, row("CANCELLED", is_history=True), "failed", "cancelled (SLURM task 12_3)"),
+        (PENDING, row("CANCELLED", is_history=True), "cancelled", "by scancel (SLURM task 12_3)"),
         (RUNNING, row("NODE_FAIL", is_history=True, nodes="node1"), "running", ""),
         (PENDING, row("NODE_FAIL"), "failed", "its node failed (SLURM task 12_3)"),
         (PENDING, row("SOMETHING_NEW"), "failed", "ended as SOMETHING_NEW"),
@@ -90,7 +94,7 @@ def test_slurm_makes_no_run_done_and_undoes_none(state, says, is_history, is_sil
     queue = Queue(rows={}, problem="x") if is_silent else queue_of(row(says, is_history=is_history))
     told = with_queue(RunState(state=state), ["12_3"], queue)
     assert (told.state is State.DONE) == (state is State.DONE)
-    if state in (State.DONE, State.UNKNOWN):
+    if state in (State.DONE, State.UNKNOWN, State.CANCELLED):
         assert told == RunState(state=state)
 
 

@@ -22,7 +22,14 @@ from merge.records import AttemptRecord, Claim, Outcome, Owner, Request, Result,
 from merge.sweep import Run
 from orchestrator.owners import this_owner
 from orchestrator.progress import Progress, read_progress
-from orchestrator.states import STALLED_AFTER_S, RunFacts, State, derive_state, read_facts
+from orchestrator.states import (
+    STALLED_AFTER_S,
+    RunFacts,
+    State,
+    derive_state,
+    read_facts,
+    read_states,
+)
 
 NOW = 1_000_000.0
 OWNER = Owner(host="h", pid=7, pid_started="1", boot_id="b")
@@ -190,6 +197,23 @@ def test_a_life_is_read_from_its_files(tmp_path, run, paths):
     assert state_on_disk(tmp_path, run) is State.FAILED
     write_result(paths, run)
     assert state_on_disk(tmp_path, run) is State.DONE
+
+
+@pytest.mark.parametrize("skew_s", [-3600.0, 0.0, 3600.0])
+@pytest.mark.parametrize(("age_s", "state"), [(50.0, State.RUNNING), (62.0, State.FAILED)])
+def test_claims_of_other_hosts_are_judged_by_the_files_clock_alone(
+    tmp_path, run, paths, age_s, state, skew_s
+):
+    """Neither its owner's clock counts nor the one of whoever looks."""
+    write_claim(paths, owner=OWNER, heartbeat=time.time() + skew_s)
+    write_attempt(paths)
+    then = time.time() - age_s
+    os.utime(paths.claim(1), (then, then))
+    for now in (time.time() - 7200, time.time(), time.time() + 7200):
+        (found,) = read_states(tmp_path, [run], now)
+        assert found.state is state
+        assert found.heartbeat_age_s == pytest.approx(age_s, abs=5)
+    assert not [*tmp_path.glob(".*")]
 
 
 def test_only_the_last_attempt_counts(tmp_path, run, paths):

@@ -20,6 +20,9 @@ from replicate.cli import main
         ),
         (("--slurm", "--print-commands"), "--print-commands says nothing to --slurm"),
         (("--slurm", "--hosts", "gpu1"), "--hosts says nothing to --slurm"),
+        (("--slurm", "--stand-by"), "--stand-by is for this machine"),
+        (("--slurm", "--devices", "cpu"), "--devices is for this machine"),
+        (("--slurm", "--grace", "5"), "--grace is for this machine"),
         (("--servers", "absent.yaml"), "absent.yaml cannot be read"),
         (("--servers", "hosts.yaml", "--hosts", "gpu11"), "no host 'gpu11': did you mean 'gpu1'?"),
         (
@@ -93,3 +96,19 @@ def test_a_real_submission_without_a_cluster_writes_nothing_and_says_where_to_go
     assert main(["submit", "--slurm", "--study", "demo"]) == 75
     assert "Nothing was written or sent: submit where" in capsys.readouterr().err
     assert not (tmp_path / "outputs").exists()
+
+
+def test_flags_about_attempts_reach_the_tasks_unless_they_say_nothing_new(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["submit", "--slurm", "--study", "demo", "--dry-run"]
+    given = ["--max-retries", "0", "--restart-stalled", "5", "--claim-expiry", "30"]
+    assert main([*words, *given, "--runs-per-gpu", "2"]) == 0
+    shown = capsys.readouterr().out
+    wanted = "--max-retries 0 --restart-stalled 5.0 --runs-per-gpu 2 --claim-expiry 30.0"
+    assert wanted in shown
+    assert main([*words, "--runs-per-gpu", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "--runs-per-gpu" not in shown
+    assert "--claim-expiry" not in shown

@@ -18,7 +18,9 @@ from torch.nn import functional
 from experiments.fewshot.models.abcb.tokens import Tokens
 
 TILE_ELEMENTS = 1 << 18
-"""Affinities that exist at one time; the M x M matrix never does."""
+"""Affinities that exist at one time, few enough for a CPU's cache; the M x M matrix never does."""
+GPU_TILE_ELEMENTS = 1 << 25
+"""On a GPU: a tile is some 80 kernels, so a few large ones; a tile of float32 is 128 MiB."""
 
 
 def affinity_histogram(tokens: Tokens, num_bins: int) -> Tensor:
@@ -74,7 +76,8 @@ class _SumsAbove(torch.autograd.Function):
 
 def _tiles(unit_BMC: Tensor) -> Iterator[tuple[int, int]]:
     batch, length, _ = unit_BMC.shape
-    rows = max(1, TILE_ELEMENTS // (batch * length))
+    elements = TILE_ELEMENTS if unit_BMC.device.type == "cpu" else GPU_TILE_ELEMENTS
+    rows = max(1, elements // (batch * length))
     for start in range(0, length, rows):
         yield start, min(start + rows, length)
 
