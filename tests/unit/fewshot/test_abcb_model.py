@@ -165,6 +165,24 @@ def test_empty_and_full_sets_give_every_parameter_a_finite_gradient(
     output = model(query, support, mask)
     segmentation_loss(output, _target(2)).backward()
     assert output.logits.isfinite().all()
+    _assert_finite_gradients(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("predicted", [0, 1])
+def test_empty_and_full_sets_have_finite_gradients_in_mixed_precision_too(
+    backbone: nn.Module, predicted: int, dtype: torch.dtype
+) -> None:
+    model, (query, support, mask) = _model(backbone), _episode(shots=2)
+    _predict_only(model, predicted)
+    mask[0] = 255
+    with torch.autocast("cpu", dtype=dtype):
+        output = model(query, support, mask)
+    segmentation_loss(output, _target(2)).backward()
+    _assert_finite_gradients(model)
+
+
+def _assert_finite_gradients(model: Abcb) -> None:
     for name, parameter in model.named_parameters():
         if not name.startswith("backbone."):
             assert parameter.grad is not None, name

@@ -151,9 +151,9 @@ class Abcb(FewShotModel):
         is_foreground_BN = probability_BN > self.options.foreground_threshold
         if self.options.empty_foreground == "keep":
             return is_foreground_BN
-        is_empty_B1 = ~is_foreground_BN.any(1, keepdim=True)
+        # Where any cell is foreground the peak is one of them.
         peak_BN = functional.one_hot(probability_BN.argmax(1), probability_BN.shape[1]).bool()
-        return is_foreground_BN | (is_empty_B1 & peak_BN)
+        return is_foreground_BN | peak_BN
 
     def _query_cells(self, query_B3HW: Tensor, features_BChw: Tensor) -> QueryCells:
         size_hw = features_BChw.shape[-2], features_BChw.shape[-1]
