@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from merge.combine import Merged, combine
 from merge.comparability import all_flags, flag_text
 from merge.conflicts import OnConflict
 from merge.documents import contribution_of_view, view_bytes
-from merge.errors import IncomparableError, UsageError
+from merge.errors import IncomparableError, RecordError, UsageError
 from merge.exclusion import LOCK_PATIENCE_S, exclusively, result_files
-from merge.files import write_bytes
+from merge.files import read_json, write_bytes
 from merge.garbage import no_garbage_collection
 from merge.index import load_index
 from merge.inputs import read_inputs
@@ -75,7 +76,7 @@ def merge_inputs(
     nothing is written then.
     """
 
-    _refuse_wrong_place(into)
+    _refuse_wrong_place(into, inputs)
 
     def write_merged() -> Merged:
         merged = combine(read_inputs(inputs, legacy_unit), on_conflict=on_conflict)
@@ -110,13 +111,27 @@ def merge_named(
     ), path
 
 
-def _refuse_wrong_place(into: Path) -> None:
-    """UsageError where a merged file would destroy a plan or a result, or cannot be a file."""
+def _refuse_wrong_place(into: Path, inputs: Sequence[Path]) -> None:
+    """UsageError where a merged file would destroy something else, or cannot be a file."""
     taken = (SweepPaths.PLAN_NAME, RunPaths(Path()).result.name, RunPaths(Path()).spec.name)
-    if into.name in taken or into.is_dir():
+    if into.name in taken or (os.path.lexists(into) and not _may_be_replaced(into, inputs)):
         raise UsageError(
-            f"--into {into} names no merged file: name one such as merged_results.json"
+            f"--into {into} names something that is no merged file of papergrid's, or not one of "
+            f"the inputs: move it away, or name another file, such as merged_results.json"
         )
+
+
+def _may_be_replaced(path: Path, inputs: Sequence[Path]) -> bool:
+    """Whether what a file tells is told again by what takes its place."""
+    if not path.is_file():
+        return False
+    if path.resolve() in [one.resolve() for one in inputs]:
+        return True
+    try:
+        document = read_json(path)
+    except RecordError:
+        return False
+    return "schema" in document and isinstance(document.get("results"), dict)
 
 
 def _has_own_view(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 
 import pytest
@@ -107,9 +108,34 @@ def test_a_merged_file_never_takes_the_place_of_a_plan_a_result_or_a_folder(tmp_
     paths = write_sweep(tmp_path, sweep)
     write_result(tmp_path, sweep.runs[0], 0.5)
     plan = paths.sweep.read_bytes()
-    with pytest.raises(UsageError, match="names no merged file"):
+    with pytest.raises(UsageError, match="no merged file"):
         merge_inputs([tmp_path], tmp_path / name)
     assert paths.sweep.read_bytes() == plan
+
+
+@pytest.mark.parametrize(
+    "content", ["axes: {fold: [0, 1]}\n", "", "[1]", '{"results": {"cell": {"0": {"miou": 0.5}}}}']
+)
+def test_a_merged_file_takes_the_place_of_no_other_file(tmp_path, content):
+    write_sweep(tmp_path / "out", make_grid())
+    into = tmp_path / "merged.json"
+    into.write_text(content)
+    with pytest.raises(UsageError, match="no merged file"):
+        merge_inputs([tmp_path / "out"], into)
+    assert into.read_text() == content
+
+
+def test_a_merged_file_takes_the_place_of_an_earlier_one_and_of_an_input(tmp_path):
+    sweep = make_grid()
+    write_sweep(tmp_path / "out", sweep)
+    write_result(tmp_path / "out", sweep.runs[0], 0.5)
+    into = tmp_path / "merged.json"
+    cell = sweep.runs[0].cell
+    into.write_text(json.dumps({"results": {cell: {"1": {"miou": 0.25}}}}))
+    merge_inputs([tmp_path / "out", into], into)
+    assert read_json(into)["results"][cell]["1"]["miou"] == 0.25
+    merge_inputs([tmp_path / "out"], into)
+    assert read_json(into)["results"][cell]["0"]["miou"] == 0.5
 
 
 def test_a_folder_named_twice_counts_once(tmp_path):
