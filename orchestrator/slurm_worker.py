@@ -29,8 +29,6 @@ _MOST_RESTARTS = 500
 
 _REQUEUE_TRIES = 5
 _PAUSE_S = 2.0
-_WHY_TIMEOUT_S = 3.0
-"""Meanwhile the trainers write their checkpoints, and nobody sees how they fare."""
 _MOST_EARLY_S = 60.0
 """SLURM's clock for limits goes by minutes."""
 _OPEN = (Fate.INTERRUPTED, Fate.NOT_STARTED, Fate.ELSEWHERE)
@@ -147,7 +145,7 @@ def why_stopped(cause: Cause, environment: Mapping[str, str], signal_s: float) -
     if cause is Cause.INTERRUPTED:
         return cause
     try:
-        row = task_row(_own_id(environment), timeout_s=_WHY_TIMEOUT_S)
+        row = task_row(_own_id(environment))
     except (SchedulerError, UsageError) as error:
         _log.warning("why the task is to stop is not known: %s", error)
         return cause

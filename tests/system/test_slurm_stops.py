@@ -135,7 +135,7 @@ def test_a_run_on_two_nodes_is_stopped_as_one_and_goes_on(slurm, scenarios, tmp_
 def test_a_task_that_reaches_its_time_limit_goes_on_in_the_next(out_of_time):
     assert_resumed(out_of_time)
     assert "the task is queued again" in out_of_time.log()
-    assert out_of_time.attempt()["cause"] == "time_limit"
+    assert out_of_time.attempt()["cause"] == "time_limit", out_of_time.log()
 
 
 def test_a_task_whose_node_lost_its_power_goes_on_elsewhere(slurm, failing_node):
