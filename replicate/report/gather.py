@@ -10,7 +10,7 @@ from typing import IO
 from merge.collect import collect
 from merge.combine import Merged
 from merge.errors import RecordError, UsageError
-from merge.files import is_finite_number, write_atomic
+from merge.files import write_atomic
 from merge.paths import RunPaths, SweepPaths
 from merge.records import AttemptRecord, read_attempt
 from merge.sweep import Run
@@ -96,10 +96,7 @@ def _attempt(paths: RunPaths, number: int) -> AttemptRecord | None:
 
 
 def _hours(record: AttemptRecord) -> float:
-    started, ended = record.started, record.ended
-    if ended is None or not (is_finite_number(started) and is_finite_number(ended)):
-        return 0.0
-    return (ended - started) / 3600
+    return (record.ended - record.started) / 3600 if record.ended else 0.0
 
 
 def _panels(output: Path, runs: Iterable[Run]) -> list[Panel]:

@@ -124,9 +124,9 @@ def test_where_less_is_better_the_least_is_bold() -> None:
     assert r"PAPER (paper) & \textbf{70.0} & \textbf{70.0} & 70.0" in text
 
 
-@pytest.mark.parametrize(("ended", "hours"), [(7200.0, 2.0), (None, 0.0), ("later", 0.0)])
+@pytest.mark.parametrize(("ended", "hours"), [(7200.0, 2.0), (None, 0.0), ("later", None)])
 def test_hours_count_for_each_device_of_an_attempt(
-    tmp_path: Path, ended: object, hours: float
+    tmp_path: Path, ended: object, hours: float | None
 ) -> None:
     sweep = make_grid(folds=(0,))
     write_sweep(tmp_path, sweep)
@@ -137,8 +137,12 @@ def test_hours_count_for_each_device_of_an_attempt(
     claim = {"number": 1, "token": "t", "owner": owner, "heartbeat": 0.0}
     write_json(paths.claim(1), {"schema": 1, **claim})
     write_json(paths.attempt(1).record, {"schema": 1, "outcome": None, **attempt})
-    used = read_report(tmp_path, rebuild(tmp_path)).usage[sweep.runs[0].run_id]
-    assert (used.hours, used.device_hours) == (hours, {"cuda": 2 * hours})
+    used = read_report(tmp_path, rebuild(tmp_path)).usage.get(sweep.runs[0].run_id)
+    if hours is None:
+        assert used is None
+    else:
+        assert used
+        assert (used.hours, used.device_hours) == (hours, {"cuda": 2 * hours})
 
 
 def test_the_last_axis_with_few_values_makes_groups_of_columns() -> None:
