@@ -22,22 +22,43 @@ TOKEN = "PAPERGRID_TOKEN"
 """Names the attempt in the environment of all its processes."""
 
 _CHUNK = 1 << 16
+_EXEC_PATIENCE_S = 1.0
+
+_MEMORY, _ENV_END = 23 - 3, 51 - 3
+"""Fields vsize and env_end of /proc/PID/stat, counted behind the name."""
 
 
 def initial_environment(pid: int) -> bytes:
     """What `pid` was started with, as `\\0NAME=value\\0...`; empty where it is gone or not ours."""
     try:
-        descriptor = os.open(f"/proc/{pid}/environ", os.O_RDONLY)
+        data = _read(f"/proc/{pid}/environ")
+        deadline = time.monotonic() + _EXEC_PATIENCE_S
+        while not data and time.monotonic() < deadline:
+            is_started = _is_started(pid)
+            data = _read(f"/proc/{pid}/environ")
+            if is_started:
+                break
+            time.sleep(0.0005)
     except OSError:
         return b""
+    return b"\0" + data
+
+
+def _is_started(pid: int) -> bool:
+    """False in the middle of an exec, where the environment still reads as empty."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    # The dead and the kernel's own have no memory to keep one in.
+    return fields[_MEMORY] == b"0" or fields[_ENV_END] != b"0"
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         data = chunk = os.read(descriptor, _CHUNK)
         while len(chunk) == _CHUNK:
             chunk = os.read(descriptor, _CHUNK)
             data += chunk
-        return b"\0" + data
-    except OSError:
-        return b""
+        return data
     finally:
         os.close(descriptor)
 

@@ -16,7 +16,7 @@ from support.executors import marked, wait_until
 from merge.errors import StorageError
 from orchestrator import guard
 from orchestrator.contract import Launch
-from orchestrator.guard import kill_marked, marked_processes
+from orchestrator.guard import initial_environment, kill_marked, marked_processes
 from orchestrator.processes import Guardian, Process
 
 MARK = "PAPERGRID_TOKEN"
@@ -140,6 +140,15 @@ def test_a_log_that_cannot_be_written_is_a_storage_error(tmp_path, token):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="out"):
         Process(launch, tmp_path / "file" / "out", tmp_path / "err", lambda: None)
+
+
+def test_a_process_has_its_mark_from_the_moment_it_is_started(token):
+    for _ in range(50):
+        started = subprocess.Popen(["sleep", "600"], env={MARK: token})
+        found = initial_environment(started.pid)
+        started.kill()
+        started.wait()
+        assert f"\0{MARK}={token}\0".encode() in found
 
 
 def test_only_the_whole_mark_counts(token):
