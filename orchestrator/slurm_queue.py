@@ -39,7 +39,7 @@ class TaskRow:
     restarts: int = 0
     was_preempted: bool = False
     left_s: float = math.inf
-    """Of its time."""
+    """Of its time; NaN where SLURM does not tell."""
     script: str = ""
     """Path of the script that it was submitted with, where that is told."""
     is_history: bool = False
@@ -144,9 +144,11 @@ def expand_ids(name: str) -> list[str]:
 
 
 def _seconds(time: str) -> float:
-    """`1-02:03:04`, `2:03:04` or `3:04` in seconds; infinity for words such as UNLIMITED."""
-    if (match := _TIME.fullmatch(time)) is None:
+    """`1-02:03:04`, `2:03:04` or `3:04` in seconds; NaN for NOT_SET or INVALID."""
+    if time == "UNLIMITED":
         return math.inf
+    if (match := _TIME.fullmatch(time)) is None:
+        return math.nan
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ from merge.sweep import Run
 from orchestrator.claims import finished, last_claim
 from orchestrator.happenings import Fate, LocalReport
 from orchestrator.slurm_commands import call
-from orchestrator.slurm_queue import task_row
+from orchestrator.slurm_queue import TaskRow, task_row
 from orchestrator.slurm_record import read_submission
 
 _log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ _MOST_RESTARTS = 500
 """A task that is queued again more often makes no progress: its limit is below a checkpoint's."""
 
 _REQUEUE_TRIES = 5
+_LEFT_TRIES = 3
 _PAUSE_S = 2.0
 _MOST_EARLY_S = 60.0
 """SLURM's clock for limits goes by minutes."""
@@ -145,17 +147,27 @@ def why_stopped(cause: Cause, environment: Mapping[str, str], signal_s: float) -
     if cause is Cause.INTERRUPTED:
         return cause
     try:
-        row = task_row(_own_id(environment))
+        row = _row_with_time_left(_own_id(environment))
     except (SchedulerError, UsageError) as error:
         _log.warning("why the task is to stop is not known: %s", error)
         return cause
-    if row is None or row.reason or row.was_preempted:
+    if row is None or row.was_preempted:
         return cause
     if row.state == "RUNNING" and row.left_s <= signal_s + _MOST_EARLY_S:
         return Cause.TIME_LIMIT
-    is_ending = row.state in ("COMPLETING", "CANCELLED")
+    is_ending = row.state in ("COMPLETING", "CANCELLED") and not row.reason
     is_last = row.restarts == _num_restarts(environment)
     return Cause.CANCELLED if is_ending and is_last else cause
+
+
+def _row_with_time_left(task: str) -> TaskRow | None:
+    """What squeue tells of a task that is at work; asked again where it lacks what it must have."""
+    for _ in range(_LEFT_TRIES):
+        row = task_row(task)
+        if row is not None and not (row.state == "RUNNING" and math.isnan(row.left_s)):
+            break
+        time.sleep(_PAUSE_S / 2)
+    return row
 
 
 def _own_id(environment: Mapping[str, str]) -> str:

@@ -18,9 +18,12 @@ settings.register_profile(
 )
 settings.load_profile("papergrid")
 
-# In the background of a script SIGINT is ignored, and so it would be by all that tests start.
+# In the background of a script SIGINT is ignored, under nohup SIGHUP, and so they would be by all
+# that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ROOT = Path(__file__).resolve().parent.parent
 

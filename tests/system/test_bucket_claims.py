@@ -101,7 +101,7 @@ def test_one_of_many_gets_a_run(target: BucketTarget) -> None:
 
 def test_a_silent_owner_is_overtaken_and_knows_it(target: BucketTarget) -> None:
     dead, heir = BucketClaims(Bucket(target)), BucketClaims(Bucket(target))
-    taken = dead.take("run/fold0", host("a"), now=time.time(), expiry_s=1.0)
+    taken = dead.take("run/fold0", host("a"), now=time.time(), expiry_s=8.0)
     assert isinstance(taken, Taken)
     assert isinstance(heir.take("run/fold0", host("b"), now=time.time(), expiry_s=60), Busy)
     new = _until_taken(heir, "run/fold0")

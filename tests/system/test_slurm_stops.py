@@ -67,7 +67,7 @@ def assert_resumed(sent: SentSweep, fold: int = 0) -> None:
 
 
 def test_tasks_that_are_told_to_go_come_back_and_go_on(slurm, scenarios, tmp_path):
-    sent = submit(slurm, tmp_path)
+    sent = submit(slurm, tmp_path, "--set", "pace=0.5")
     for fold in range(4):
         sent.wait_step(fold)
     slurm.call("scancel", "--signal=USR2", sent.task(0))

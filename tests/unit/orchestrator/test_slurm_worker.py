@@ -133,6 +133,15 @@ def test_why_a_task_is_stopped_is_what_slurm_says_of_it_at_that_moment(
     assert why_stopped(told, {**TASK, "SLURM_RESTART_COUNT": restarts}, 90) is why
 
 
+def test_a_task_whose_time_is_not_told_yet_is_asked_for_again(fake):
+    squeue = fake / "bin" / "squeue"
+    rows = fake / "rows"
+    rows.write_text("12_3|RUNNING|None|node1|0|N/A|NOT_SET|\n")
+    told = "12_3|RUNNING|None|node1|0|N/A|0:30|"
+    squeue.write_text(f"#!/bin/sh\ncat '{rows}'; echo '{told}' > '{rows}'\n")
+    assert why_stopped(Cause.PREEMPTED, TASK, 90) is Cause.TIME_LIMIT
+
+
 def test_why_a_task_is_stopped_stays_what_its_signal_says_where_slurm_is_silent(fake):
     (fake / "bin" / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm' >&2; exit 1\n")
     assert why_stopped(Cause.PREEMPTED, TASK, 90) is Cause.PREEMPTED
