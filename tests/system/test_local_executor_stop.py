@@ -87,7 +87,7 @@ def test_a_command_that_will_not_stop_is_killed_when_its_grace_is_over(output):
         stopped.send(signal.SIGINT)
         # By itself it would never end.
         assert stopped.wait() == 130
-        assert time.monotonic() - began >= 0.5
+        assert 0.5 <= time.monotonic() - began < 5
     attempt = read_attempt(paths_of(output, sweep.runs[0]).attempt(1).record)
     assert attempt.outcome is Outcome.INTERRUPTED
     assert "SIGKILL" in attempt.reason

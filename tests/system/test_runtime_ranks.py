@@ -137,7 +137,7 @@ def test_a_failing_rank_ends_all_within_seconds_and_is_the_one_that_is_named(sta
     wait_until(all_ready(run), ranks)
     began = time.monotonic()
     assert ranks.wait() != 0
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 10
     assert run.error(1) == {
         "kind": "other",
         "message": "ZeroDivisionError: rank one",
@@ -152,7 +152,7 @@ def test_a_killed_rank_ends_a_peer_that_is_in_no_collective(start, run):
     began = time.monotonic()
     os.kill(ranks.pids()[1], signal.SIGKILL)
     assert ranks.wait() != 0
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 10
 
 
 def test_ranks_end_with_the_agent_that_started_them(start, run):
