@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-from support import fake_slurm
 from support.sweeps import make_sweep, shell, write_sweep
 
 from merge.errors import NoAnswerError, SchedulerError
@@ -19,15 +17,6 @@ from orchestrator.slurm_submit import Parcel, send
 from orchestrator.states import RunState, State
 
 RUNS = ("run-fold0", "run-fold1", "run-fold2")
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """State of fake SLURM commands, which are on PATH."""
-    folder = tmp_path / "slurm"
-    monkeypatch.setenv("PATH", f"{fake_slurm.install(folder)}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_SLURM", str(folder))
-    return folder
 
 
 @pytest.fixture

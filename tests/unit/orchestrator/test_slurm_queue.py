@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
-from support import fake_slurm
 
 from orchestrator.slurm_queue import (
     TaskRow,
@@ -36,15 +34,6 @@ SACCT = """\
 12_[2-4%2]|PENDING|None assigned
 13|NODE_FAIL|node3
 """
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """State of fake SLURM commands, which are on PATH."""
-    folder = tmp_path / "slurm"
-    monkeypatch.setenv("PATH", f"{fake_slurm.install(folder)}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_SLURM", str(folder))
-    return folder
 
 
 def test_squeue_tells_state_reason_node_and_restarts():

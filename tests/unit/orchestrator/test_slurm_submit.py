@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import pytest
-from support import fake_slurm
 from support.sweeps import make_sweep, shell, write_sweep
 
 from merge.errors import SchedulerError
@@ -18,15 +17,6 @@ from orchestrator.slurm_request import SlurmRequest
 from orchestrator.slurm_sent import cancel_jobs, queued_runs
 from orchestrator.slurm_submit import Parcel, new_submission_id, send
 from replicate import api
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """State of fake SLURM commands, which are on PATH."""
-    folder = tmp_path / "slurm"
-    monkeypatch.setenv("PATH", f"{fake_slurm.install(folder)}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_SLURM", str(folder))
-    return folder
 
 
 def parcel(output: Path, count: int = 3, size: int = 1001, **request: object) -> Parcel:

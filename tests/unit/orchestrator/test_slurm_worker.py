@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import fake_slurm
 from support.sweeps import make_sweep, shell, write_sweep
 
 from merge.errors import UsageError
@@ -31,15 +29,6 @@ from orchestrator.slurm_worker import (
 )
 
 TASK = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"}
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """State of fake SLURM commands, which are on PATH."""
-    folder = tmp_path / "slurm"
-    monkeypatch.setenv("PATH", f"{fake_slurm.install(folder)}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_SLURM", str(folder))
-    return folder
 
 
 def test_a_task_finds_its_runs_by_its_index(tmp_path):
