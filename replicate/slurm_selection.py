@@ -55,7 +55,8 @@ def groups(
     if arguments.tasks is not None:
         from orchestrator.shards import shard_into
 
-        shards = shard_into(tuple(runs.values()), arguments.tasks)
+        # More tasks than runs would have nothing to do.
+        shards = shard_into(tuple(runs.values()), min(arguments.tasks, max(1, len(runs))))
     elif arguments.shard_by:
         shards = planned.shards
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 
@@ -112,3 +113,11 @@ def test_flags_about_attempts_reach_the_tasks_unless_they_say_nothing_new(
     shown = capsys.readouterr().out
     assert "--runs-per-gpu" not in shown
     assert "--claim-expiry" not in shown
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_no_more_tasks_are_sent_than_there_are_runs(capsys):
+    words = ["submit", "--slurm", "--study", "demo", "--dry-run", "--json"]
+    assert main([*words, "--tasks", "9" * 20]) == 0
+    (tasks,) = json.loads(capsys.readouterr().out)["tasks"].values()
+    assert len(tasks) == 8
