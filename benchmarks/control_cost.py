@@ -17,10 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from merge.sweep import Axis, Run, Sweep, config_hash
-from orchestrator.devices import Devices
-from orchestrator.happenings import Happening
-from orchestrator.local import LocalSettings, run_local
+from merge.records.sweep import Axis, Run, Sweep, config_hash
+from orchestrator.local.events import Happening
+from orchestrator.local.executor import LocalSettings, run_local
+from orchestrator.machine.devices import Devices
 
 NO_OP = (
     "sh",

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from merge.files import canonical_json
-from merge.paths import SweepPaths
-from merge.records import Result
-from merge.sweep import Axis, Run, Sweep, config_hash
+from merge.records.records import Result
+from merge.records.sweep import Axis, Run, Sweep, config_hash
+from merge.storage.files import canonical_json
+from merge.storage.paths import SweepPaths
 
 _TURNS = 7
 
@@ -111,7 +111,7 @@ def _measure(case: Case) -> int:
     own, floor = [], []
     for _ in range(_TURNS):
         floor.append(_seconds([sys.executable, "-c", "pass"]))
-        own.append(_seconds([sys.executable, "-m", "replicate.cli", *case.words]))
+        own.append(_seconds([sys.executable, "-m", "replicate.cli.main", *case.words]))
     cost, bare = statistics.median(own), statistics.median(floor)
     counted = cost - bare if case.is_above_floor else cost
     verdict = "kept" if counted <= case.budget_s else "PASSED"

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import sys
 
-from orchestrator.balance import lower_bound, makespan
-from orchestrator.division import Division, parse_division
+from orchestrator.plan.balance import lower_bound, makespan
+from orchestrator.plan.division import Division, parse_division
+from orchestrator.plan.plan import Plan
 from replicate import api
 
 _SERVERS = (2, 3, 4, 5, 6, 7, 8, 12, 16, 32)
@@ -36,7 +37,7 @@ def main() -> int:
     return int(worst > _BUDGET)
 
 
-def _longest(planned: api.Plan, division: Division) -> float:
+def _longest(planned: Plan, division: Division) -> float:
     shards = division.divide(planned.runs, planned.estimates, None)
     return max(sum(planned.estimates[run.run_id].hours for run in s.runs) for s in shards)
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from control_plane import make_finished_sweep
 
 from merge import to_pandas
-from merge.paths import SweepPaths
-from merge.view import merge_inputs, rebuild
+from merge.results.view import merge_inputs, rebuild
+from merge.storage.paths import SweepPaths
 
 _TURNS = 5
 _NUM_CELLS = 2500

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from merge.doors import merge_results, to_pandas
+    from merge.api import merge_results, to_pandas
 
 __all__ = ["merge_results", "to_pandas"]
 
@@ -21,7 +21,7 @@ __all__ = ["merge_results", "to_pandas"]
 def __getattr__(name: str) -> object:
     # On use alone: every command imports this package, and few of them merge.
     if name in __all__:
-        from merge import doors
+        from merge import api as doors
 
         return getattr(doors, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from merge.combine import Merged
-from merge.comparability import all_flags, flag_text
-from merge.conflicts import POLICIES
 from merge.errors import PapergridError
-from merge.outcome import exit_code, left_out
-from merge.view import merge_named
+from merge.results.combine import Merged
+from merge.results.comparability import all_flags, flag_text
+from merge.results.conflicts import POLICIES
+from merge.results.outcome import exit_code, left_out
+from merge.results.view import merge_named
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -126,3 +126,6 @@ class IncompleteError(PapergridError):
     """Something that was asked for is not there yet."""
 
     exit_code = 3
+
+
+INTERRUPTED_EXIT_CODE = 130

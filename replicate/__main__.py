@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from replicate.cli import main
+from replicate.cli.main import main
 
 sys.exit(main())

@@ -15,32 +15,30 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeGuard
 
-from merge.collect import collect
-from merge.combine import Merged
-from merge.conflicts import OnConflict
-from merge.paths import SweepPaths
-from merge.records import Result
-from merge.sweep import Run, Sweep, Value, read_sweep
-from merge.view import merge_named, rebuild
+from merge.records.records import Result
+from merge.records.sweep import Run, Sweep, Value, read_sweep
+from merge.results.collect import collect
+from merge.results.combine import Merged
+from merge.results.conflicts import OnConflict
+from merge.results.view import merge_named, rebuild
+from merge.storage.paths import SweepPaths
+from orchestrator.plan.plan import Plan
 from replicate.catalogue import PUBLISHED, find_study
 
 if TYPE_CHECKING:
-    from orchestrator.bucket_url import BucketTarget
-    from orchestrator.division import Division
-    from orchestrator.doctor_check import Check
-    from orchestrator.durations import Estimate
-    from orchestrator.happenings import Happening
-    from orchestrator.local import LocalReport, LocalSettings
-    from orchestrator.server_workers import Stopped
-    from orchestrator.shards import Shard
-    from orchestrator.study import Study
-    from orchestrator.wishes import Wished
-    from replicate.status import SweepStatus
+    from orchestrator.cancel import Wished
+    from orchestrator.doctor.check import Check
+    from orchestrator.local.events import Happening
+    from orchestrator.local.executor import LocalReport, LocalSettings
+    from orchestrator.s3.url import BucketTarget
+    from orchestrator.servers.control import Stopped
+    from orchestrator.studies.study import Study
+    from replicate.views.status import SweepStatus
 
 Where = Mapping[str, Value | Sequence[Value]]
 """Axis -> its selected values, or the only one; as in the study, or as text."""
@@ -51,21 +49,6 @@ _MERGE_PATIENCE_S = 2.0
 """How long a merge between runs waits for others: a suspended host may hold the lock for hours."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What would run: a sweep, the selected runs of it, and how they are divided."""
-
-    sweep: Sweep
-    runs: tuple[Run, ...]
-    shards: tuple[Shard, ...]
-    """What `runs` are made of."""
-    division: Division
-    all_shards: tuple[Shard, ...]
-    """Those that were not asked for too."""
-    estimates: Mapping[str, Estimate]
-    """Expected duration of each run by its id."""
-
-
 def load_study(
     study: str | Path, *, settings: Mapping[str, Value] | None = None, debug: bool = False
 ) -> Study:
@@ -73,7 +56,7 @@ def load_study(
 
     `settings` are those of `--set`: key -> value or its text, a list as text (`"8,16"`).
     """
-    from orchestrator.study_file import load_study as load
+    from orchestrator.studies.load import load_study as load
 
     return load(
         find_study(study),
@@ -101,11 +84,11 @@ def plan(  # noqa: PLR0913 (all by keyword)
     Durations are taken from the finished runs in `output`, if it is given. SelectionError lists the
     choices.
     """
-    from orchestrator.code_version import code_version
-    from orchestrator.division import parse_division
-    from orchestrator.durations import estimate, measure
-    from orchestrator.freeze import make_sweep
-    from orchestrator.grid import select
+    from orchestrator.plan.code_version import code_version
+    from orchestrator.plan.division import parse_division
+    from orchestrator.plan.durations import estimate, measure
+    from orchestrator.plan.freeze import make_sweep
+    from orchestrator.plan.selection import select
 
     if isinstance(study, str | Path):
         study = load_study(study, settings=settings, debug=debug)
@@ -139,7 +122,7 @@ def run(
     defaults to all devices and the user's cache folder. ConfigChangedError where `output` holds
     another plan: nothing is started then.
     """
-    from orchestrator.freeze import freeze
+    from orchestrator.plan.freeze import freeze
 
     settings = settings or local_settings(plan)
     settings = replace(settings, code=settings.code or plan.sweep.code)
@@ -150,7 +133,7 @@ def run(
 
 def _settle(plan: Plan, output: Path) -> None:
     from merge.errors import StorageError
-    from orchestrator.shard_file import settle_shards
+    from orchestrator.plan.shards import settle_shards
 
     if plan.division.is_balanced and settle_shards(output, plan.all_shards) != plan.all_shards:
         raise StorageError(
@@ -161,7 +144,7 @@ def _settle(plan: Plan, output: Path) -> None:
 
 def freeze_plan(plan: Plan, output: str | Path) -> Sweep:
     """Write the plan into `output`, for `work`; ConfigChangedError where it holds another one."""
-    from orchestrator.freeze import freeze
+    from orchestrator.plan.freeze import freeze
 
     return freeze(Path(output), plan.sweep)
 
@@ -171,10 +154,10 @@ def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Pla
 
     IncompleteError where there is none, SelectionError for an id that it does not have.
     """
-    from merge.collect import refuse_missing_sweep
-    from orchestrator.division import Division
-    from orchestrator.durations import estimate, measure
-    from orchestrator.grid import choose
+    from merge.results.collect import refuse_missing_sweep
+    from orchestrator.plan.division import Division
+    from orchestrator.plan.durations import estimate, measure
+    from orchestrator.plan.selection import choose
 
     folder = Path(output)
     refuse_missing_sweep(folder)
@@ -200,7 +183,7 @@ def work(
     report: Callable[[Happening], None] = lambda _: None,
 ) -> LocalReport:
     """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
-    from orchestrator.code_version import code_version
+    from orchestrator.plan.code_version import code_version
 
     settings = settings or local_settings(plan)
     if settings.source is None:
@@ -222,9 +205,9 @@ def local_settings(
     `devices` is `0,1`, `cpu` or `cpu:8`; None means all GPUs, else a CPU slot a core. UsageError
     where the devices cannot serve the plan.
     """
-    from orchestrator.devices import find_devices
-    from orchestrator.local_settings import LocalSettings
-    from orchestrator.retries import read_policy
+    from orchestrator.local.settings import LocalSettings
+    from orchestrator.machine.devices import find_devices
+    from orchestrator.runs.retries import read_policy
 
     return LocalSettings(
         devices=find_devices(devices, plan.runs),
@@ -244,7 +227,7 @@ def share_gpus(
 
     UsageError, with the figures, where the GPUs' free memory is too little for that.
     """
-    from orchestrator.gpu_memory import check_shared
+    from orchestrator.machine.devices import check_shared
 
     folder = Path(output)
     results = tuple(read_results(folder).values()) if SweepPaths(folder).sweep.exists() else ()
@@ -271,10 +254,10 @@ def runs_of(
 
     IncompleteError where there is no plan, SelectionError lists the choices.
     """
-    from merge.collect import refuse_missing_sweep
     from merge.errors import UsageError
-    from orchestrator.grid import choose, select
-    from orchestrator.scalars import text_of
+    from merge.results.collect import refuse_missing_sweep
+    from orchestrator.config.values import text_of
+    from orchestrator.plan.selection import choose, select
 
     refuse_missing_sweep(Path(output))
     sweep = read_sweep(SweepPaths(Path(output)).sweep)
@@ -294,10 +277,9 @@ def cancel(
     Also what the schedulers told that have jobs of them. `is_dry` changes nothing. UsageError where
     workers on servers share the runs through a bucket, not this folder.
     """
-    from orchestrator.reach import cancel_everywhere
-    from orchestrator.states import State
-    from orchestrator.wishes import cancel_runs
-    from orchestrator.workers import refuse_unheard
+    from orchestrator.cancel import cancel_everywhere, cancel_runs
+    from orchestrator.runs.states import State
+    from orchestrator.servers.workers import refuse_unheard
 
     refuse_unheard(Path(output))
     wished = cancel_runs(Path(output), runs, now=time.time(), is_dry=is_dry)
@@ -317,8 +299,8 @@ def stop_workers(
 
     IncompleteError where there is no plan, UsageError for a server that no submission has.
     """
-    from merge.collect import refuse_missing_sweep
-    from orchestrator.server_workers import stop_workers as stop
+    from merge.results.collect import refuse_missing_sweep
+    from orchestrator.servers.control import stop_workers as stop
 
     refuse_missing_sweep(Path(output))
     return stop(Path(output), names, kill=kill, is_dry=is_dry)
@@ -336,7 +318,7 @@ def retry(
     UsageError for a state in which a run cannot be retried.
     """
     from merge.errors import UsageError
-    from orchestrator.wishes import retry_runs
+    from orchestrator.cancel import retry_runs
 
     if unknown := [state for state in states if state not in RETRIED_STATES]:
         raise UsageError(f"no state {unknown[0]!r} to retry; there are {', '.join(RETRIED_STATES)}")
@@ -367,7 +349,7 @@ def status(output: str | Path, claims: BucketTarget | None = None) -> SweepStatu
 
     With `claims` also what that place in a bucket tells of runs that hosts share through it.
     """
-    from replicate.status import read_status
+    from replicate.views.status import read_status
 
     return read_status(Path(output), time.time(), claims)
 
@@ -386,8 +368,8 @@ def doctor(
     With `waits_for_peer` the second process is another host's: call it on both. StorageError where
     nothing can be written, RecordError where a plan lies there that is unreadable.
     """
-    from orchestrator.doctor_folder import examine_folder
-    from orchestrator.doctor_machine import examine_machine, needs_of
+    from orchestrator.doctor.folder import examine_folder
+    from orchestrator.doctor.machine import examine_machine, needs_of
 
     folder = Path(output)
     checks: list[Check] = []
@@ -425,7 +407,7 @@ def _is_many(given: object) -> TypeGuard[Iterable[object]]:
 
 def _text(name: str, value: object) -> str:
     from merge.errors import UsageError
-    from orchestrator.scalars import is_scalar, text_of
+    from orchestrator.config.values import is_scalar, text_of
 
     if is_scalar(value):
         return text_of(value)
@@ -442,10 +424,10 @@ def _run_here(
     settings: LocalSettings,
     report: Callable[[Happening], None],
 ) -> LocalReport:
-    from orchestrator.code_version import code_differs
-    from orchestrator.durations import longest_first
-    from orchestrator.happenings import Notice
-    from orchestrator.local import run_local
+    from orchestrator.local.events import Notice
+    from orchestrator.local.executor import run_local
+    from orchestrator.plan.code_version import code_differs
+    from orchestrator.plan.durations import longest_first
 
     for line in code_differs(sweep.code, settings.code):
         report(Notice(message=f"the code has changed since {folder} was planned: {line}"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from merge.errors import UsageError
-from merge.sweep import Run
+from merge.records.sweep import Run
 
 _FLAGS = {"dataset": "--datasets", "protocol": "--protocols", "mask_variant": "--mask-variants"}
 """Configuration value -> the flag that hands it on."""
@@ -75,7 +75,7 @@ def become(words: Sequence[str]) -> NoReturn:
 
 
 def _environment() -> dict[str, str]:
-    from orchestrator.contract import import_variables, source_root
+    from orchestrator.machine.own_modules import import_variables, source_root
 
     return {**os.environ, **import_variables(os.environ, source_root())}
 
@@ -91,7 +91,7 @@ def _words(runs: Iterable[Run], keys: Sequence[str]) -> list[str]:
 
 def _has_module(experiment: str, module: str) -> bool:
     # Looked for as a file: the control plane never imports the data plane.
-    from orchestrator.code_version import EXPERIMENTS
+    from orchestrator.studies.options import EXPERIMENTS
 
     folder = EXPERIMENTS / experiment
     return (folder / f"{module}.py").exists() or (folder / module / "__main__.py").exists()

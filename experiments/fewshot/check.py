@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from experiments.fewshot.data.layouts import (
+from experiments.datasets.layouts import (
     examples,
     find_coco20i,
     find_pascal5i,

@@ -7,15 +7,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from experiments.fewshot.data.protocols import DEFAULT_TEST_SEED
+from experiments.fewshot.episodes.protocols import DEFAULT_TEST_SEED
 from experiments.runtime.options import build_config, load_options
+from experiments.runtime.precision import Amp
 from experiments.runtime.run_context import DeviceKind
 from merge.errors import UsageError
-from merge.files import Json
+from merge.storage.files import Json
 
 OPTIONS_PATH = Path(__file__).with_name("options.yaml")
 
-Amp = Literal["off", "bf16", "fp16"]
 Protocol = Literal["bam", "hsnet"]
 
 

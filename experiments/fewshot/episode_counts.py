@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.fewshot.metrics import COLUMNS, IoUCounts
-from merge.files import Json
-from merge.statistics import LEVEL
+from merge.results.statistics import LEVEL
+from merge.storage.files import Json
 
 REPLICATES = 1000
 _SEED = 20_240_601

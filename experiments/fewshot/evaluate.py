@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments.fewshot.data.transforms import restore_logits
 from experiments.fewshot.episode_counts import EpisodeCounts
+from experiments.fewshot.episodes.transforms import restore_logits
 from experiments.fewshot.feature_cache import FeatureCache, stack_shots
 from experiments.fewshot.loading import EvalDataset, EvalItem, eval_loader
 from experiments.fewshot.metrics import COLUMNS, episode_counts
 from experiments.fewshot.models.base import FewShotModel, resize_logits
-from experiments.fewshot.precision import Precision
 from experiments.runtime.distributed import Ranks, all_reduce_sum, any_rank
+from experiments.runtime.precision import Precision
 from experiments.runtime.samplers import EvalSampler
 from experiments.runtime.stop import Stopped, StopRequest
 

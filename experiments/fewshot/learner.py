@@ -15,9 +15,9 @@ from experiments.fewshot.config import FewShotConfig
 from experiments.fewshot.loading import TrainBatch
 from experiments.fewshot.models.base import FewShotModel, Output, resize_logits
 from experiments.fewshot.models.losses import IGNORED, dice, segmentation_loss
-from experiments.fewshot.precision import Precision
 from experiments.runtime.data_parallel import data_parallel, share_buffers
 from experiments.runtime.distributed import Ranks
+from experiments.runtime.precision import Precision
 
 State = dict[str, Any]
 

@@ -14,12 +14,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-from experiments.fewshot.data.episode_lists import test_list
-from experiments.fewshot.data.episodes import Episode, episode_list_hash
-from experiments.fewshot.data.protocols import DEFAULT_TEST_SEED, ProtocolName, Split, build_split
-from experiments.fewshot.data.source import NUM_FOLDS, Dataset, MaskVariant, Source, open_source
+from experiments.fewshot.episodes.bam import Episode, episode_list_hash
+from experiments.fewshot.episodes.lists import test_list
+from experiments.fewshot.episodes.protocols import (
+    DEFAULT_TEST_SEED,
+    ProtocolName,
+    Split,
+    build_split,
+)
+from experiments.fewshot.episodes.source import NUM_FOLDS, Dataset, MaskVariant, Source, open_source
 from merge.errors import PapergridError
-from merge.files import Json
+from merge.storage.files import Json
 
 SCHEMA = 1
 

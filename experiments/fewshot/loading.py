@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from experiments.fewshot.data.episodes import Episode
-from experiments.fewshot.data.source import Source
-from experiments.fewshot.data.transforms import (
+from experiments.fewshot.episodes.bam import Episode
+from experiments.fewshot.episodes.source import Source
+from experiments.fewshot.episodes.transforms import (
     EvalTransform,
     Placement,
     Sample,

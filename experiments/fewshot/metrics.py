@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.fewshot.data.labels import IGNORE
+from experiments.datasets.labels import IGNORE
 from merge.errors import RecordError
-from merge.files import Json
+from merge.storage.files import Json
 
 COLUMNS = (
     "foreground_intersection",

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from experiments.fewshot.data.labels import IGNORE, Bytes
-from merge.files import write_atomic
+from experiments.datasets.labels import IGNORE, Bytes
+from merge.storage.files import write_atomic
 
 _CELL_PX = 224
 _GAP_PX = 8

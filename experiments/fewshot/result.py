@@ -8,14 +8,14 @@ from itertools import chain
 import torch
 
 from experiments.fewshot.config import FewShotConfig
-from experiments.fewshot.data.episodes import episode_list_hash
+from experiments.fewshot.episodes.bam import episode_list_hash
 from experiments.fewshot.models.base import FewShotModel
-from experiments.fewshot.precision import Precision
 from experiments.fewshot.progress import Evaluation, Progress
 from experiments.fewshot.task import Task
 from experiments.runtime.distributed import Ranks, gather_objects
 from experiments.runtime.options import options_of
-from merge.files import Json
+from experiments.runtime.precision import Precision
+from merge.storage.files import Json
 
 
 def build_result(

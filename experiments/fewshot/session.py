@@ -15,7 +15,6 @@ from experiments.fewshot.learner import Learner
 from experiments.fewshot.models.base import FewShotModel
 from experiments.fewshot.models.registry import build_model
 from experiments.fewshot.panels import write_panels
-from experiments.fewshot.precision import Precision
 from experiments.fewshot.result import build_result, choose_reported, episode_record
 from experiments.fewshot.showcase import show_episodes
 from experiments.fewshot.task import open_task
@@ -30,11 +29,12 @@ from experiments.runtime.distributed import (
 from experiments.runtime.entry import record_failure
 from experiments.runtime.environment import describe_environment
 from experiments.runtime.events import EventLog
+from experiments.runtime.precision import Precision
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import divide_batch
 from experiments.runtime.seeds import seed_everything
 from experiments.runtime.stop import Stopped, StopRequest
-from merge.files import compact_json, write_bytes, write_json
+from merge.storage.files import compact_json, write_bytes, write_json
 
 
 def train_fewshot(context: RunContext, stop: StopRequest) -> None:

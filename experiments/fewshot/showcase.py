@@ -8,17 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from experiments.fewshot.data.episodes import Episode
-from experiments.fewshot.data.labels import Bytes
-from experiments.fewshot.data.transforms import binary_mask
+from experiments.datasets.labels import Bytes
+from experiments.fewshot.episodes.bam import Episode
+from experiments.fewshot.episodes.transforms import binary_mask
 from experiments.fewshot.evaluate import predict_episode
 from experiments.fewshot.feature_cache import FeatureCache
 from experiments.fewshot.loading import EvalItem
 from experiments.fewshot.metrics import episode_counts
 from experiments.fewshot.models.base import FewShotModel
 from experiments.fewshot.panels import PanelRow
-from experiments.fewshot.precision import Precision
 from experiments.fewshot.task import Task
+from experiments.runtime.precision import Precision
 
 
 def show_episodes(
@@ -74,6 +74,6 @@ def _query_image(task: Task, item: EvalItem) -> Bytes:
 def _class_name(dataset: str, class_id: int) -> str:
     if dataset != "shapes5i":
         return f"class {class_id}"
-    from experiments.fewshot.data.shapes5i import CLASSES
+    from experiments.datasets.shapes import CLASSES
 
     return CLASSES[class_id - 1].name

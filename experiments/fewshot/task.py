@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from experiments.fewshot.config import FewShotConfig
-from experiments.fewshot.data.episode_lists import epoch_length, test_list, train_list
-from experiments.fewshot.data.episodes import Episode
-from experiments.fewshot.data.protocols import Split, build_split
-from experiments.fewshot.data.source import Source, open_source
-from experiments.fewshot.data.transforms import (
+from experiments.fewshot.episodes.bam import Episode
+from experiments.fewshot.episodes.lists import epoch_length, test_list, train_list
+from experiments.fewshot.episodes.protocols import Split, build_split
+from experiments.fewshot.episodes.source import Source, open_source
+from experiments.fewshot.episodes.transforms import (
     EvalTransform,
     FitLongerSide,
     Squash,

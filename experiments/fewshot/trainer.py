@@ -19,13 +19,13 @@ from experiments.fewshot.feature_cache import FeatureCache
 from experiments.fewshot.learner import Learner, poly_lr
 from experiments.fewshot.loading import TrainBatch, train_loader
 from experiments.fewshot.models.losses import IGNORED
-from experiments.fewshot.precision import Precision
 from experiments.fewshot.progress import Evaluation, Progress
 from experiments.fewshot.snapshots import Snapshots
 from experiments.fewshot.task import Task
 from experiments.runtime.distributed import Ranks, all_reduce_sum
 from experiments.runtime.events import EventLog, ScalarLog
 from experiments.runtime.meter import LossMeter
+from experiments.runtime.precision import Precision
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import TrainSampler
 from experiments.runtime.stop import Stopped, StopRequest

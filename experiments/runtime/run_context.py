@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import RecordError, UsageError
-from merge.files import read_json
-from merge.paths import AttemptPaths, RunPaths
+from merge.storage.files import read_json
+from merge.storage.paths import AttemptPaths, RunPaths
 
 DeviceKind = Literal["cuda", "cpu"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from merge.combine import Merged, expected_values
-from merge.records import Result
-from merge.sweep import Run, Sweep
-from replicate.table import Format, format_of
+from merge.records.records import Result
+from merge.records.sweep import Run, Sweep
+from merge.results.combine import Merged, expected_values
+from replicate.views.table import Format, format_of
 
 
 class Verdict(StrEnum):

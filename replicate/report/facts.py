@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from merge.files import is_finite_number
-from merge.records import Result
+from merge.records.records import Result
+from merge.storage.files import is_finite_number
 from replicate.report.content import Cell, Report
-from replicate.table import duration
+from replicate.views.table import duration
 
 MISSING = "–"
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from merge.files import is_finite_number
+from merge.storage.files import is_finite_number
 from replicate.report.content import Cell, Report
-from replicate.table import Format
+from replicate.views.table import Format
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
-from merge.collect import collect
-from merge.combine import Merged
 from merge.errors import RecordError, UsageError
-from merge.files import write_atomic
-from merge.paths import RunPaths, SweepPaths
-from merge.records import AttemptRecord, read_attempt
-from merge.sweep import Run
+from merge.records.records import AttemptRecord, read_attempt
+from merge.records.sweep import Run
+from merge.results.collect import collect
+from merge.results.combine import Merged
+from merge.storage.files import write_atomic
+from merge.storage.paths import RunPaths, SweepPaths
 from replicate.report.content import Panel, Report, Usage, make_report
-from replicate.table import notes
+from replicate.views.table import notes
 
 FORMS = ("md", "html", "tex", "csv")
 

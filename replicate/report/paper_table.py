@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from merge.sweep import Run, Value
+from merge.records.sweep import Run, Value
 from replicate.report.content import Report
 
 MEAN = "mean"

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from experiments.fewshot.data.episodes import episode_list_hash
-from experiments.fewshot.data.hsnet_episodes import hsnet_test_episodes
-from experiments.fewshot.data.layouts import VocLayout
-from experiments.fewshot.data.protocols import build_split, novel_classes, usable_classes
-from experiments.fewshot.data.source import contiguous_folds, open_source
-from experiments.fewshot.data.voc import VocSource
+from experiments.datasets.layouts import VocLayout
+from experiments.datasets.voc import VocSource
+from experiments.fewshot.episodes.bam import episode_list_hash
+from experiments.fewshot.episodes.hsnet import hsnet_test_episodes
+from experiments.fewshot.episodes.protocols import build_split, novel_classes, usable_classes
+from experiments.fewshot.episodes.source import contiguous_folds, open_source
 from experiments.fewshot.verify.__main__ import main as verify
 
 pytestmark = pytest.mark.data

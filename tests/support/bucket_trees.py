@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from merge.sweep import Run, Sweep
+from merge.records.sweep import Run, Sweep
 from support.grids import write_result, write_sweep
 from support.s3_server import BUCKET
 

@@ -18,7 +18,7 @@ def replicate(
 ) -> subprocess.CompletedProcess[str]:
     """Run `replicate words` to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "replicate.cli", *map(str, words)],
+        [sys.executable, "-m", "replicate.cli.main", *map(str, words)],
         cwd=cwd,
         env={**os.environ, **(env or {})},
         capture_output=True,
@@ -41,7 +41,7 @@ class MarkedCommand:
         """Start it; its output is appended to `log`."""
         with log.open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "replicate.cli", *map(str, self.words)],
+                [sys.executable, "-m", "replicate.cli.main", *map(str, self.words)],
                 cwd=self.cwd,
                 env={**os.environ, **self.env, _MARK: self.mark},
                 stdout=output,

@@ -15,14 +15,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from merge.files import write_exclusive
-from merge.paths import RunPaths
-from merge.records import Claim, Owner, Result
-from orchestrator.claims import Finished, Taken, take
-from orchestrator.commit import commit_result
-from orchestrator.heartbeat import Heartbeat
-from orchestrator.owners import this_owner
-from orchestrator.watch import Watch
+from merge.records.records import Claim, Owner, Result
+from merge.storage.files import write_exclusive
+from merge.storage.paths import RunPaths
+from orchestrator.machine.owners import this_owner
+from orchestrator.runs.claims import Finished, Taken, take
+from orchestrator.runs.commit import commit_result
+from orchestrator.runs.heartbeat import Heartbeat
+from orchestrator.runs.silence_of_claims import Watch
 
 HASH = "0123456789abcdef"
 

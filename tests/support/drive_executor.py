@@ -14,11 +14,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from merge.paths import SweepPaths
-from merge.records import Cause
-from merge.sweep import read_sweep
-from orchestrator.devices import Devices
-from orchestrator.happenings import (
+from merge.records.records import Cause
+from merge.records.sweep import read_sweep
+from merge.storage.paths import SweepPaths
+from orchestrator.local.events import (
     Happening,
     Notice,
     RunEnded,
@@ -26,9 +25,10 @@ from orchestrator.happenings import (
     RunRetried,
     RunStarted,
 )
-from orchestrator.local import LocalSettings, run_local
-from orchestrator.owners import this_owner
-from orchestrator.retries import Policy, Rule
+from orchestrator.local.executor import LocalSettings, run_local
+from orchestrator.machine.devices import Devices
+from orchestrator.machine.owners import this_owner
+from orchestrator.runs.retries import Policy, Rule
 
 
 def main() -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from merge.paths import SweepPaths
-from merge.sweep import read_sweep
-from merge.view import rebuild
+from merge.records.sweep import read_sweep
+from merge.results.view import rebuild
+from merge.storage.paths import SweepPaths
 from support.grids import write_result
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from merge.sweep import Sweep
-from orchestrator.devices import Devices
-from orchestrator.guard import kill_marked
-from orchestrator.happenings import Happening, LocalReport
-from orchestrator.local import LocalSettings, run_local
+from merge.records.sweep import Sweep
+from orchestrator.local.events import Happening, LocalReport
+from orchestrator.local.executor import LocalSettings, run_local
+from orchestrator.machine.devices import Devices
+from orchestrator.machine.guard import kill_marked
 
 DRIVER = Path(__file__).with_name("drive_executor.py")
 PATIENCE_S = 60.0

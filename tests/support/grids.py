@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from merge.files import write_json, write_json_exclusive
-from merge.paths import SweepPaths
-from merge.records import Result
-from merge.sweep import Axis, Run, Sweep, config_hash
+from merge.records.records import Result
+from merge.records.sweep import Axis, Run, Sweep, config_hash
+from merge.storage.files import write_json, write_json_exclusive
+from merge.storage.paths import SweepPaths
 
 
 def make_grid(

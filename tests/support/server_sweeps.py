@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from merge.files import read_json
-from merge.paths import SweepPaths
-from orchestrator.workers import Worker, read_workers
+from merge.storage.files import read_json
+from merge.storage.paths import SweepPaths
+from orchestrator.servers.workers import Worker, read_workers
 from support.commands import replicate
 from support.executors import wait_until
 from support.ssh_hosts import SshHosts

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.study import Study
-from orchestrator.study_file import load_study
+from orchestrator.studies.load import load_study
+from orchestrator.studies.study import Study
 
 TOY_OPTIONS = """\
 dataset: {type: str, default: a, choices: [a, b], help: "d"}

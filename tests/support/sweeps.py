@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from merge.files import write_json
-from merge.paths import SweepPaths
-from merge.sweep import Axis, Resources, Run, Sweep, config_hash
+from merge.records.sweep import Axis, Resources, Run, Sweep, config_hash
+from merge.storage.files import write_json
+from merge.storage.paths import SweepPaths
 
 LEAVE_RESULT = (
     """printf '{"metrics": {"score": %s}}' "$1" > "$PAPERGRID_ATTEMPT_DIR/result.json"\n"""

@@ -10,13 +10,13 @@ from support import slurm_cluster
 LONGEST_FIRST = (
     "test_kill_anything",
     "test_nfs",
-    "test_slurm_array",
-    "test_slurm_stops",
+    "test_array",
+    "test_stops",
     "test_demo",
     "test_fewshot_runs",
     "test_sync_storm",
     "test_servers",
-    "test_local_executor_kills",
+    "test_executor_kills",
     "test_sync_command",
     "test_abcb_learns",
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments.fewshot.models.backbones import Backbone, Rgb
+from experiments.backbones.build import Backbone, Rgb
 
 Features = tuple[Tensor, ...]
 """One B C h w tensor per backbone level."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments.fewshot.models.backbones import Backbone
+from experiments.backbones.build import Backbone
 from experiments.fewshot.models.base import Features, FewShotModel, Output, area_fractions
 
 _FOREGROUND, _BACKGROUND = 1, 0

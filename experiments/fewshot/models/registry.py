@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
+from experiments.backbones.build import Backbone, build_backbone
+from experiments.backbones.resnets import Stem
 from experiments.fewshot.models.abcb.model import Abcb, AbcbOptions
-from experiments.fewshot.models.backbones import Backbone, build_backbone
 from experiments.fewshot.models.base import FewShotModel
 from experiments.fewshot.models.prototype import Prototype, PrototypeOptions
-from experiments.fewshot.models.resnets import Stem
 from merge.errors import UsageError
 
 OptionValue = bool | int | float | str

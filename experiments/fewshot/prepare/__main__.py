@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
-from experiments.fewshot.data.source import Dataset, MaskVariant
-from experiments.fewshot.prepare.download import Patience
-from experiments.fewshot.prepare.manifest import load_manifest
+from experiments.datasets.prepare.download import Patience
+from experiments.datasets.prepare.manifest import load_manifest
+from experiments.fewshot.episodes.source import Dataset, MaskVariant
 from experiments.fewshot.prepare.prepare import Prepared, Request, prepare
 from merge.errors import PapergridError
 

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from experiments.fewshot.data.source import open_source
-from experiments.fewshot.prepare.download import Patience, addresses, download, receipt
-from experiments.fewshot.prepare.integrity import mismatch
-from experiments.fewshot.prepare.manifest import Archive, DatasetManifest, Manifest
-from experiments.fewshot.prepare.progress import size_text
-from experiments.fewshot.prepare.steps import Step, missing_steps
+from experiments.datasets.prepare.download import Patience, addresses, download, receipt
+from experiments.datasets.prepare.integrity import mismatch
+from experiments.datasets.prepare.manifest import Archive, DatasetManifest, Manifest
+from experiments.datasets.prepare.progress import size_text
+from experiments.datasets.prepare.steps import Step, missing_steps
+from experiments.fewshot.episodes.source import open_source
 from merge.errors import DataError, StorageError
-from merge.files import storage_errors
+from merge.storage.files import storage_errors
 
 logger = logging.getLogger(__name__)
 

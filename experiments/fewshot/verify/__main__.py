@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from experiments.fewshot.prepare.manifest import Manifest, load_manifest
+from experiments.datasets.prepare.manifest import Manifest, load_manifest
+from experiments.datasets.verify.findings import EXIT_CODES, Findings
 from experiments.fewshot.verify.coco20i import verify_coco20i
-from experiments.fewshot.verify.findings import EXIT_CODES, Findings
 from experiments.fewshot.verify.pascal5i import verify_pascal5i
 from merge.errors import PapergridError
-from merge.files import Json
+from merge.storage.files import Json
 
 SCHEMA = 1
 _CHECKS = {"pascal5i": verify_pascal5i, "coco20i": verify_coco20i}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.fewshot.data.coco_annotations import CocoImage, read_annotations
-from experiments.fewshot.data.coco_masks import rasterise
-from experiments.fewshot.data.layouts import find_coco20i
-from experiments.fewshot.prepare.manifest import Count
-from experiments.fewshot.verify.findings import Findings, Problem
-from experiments.fewshot.verify.images import each, photograph_size
+from experiments.datasets.coco_annotations import CocoImage, read_annotations
+from experiments.datasets.coco_masks import rasterise
+from experiments.datasets.layouts import find_coco20i
+from experiments.datasets.prepare.manifest import Count
+from experiments.datasets.verify.findings import Findings, Problem
+from experiments.datasets.verify.images import each, photograph_size
 from merge.errors import DataError
 
 

@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.fewshot.data.index import ClassIndex, ImageLabels
-from experiments.fewshot.data.labels import read_label_map
-from experiments.fewshot.data.layouts import (
-    VocLayout,
-    find_pascal5i,
-    no_train_list,
-    read_names,
-)
-from experiments.fewshot.data.protocols import SplitName, build_split
-from experiments.fewshot.data.source import contiguous_folds
-from experiments.fewshot.data.voc import VocSource
-from experiments.fewshot.prepare.manifest import Count
-from experiments.fewshot.verify.findings import Findings, Problem
-from experiments.fewshot.verify.images import each, photograph_size
+from experiments.datasets.index import ClassIndex, ImageLabels
+from experiments.datasets.labels import read_label_map
+from experiments.datasets.layouts import VocLayout, find_pascal5i, no_train_list, read_names
+from experiments.datasets.prepare.manifest import Count
+from experiments.datasets.verify.findings import Findings, Problem
+from experiments.datasets.verify.images import each, photograph_size
+from experiments.datasets.voc import VocSource
+from experiments.fewshot.episodes.protocols import SplitName, build_split
+from experiments.fewshot.episodes.source import contiguous_folds
 from merge.errors import DataError
 
 _NUM_CLASSES = 20

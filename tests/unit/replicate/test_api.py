@@ -9,7 +9,7 @@ import pytest
 from support.studies import COMMAND, write_study
 
 from merge.errors import UsageError
-from merge.sweep import Value
+from merge.records.sweep import Value
 from replicate import api
 
 

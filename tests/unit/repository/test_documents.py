@@ -36,7 +36,7 @@ def test_every_link_leads_somewhere(document):
 def rooms() -> dict[str, list[Path]]:
     """Each name in ARCHITECTURE's table, with its row -> the files and folders that it names."""
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    table = text.partition("## Where to change what")[2].partition("## On disk")[0]
+    table = text.partition("## Rooms")[2].partition("## On disk")[0]
     found = {}
     for line in table.splitlines():
         folder = ROOT

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from replicate.cli import VERBS
+from replicate.cli.main import VERBS
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ _COMMAND = re.compile(r"^(?: {4})?(?:[\w ]*\$ )?replicate +(\S.*)$", re.MULTILIN
 
 def parser_of(verb: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=verb, allow_abbrev=False)
-    importlib.import_module(f"replicate.verbs.{verb}").add_arguments(parser)
+    importlib.import_module(f"replicate.cli.verbs.{verb}").add_arguments(parser)
     return parser
 
 

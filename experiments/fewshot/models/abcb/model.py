@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from experiments.backbones.build import Backbone
 from experiments.fewshot.models.abcb.ic import ConfidenceBias, InformationCleansing, entropy
 from experiments.fewshot.models.abcb.layers import Normalisation
 from experiments.fewshot.models.abcb.neck import CellScale, Neck, NeckEnd
@@ -20,7 +21,6 @@ from experiments.fewshot.models.abcb.sm import (
     SupportModulation,
 )
 from experiments.fewshot.models.abcb.tokens import Tokens, pack, support_cells
-from experiments.fewshot.models.backbones import Backbone
 from experiments.fewshot.models.base import Features, FewShotModel, Output
 from merge.errors import UsageError
 

@@ -1,0 +1,1 @@
+"""Backbones that several experiments share, and their weights."""

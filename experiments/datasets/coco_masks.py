@@ -1,0 +1,89 @@
+"""COCO's objects as one label map per image, in two variants.
+
+`exact`  every polygon of every object. Where objects overlap, the smaller one is on top, so that a
+         cup on a table stays a cup. A crowd region is labelled with its class, below all objects:
+         its pixels show the class, and leaving it out would call them background.
+`field`  what the field's published label maps are: crowds are skipped, only the first polygon of
+         each object is filled, and later objects overwrite earlier ones.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle_tools
+
+from experiments.datasets.labels import Bytes
+
+Rle = dict[str, Any]
+"""pycocotools' run-length encoding: size [height, width] and counts."""
+
+# A polygon is x, y, x, y, ...; pycocotools would take one of two points for a box.
+_MIN_POLYGON_NUMBERS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class CocoObject:
+    """One annotation: its class id 1..80 and its polygons or run-length encoding as published."""
+
+    class_id: int
+    is_crowd: bool
+    segmentation: list[list[float]] | Rle
+
+
+def rasterise(height: int, width: int, objects: Sequence[CocoObject], variant: str) -> Bytes:
+    """Label map uint8 HW of the objects, given in the order of the annotation file.
+
+    ValueError where a run-length encoding is not of the image's size.
+    """
+    labels_HW = np.zeros((height, width), np.uint8)
+    with warnings.catch_warnings():
+        # pycocotools' arrays do not know numpy 2's `copy` keyword; numpy copes, but warns.
+        warnings.filterwarnings("ignore", "__array__", DeprecationWarning)
+        for class_id, rle in _back_to_front(height, width, objects, variant):
+            left, top, box_width, box_height = (int(side) for side in rle_tools.toBbox(rle))
+            box = (slice(top, top + box_height), slice(left, left + box_width))
+            labels_HW[box][rle_tools.decode(rle)[box].view(np.bool_)] = class_id
+    return labels_HW
+
+
+def _back_to_front(
+    height: int, width: int, objects: Sequence[CocoObject], variant: str
+) -> list[tuple[int, Rle]]:
+    if variant == "field":
+        kept = [(o, _rle(height, width, o, first_only=True)) for o in objects if not o.is_crowd]
+        return [(o.class_id, rle) for o, rle in kept if rle is not None]
+    drawn = [(o, _rle(height, width, o, first_only=False)) for o in objects]
+    layers = [
+        (not o.is_crowd, -int(rle_tools.area(rle)), o.class_id, rle)
+        for o, rle in drawn
+        if rle is not None
+    ]
+    # By crowd, size and class alone: equal objects keep the file's order.
+    layers.sort(key=lambda layer: layer[:3])
+    return [(class_id, rle) for _, _, class_id, rle in layers]
+
+
+def _rle(height: int, width: int, found: CocoObject, *, first_only: bool) -> Rle | None:
+    """The object's region, or None where no polygon has an inside."""
+    if isinstance(found.segmentation, dict):
+        return _sized(found.segmentation, height, width)
+    polygons = found.segmentation[:1] if first_only else found.segmentation
+    polygons = [polygon for polygon in polygons if len(polygon) >= _MIN_POLYGON_NUMBERS]
+    if not polygons:
+        return None
+    rle: Rle = rle_tools.merge(rle_tools.frPyObjects(polygons, height, width))
+    return rle
+
+
+def _sized(rle: Rle, height: int, width: int) -> Rle:
+    if list(rle["size"]) != [height, width]:
+        raise ValueError(f"a run-length encoding of size {rle['size']}, not [{height}, {width}]")
+    if isinstance(rle["counts"], list):
+        packed: Rle = rle_tools.frPyObjects(rle, height, width)
+        return packed
+    return rle

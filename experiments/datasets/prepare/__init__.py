@@ -1,0 +1,1 @@
+"""Downloads archives of data sets, checks and unpacks them. No torch."""

@@ -1,0 +1,1 @@
+"""Checks a copy of a data set. No torch."""

@@ -1,1 +1,0 @@
-"""Data of few-shot segmentation: readers, class index, protocols, episodes, transforms."""

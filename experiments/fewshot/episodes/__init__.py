@@ -1,0 +1,1 @@
+"""Few-shot episodes: protocols, test lists, sampling, transforms."""

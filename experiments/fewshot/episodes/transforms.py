@@ -1,0 +1,170 @@
+"""Images and their masks made ready for a model, together, and logits brought back.
+
+Images come as uint8 RGB HW3 and leave as float32 3HW in [0, 255]; masks are uint8 HW with
+0 background, 1 foreground, 255 ignored. Masks are only ever sampled at the nearest pixel, and
+what is padded is 255 in the mask and the fill colour in the image, zero once a backbone
+subtracts that colour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn.functional import interpolate
+
+from experiments.datasets.labels import IGNORE, Bytes
+
+IMAGENET_MEAN_RGB = (123.675, 116.28, 103.53)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image and its mask at the model's size."""
+
+    image: torch.Tensor
+    """float32 3HW, RGB in [0, 255]."""
+    mask: torch.Tensor
+    """uint8 HW, 0/1/255."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an image went: from `original_hw` to `resized_hw` in a canvas's top left corner."""
+
+    original_hw: tuple[int, int]
+    resized_hw: tuple[int, int]
+    canvas_hw: tuple[int, int]
+
+
+class EvalTransform(Protocol):
+    """How a protocol brings an image to the model's size."""
+
+    def __call__(self, image_HW3: Bytes, mask_HW: Bytes) -> tuple[Sample, Placement]: ...
+
+
+def binary_mask(labels_HW: Bytes, class_id: int) -> Bytes:
+    """A label map's mask of one class: 1 for it, 255 as before, 0 for every other class."""
+    mask_HW: Bytes = (labels_HW == class_id).astype(np.uint8)
+    mask_HW[labels_HW == IGNORE] = IGNORE
+    return mask_HW
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitLongerSide:
+    """Longer side to `size`, the rest padded at the bottom or right (protocol `bam`)."""
+
+    size: int
+    fill_rgb: tuple[float, float, float] = IMAGENET_MEAN_RGB
+
+    def __call__(self, image_HW3: Bytes, mask_HW: Bytes) -> tuple[Sample, Placement]:
+        height, width = mask_HW.shape
+        resized_hw = _scaled((height, width), self.size / max(height, width))
+        image_HW3, mask_HW = _resized(image_HW3, mask_HW, resized_hw)
+        canvas_hw = (self.size, self.size)
+        sample = _on_canvas(image_HW3, mask_HW, canvas_hw, (0, 0), self.fill_rgb)
+        return sample, Placement((height, width), resized_hw, canvas_hw)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Squash:
+    """Both sides to `size`, whatever the aspect ratio (protocol `hsnet`)."""
+
+    size: int
+
+    def __call__(self, image_HW3: Bytes, mask_HW: Bytes) -> tuple[Sample, Placement]:
+        height, width = mask_HW.shape
+        square = (self.size, self.size)
+        image_HW3, mask_HW = _resized(image_HW3, mask_HW, square)
+        sample = _on_canvas(image_HW3, mask_HW, square, (0, 0), IMAGENET_MEAN_RGB)
+        return sample, Placement((height, width), square, square)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainTransform:
+    """Random scale, flip and crop to a square of `size`, padded where the image is smaller."""
+
+    size: int
+    scale_range: tuple[float, float] = (0.9, 1.1)
+    """Of the longer side, relative to `size`. The paper names no range: an inference."""
+    flip_probability: float = 0.5
+    fill_rgb: tuple[float, float, float] = IMAGENET_MEAN_RGB
+
+    def __call__(self, image_HW3: Bytes, mask_HW: Bytes, rng: np.random.Generator) -> Sample:
+        """A crop that keeps some foreground wherever the mask has any."""
+        height, width = mask_HW.shape
+        scale = rng.uniform(*self.scale_range) * self.size / max(height, width)
+        image_HW3, mask_HW = _resized(image_HW3, mask_HW, _scaled((height, width), scale))
+        if rng.uniform() < self.flip_probability:
+            image_HW3, mask_HW = image_HW3[:, ::-1], mask_HW[:, ::-1]
+        rows, columns = _crop(mask_HW, self.size, rng)
+        image_HW3, mask_HW = image_HW3[rows, columns], mask_HW[rows, columns]
+        canvas_hw = (self.size, self.size)
+        room = [side - used for side, used in zip(canvas_hw, mask_HW.shape, strict=True)]
+        top, left = (int(rng.integers(0, free + 1)) for free in room)
+        return _on_canvas(image_HW3, mask_HW, canvas_hw, (top, left), self.fill_rgb)
+
+
+def restore_logits(logits_BChw: torch.Tensor, placement: Placement) -> torch.Tensor:
+    """Logits of the canvas, at any resolution, as float32 BCHW logits of the original image.
+
+    Resized bilinearly to the canvas, the padding cut off, and what is left resized to the
+    original size. Everywhere a cell stands for its area, as where masks are pooled to features.
+    """
+    logits = _bilinear(logits_BChw.float(), placement.canvas_hw)
+    height, width = placement.resized_hw
+    return _bilinear(logits[..., :height, :width], placement.original_hw)
+
+
+def _bilinear(logits_BChw: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
+    return interpolate(logits_BChw, size_hw, mode="bilinear", align_corners=False)
+
+
+def _scaled(size_hw: tuple[int, int], scale: float) -> tuple[int, int]:
+    height, width = (max(round(side * scale), 1) for side in size_hw)
+    return height, width
+
+
+def _resized(image_HW3: Bytes, mask_HW: Bytes, size_hw: tuple[int, int]) -> tuple[Bytes, Bytes]:
+    size_wh = (size_hw[1], size_hw[0])
+    image = Image.fromarray(image_HW3).resize(size_wh, Image.Resampling.BILINEAR)
+    mask = Image.fromarray(mask_HW).resize(size_wh, Image.Resampling.NEAREST)
+    return np.asarray(image), np.asarray(mask)
+
+
+def _crop(mask_HW: Bytes, size: int, rng: np.random.Generator) -> tuple[slice, slice]:
+    """A window of at most `size` by `size`, uniform; around a drawn object pixel if it has none."""
+    starts = [int(rng.integers(0, max(side - size, 0) + 1)) for side in mask_HW.shape]
+    rows, columns = (slice(start, start + size) for start in starts)
+    foreground = np.argwhere(mask_HW == 1)
+    if len(foreground) == 0 or (mask_HW[rows, columns] == 1).any():
+        return rows, columns
+    pixel = foreground[rng.integers(len(foreground))]
+    rows, columns = (
+        _centred(int(centre), size, side) for centre, side in zip(pixel, mask_HW.shape, strict=True)
+    )
+    return rows, columns
+
+
+def _centred(centre: int, size: int, side: int) -> slice:
+    start = min(max(centre - size // 2, 0), max(side - size, 0))
+    return slice(start, start + size)
+
+
+def _on_canvas(
+    image_HW3: Bytes,
+    mask_HW: Bytes,
+    canvas_hw: tuple[int, int],
+    corner: tuple[int, int],
+    fill_rgb: tuple[float, float, float],
+) -> Sample:
+    (top, left), (height, width) = corner, mask_HW.shape
+    image_3HW = torch.tensor(fill_rgb).reshape(3, 1, 1).repeat(1, *canvas_hw)
+    canvas_mask_HW = torch.full(canvas_hw, IGNORE, dtype=torch.uint8)
+    pixels = torch.from_numpy(image_HW3.transpose(2, 0, 1).copy())
+    image_3HW[:, top : top + height, left : left + width] = pixels
+    canvas_mask_HW[top : top + height, left : left + width] = torch.from_numpy(mask_HW.copy())
+    return Sample(image_3HW, canvas_mask_HW)

@@ -1,0 +1,119 @@
+"""What a script or a notebook calls: merge folders into a document, a document into a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from merge.records.sweep import Run, Sweep
+from merge.results.combine import combine
+from merge.results.comparability import deviations_text
+from merge.results.conflicts import OnConflict
+from merge.results.documents import contribution_of_view
+from merge.results.entries import Entry
+from merge.results.inputs import read_inputs
+from merge.results.legacy import Unit, sweep_of_legacy
+from merge.results.view import merge_inputs, refuse_flags
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def merge_results(
+    output_dirs: str | Path | Iterable[str | Path],
+    into: str | Path | None = None,
+    *,
+    on_conflict: OnConflict = "error",
+    strict: bool = False,
+    legacy_unit: Unit | None = None,
+) -> dict[str, Any]:
+    """The merged document of output folders, run folders, merged and legacy files.
+
+    Written to `into` where that is named. The same for any order of `output_dirs`. What was left
+    out stands under `quarantined`, `aside` and `conflicts`.
+    """
+    each = [output_dirs] if isinstance(output_dirs, str | Path) else list(output_dirs)
+    paths = [Path(path) for path in each]
+    if into is not None:
+        return merge_inputs(
+            paths, Path(into), on_conflict=on_conflict, is_strict=strict, legacy_unit=legacy_unit
+        ).document
+    merged = combine(read_inputs(paths, legacy_unit), on_conflict=on_conflict)
+    if strict:
+        refuse_flags(merged)
+    return merged.document
+
+
+def to_pandas(
+    source: Mapping[str, Any] | str | Path | Sequence[str | Path],
+) -> pd.DataFrame:
+    """A tidy frame of a merged document, or of what `merge_results` takes: one row a counted run.
+
+    Columns: run_id, cell, the axes, the metrics (fractions), attempt, token, config_hash, started
+    and finished (Unix time, seconds), seconds, deviations (text), is_legacy, and what the trainer
+    recorded (train_seconds, peak_memory_mb_host, details.protocol...). Runs without a result and
+    runs in an undecided conflict have no row.
+    """
+    import pandas as pd
+
+    document = source if isinstance(source, Mapping) else merge_results(source)
+    sweep, counted = counted_entries(document)
+    runs = [run for run in sweep.runs if run.run_id in counted]
+    rows = [_row(run, counted[run.run_id]) for run in runs]
+    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["run_id", "cell"]
+    return pd.DataFrame({name: [row.get(name) for row in rows] for name in columns})
+
+
+def counted_entries(document: Mapping[str, Any]) -> tuple[Sweep, dict[str, Entry]]:
+    """The plan of a merged document, and the entries that it counts by run id."""
+    part = contribution_of_view(Path("merged document"), document)
+    sweep = part.sweep or sweep_of_legacy(part.legacy)
+    legacy: dict[tuple[str, str], list[Entry]] = {}
+    for entry in part.legacy:
+        legacy.setdefault((entry.cell, entry.fold), []).append(entry.as_entry(""))
+    counted: dict[str, Entry] = {}
+    for run in sweep.runs:
+        fold = str(run.axes[sweep.average_over])
+        metrics = document["results"].get(run.cell, {}).get(fold)
+        if metrics is not None:
+            candidates = [*part.entries.get(run.run_id, ()), *legacy.get((run.cell, fold), ())]
+            counted[run.run_id] = _counted(candidates, metrics)
+    return sweep, counted
+
+
+def _counted(candidates: Sequence[Entry], metrics: Mapping[str, float]) -> Entry:
+    alike = [entry for entry in candidates if entry.metrics == metrics]
+    return min(alike, key=lambda entry: (entry.is_legacy, entry.order)) if alike[1:] else alike[0]
+
+
+def _row(run: Run, entry: Entry) -> dict[str, Any]:
+    seconds = entry.measured.get("seconds", {})
+    memory = entry.measured.get("peak_memory_mb", {})
+    row: dict[str, Any] = {
+        "run_id": run.run_id,
+        "cell": run.cell,
+        **run.axes,
+        **entry.metrics,
+        "is_legacy": entry.is_legacy,
+        "deviations": deviations_text(entry.deviations) if entry.deviations else "",
+    }
+    if not entry.is_legacy:
+        row |= {
+            "attempt": entry.attempt,
+            "token": entry.token,
+            "config_hash": entry.config_hash,
+            "started": entry.started,
+            "finished": entry.finished,
+            "seconds": entry.finished - entry.started,
+        }
+    return {
+        **row,
+        **{f"{name}_seconds": value for name, value in seconds.items()},
+        **{f"peak_memory_mb_{name}": value for name, value in memory.items()},
+        **{name: _cell_value(value) for name, value in entry.traits.items()},
+    }
+
+
+def _cell_value(value: object) -> object:
+    return value if isinstance(value, str | int | float | bool) else str(value)

@@ -1,0 +1,1 @@
+"""Records on disk: the sweep, attempts, results, their field types."""

@@ -1,0 +1,280 @@
+"""The frozen plan of a sweep: its axes and every run with its resolved configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from merge.errors import RecordError
+from merge.storage.files import Json, canonical_json, is_finite_number, read_json
+
+SCHEMA = 1
+
+Value = str | int | float | bool
+"""A value of an axis."""
+
+Goal = Literal["max", "min"]
+
+_NO_PARTS = frozenset({"", ".", ".."})
+
+_REPAIR = (
+    "the plan was changed by hand or is damaged: restore it, or move it away and give the command "
+    "that made it again; results of the same configuration still count"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """One dimension of the grid."""
+
+    name: str
+    values: tuple[Value, ...]
+    """The values of the table: what runs when no filter is given."""
+    also: tuple[Value, ...] = ()
+    """Further values that a filter may name; not part of the table."""
+
+    @property
+    def choices(self) -> tuple[Value, ...]:
+        return self.values + self.also
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one run needs of a machine. Never part of the configuration hash."""
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    devices_per_run: int = 1
+    num_workers: int = 0
+    """Loader processes per rank."""
+    launcher: Literal["torchrun", "none"] = "torchrun"
+    """`none` starts the command once; `torchrun` starts one rank per device."""
+    hours: float | None = None
+    """What the study expects the run to take; measured runs are believed more."""
+    gpu_mem_gb: float | None = None
+    """What it holds of a GPU's memory; None where nobody has said so."""
+    nodes: int = 1
+    """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    """What the study says of its SLURM jobs: see `orchestrator.slurm.request`."""
+
+
+_RESOURCES = tuple(each.name for each in fields(Resources))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One grid point."""
+
+    run_id: str
+    path: str
+    """Folder below the output folder, with `/`."""
+    cell: str
+    """The cell of the table: the run's axes without the averaged one."""
+    axes: Mapping[str, Value]
+    config: Mapping[str, Any]
+    """Axes, fixed values, overrides: all that a trainer is told."""
+    config_hash: str
+    experiment: str | None = None
+    command: tuple[str, ...] | None = None
+    resources: Resources = field(default_factory=Resources)
+    in_table: bool = True
+
+    def to_spec(self, sweep: Sweep) -> dict[str, Any]:
+        """The content of `run.json`: what a trainer is given to read."""
+        return {
+            "schema": SCHEMA,
+            "study": sweep.study,
+            "run_id": self.run_id,
+            "path": self.path,
+            "cell": self.cell,
+            "axes": dict(self.axes),
+            "experiment": self.experiment,
+            "command": list(self.command) if self.command else None,
+            "config": dict(self.config),
+            "config_hash": self.config_hash,
+            "metric": sweep.metric,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """One study being run: what `sweep.json` holds."""
+
+    study: str
+    title: str
+    axes: tuple[Axis, ...]
+    average_over: str
+    metric: str
+    goal: Goal
+    settings: Mapping[str, Value]
+    """What `--set` changed, as given."""
+    runs: tuple[Run, ...]
+    code: Mapping[str, Any]
+    """The version of the code that made the plan."""
+    published: Mapping[str, Any] = field(default_factory=dict)
+    """Published numbers by cell: {"source": ..., "cells": {cell: {"mean": .., "0": ..}}}."""
+    free_keys: tuple[str, ...] = ()
+    """Keys of a configuration on which no number depends: they are in no hash."""
+    retries: Mapping[str, Any] = field(default_factory=dict)
+    """How often which kind of failure is tried again: {cause: limit or {"limit", "wait_s"}}."""
+
+    def axis(self, name: str) -> Axis:
+        """The axis `name`; KeyError where there is none."""
+        for axis in self.axes:
+            if axis.name == name:
+                return axis
+        raise KeyError(name)
+
+    def to_json(self, *, with_runs: bool = True) -> dict[str, Any]:
+        document = {
+            "schema": SCHEMA,
+            "study": self.study,
+            "title": self.title,
+            "average_over": self.average_over,
+            "metric": self.metric,
+            "goal": self.goal,
+            "axes": [
+                {"name": a.name, "values": list(a.values), "also": list(a.also)} for a in self.axes
+            ],
+            "settings": dict(self.settings),
+            "code": dict(self.code),
+            "published": dict(self.published),
+            "retries": dict(self.retries),
+            "free_keys": list(self.free_keys),
+        }
+        return {**document, "runs": [run_to_json(r) for r in self.runs]} if with_runs else document
+
+
+def config_hash(
+    config: Mapping[str, Json], *, experiment: str | None, command: tuple[str, ...] | None
+) -> str:
+    """16 hex digits that name a configuration: what is trained and with which values.
+
+    Independent of key order; infrastructure (devices, folders, workers) is not in a configuration,
+    and keys on which no number depends are left out of `config`.
+    """
+    identity: dict[str, Json] = {
+        "config": dict(config),
+        "experiment": experiment,
+        "command": list(command) if command else None,
+    }
+    return sha256(canonical_json(identity)).hexdigest()[:16]
+
+
+def read_sweep(path: Path) -> Sweep:
+    """The plan in `path`. FileNotFoundError where there is none, RecordError where unreadable."""
+    try:
+        document = read_json(path)
+    except RecordError as error:
+        raise RecordError(f"{error}; {_REPAIR}") from error
+    refuse_foreign_schema(path, document)
+    try:
+        return sweep_from_json(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(
+            f"{path} is not a plan of this version ({type(error).__name__}: {error}); {_REPAIR}"
+        ) from error
+
+
+def refuse_foreign_schema(path: Path | str, document: Mapping[str, Any]) -> None:
+    """RecordError unless `document` is of the schema that this version writes."""
+    schema = document.get("schema")
+    if schema != SCHEMA:
+        raise RecordError(
+            f"{path} has schema {schema!r}, this version of papergrid knows {SCHEMA}: "
+            f"use the version that wrote it"
+        )
+
+
+def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
+    """The sweep that `to_json` wrote. KeyError, TypeError... where `document` is none."""
+    sweep = Sweep(
+        study=document["study"],
+        title=document["title"],
+        axes=tuple(
+            Axis(name=a["name"], values=tuple(a["values"]), also=tuple(a["also"]))
+            for a in document["axes"]
+        ),
+        average_over=document["average_over"],
+        metric=document["metric"],
+        goal=document["goal"],
+        settings=dict(document["settings"]),
+        runs=tuple(_run_from_json(run) for run in document["runs"]),
+        code=dict(document["code"]),
+        published=dict(document["published"]),
+        retries=dict(document.get("retries", {})),
+        free_keys=tuple(document.get("free_keys", ())),
+    )
+    _check_runs(sweep)
+    _check_published(sweep.published)
+    return sweep
+
+
+def _check_runs(sweep: Sweep) -> None:
+    """ValueError unless every run has its own place in the grid, and below the output folder."""
+    if not all(isinstance(text, str) for text in (sweep.study, sweep.title, sweep.metric)):
+        raise ValueError("study, title and metric are no texts")
+    names = {axis.name for axis in sweep.axes}
+    for run in sweep.runs:
+        words = (run.run_id, run.path, run.cell, run.config_hash)
+        if any(not isinstance(word, str) for word in words):
+            raise ValueError(f"run {run.run_id!r} lacks an id, a path, a cell or a hash")
+        values = run.axes.values()
+        if run.axes.keys() != names or any(not isinstance(v, str | int | float) for v in values):
+            raise ValueError(f"run {run.run_id!r} has no value of each axis")
+        if not _NO_PARTS.isdisjoint(run.path.split("/")):
+            raise ValueError(f"the path {run.path!r} leaves the output folder")
+    ids = {run.run_id for run in sweep.runs}
+    paths = {run.path for run in sweep.runs}
+    points = {(run.cell, run.axes[sweep.average_over]) for run in sweep.runs}
+    if not ids or not len(ids) == len(paths) == len(points) == len(sweep.runs):
+        raise ValueError("there are no runs, or two with one id, path or place in the grid")
+
+
+def _check_published(published: Mapping[str, Any]) -> None:
+    """ValueError, TypeError... unless a table can show these numbers."""
+    tables = [published["cells"], *published.get("others", {}).values()] if published else []
+    numbers = [number for table in tables for row in table.values() for number in row.values()]
+    if not all(is_finite_number(n) for n in (*numbers, published.get("tolerance", 0.0))):
+        raise ValueError("a published number or its tolerance is not a number")
+    if not isinstance(published.get("notes", {}), dict):
+        raise ValueError("the notes on published numbers are no notes")
+
+
+def run_to_json(run: Run) -> dict[str, Any]:
+    """One run as a plan lists it."""
+    return {
+        "run_id": run.run_id,
+        "path": run.path,
+        "cell": run.cell,
+        "axes": dict(run.axes),
+        "experiment": run.experiment,
+        "command": list(run.command) if run.command else None,
+        "config": dict(run.config),
+        "config_hash": run.config_hash,
+        "resources": {name: getattr(run.resources, name) for name in _RESOURCES},
+        "in_table": run.in_table,
+    }
+
+
+def _run_from_json(document: Mapping[str, Any]) -> Run:
+    command = document["command"]
+    return Run(
+        run_id=document["run_id"],
+        path=document["path"],
+        cell=document["cell"],
+        axes=document["axes"],
+        config=dict(document["config"]),
+        config_hash=document["config_hash"],
+        experiment=document["experiment"],
+        command=tuple(command) if command else None,
+        resources=_resources_from_json(document["resources"]),
+        in_table=document["in_table"],
+    )
+
+
+def _resources_from_json(document: Mapping[str, Any]) -> Resources:
+    return Resources(**{**document, "slurm": dict(document.get("slurm", {}))})

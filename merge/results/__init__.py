@@ -1,0 +1,1 @@
+"""From results to the merged view: collect, combine, cells, statistics, comparability."""

@@ -1,0 +1,180 @@
+"""What lies in an output folder: the plan, every valid result, and every file that is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from merge.errors import IncompleteError, RecordError
+from merge.records.records import Result, result_from_json
+from merge.records.sweep import Run, Sweep, read_sweep
+from merge.results.entries import Entry, Problem, entry_of
+from merge.results.index import ResultIndex, load_index
+from merge.results.unite import Contribution
+from merge.storage.files import TEMPORARY_SUFFIX, read_json
+from merge.storage.paths import RunPaths, SweepPaths
+
+_RESULT = RunPaths(Path()).result.name
+_RESULT_END = f"/{_RESULT}"
+_ASIDE = "a second result of this run, kept aside and not counted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """One output folder, read with all that its results hold."""
+
+    sweep: Sweep
+    results: dict[str, Result]
+    """Valid results by run id."""
+    problems: tuple[Problem, ...]
+    aside: tuple[Problem, ...]
+    """Second results of a run: kept, reported, never counted."""
+
+
+def collect(output: Path) -> Collected:
+    """Read all results of the sweep in `output`. Writes nothing.
+
+    IncompleteError where `output` holds no sweep, RecordError where its plan is unreadable.
+    """
+    sweep = _read_plan(output)
+    reader = _FullReader(output)
+    part = _gather(output, sweep, reader)
+    return Collected(
+        sweep=sweep,
+        results={run_id: reader.results[run_id] for run_id in part.entries},
+        problems=tuple(part.problems),
+        aside=tuple(part.aside),
+    )
+
+
+def contribution_of(collected: Collected) -> Contribution:
+    """What a folder that was read contributes to a merged view."""
+    return Contribution(
+        sweep=collected.sweep,
+        entries={run_id: (entry_of(result),) for run_id, result in collected.results.items()},
+        problems=collected.problems,
+        aside=collected.aside,
+        num_read=len(collected.results),
+    )
+
+
+def gather(
+    output: Path, sweep: Sweep | None = None, index: ResultIndex | None = None
+) -> Contribution:
+    """What `output` contributes to a merged view; reads only files that `index` does not know.
+
+    IncompleteError where `output` holds no sweep, RecordError where its plan is unreadable.
+    """
+    sweep = sweep or _read_plan(output)
+    index = index or load_index(output, SweepPaths(output).merge_index)
+    return replace(_gather(output, sweep, index), num_read=index.num_read)
+
+
+class _Reader(Protocol):
+    """Entries by the name of their file, relative to the output folder."""
+
+    def entry(self, label: str) -> Entry: ...
+
+
+class _FullReader:
+    """Reads every file, and keeps what the results hold."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self.results: dict[str, Result] = {}
+
+    def entry(self, label: str) -> Entry:
+        document = read_json(self._output / label, label=label)
+        result = result_from_json(label, document)
+        if label.endswith(_RESULT_END):
+            self.results[result.run_id] = result
+        return entry_of(result)
+
+
+def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
+    folder = output.resolve().name
+    entries: dict[str, tuple[Entry, ...]] = {}
+    problems: list[Problem] = []
+    aside: list[Problem] = []
+    unfinished: set[Path] = set()
+    for run, names in _run_folders(output, sweep):
+        if isinstance(names, PermissionError):
+            reason = f"{run.path} cannot be listed ({names.strerror})"
+            problems.append(Problem(run_id=run.run_id, folder=folder, file=run.path, reason=reason))
+            continue
+        if _RESULT in names:
+            label = f"{run.path}/{_RESULT}"
+            try:
+                entry = reader.entry(label)
+                check_belongs(label, run, entry, sweep.metric)
+                entries[run.run_id] = (entry,)
+            except FileNotFoundError:
+                pass
+            except RecordError as error:
+                problems.append(
+                    Problem(run_id=run.run_id, folder=folder, file=label, reason=str(error))
+                )
+        for name in names:
+            if RunPaths.is_result_aside(name):
+                aside.append(_aside(run, folder, f"{run.path}/{name}", reader))
+            elif name.endswith(TEMPORARY_SUFFIX):
+                unfinished.add(output / run.path)
+    return Contribution(
+        sweep=sweep, entries=entries, problems=problems, aside=aside, unfinished=tuple(unfinished)
+    )
+
+
+def refuse_missing_sweep(output: Path) -> None:
+    """IncompleteError where `output` holds no sweep."""
+    path = SweepPaths(output).sweep
+    if not path.exists():
+        raise IncompleteError(
+            f"no sweep in {output}: {path.name} is not there. "
+            f"Name the folder that was given to `replicate run --output-dir`"
+        )
+
+
+def check_belongs(label: str, run: Run, entry: Entry, metric: str) -> None:
+    """RecordError unless `entry` is of `run`, with the planned configuration and metric."""
+    if entry.run_id != run.run_id:
+        raise RecordError(f"{label} is the result of {entry.run_id}, not of {run.run_id}")
+    if entry.config_hash != run.config_hash:
+        raise RecordError(
+            f"{label} was trained with configuration {entry.config_hash}, "
+            f"the plan has {run.config_hash}: use another output folder for another configuration"
+        )
+    if metric not in entry.metrics:
+        raise RecordError(f"{label} has no metric {metric!r}, only {', '.join(entry.metrics)}")
+
+
+def _read_plan(output: Path) -> Sweep:
+    refuse_missing_sweep(output)
+    return read_sweep(SweepPaths(output).sweep)
+
+
+def _run_folders(output: Path, sweep: Sweep) -> Iterator[tuple[Run, list[str] | PermissionError]]:
+    """The runs that have a folder, and the names in it or why they are kept from us.
+
+    Each folder is listed before a file in it is opened, which NFS would else say is not there
+    (`merge.storage.files.fresh_names`).
+    """
+    root = str(output)
+    for run in sweep.runs:
+        try:
+            yield run, sorted(os.listdir(f"{root}/{run.path}"))  # noqa: PTH208 - 10,000 times
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as error:
+            yield run, error
+
+
+def _aside(run: Run, folder: str, label: str, reader: _Reader) -> Problem:
+    reason, entry = _ASIDE, None
+    try:
+        entry = reader.entry(label)
+    except (FileNotFoundError, RecordError) as error:
+        reason = f"{_ASIDE}; it cannot be read ({error})"
+    return Problem(run_id=run.run_id, folder=folder, file=label, reason=reason, entry=entry)

@@ -1,0 +1,227 @@
+"""Combination of inputs into the merged view: pure, and the same for any order of its inputs.
+
+The view has the form that readers of `replication_results.json` know (S3-7): by cell, then by value
+of the averaged axis. A mean stands under `mean` only where no run of the cell is missing.
+
+A view carries all that it was made of: `runs` holds every result ever seen, those in conflict too,
+beside `plan`, `legacy`, `aside` and `quarantined`. So views merge like the folders they came from,
+and merging any parts of a set of inputs, in any order and any number of times, ends in one file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from merge.errors import IncompleteError
+from merge.records.plan_diff import plan_to_json
+from merge.records.sweep import SCHEMA, Run, Sweep
+from merge.results.cells import SUMMARY_KEYS, cell_view, expected_values
+from merge.results.collect import Collected, contribution_of
+from merge.results.comparability import all_flags, episode_list_flags
+from merge.results.conflicts import Conflict, OnConflict, agree, choose
+from merge.results.entries import Entry, Problem
+from merge.results.legacy import sweep_of_legacy
+from merge.results.spread import over_both
+from merge.results.unite import Contribution, unite
+
+__all__ = ["SUMMARY_KEYS", "Conflict", "Merged", "combine", "expected_values"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """The merged view and what was left out of it."""
+
+    document: dict[str, Any]
+    """What `replication_results.json` holds."""
+    sweep: Sweep
+    conflicts: tuple[Conflict, ...]
+    problems: tuple[Problem, ...]
+    aside: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
+    """What should be told about the inputs."""
+    num_read: int = 0
+    """Result files that had to be read."""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every file that was found could be counted."""
+        undecided = [conflict for conflict in self.conflicts if conflict.counted is None]
+        return not (undecided or self.problems or self.aside)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every cell that has a result has all of them."""
+        return all(cell["complete"] for cell in self.document["results"].values())
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether no cell is flagged."""
+        return not all_flags(self.document["results"])
+
+
+def combine(
+    inputs: Mapping[str, Contribution | Collected], *, on_conflict: OnConflict = "error"
+) -> Merged:
+    """Merge `inputs` (by name). ConfigChangedError where their plans differ.
+
+    `on_conflict` says what is counted where results of one run differ; all of them stay in the
+    view, whatever it says.
+    """
+    parts = {
+        name: contribution_of(part) if isinstance(part, Collected) else part
+        for name, part in inputs.items()
+    }
+    united = unite(parts)
+    if united.sweep is None and not united.legacy:
+        raise IncompleteError(f"there is nothing to merge in {', '.join(sorted(inputs))}")
+    sweep = united.sweep or sweep_of_legacy(united.legacy)
+    found, unplanned = _with_legacy(sweep, united)
+    chosen, conflicts = _choose(sweep, found, parts, on_conflict)
+    return Merged(
+        document=_document(sweep, united, chosen, conflicts),
+        sweep=sweep,
+        conflicts=conflicts,
+        problems=(*united.problems, *unplanned),
+        aside=tuple(united.aside),
+        notes=tuple(united.notes),
+        num_read=united.num_read,
+    )
+
+
+def _document(
+    sweep: Sweep,
+    united: Contribution,
+    chosen: Mapping[str, Entry],
+    conflicts: Sequence[Conflict],
+) -> dict[str, Any]:
+    cells = _by_cell(sweep.runs)
+    flags = episode_list_flags((r, chosen[r.run_id]) for r in sweep.runs if r.run_id in chosen)
+    results = {
+        cell: cell_view(sweep, runs, chosen, flags.get(cell, ()))
+        for cell, runs in cells.items()
+        if any(run.run_id in chosen for run in runs)
+    }
+    both = over_both(sweep, chosen)
+    return {
+        "schema": SCHEMA,
+        "study": sweep.study,
+        "metric": sweep.metric,
+        "goal": sweep.goal,
+        "average_over": sweep.average_over,
+        "results": results,
+        "cells_without_results": sorted(
+            cell
+            for cell, runs in cells.items()
+            if cell not in results and any(run.in_table for run in runs)
+        ),
+        **({"over_both": both} if both else {}),
+        "conflicts": [conflict.to_json(sweep.metric) for conflict in conflicts],
+        "aside": [problem.to_json() for problem in united.aside],
+        "quarantined": [problem.to_json() for problem in united.problems],
+        "published": dict(sweep.published),
+        "legacy": [entry.to_json() for entry in united.legacy],
+        "runs": {
+            run.run_id: [entry.to_json() for entry in united.entries[run.run_id]]
+            for run in sweep.runs
+            if run.run_id in united.entries
+        },
+        "plan": None if united.sweep is None else plan_to_json(united.sweep),
+    }
+
+
+def _with_legacy(
+    sweep: Sweep, united: Contribution
+) -> tuple[dict[str, list[Entry]], list[Problem]]:
+    """Results by run id, those of legacy files among them; and legacy numbers of no run."""
+    found = {run_id: list(entries) for run_id, entries in united.entries.items()}
+    unplanned: list[Problem] = []
+    run_ids = (
+        {(run.cell, str(run.axes[sweep.average_over])): run.run_id for run in sweep.runs}
+        if united.legacy
+        else {}
+    )
+    for entry in united.legacy:
+        run_id = run_ids.get((entry.cell, entry.fold))
+        if run_id is None:
+            unplanned.append(
+                Problem(
+                    run_id="",
+                    file=f"{entry.cell}/{entry.fold}",
+                    reason=f"a legacy number of a run that study {sweep.study!r} does not have",
+                )
+            )
+        elif sweep.metric not in entry.metrics:
+            unplanned.append(
+                Problem(
+                    run_id=run_id,
+                    file=f"{entry.cell}/{entry.fold}",
+                    reason=f"a legacy number without metric {sweep.metric!r}",
+                )
+            )
+        else:
+            found.setdefault(run_id, []).append(entry.as_entry(run_id))
+    return found, unplanned
+
+
+def _choose(
+    sweep: Sweep,
+    found: Mapping[str, Sequence[Entry]],
+    parts: Mapping[str, Contribution],
+    on_conflict: OnConflict,
+) -> tuple[dict[str, Entry], tuple[Conflict, ...]]:
+    chosen: dict[str, Entry] = {}
+    conflicts: list[Conflict] = []
+    for run in sweep.runs:
+        entries = found.get(run.run_id)
+        if not entries:
+            continue
+        counted = entries[0] if len(entries) == 1 else choose(entries, on_conflict)
+        if counted is not None:
+            chosen[run.run_id] = counted
+        if len(entries) > 1 and not agree(entries):
+            conflicts.append(_conflict(sweep, run, entries, counted, parts))
+    return chosen, tuple(conflicts)
+
+
+def _conflict(
+    sweep: Sweep,
+    run: Run,
+    entries: Sequence[Entry],
+    counted: Entry | None,
+    parts: Mapping[str, Contribution],
+) -> Conflict:
+    ordered = sorted(entries, key=lambda entry: entry.order)
+    return Conflict(
+        run_id=run.run_id,
+        sources=tuple(_sources(sweep, run, entry, parts) for entry in ordered),
+        values=tuple(entry.metrics.get(sweep.metric, float("nan")) for entry in ordered),
+        entries=tuple(ordered),
+        counted=counted,
+    )
+
+
+def _sources(sweep: Sweep, run: Run, entry: Entry, parts: Mapping[str, Contribution]) -> str:
+    """Names of the inputs that hold `entry`."""
+    fold = str(run.axes[sweep.average_over])
+    names = [
+        name
+        for name, part in parts.items()
+        if entry in part.entries.get(run.run_id, ())
+        or (
+            entry.is_legacy
+            and any(
+                (old.cell, old.fold, old.metrics) == (run.cell, fold, entry.metrics)
+                for old in part.legacy
+            )
+        )
+    ]
+    return ", ".join(sorted(names))
+
+
+def _by_cell(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    cells: dict[str, list[Run]] = {}
+    for run in runs:
+        cells.setdefault(run.cell, []).append(run)
+    return cells

@@ -1,0 +1,229 @@
+"""What a merged view keeps of a result: enough to be merged, flagged and compared again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from merge.records.records import Result
+from merge.storage.files import canonical_json, is_finite_number
+
+CODE_TRAITS = ("source", "version", "git_commit", "git_dirty")
+DETAIL_TRAITS = (
+    "data_fingerprint",
+    "protocol",
+    "mask_variant",
+    "global_batch",
+    "weights",
+    "test_seeds",
+    "test_episodes",
+    "eval_size",
+    "pair_list",
+    "pair_list_hash",
+    "episode_list_hash",
+    "min_area_px",
+    "amp",
+    "torch",
+)
+_MEASURED = ("seconds", "peak_memory_mb", "world_size", "device")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One result of one run, as a merged view carries it."""
+
+    run_id: str
+    config_hash: str
+    """Empty for a legacy result: nobody knows its configuration."""
+    metrics: Mapping[str, float]
+    attempt: int
+    token: str
+    started: float
+    finished: float
+    traits: Mapping[str, Any] = field(default_factory=dict)
+    """What decides whether runs may stand in one mean, as `code.source` or `details.protocol`."""
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """What statistics and frames want beside the metrics: untrained, test seeds, times, memory."""
+    deviations: Mapping[str, Any] = field(default_factory=dict)
+    legacy_unit: str = ""
+    """`percent` or `fraction` for a legacy result: how its numbers were written."""
+
+    @property
+    def is_legacy(self) -> bool:
+        return bool(self.legacy_unit)
+
+    @property
+    def order(self) -> tuple[float, str, bytes]:
+        """By finished time, ties by token, further ties by content: one order for any input."""
+        return self.finished, self.token, canonical_json(self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "config_hash": self.config_hash,
+            "metrics": self.metrics,
+            "attempt": self.attempt,
+            "token": self.token,
+            "started": self.started,
+            "finished": self.finished,
+            "traits": self.traits,
+            "measured": self.measured,
+            "deviations": self.deviations,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegacyEntry:
+    """A number that the original script wrote: of a cell and a fold, without a configuration."""
+
+    cell: str
+    fold: str
+    metrics: Mapping[str, float]
+    """Fractions, whatever was written."""
+    unit: str
+    """`percent` or `fraction`: what was written."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "cell": self.cell,
+            "fold": self.fold,
+            "metrics": self.metrics,
+            "unit": self.unit,
+        }
+
+    def as_entry(self, run_id: str) -> Entry:
+        """This number as a result of the run `run_id`."""
+        return Entry(
+            run_id=run_id,
+            config_hash="",
+            metrics=self.metrics,
+            attempt=0,
+            token="",
+            started=0.0,
+            finished=0.0,
+            legacy_unit=self.unit,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A file that was left out of the merge, and why."""
+
+    run_id: str
+    """Empty where it is of no single run."""
+    file: str
+    """Relative to the output folder."""
+    reason: str
+    folder: str = ""
+    """Name of the output folder."""
+    entry: Entry | None = None
+    """What a result that was kept aside says, where it can be read."""
+
+    def to_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "run_id": self.run_id,
+            "folder": self.folder,
+            "file": self.file,
+            "reason": self.reason,
+        }
+        return document if self.entry is None else {**document, "result": self.entry.to_json()}
+
+
+def entry_of(result: Result) -> Entry:
+    """What a merged view keeps of `result`."""
+    code, details = result.code, result.details
+    traits = {f"code.{name}": code[name] for name in CODE_TRAITS if code.get(name) is not None}
+    for name in DETAIL_TRAITS:
+        if details.get(name) is not None:
+            traits[f"details.{name}"] = details[name]
+    return Entry(
+        run_id=result.run_id,
+        config_hash=result.config_hash,
+        metrics={name: float(value) for name, value in result.metrics.items()},
+        attempt=result.attempt,
+        token=result.token,
+        started=float(result.started),
+        finished=float(result.finished),
+        traits=traits,
+        measured=_measured(details),
+        deviations=result.deviations,
+    )
+
+
+def entry_from_json(run_id: str, document: Mapping[str, Any]) -> Entry:
+    """The entry that `to_json` wrote. KeyError or TypeError where `document` is none."""
+    return Entry(
+        run_id=run_id,
+        config_hash=document["config_hash"],
+        metrics=document["metrics"],
+        attempt=document["attempt"],
+        token=document["token"],
+        started=document["started"],
+        finished=document["finished"],
+        traits=document["traits"],
+        measured=document["measured"],
+        deviations=document["deviations"],
+    )
+
+
+def unique_entries(entries: Iterable[Entry]) -> list[Entry]:
+    """The different ones among `entries`, in their own order."""
+    found = list(entries)
+    if len(found) < 2:
+        return found
+    by_content = {(entry.legacy_unit, entry.order): entry for entry in found}
+    return [by_content[key] for key in sorted(by_content)]
+
+
+def unique_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """The different ones among `problems`, in one order."""
+    by_content = {canonical_json(problem.to_json()): problem for problem in problems}
+    keys = sorted(by_content, key=lambda key: (by_content[key].run_id, by_content[key].file, key))
+    return tuple(by_content[key] for key in keys)
+
+
+def well_formed(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """`measured` without what has another shape than its readers expect: trainers are free."""
+    kept = {name: measured[name] for name in ("world_size", "device") if name in measured}
+    for name in ("seconds", "peak_memory_mb", "untrained"):
+        if isinstance(measured.get(name), dict):
+            kept[name] = _numbers(measured[name])
+    by_test_seed = measured.get("by_test_seed")
+    if isinstance(by_test_seed, dict):
+        kept["by_test_seed"] = {seed: _numbers(one) for seed, one in by_test_seed.items()}
+    bootstrap = measured.get("bootstrap")
+    if isinstance(bootstrap, dict) and isinstance(bootstrap.get("standard_error"), dict):
+        kept["bootstrap"] = {**bootstrap, "standard_error": _numbers(bootstrap["standard_error"])}
+    return kept
+
+
+def _measured(details: Mapping[str, Any]) -> dict[str, Any]:
+    measured = {name: details[name] for name in _MEASURED if details.get(name) is not None}
+    measured["untrained"] = _without_epoch(details.get("untrained"))
+    reported = details.get(str(details.get("reported")))
+    if isinstance(reported, dict):
+        measured.update(_of_reported(reported, details.get("test_seeds")))
+    return well_formed(measured)
+
+
+def _of_reported(reported: Mapping[str, Any], test_seeds: object) -> dict[str, Any]:
+    """Metrics of each test seed, and the bootstrap error, of the evaluation that is reported."""
+    kept: dict[str, Any] = {"bootstrap": reported.get("bootstrap")}
+    each = reported.get("by_test_seed")
+    if isinstance(each, list) and isinstance(test_seeds, list) and len(each) == len(test_seeds):
+        kept["by_test_seed"] = {
+            str(seed): _without_epoch(one) for seed, one in zip(test_seeds, each, strict=True)
+        }
+    return kept
+
+
+def _numbers(entry: object) -> dict[str, float]:
+    if not isinstance(entry, dict):
+        return {}
+    return {name: float(value) for name, value in entry.items() if is_finite_number(value)}
+
+
+def _without_epoch(metrics: object) -> object:
+    if not isinstance(metrics, dict):
+        return None
+    return {name: value for name, value in metrics.items() if name != "epoch"}

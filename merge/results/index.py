@@ -1,0 +1,86 @@
+"""What earlier merges read, so that one more result costs no re-reading of the others.
+
+A file is known by its path, times, size and inode. The index can be deleted at any time; a damaged
+one, or one of another version, is taken for absent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from merge.errors import RecordError
+from merge.records.records import result_from_json
+from merge.results.entries import Entry, entry_from_json, entry_of
+from merge.storage.files import compact_json, parse_json, write_bytes
+
+_VERSION = 2
+"""To be raised whenever an entry is made differently of a result."""
+
+Stamp = list[int]
+
+
+class ResultIndex:
+    """Entries of the result files of one output folder, read once each."""
+
+    def __init__(self, output: Path, known: dict[str, Any]) -> None:
+        self._output = str(output)
+        self._known = known
+        self._used: dict[str, list[Any]] = {}
+        self.num_read = 0
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether saving it would change anything."""
+        return self.num_read > 0 or self._used.keys() != self._known.keys()
+
+    def entry(self, label: str) -> Entry:
+        """The entry of the file `label`, relative to the output folder.
+
+        FileNotFoundError where it has gone; RecordError, which names `label`, where unusable.
+        """
+        path = f"{self._output}/{label}"
+        known = self._known.get(label)
+        if known is not None and known[0] == _stamp(os.stat(path)):  # noqa: PTH116 - asked 10,000 times
+            self._used[label] = known
+            return entry_from_json(known[1], known[2])
+        data, stamp = _read(path, label)
+        self.num_read += 1
+        entry = entry_of(result_from_json(label, parse_json(label, data)))
+        self._used[label] = [stamp, entry.run_id, entry.to_json()]
+        return entry
+
+    def save(self, path: Path) -> None:
+        """Write what was used into `path`. StorageError where it cannot be written."""
+        payload = compact_json(self._used)
+        header = {"version": _VERSION, "sha256": sha256(payload).hexdigest()}
+        write_bytes(path, compact_json(header) + b"\n" + payload + b"\n")
+
+
+def load_index(output: Path, path: Path) -> ResultIndex:
+    """The index in `path` of the output folder; an empty one where there is none to be used."""
+    try:
+        header_line, payload, _ = path.read_bytes().split(b"\n")
+        header = json.loads(header_line)
+        is_ours = header == {"version": _VERSION, "sha256": sha256(payload).hexdigest()}
+        known = json.loads(payload) if is_ours else {}
+    except (OSError, ValueError):
+        known = {}
+    return ResultIndex(output, known)
+
+
+def _read(path: str, label: str) -> tuple[bytes, Stamp]:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            return file.read(), _stamp(os.fstat(file.fileno()))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RecordError(f"{label} cannot be read ({error.strerror})") from error
+
+
+def _stamp(stat: os.stat_result) -> Stamp:
+    return [stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino]

@@ -1,0 +1,35 @@
+"""What a person is told of a merge beside its table: what was left out, and the exit code. Pure."""
+
+from __future__ import annotations
+
+from merge.results.combine import Merged
+
+
+def exit_code(merged: Merged) -> int:
+    """0 complete, 1 something could not be counted, 3 a cell that was begun lacks runs."""
+    if not merged.is_clean:
+        return 1
+    return 0 if merged.is_complete and merged.document["results"] else 3
+
+
+def left_out(merged: Merged) -> list[str]:
+    """A line for each file that was left out, each conflict with its sources, each note."""
+    lines = [f"note: {note}" for note in merged.notes]
+    for problem in merged.problems:
+        where = f"{problem.folder}/{problem.file}" if problem.folder else problem.file
+        lines.append(f"quarantined: {where}: {problem.reason}")
+    for problem in merged.aside:
+        where = f"{problem.folder}/{problem.file}" if problem.folder else problem.file
+        lines.append(f"left out: {where}: {problem.reason}")
+    for conflict in merged.conflicts:
+        found = " and ".join(
+            f"{value:g} in {source}"
+            for value, source in zip(conflict.values, conflict.sources, strict=True)
+        )
+        lines.append(f"conflict: {conflict.run_id}: {found}")
+    if any(conflict.counted is None for conflict in merged.conflicts):
+        lines.append(
+            "conflict: none of them is counted: find out which is right and move the other away, "
+            "or choose with --on-conflict newest or keep-first"
+        )
+    return lines

@@ -1,0 +1,187 @@
+"""Paired comparison of two methods over the same folds and seeds. Pure.
+
+A pair is two runs that differ in the compared axis alone. The p-value is of the sign-flip
+permutation test: under the null hypothesis each difference is as likely with either sign.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from merge.errors import IncompleteError, SelectionError
+from merge.records.sweep import Run, Sweep
+from merge.results.comparability import NOT_RECORDED
+from merge.results.entries import Entry
+from merge.results.statistics import Interval, mean, sample_std, t_interval
+
+_MOST_EXACT = 14
+_NUM_FLIPS = 20_000
+_ROUNDING = 1e-12
+
+_EQUAL_IN_A_PAIR = (
+    "details.protocol",
+    "details.mask_variant",
+    "details.eval_size",
+    "details.test_seeds",
+    "details.test_episodes",
+    "details.episode_list_hash",
+    "details.data_fingerprint",
+)
+"""Two methods may differ in much, but not in what they are tested on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Differences `second - first` over pairs of runs."""
+
+    name: str
+    """What the pairs share: a cell without the compared axis, or `all`."""
+    pairs: tuple[str, ...]
+    differences: tuple[float, ...]
+    missing: tuple[str, ...]
+    """Pairs that lack a run, and which."""
+    warnings: tuple[str, ...]
+    """Pairs that were not tested on the same."""
+
+    @property
+    def mean(self) -> float | None:
+        """Mean difference; None without a pair."""
+        return mean(self.differences) if self.differences else None
+
+    @property
+    def std(self) -> float | None:
+        return sample_std(self.differences)
+
+    @property
+    def interval(self) -> Interval | None:
+        return t_interval(self.differences, "pair")
+
+    @property
+    def p_value(self) -> float | None:
+        """Two-sided; None without a pair."""
+        return sign_flip_p(self.differences) if self.differences else None
+
+    @property
+    def least_p(self) -> float:
+        """The smallest p-value that so few pairs can give."""
+        return min(1.0, 2.0 ** (1 - len(self.differences)))
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Two-sided p-value of the sign-flip permutation test of mean 0.
+
+    Over all signs for up to 14 differences, else over 20,000 drawn ones with a fixed seed.
+    """
+    observed = abs(mean(differences)) - _ROUNDING
+    if len(differences) <= _MOST_EXACT:
+        signs = product((1, -1), repeat=len(differences))
+        flips = [mean(_flipped(differences, each)) for each in signs]
+        return sum(abs(flip) >= observed for flip in flips) / len(flips)
+    rng = random.Random(0)
+    extreme = 1  # the observed signs are one of the draws
+    for _ in range(_NUM_FLIPS):
+        drawn = [1 if rng.getrandbits(1) else -1 for _ in differences]
+        extreme += abs(mean(_flipped(differences, drawn))) >= observed
+    return extreme / (_NUM_FLIPS + 1)
+
+
+def _flipped(differences: Sequence[float], signs: Sequence[int]) -> list[float]:
+    return [sign * value for sign, value in zip(signs, differences, strict=True)]
+
+
+def compare(
+    sweep: Sweep, counted: Mapping[str, Entry], axis: str, values: tuple[str, str]
+) -> list[Comparison]:
+    """The two `values` of `axis` over all else that the runs share: by cell, and all together.
+
+    SelectionError where the study has no such axis or value, or averages over it.
+    """
+    _check_axis(sweep, axis, values)
+    pairs: dict[tuple[str, str], dict[str, Run]] = {}
+    for run in sweep.runs:
+        value = str(run.axes[axis])
+        if value in values and (run.in_table or run.run_id in counted):
+            pairs.setdefault(_shared(sweep, run, axis), {})[value] = run
+    cells: dict[str, list[tuple[str, list[Run | None]]]] = {}
+    for (cell, fold), by_value in pairs.items():
+        if any(run.run_id in counted for run in by_value.values()):
+            cells.setdefault(cell, []).append((fold, [by_value.get(v) for v in values]))
+    if not cells:
+        raise IncompleteError(f"no run with {axis} {values[0]} or {values[1]} has a result yet")
+    found = [
+        _comparison(sweep, counted, cell, values, _named(cell, of_cell))
+        for cell, of_cell in cells.items()
+    ]
+    if len(cells) > 1:
+        everything = [pair for cell, of_cell in cells.items() for pair in _named(cell, of_cell)]
+        found.append(_comparison(sweep, counted, "all", values, everything))
+    return found
+
+
+def _comparison(
+    sweep: Sweep,
+    counted: Mapping[str, Entry],
+    name: str,
+    values: tuple[str, str],
+    pairs: Sequence[tuple[str, list[Run | None]]],
+) -> Comparison:
+    names, differences, missing, warnings = [], [], [], []
+    for pair, runs in pairs:
+        entries = [None if run is None else counted.get(run.run_id) for run in runs]
+        first, second = entries
+        if first is None or second is None:
+            lacking = [v for v, entry in zip(values, entries, strict=True) if entry is None]
+            missing.append(f"{pair}: {' and '.join(lacking)}")
+            continue
+        names.append(pair)
+        differences.append(second.metrics[sweep.metric] - first.metrics[sweep.metric])
+        warnings += _differences(pair, first, second)
+    return Comparison(
+        name=name,
+        pairs=tuple(names),
+        differences=tuple(differences),
+        missing=tuple(missing),
+        warnings=tuple(warnings),
+    )
+
+
+def _named(
+    cell: str, pairs: Sequence[tuple[str, list[Run | None]]]
+) -> list[tuple[str, list[Run | None]]]:
+    return [(f"{cell} {fold}".strip(), runs) for fold, runs in pairs]
+
+
+def _differences(pair: str, first: Entry, second: Entry) -> list[str]:
+    lines = []
+    for trait in _EQUAL_IN_A_PAIR:
+        one, other = (e.traits.get(trait, NOT_RECORDED) for e in (first, second))
+        if one != other:
+            lines.append(f"{pair}: {trait} differs: {one} and {other}")
+    return lines
+
+
+def _shared(sweep: Sweep, run: Run, axis: str) -> tuple[str, str]:
+    """The cell without `axis`, and what is repeated within it."""
+    repeated = {sweep.average_over, "seed", "fold"}
+    names = [a.name for a in sweep.axes if a.name != axis]
+    cell = ",".join(f"{name}={run.axes[name]}" for name in names if name not in repeated)
+    return cell or "all", ",".join(f"{n}={run.axes[n]}" for n in names if n in repeated)
+
+
+def _check_axis(sweep: Sweep, axis: str, values: tuple[str, str]) -> None:
+    names = [a.name for a in sweep.axes]
+    if axis not in names:
+        raise SelectionError(
+            f"study {sweep.study!r} has no axis {axis!r}; its axes: {', '.join(names)}"
+        )
+    if axis == sweep.average_over:
+        raise SelectionError(f"cells average over {axis}: compare the values of another axis")
+    choices = [str(value) for value in sweep.axis(axis).choices]
+    for value in values:
+        if value not in choices:
+            raise SelectionError(f"axis {axis} has no value {value!r}; it has {', '.join(choices)}")
+    if values[0] == values[1]:
+        raise SelectionError(f"{values[0]!r} is compared with itself: name two values of {axis}")

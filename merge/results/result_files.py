@@ -1,0 +1,36 @@
+"""The result files of an output folder, as the file server knows them now."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from merge.errors import RecordError, StorageError
+from merge.records.sweep import Sweep
+from merge.storage.files import disturb, fresh_names
+from merge.storage.paths import RunPaths, SweepPaths
+
+
+def result_files(output: Path, sweep: Sweep) -> frozenset[str]:
+    """Names of all results in `output`, also those aside, as the file server knows them now.
+
+    Folders in which a result could be missing are written to, for there a client's memory can be
+    wrong for long (`disturb`); a sweep has few that are neither finished nor unbegun.
+    """
+    folders = [SweepPaths(output).run(run.path).root for run in sweep.runs]
+    found = {folder: _results_in(folder) for folder in folders}
+    doubtful = [folder for folder, names in found.items() if not names]
+    for folder in {folder.parent for folder in doubtful} | set(doubtful):
+        # One that is kept from this user must not keep all others from being merged.
+        with suppress(StorageError):
+            disturb(folder)
+    found |= {folder: _results_in(folder) for folder in doubtful}
+    return frozenset(str(folder / name) for folder, names in found.items() for name in names)
+
+
+def _results_in(folder: Path) -> set[str]:
+    stem = RunPaths(folder).result.stem
+    try:
+        return {name for name in fresh_names(folder) if name.startswith(stem)}
+    except RecordError:
+        return set()

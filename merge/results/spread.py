@@ -1,0 +1,116 @@
+"""Means and deviations over folds, over seeds, and over both. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from merge.records.sweep import Run, Sweep
+from merge.results.entries import Entry
+from merge.results.statistics import mean, sample_std, t_interval
+
+_REPEATED = ("fold", "seed")
+
+
+def over_both(sweep: Sweep, counted: Mapping[str, Entry]) -> dict[str, Any]:
+    """Cells that differ in their seed (or fold) alone, taken together; by the axes they share.
+
+    Empty where the study does not repeat its cells over such an axis.
+    """
+    other = second_axis(sweep)
+    if other is None:
+        return {}
+    groups: dict[str, list[Run]] = {}
+    needed = {
+        name: {str(v) for v in sweep.axis(name).values} for name in (sweep.average_over, other)
+    }
+    for run in sweep.runs:
+        if all(str(run.axes[name]) in values for name, values in needed.items()):
+            groups.setdefault(_shared_axes(sweep, run, other), []).append(run)
+    return {
+        name: _spread(sweep, other, runs, counted)
+        for name, runs in groups.items()
+        if any(run.run_id in counted for run in runs)
+    }
+
+
+def second_axis(sweep: Sweep) -> str | None:
+    """The axis beside the averaged one over which runs are repeated; None where there is none."""
+    names = {axis.name for axis in sweep.axes}
+    others = [n for n in _REPEATED if n in names and n != sweep.average_over]
+    return others[0] if others and (sweep.average_over in _REPEATED) else None
+
+
+def over_test_seeds(counted: Sequence[Entry], metric: str) -> dict[str, Any] | None:
+    """A complete cell's mean for each test seed, and their spread.
+
+    None where its runs have no such numbers, or not of the same test seeds.
+    """
+    each = [entry.measured.get("by_test_seed", {}) for entry in counted]
+    first = each[0]
+    if not first or any(one.keys() != first.keys() for one in each):
+        return None
+    means = {
+        seed: mean([one[seed][metric] for one in each])
+        for seed in sorted(first, key=lambda text: (len(text), text))
+        if all(metric in one[seed] for one in each)
+    }
+    if not means:
+        return None
+    return {"mean_by_seed": means, "n": len(means), "std": sample_std(list(means.values()))}
+
+
+def _shared_axes(sweep: Sweep, run: Run, other: str) -> str:
+    names = [axis.name for axis in sweep.axes if axis.name not in (sweep.average_over, other)]
+    return ",".join(f"{name}={run.axes[name]}" for name in names) or "all"
+
+
+def _spread(
+    sweep: Sweep, other: str, runs: Sequence[Run], counted: Mapping[str, Entry]
+) -> dict[str, Any]:
+    names = (sweep.average_over, other)
+    table = {
+        (str(run.axes[names[0]]), str(run.axes[names[1]])): counted[run.run_id].metrics[
+            sweep.metric
+        ]
+        for run in runs
+        if run.run_id in counted
+    }
+    missing = [run.run_id for run in runs if run.run_id not in counted]
+    means = [_means_along(runs, names, index, table) for index in (0, 1)]
+    view: dict[str, Any] = {
+        "metric": sweep.metric,
+        "n": len(table),
+        "missing": missing,
+        "complete": not missing,
+        "mean": None if missing else mean(list(table.values())),
+        f"by_{names[0]}": means[0],
+        f"by_{names[1]}": means[1],
+    }
+    if not missing:
+        view["std"] = {
+            names[0]: sample_std(list(means[0].values())),
+            names[1]: sample_std(list(means[1].values())),
+            "both": sample_std(list(table.values())),
+        }
+        seeds = means[names.index("seed")]
+        interval = t_interval(list(seeds.values()), "seed")
+        view["ci"] = interval and interval.to_json()
+    return view
+
+
+def _means_along(
+    runs: Sequence[Run],
+    names: tuple[str, str],
+    index: int,
+    table: Mapping[tuple[str, str], float],
+) -> dict[str, Any]:
+    """For each value of one axis the mean over the other; None where one of those is missing."""
+    keys: dict[str, list[tuple[str, str]]] = {}
+    for run in runs:
+        key = (str(run.axes[names[0]]), str(run.axes[names[1]]))
+        keys.setdefault(key[index], []).append(key)
+    return {
+        value: mean([table[key] for key in wanted]) if all(k in table for k in wanted) else None
+        for value, wanted in keys.items()
+    }

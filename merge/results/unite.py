@@ -1,0 +1,131 @@
+"""The union of what inputs contribute: idempotent, commutative, associative. Pure.
+
+Nothing is dropped: results of one run that differ all stay, and what is counted of them is decided
+later, from the whole set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from merge.errors import ConfigChangedError, IncompleteError
+from merge.records.plan_diff import plan_differences, shortened
+from merge.records.sweep import Run, Sweep
+from merge.results.entries import Entry, LegacyEntry, Problem, unique_entries, unique_problems
+from merge.storage.files import canonical_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contribution:
+    """What one input holds, or several together."""
+
+    sweep: Sweep | None
+    """None where the input carries no plan: legacy files, a run's folder alone."""
+    entries: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
+    """Results by run id."""
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Configurations of runs whose input carries no plan."""
+    legacy: Sequence[LegacyEntry] = ()
+    problems: Sequence[Problem] = ()
+    """What could not be used."""
+    aside: Sequence[Problem] = ()
+    """Second results that were kept aside when they came: never counted."""
+    notes: Sequence[str] = ()
+    """What a person should be told about the input; not part of any view."""
+    num_read: int = 0
+    """Result files that had to be read."""
+    unfinished: Sequence[Path] = ()
+    """Folders of runs in which files lie that somebody began to write."""
+
+
+def unite(inputs: Mapping[str, Contribution]) -> Contribution:
+    """All that `inputs` (by name) contribute together.
+
+    ConfigChangedError, with the differing keys and their values, where plans differ;
+    IncompleteError where results have no plan at all.
+    """
+    parts = [inputs[name] for name in sorted(inputs)]
+    sweep = _common_sweep(inputs)
+    for name in sorted(inputs):
+        _refuse_unplanned(name, inputs[name], sweep)
+    entries: dict[str, list[Entry]] = {}
+    for part in parts:
+        for run_id, found in part.entries.items():
+            entries.setdefault(run_id, []).extend(found)
+    return Contribution(
+        sweep=sweep,
+        entries={run_id: unique_entries(found) for run_id, found in entries.items()},
+        legacy=_unique_legacy([entry for part in parts for entry in part.legacy]),
+        problems=unique_problems(problem for part in parts for problem in part.problems),
+        aside=unique_problems(problem for part in parts for problem in part.aside),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        num_read=sum(part.num_read for part in parts),
+    )
+
+
+def _common_sweep(inputs: Mapping[str, Contribution]) -> Sweep | None:
+    planned = {name: part.sweep for name, part in inputs.items() if part.sweep is not None}
+    if not planned:
+        return None
+    names = sorted(planned)
+    first = planned[names[0]]
+    chosen = first
+    for name in names[1:]:
+        other = planned[name]
+        if other == chosen:
+            continue
+        differences = plan_differences(first, other)
+        if differences:
+            lines = [f"  {line}" for line in shortened(differences)]
+            raise ConfigChangedError(
+                "\n".join(
+                    [
+                        f"{names[0]} and {name} hold different plans of study {first.study!r}; "
+                        f"{names[0]} -> {name}:",
+                        *lines,
+                        "Their numbers cannot stand in one table: merge them separately.",
+                    ]
+                )
+            )
+        # Equal in what decides numbers; of the rest (title, code...) one is taken, in any order.
+        chosen = min(chosen, other, key=lambda sweep: canonical_json(sweep.to_json()))
+    return chosen
+
+
+def _refuse_unplanned(name: str, part: Contribution, sweep: Sweep | None) -> None:
+    """Errors unless each run of a part without a plan is in `sweep`, with its configuration."""
+    if part.sweep is not None or not part.entries:
+        return
+    if sweep is None:
+        raise IncompleteError(
+            f"{name} is the folder of a run whose sweep is unknown: name its output folder, or "
+            f"another folder or merged file of the same sweep, beside it"
+        )
+    runs = {run.run_id: run for run in sweep.runs}
+    for run_id, entries in part.entries.items():
+        run = runs.get(run_id)
+        if run is None:
+            raise ConfigChangedError(
+                f"{name} is of run {run_id}, which study {sweep.study!r} does not have: "
+                f"merge it separately"
+            )
+        if any(entry.config_hash != run.config_hash for entry in entries):
+            raise ConfigChangedError(
+                f"{name} has another configuration than {run_id} in study {sweep.study!r} "
+                f"({_config_differences(run, part.configs.get(run_id, {}))}): merge it separately"
+            )
+
+
+def _config_differences(run: Run, config: Mapping[str, Any]) -> str:
+    keys = [key for key in {**run.config, **config} if run.config.get(key) != config.get(key)]
+    return ", ".join(
+        f"{key}: {run.config.get(key, 'absent')} -> {config.get(key, 'absent')}" for key in keys
+    )
+
+
+def _unique_legacy(entries: Sequence[LegacyEntry]) -> list[LegacyEntry]:
+    by_content = {canonical_json(entry.to_json()): entry for entry in entries}
+    return [by_content[key] for key in sorted(by_content)]

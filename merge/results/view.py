@@ -1,0 +1,168 @@
+"""The merged view on disk: rebuilt from the run folders at any time, by many at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from merge.errors import IncomparableError, RecordError, UsageError
+from merge.records.sweep import read_sweep
+from merge.results.collect import gather, refuse_missing_sweep
+from merge.results.combine import Merged, combine
+from merge.results.comparability import all_flags, flag_text
+from merge.results.conflicts import OnConflict
+from merge.results.documents import contribution_of_view, view_bytes
+from merge.results.garbage_collection import no_garbage_collection
+from merge.results.index import load_index
+from merge.results.inputs import read_inputs
+from merge.results.legacy import Unit
+from merge.results.result_files import result_files
+from merge.storage.files import read_json, write_bytes
+from merge.storage.leftovers import remove_leftovers
+from merge.storage.locking import LOCK_PATIENCE_S, exclusively
+from merge.storage.paths import RunPaths, SweepPaths
+
+
+def rebuild(
+    output: Path,
+    *,
+    on_conflict: OnConflict = "error",
+    is_strict: bool = False,
+    patience_s: float = LOCK_PATIENCE_S,
+) -> Merged:
+    """Merge the results in `output` into its `replication_results.json`; many may do so at once.
+
+    Each writer reads after the writer before it, or writes again (`merge.storage.locking`): the
+    view never loses a result that an earlier view had. Results that an earlier merge has read
+    are not read again. StorageError where another merge holds the lock longer than `patience_s`.
+    """
+    paths = SweepPaths(output)
+    refuse_missing_sweep(output)
+    sweep = read_sweep(paths.sweep)
+
+    def write_view() -> Merged:
+        index = load_index(output, paths.merge_index)
+        part = gather(output, sweep, index)
+        merged = combine({str(output): part}, on_conflict=on_conflict)
+        if is_strict:
+            refuse_flags(merged)
+        write_bytes(paths.results, view_bytes(merged.document))
+        if index.is_changed:
+            index.save(paths.merge_index)
+        remove_leftovers((output, *part.unfinished))
+        return merged
+
+    with no_garbage_collection():
+        return exclusively(
+            paths.merge_lock,
+            write_view,
+            lambda: result_files(output, sweep),
+            patience_s=patience_s,
+        )
+
+
+def merge_inputs(
+    inputs: Sequence[Path],
+    into: Path,
+    *,
+    on_conflict: OnConflict = "error",
+    is_strict: bool = False,
+    legacy_unit: Unit | None = None,
+) -> Merged:
+    """Merge output folders, run folders, merged and legacy files into the file `into` (S3-9).
+
+    ConfigChangedError where their plans differ, IncomparableError for flags where `is_strict`;
+    nothing is written then.
+    """
+
+    _refuse_wrong_place(into, inputs)
+
+    def write_merged() -> Merged:
+        merged = combine(read_inputs(inputs, legacy_unit), on_conflict=on_conflict)
+        if is_strict:
+            refuse_flags(merged)
+        write_bytes(into, view_bytes(merged.document))
+        return merged
+
+    # What is merged into is no input of another's merge: nothing that is read changes with it.
+    with no_garbage_collection():
+        return exclusively(SweepPaths(into.parent).merge_lock, write_merged, lambda: None)
+
+
+def merge_named(
+    inputs: Sequence[Path],
+    into: Path | None = None,
+    *,
+    on_conflict: OnConflict = "error",
+    is_strict: bool = False,
+    legacy_unit: Unit | None = None,
+) -> tuple[Merged, Path]:
+    """Merge what a command line names; the merged view and the file that it was written to.
+
+    One output folder's own view where `into` is not named, else `merged_results.json` here.
+    """
+    if into is None and len(inputs) == 1 and _has_own_view(inputs[0]):
+        merged = rebuild(inputs[0], on_conflict=on_conflict, is_strict=is_strict)
+        return merged, SweepPaths(inputs[0]).results
+    path = into or SweepPaths(Path()).merged
+    return merge_inputs(
+        inputs, path, on_conflict=on_conflict, is_strict=is_strict, legacy_unit=legacy_unit
+    ), path
+
+
+def _refuse_wrong_place(into: Path, inputs: Sequence[Path]) -> None:
+    """UsageError where a merged file would destroy something else, or cannot be a file."""
+    taken = (SweepPaths.PLAN_NAME, RunPaths(Path()).result.name, RunPaths(Path()).spec.name)
+    if into.name in taken or (os.path.lexists(into) and not _may_be_replaced(into, inputs)):
+        raise UsageError(
+            f"--into {into} names something that is no merged file of papergrid's, or not one of "
+            f"the inputs: move it away, or name another file, such as merged_results.json"
+        )
+
+
+def _may_be_replaced(path: Path, inputs: Sequence[Path]) -> bool:
+    """Whether what a file tells is told again by what takes its place."""
+    if not path.is_file():
+        return False
+    if path.resolve() in [one.resolve() for one in inputs]:
+        return True
+    try:
+        document = read_json(path)
+    except RecordError:
+        return False
+    return "schema" in document and isinstance(document.get("results"), dict)
+
+
+def _has_own_view(path: Path) -> bool:
+    """Whether `path` is an output folder; a folder that is none may hold legacy files."""
+    return SweepPaths(path).sweep.exists()
+
+
+def merge_views(
+    documents: Mapping[str, Mapping[str, Any]], *, on_conflict: OnConflict = "error"
+) -> Merged:
+    """Merge views that are in memory, by name: for stores that are no file system. Pure.
+
+    `view_bytes(merged.document)` is the merged view's text. RecordError where one is unusable.
+    """
+    parts = {name: contribution_of_view(Path(name), view) for name, view in documents.items()}
+    return combine(parts, on_conflict=on_conflict)
+
+
+def refuse_flags(merged: Merged) -> None:
+    """IncomparableError, naming every flag, unless all cells are comparable."""
+    flags = all_flags(merged.document["results"])
+    if flags:
+        lines = [f"  {cell}: {flag_text(flag)}" for cell, flag in flags]
+        raise IncomparableError(
+            "\n".join(
+                [
+                    "runs of one cell are not comparable, and --strict refuses to average them:",
+                    *lines,
+                    "Train the differing runs again alike, or merge without --strict: "
+                    "the cells are flagged then. Nothing was written.",
+                ]
+            )
+        )

@@ -1,0 +1,1 @@
+"""Files of an output folder: atomic writes, JSON, NFS, paths, locks, leftovers."""

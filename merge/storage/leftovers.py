@@ -1,0 +1,35 @@
+"""Temporary files of writers that were killed: removed once nobody can be writing to them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from merge.errors import PapergridError
+from merge.storage.files import clock_of, fresh_names, is_temporary
+
+LEFT_AFTER_S = 3600.0
+"""A writer that lives has changed its file within it: what we write takes seconds."""
+
+
+def remove_leftovers(folders: Iterable[Path]) -> None:
+    """Remove temporary files in `folders`, not below, that are `LEFT_AFTER_S` old.
+
+    Their age is taken by the clock of their file system. What may not be removed stays.
+    """
+    for folder in folders:
+        with suppress(PapergridError, OSError):
+            found = [folder / name for name in fresh_names(folder) if is_temporary(name)]
+            now = clock_of(folder) if found else 0.0
+            for path in found:
+                if now - path.lstat().st_mtime >= LEFT_AFTER_S:
+                    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

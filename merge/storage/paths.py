@@ -1,0 +1,322 @@
+"""The only place where paths inside an output folder are spelled.
+
+<output>/
+  sweep.json                      the frozen plan
+  replication_results.json        the merged view (rebuildable)
+  shards/<name>.json              a division of runs by duration, settled once for all servers
+  .sync/                          what sync with a bucket remembers (rebuildable)
+  .merge-index.json               what the last merge read (rebuildable, never trusted over files)
+  submissions/<id>/               what was sent away at one time
+    submission.json               to whom: its arrays, their tasks, job ids; or its servers
+    array-1.sbatch merge.sbatch   the exact texts that were sent
+    runs/ workers/                what each server was given; what its worker tells of itself
+    logs/                         what the jobs and workers print
+  code/<digest>/                  a frozen copy of the code, and snapshot.json
+  <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
+    run.json                      resolved configuration, written once
+    claim-0001.json               who has attempt 1; the highest number has the run
+    request-0001.json             a wish to cancel or retry it; the highest number holds
+    attempts/0001/                attempt.json env.json stdout.log stderr.log
+                                  events.jsonl result.json
+    checkpoints/last.pt best.pt
+    result.json                   immutable, created exclusively
+    result.aside-*.json           a second result, kept and reported, never counted
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from merge.storage.files import fresh_names
+
+_CLAIM_NAME = re.compile(r"claim-(\d{4,})\.json")
+_REQUEST_NAME = re.compile(r"request-(\d{4,})\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPaths:
+    """Paths of one output folder."""
+
+    PLAN_NAME: ClassVar[str] = "sweep.json"
+    RESULTS_NAME: ClassVar[str] = "replication_results.json"
+
+    root: Path
+
+    @property
+    def sweep(self) -> Path:
+        return self.root / self.PLAN_NAME
+
+    @property
+    def results(self) -> Path:
+        return self.root / self.RESULTS_NAME
+
+    def report(self, suffix: str) -> Path:
+        """`suffix` is md, tex, csv or html."""
+        return self.root / f"report.{suffix}"
+
+    @property
+    def merged(self) -> Path:
+        """What a merge of several inputs is called in a folder."""
+        return self.root / "merged_results.json"
+
+    @property
+    def merge_lock(self) -> Path:
+        return self.root / ".merge.lock"
+
+    def shards(self, name: str) -> Path:
+        return self.root / "shards" / f"{name}.json"
+
+    @property
+    def sync(self) -> SyncPaths:
+        return SyncPaths(self.root / ".sync")
+
+    @property
+    def merge_index(self) -> Path:
+        return self.root / ".merge-index.json"
+
+    @property
+    def submissions(self) -> Path:
+        return self.root / "submissions"
+
+    def submission(self, submission_id: str) -> SubmissionPaths:
+        return SubmissionPaths(self.submissions / submission_id)
+
+    def worker_records(self) -> list[Path]:
+        """What the workers of all submissions say of themselves, as far as it lies here."""
+        return sorted(self.submissions.glob("*/workers/*.json"))
+
+    @property
+    def code(self) -> Path:
+        return self.root / "code"
+
+    def snapshot(self, digest: str) -> SnapshotPaths:
+        return SnapshotPaths(self.code / digest)
+
+    def probe(self, name: str) -> Path:
+        """A folder in which hosts show each other that they share this output folder."""
+        return self.root / f".probe-{name}"
+
+    @property
+    def meetings(self) -> Path:
+        """Where two processes of `replicate doctor` meet; removed by them."""
+        return self.root / ".doctor"
+
+    def run(self, run_path: str) -> RunPaths:
+        return RunPaths(self.root / run_path)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPaths:
+    """Paths of what sync remembers of an output folder; all of it may be deleted."""
+
+    root: Path
+
+    @property
+    def hashes(self) -> Path:
+        """SHA-256 of local files, by name, size, time and inode."""
+        return self.root / "hashes.json"
+
+    @property
+    def pull_lock(self) -> Path:
+        return self.root / "pull.lock"
+
+    def place(self, digest: str) -> Path:
+        """What one place in a bucket holds, as last seen."""
+        return self.root / f"place-{digest}.json"
+
+    def upload(self, digest: str) -> Path:
+        """A multipart upload that was begun."""
+        return self.root / "uploads" / f"{digest}.json"
+
+    def download(self, digest: str) -> Path:
+        """The first bytes of an object."""
+        return self.root / "downloads" / f"{digest}.part"
+
+    def view(self, digest: str, name: str) -> Path:
+        """The plan and the results of one place in a bucket, as an output folder."""
+        return self.root / f"view-{digest}" / name
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionPaths:
+    """Paths of one submission: what was sent where, and what became of it."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "submission.json"
+
+    @property
+    def workers(self) -> Path:
+        return self.root / "workers"
+
+    def worker(self, name: str) -> Path:
+        """What the worker `name` says of itself: written by it alone, again at each heartbeat."""
+        return self.workers / f"{name}.json"
+
+    def runs(self, name: str) -> Path:
+        """The ids of the runs that `name` was given, one a line."""
+        return self.root / "runs" / f"{name}.txt"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def script(self, name: str) -> Path:
+        return self.root / f"{name}.sbatch"
+
+    def log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPaths:
+    """Paths of a frozen copy of the code."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "snapshot.json"
+
+    @property
+    def papergrid(self) -> Path:
+        """What stands for the root of papergrid's own source tree."""
+        return self.root / "papergrid"
+
+    @property
+    def work(self) -> Path:
+        """What stands for the root of the checkout that a study's command is started in."""
+        return self.root / "work"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """Paths of one run's folder."""
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    def has_result(self) -> bool:
+        """Whether a result is there, as far as this user may look into the folder."""
+        return os.path.exists(self.result)  # noqa: PTH110 - Path.exists raises where it may not
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.pt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.checkpoints / "best.pt"
+
+    def claim(self, number: int) -> Path:
+        return self.root / f"claim-{number:04d}.json"
+
+    def attempt(self, number: int) -> AttemptPaths:
+        return AttemptPaths(self.root / "attempts" / f"{number:04d}")
+
+    def attempt_number(self, name: str) -> int | None:
+        """The number of the attempt whose record's path is `name`; None where it is none."""
+        folder = Path(name).parent.name
+        is_one = folder.isdigit() and Path(name) == self.attempt(int(folder)).record
+        return int(folder) if is_one else None
+
+    def result_aside(self, token: str) -> Path:
+        return self.root / f"result.aside-{token}.json"
+
+    @staticmethod
+    def is_result_aside(name: str) -> bool:
+        """Whether a file of this name in a run's folder is a second result."""
+        return name.startswith("result.aside-") and name.endswith(".json")
+
+    def results_aside(self) -> list[Path]:
+        return sorted(self.root.glob("result.aside-*.json"))
+
+    def claim_number(self, name: str) -> int | None:
+        """The number of the claim whose path is `name`; None where it is none of this run's."""
+        folder, _, file = name.rpartition("/")
+        match = _CLAIM_NAME.fullmatch(file) if Path(folder) == self.root else None
+        return int(match[1]) if match else None
+
+    def claim_numbers(self) -> list[int]:
+        """Numbers of all claims ever made on this run, ascending; the last one has the run."""
+        return self._numbers(_CLAIM_NAME)
+
+    def request(self, number: int) -> Path:
+        return self.root / f"request-{number:04d}.json"
+
+    def request_numbers(self) -> list[int]:
+        """Numbers of all requests ever made about this run, ascending; the last one holds."""
+        return self._numbers(_REQUEST_NAME)
+
+    def _numbers(self, pattern: re.Pattern[str]) -> list[int]:
+        names = fresh_names(self.root)
+        return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPaths:
+    """Paths of one attempt's folder."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        return self.root / "attempt.json"
+
+    @property
+    def stdout(self) -> Path:
+        return self.root / "stdout.log"
+
+    @property
+    def stderr(self) -> Path:
+        return self.root / "stderr.log"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
+
+    @property
+    def spec(self) -> Path:
+        """The run's spec where this attempt was given other values that decide no number."""
+        return self.root / "run.json"
+
+    @property
+    def environment(self) -> Path:
+        return self.root / "env.json"
+
+    @property
+    def episode_counts(self) -> Path:
+        """Counts of each test episode, as our own few-shot trainer leaves them."""
+        return self.root / "episode_counts.json"
+
+    @property
+    def error(self) -> Path:
+        """What the trainer says of its failure: {"kind": ..., "message": ...}."""
+        return self.root / "error.json"
+
+    @property
+    def stop(self) -> Path:
+        """The executor's wish, to the other nodes of a SLURM job, that their ranks stop."""
+        return self.root / "stop.json"
+
+    @property
+    def result(self) -> Path:
+        """What the trainer leaves; the executor commits it as the run's result."""
+        return self.root / "result.json"

@@ -1,0 +1,1 @@
+"""Claims, plan and states where hosts share only a bucket."""

@@ -1,0 +1,1 @@
+"""YAML that a person writes: documents with positions, schema, values, templates, shell quoting."""

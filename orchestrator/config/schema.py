@@ -1,0 +1,104 @@
+"""Shapes: pydantic models of what a person writes, fitted with all problems told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from orchestrator.config.wording import hint
+from orchestrator.config.yaml_document import Document, Place, Problem
+
+
+class Shape(BaseModel):
+    """Base of all shapes: unknown keys are refused, and no value is converted.
+
+    Every field has a default: a missing key is told by whoever needs it, beside all else.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+ShapeT = TypeVar("ShapeT", bound=Shape)
+
+_EXPECTED = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping (`key: value` lines)",
+    "float_type": "must be a number",
+    "int_type": "must be a whole number",
+    "list_type": "must be a list (`[a, b]`)",
+    "model_type": "must be a mapping (`key: value` lines)",
+    "string_type": "must be text (in quotes where it looks like a number)",
+}
+_LIMITS = {"greater_than_equal": ("at least", "ge"), "greater_than": ("more than", "gt")}
+
+
+def fit(
+    document: Document, model: type[ShapeT], data: object, at: Place = ()
+) -> tuple[ShapeT, list[Problem]]:
+    """`data`, which stands at `at` in the document, as a `model`, and what does not fit.
+
+    What does not fit is left out, so that the rest can still be checked.
+    """
+    rest = deepcopy(data)
+    problems: list[Problem] = []
+    while True:
+        try:
+            return model.model_validate(rest), problems
+        except ValidationError as error:
+            details = error.errors()
+        problems += [_problem(document, model, at, item) for item in details]
+        if any(not item["loc"] for item in details):
+            rest = {}
+        for place in sorted({item["loc"] for item in details}, key=_sort_key, reverse=True):
+            _remove(rest, place)
+
+
+def _problem(document: Document, model: type[Shape], at: Place, item: ErrorDetails) -> Problem:
+    place = (*at, *item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _model_at(model, item["loc"]).model_fields
+        message = f"unknown key{hint(str(place[-1]), known)}"
+        return document.problem(place, message, at_key=True)
+    if item["type"] == "literal_error":
+        message = f"{item['input']!r} is not one of {item['ctx']['expected']}"
+    elif item["type"] in _EXPECTED:
+        message = f"{_EXPECTED[item['type']]}, {_instead(item['input'])}"
+    elif item["type"] in _LIMITS:
+        words, limit = _LIMITS[item["type"]]
+        message = f"must be {words} {item['ctx'][limit]:g}, not {item['input']!r}"
+    else:
+        message = item["msg"].removeprefix("Value error, ")
+    return document.problem(place, message)
+
+
+def _instead(value: object) -> str:
+    return "and nothing stands here" if value is None else f"not {value!r}"
+
+
+def _model_at(model: type[Shape], place: Place) -> type[Shape]:
+    for part in place[:-1]:
+        field = model.model_fields.get(str(part))
+        model = next(_shapes_in(field.annotation), model) if field else model
+    return model
+
+
+def _shapes_in(annotation: object) -> Iterator[type[Shape]]:
+    if isinstance(annotation, type) and issubclass(annotation, Shape):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _shapes_in(part)
+
+
+def _sort_key(place: Place) -> list[tuple[bool, int, str]]:
+    return [(isinstance(p, int), p if isinstance(p, int) else 0, str(p)) for p in place]
+
+
+def _remove(data: Any, place: Place) -> None:  # noqa: ANN401
+    *parents, last = place
+    for part in parents:
+        data = data[part]
+    del data[last]

@@ -1,0 +1,1 @@
+"""The local executor: runs, attempts and events on this machine."""

@@ -1,0 +1,252 @@
+"""One execution of a run: claim, spec, record, process; then verdict, commit, release."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from merge.errors import UsageError
+from merge.records.records import AttemptRecord, Cause, Claim, Outcome, Request
+from merge.records.sweep import Run, Sweep
+from merge.storage.files import write_json
+from merge.storage.paths import RunPaths, SweepPaths
+from orchestrator.local.settings import LocalSettings
+from orchestrator.local.spec import _own_spec, ensure_spec
+from orchestrator.machine.devices import device_kind
+from orchestrator.machine.launch import Assignment, Launch, build_launch
+from orchestrator.machine.oom_kills import num_oom_kills
+from orchestrator.machine.process import Process
+from orchestrator.runs.claims import Busy, Finished, Taken
+from orchestrator.runs.heartbeat import Heartbeat
+from orchestrator.runs.lost_attempts import describe_predecessor
+from orchestrator.runs.progress import Progress
+from orchestrator.runs.requests import all_attempts, cancellation, counted_attempts
+from orchestrator.runs.retries import Means, deviations, next_means, planned_means
+from orchestrator.runs.silence_of_claims import Watch
+from orchestrator.runs.stall import Silence
+
+_NOT_FOUND = 127
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """What all attempts of one executor share."""
+
+    sweep: Sweep
+    output: SweepPaths
+    settings: LocalSettings
+    marker: str
+    """Names the executor in the environment of all its processes."""
+    heartbeat: Heartbeat
+    surroundings: Mapping[str, Any] = field(default_factory=dict)
+    """Where all of them run; every attempt records it."""
+    watch: Watch = field(default_factory=Watch)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A person wants the run started nowhere."""
+
+    request: Request
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """An execution of a run that goes on."""
+
+    run: Run
+    paths: RunPaths
+    claim: Claim
+    record: AttemptRecord
+    process: Process
+    silence: Silence
+    num_oom_kills: int
+    """The kernel's count when it began."""
+    stop_cause: Cause | None = None
+    """Why it was asked to stop, or killed, where it was."""
+    kill_at: float = math.inf
+    """Monotonic time at which it is killed, if it has not stopped by then."""
+    has_lost_claim: bool = False
+    shown: Progress | None = None
+    """The progress that was last told to a person."""
+
+    def stop(self, cause: Cause, grace_s: float) -> None:
+        """Have it write a checkpoint and end, and kill it after `grace_s`; call `tick` then."""
+        self.stop_cause = self.stop_cause or cause
+        self.kill_at = min(self.kill_at, time.monotonic() + grace_s)
+        self.process.ask_to_stop()
+
+    def kill(self, cause: Cause) -> None:
+        """SIGKILL it at once."""
+        self.stop_cause = self.stop_cause or cause
+        self.process.kill()
+
+    def tick(self) -> None:
+        """Go on with what `stop` began: ask workers that started since, kill when it is time."""
+        if self.kill_at < math.inf:
+            self.process.ask_to_stop()
+        if time.monotonic() > self.kill_at:
+            self.process.kill()
+
+
+def begin(
+    place: Workplace, run: Run, devices: tuple[str, ...], on_exit: Callable[[str], None]
+) -> Attempt | Busy | Finished | Cancelled:
+    """Claim `run` and start it on `devices`, unless it is finished, cancelled or a live owner's.
+
+    `on_exit(token)` is called from a thread when its command has ended. RecordError where a
+    record of the run is not of this plan, StorageError, UsageError where it cannot be started.
+    """
+    paths = place.output.run(run.path)
+    if request := cancellation(paths):
+        return Cancelled(request)
+    ensure_spec(paths, run.to_spec(place.sweep), place.sweep.free_keys)
+    settings = place.settings
+    taking = settings.claims.take(
+        paths,
+        run.config_hash,
+        settings.owner,
+        now=time.time(),
+        expiry_s=settings.expiry_s,
+        watch=place.watch,
+    )
+    if not isinstance(taking, Taken):
+        return taking
+    place.heartbeat.hold(paths, taking.claim)
+    try:
+        # A listing of the folder is fresh on every file system now that the claim was written.
+        if request := cancellation(paths):
+            place.heartbeat.let_go(taking.claim.token)
+            return Cancelled(request)
+        return _start(place, run, devices, taking.claim, on_exit)
+    except BaseException:
+        place.heartbeat.let_go(taking.claim.token)
+        raise
+
+
+def _start(
+    place: Workplace,
+    run: Run,
+    devices: tuple[str, ...],
+    claim: Claim,
+    on_exit: Callable[[str], None],
+) -> Attempt:
+    paths = place.output.run(run.path)
+    counted, planned = counted_attempts(paths), planned_means(run)
+    means = next_means(counted, planned)
+    assignment = _assignment(place, run, devices, claim, means)
+    launch = build_launch(run, assignment, os.environ)
+    changes = deviations(counted, planned) or _inherited_deviations(paths)
+    record = replace(
+        _begun(place, assignment, launch, claim, means, changes),
+        took_over=describe_predecessor(all_attempts(paths), claim.owner, place.surroundings),
+    )
+    files = paths.attempt(claim.number)
+    write_json(files.record, record.to_json())
+    oom_kills = num_oom_kills()
+    try:
+        process = Process(launch, files.stdout, files.stderr, lambda: on_exit(claim.token))
+    except OSError as error:
+        reason = _why_not_started(launch, error)
+        write_json(files.record, _not_started(record, reason).to_json())
+        raise UsageError(reason) from error
+    return Attempt(
+        run=run,
+        paths=paths,
+        claim=claim,
+        record=record,
+        process=process,
+        silence=Silence(files),
+        num_oom_kills=oom_kills,
+    )
+
+
+def _begun(
+    place: Workplace,
+    assignment: Assignment,
+    launch: Launch,
+    claim: Claim,
+    means: Means,
+    changes: Mapping[str, Any],
+) -> AttemptRecord:
+    return AttemptRecord(
+        number=claim.number,
+        token=claim.token,
+        owner=claim.owner,
+        command=launch.argv,
+        device=assignment.kind,
+        devices=assignment.devices,
+        started=time.time(),
+        code=place.settings.code or place.sweep.code,
+        micro_batch=means.micro_batch,
+        num_workers=means.num_workers,
+        deviations=changes,
+        environment=place.surroundings,
+    )
+
+
+def _inherited_deviations(paths: RunPaths) -> Mapping[str, Any]:
+    """Those of the newest attempt that had any: this one goes on from what it has trained."""
+    past = (record.deviations for record in reversed(all_attempts(paths)))
+    return next((deviations for deviations in past if deviations), {})
+
+
+def _assignment(
+    place: Workplace,
+    run: Run,
+    devices: tuple[str, ...],
+    claim: Claim,
+    means: Means,
+) -> Assignment:
+    settings = place.settings
+    is_planned = means.micro_batch == planned_means(run).micro_batch
+    return Assignment(
+        paths=place.output.run(run.path),
+        number=claim.number,
+        token=claim.token,
+        executor=place.marker,
+        kind=device_kind(run, settings.devices),
+        devices=devices,
+        port=_free_port(),
+        cwd=settings.cwd,
+        cache_dir=settings.cache_dir,
+        data_root=settings.data_root,
+        weights=settings.weights,
+        nodes=settings.nodes,
+        spec=_own_spec(place.output.run(run.path), claim.number, run.to_spec(place.sweep)),
+        num_workers=means.num_workers,
+        micro_batch=None if is_planned else means.micro_batch,
+        source=settings.source,
+    )
+
+
+def _why_not_started(launch: Launch, error: OSError) -> str:
+    if not launch.cwd.is_dir():
+        return f"cannot start in {launch.cwd}: there is no such folder"
+    return (
+        f"cannot start {launch.argv[0]!r} ({error.strerror}) in {launch.cwd}: install it, or "
+        f"correct the study's command"
+    )
+
+
+def _not_started(record: AttemptRecord, reason: str) -> AttemptRecord:
+    return replace(
+        record,
+        ended=record.started,
+        exit_code=_NOT_FOUND,
+        outcome=Outcome.FAILED,
+        cause=Cause.CONFIG,
+        reason=reason,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,98 @@
+"""The runs that other executors have while this one works: when to look at them again.
+
+An executor that stands by looks again until each of them is done or failed, and takes over those
+whose owner died or stopped. One that does not looks once more, when it has nothing else to do.
+"""
+
+from __future__ import annotations
+
+import time
+
+from merge.errors import StorageError
+from merge.records.records import AttemptRecord, Claim, Outcome
+from merge.records.sweep import Run
+from merge.storage.paths import SweepPaths
+from orchestrator.local.settings import LocalSettings
+from orchestrator.runs.retries import Again, decide
+
+
+class Others:
+    """What one executor knows of the runs that it does not have."""
+
+    def __init__(self, output: SweepPaths, settings: LocalSettings) -> None:
+        self._output = output
+        self._settings = settings
+        self._first: dict[str, int] = {}
+        """Run id -> the highest claim that had ended when this executor first saw the run."""
+        self._elsewhere: list[tuple[Run, str]] = []
+        self._has_looked_again = False
+        self._next_look = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._elsewhere)
+
+    def first_seen(self, run: Run) -> None:
+        """Remember which attempts at `run` have ended: how others end is news from now on."""
+        if self._settings.stand_by:
+            paths = self._output.run(run.path)
+            self._first[run.run_id] = self._settings.claims.num_ended(paths)
+
+    def add(self, run: Run, whose: str) -> None:
+        if not self._elsewhere:
+            self._next_look = time.monotonic() + self._settings.heartbeat_s
+        self._elsewhere.append((run, whose))
+
+    def due(self) -> list[Run]:
+        """The runs to try now, where this executor stands by; they are forgotten here."""
+        if not self._settings.stand_by or time.monotonic() < self._next_look:
+            return []
+        return [run for run, _ in self.drain()]
+
+    def last_look(self) -> list[Run]:
+        """The runs to try before this executor ends, once."""
+        if self._has_looked_again:
+            return []
+        self._has_looked_again = True
+        return [run for run, _ in self.drain()]
+
+    def drain(self) -> list[tuple[Run, str]]:
+        """All runs that others have, and who; they are forgotten here."""
+        found, self._elsewhere = self._elsewhere, []
+        return found
+
+    def failure_of(self, run: Run) -> str | None:
+        """Why `run` failed elsewhere while this executor worked; None where it did not.
+
+        A run that fails on one host would fail on each of them: it is not tried by all in turn,
+        but where a rule says that it is worth another attempt.
+        RecordError where its records are unreadable, StorageError where a bucket has them that does
+        not answer.
+        """
+        if not self._settings.stand_by:
+            return None
+        paths, claims = self._output.run(run.path), self._settings.claims
+        last = claims.last(paths)
+        if last is None or not self._is_news(run, last):
+            return None
+        history = claims.history(paths, last)
+        if not history or not _has_failed(history[-1]):
+            return None
+        if isinstance(decide(history, self._settings.retries), Again):
+            return None
+        return f"on {last.owner.host}: {history[-1].reason}"
+
+    def _is_news(self, run: Run, last: Claim) -> bool:
+        is_ours = last.owner == self._settings.owner
+        return last.released and not is_ours and last.number > self._first.get(run.run_id, 0)
+
+
+def _has_failed(attempt: AttemptRecord) -> bool:
+    # Another host's full disk says nothing of this one's.
+    return attempt.outcome is Outcome.FAILED and attempt.exit_code != StorageError.exit_code
+
+
+def whose(claim: Claim) -> str:
+    """Who has the run that `claim` is of, in words."""
+    owner = claim.owner
+    age_s = max(0.0, time.time() - claim.heartbeat)
+    return f"on {owner.host} (process {owner.pid}), last sign of life {age_s:.0f} s ago"

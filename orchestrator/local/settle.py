@@ -1,0 +1,117 @@
+"""The end of an attempt: verdict, commit, record, release of the claim."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from merge.errors import PapergridError, StorageError
+from merge.records.records import AttemptRecord, Cause, Outcome, Result
+from merge.storage.files import write_json
+from merge.storage.leftovers import remove_leftovers
+from merge.storage.paths import RunPaths
+from orchestrator.local.attempt import Attempt, Workplace
+from orchestrator.machine.oom_kills import num_oom_kills
+from orchestrator.runs.commit import Aside, Left, commit_result
+from orchestrator.runs.verdict import judge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How an attempt ended."""
+
+    record: AttemptRecord
+    value: float | None = None
+    """The study's metric, where the outcome is done."""
+    aside: Aside | None = None
+    survivors: tuple[int, ...] = ()
+    """Processes that not even SIGKILL has ended yet."""
+
+
+def finish(place: Workplace, attempt: Attempt) -> Ended:
+    """Judge an attempt whose command has ended, commit its result, record it, release its run.
+
+    StorageError where the result could not be written, RecordError where the claims are damaged;
+    the run is released all the same, whatever goes wrong.
+    """
+    try:
+        return _settle(place, attempt)
+    finally:
+        place.heartbeat.let_go(attempt.claim.token)
+
+
+def _settle(place: Workplace, attempt: Attempt) -> Ended:
+    exit_code, survivors = attempt.process.finish()
+    paths = attempt.paths.attempt(attempt.claim.number)
+    metric = place.sweep.metric
+    verdict = judge(
+        paths,
+        exit_code,
+        metric,
+        did=attempt.stop_cause,
+        num_oom_kills=num_oom_kills() - attempt.num_oom_kills,
+    )
+    record = replace(
+        attempt.record,
+        ended=time.time(),
+        exit_code=exit_code,
+        outcome=verdict.outcome,
+        cause=verdict.cause,
+        reason=verdict.reason,
+    )
+    aside, value = None, None
+    if verdict.left:
+        result = _result(attempt, verdict.left, record)
+        try:
+            aside = commit_result(
+                attempt.paths, attempt.claim, result, place.settings.claims.may_commit
+            )
+        except PapergridError as error:
+            write_json(paths.record, _not_committed(record, error).to_json())
+            raise
+        value = verdict.left.metrics[metric]
+    record = _as_lost(attempt, record, aside)
+    write_json(paths.record, record.to_json())
+    remove_leftovers(_folders(attempt.paths))
+    return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
+
+
+def _not_committed(record: AttemptRecord, error: PapergridError) -> AttemptRecord:
+    is_storage = isinstance(error, StorageError)
+    cause = Cause.DISK_FULL if is_storage else Cause.UNKNOWN
+    return replace(record, outcome=Outcome.FAILED, cause=cause, reason=str(error))
+
+
+def _result(attempt: Attempt, left: Left, record: AttemptRecord) -> Result:
+    assert record.ended is not None
+    return Result(
+        run_id=attempt.run.run_id,
+        config_hash=attempt.run.config_hash,
+        axes=attempt.run.axes,
+        metrics=left.metrics,
+        attempt=record.number,
+        token=record.token,
+        started=record.started,
+        finished=record.ended,
+        code=record.code,
+        details=left.details,
+        deviations=record.deviations,
+    )
+
+
+def _as_lost(attempt: Attempt, record: AttemptRecord, aside: Aside | None) -> AttemptRecord:
+    if aside:
+        reason = f"{aside.reason}: the result is kept in {aside.path.name}"
+        return replace(record, outcome=Outcome.LOST, cause=Cause.LOST, reason=reason)
+    if attempt.has_lost_claim and record.outcome is not Outcome.DONE:
+        reason = "another executor took the run over; this attempt was killed"
+        return replace(record, outcome=Outcome.LOST, cause=Cause.LOST, reason=reason)
+    return record
+
+
+def _folders(paths: RunPaths) -> Iterator[Path]:
+    """Where an earlier attempt at a run, or its executor, may have left half of a file."""
+    yield from (paths.root, paths.checkpoints)
+    yield from (paths.attempt(number).root for number in paths.claim_numbers())

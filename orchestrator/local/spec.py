@@ -1,0 +1,54 @@
+"""`run.json`: written once by the first attempt, checked by all later ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from merge.errors import RecordError
+from merge.storage.files import canonical_json, read_json, write_json, write_json_exclusive
+from merge.storage.paths import RunPaths
+
+
+def ensure_spec(paths: RunPaths, spec: Mapping[str, Any], free_keys: Collection[str] = ()) -> None:
+    """Write `run.json` once. RecordError where the one on disk says something else.
+
+    Values of `free_keys` in its configuration may differ: no number depends on them.
+    """
+    if write_json_exclusive(paths.spec, dict(spec)):
+        return
+    try:
+        known = read_json(paths.spec)
+    except RecordError as error:
+        raise RecordError(
+            f"{error}: remove that file, it is written anew from sweep.json"
+        ) from error
+    if not _is_same(known, spec, free_keys):
+        keys = sorted(k for k in known.keys() | spec.keys() if known.get(k) != spec.get(k))
+        raise RecordError(
+            f"{paths.spec} is not what the plan says of this run ({', '.join(keys)} differ): it "
+            f"was changed by hand or belongs to another sweep; use another output folder, or "
+            f"remove that file if the run has no result yet"
+        )
+
+
+def _is_same(
+    known: Mapping[str, Any], spec: Mapping[str, Any], free_keys: Collection[str] = ()
+) -> bool:
+    def decisive(document: Mapping[str, Any]) -> bytes:
+        config = document.get("config")
+        kept = config if isinstance(config, dict) else {}
+        left = {key: value for key, value in kept.items() if key not in free_keys}
+        return canonical_json({**document, "config": left})
+
+    return decisive(known) == decisive(spec)
+
+
+def _own_spec(paths: RunPaths, number: int, spec: Mapping[str, Any]) -> Path | None:
+    """The spec of attempt `number` where it is not word for word that of the run; else None."""
+    if _is_same(read_json(paths.spec), spec):
+        return None
+    path = paths.attempt(number).spec
+    write_json(path, dict(spec))
+    return path

@@ -1,0 +1,1 @@
+"""This host: processes, the guard, devices, nvidia-smi, signals, launch, environment."""

@@ -1,0 +1,1 @@
+"""The frozen plan: selection, shards, balance, durations, forecast, code version, snapshot."""

@@ -1,0 +1,275 @@
+"""Frozen copies of the code: what waits in a queue runs what was there when it was sent.
+
+A snapshot holds papergrid's packages and, for a study of a command, the git checkout in which the
+command is started: tracked files and those that git does not ignore. It is named by a digest of its
+content, written once, and verified before it is used.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from merge.errors import RecordError, UsageError
+from merge.records.sweep import SCHEMA, Run
+from merge.storage.files import publish_folder, read_json, write_json
+from merge.storage.leftovers import remove_leftovers
+from merge.storage.paths import SnapshotPaths, SweepPaths
+from orchestrator.plan.code_version import code_version, is_script
+
+LARGEST_BYTES = 256 * 2**20
+MOST_FILES = 20_000
+
+_SOURCE = Path(__file__).resolve().parent.parent.parent
+_PACKAGES = ("experiments", "merge", "orchestrator", "replicate")
+_DIGEST = re.compile(r"[0-9a-f]{16}")
+_MOST_NAMED = 3
+_MOVE_AWAY = "move its folder away and submit again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A frozen copy of the code, verified."""
+
+    digest: str
+    source: Path
+    """What papergrid's packages lie in."""
+    cwd: Path | None
+    """Where commands are started; None where the study has none."""
+    code: Mapping[str, Any]
+    """The version that attempts made with it record."""
+    told: str
+    """What was copied, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """Files to copy: their root, and their names below it with `/`."""
+
+    root: Path
+    names: tuple[str, ...]
+
+
+def take_snapshot(output: Path, run: Run, cwd: Path) -> Snapshot:
+    """Copy the code that the study of `run` needs into the output folder, unless it is there.
+
+    `cwd` is where its command is started. UsageError where it cannot be told which files are code,
+    or where there are too many; StorageError where the copy cannot be written.
+    """
+    paths = SweepPaths(output)
+    trees = {"papergrid": _Tree(_SOURCE, tuple(_package_files()))}
+    relative = None
+    if run.command:
+        checkout = _checkout(cwd, output)
+        trees["work"] = checkout
+        relative = cwd.resolve().relative_to(checkout.root).as_posix()
+        _check_words(run.command, cwd, checkout)
+    for tree in trees.values():
+        _refuse_bulk(tree)
+        _refuse_ways_back(tree)
+
+    def fill(folder: Path) -> str:
+        files = {
+            f"{part}/{name}": _copy(tree.root / name, folder / part / name)
+            for part, tree in trees.items()
+            for name in tree.names
+        }
+        return _describe(SnapshotPaths(folder), run, files, relative, cwd)
+
+    remove_leftovers([paths.code])
+    return load_snapshot(output, publish_folder(paths.code, fill).name)
+
+
+def load_snapshot(output: Path, digest: str) -> Snapshot:
+    """The snapshot `digest` of an output folder.
+
+    RecordError where it is not whole, or not as it was written; UsageError where there is none.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise UsageError(f"{digest!r} names no snapshot: a name has 16 hex digits")
+    paths = SweepPaths(output.resolve()).snapshot(digest)
+    try:
+        record = read_json(paths.record)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no snapshot {paths.root}: submit again with it") from error
+    except RecordError as error:
+        raise RecordError(f"{error}: {_MOVE_AWAY}") from error
+    files = record.get("files")
+    if not isinstance(files, dict) or not record.keys() >= {"cwd", "code", "told"}:
+        raise RecordError(f"{paths.record} is no record of a snapshot: {_MOVE_AWAY}")
+    changed = [name for name, content in files.items() if _content(paths.root / name) != content]
+    if changed:
+        raise RecordError(
+            f"{paths.root} is no longer what was frozen ({_some(changed)} changed): {_MOVE_AWAY}"
+        )
+    cwd = record["cwd"]
+    return Snapshot(
+        digest=digest,
+        source=paths.papergrid,
+        cwd=None if cwd is None else paths.work / cwd,
+        code=record["code"],
+        told=record["told"],
+    )
+
+
+def _describe(
+    paths: SnapshotPaths, run: Run, files: Mapping[str, str], relative: str | None, cwd: Path
+) -> str:
+    """Write the record of a copy and return its digest."""
+    digest = sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\0{files[name]}\n".encode())
+    digest.update(f"{relative}\n".encode())
+    name = digest.hexdigest()[:16]
+    here = code_version(run, cwd=cwd)
+    copied = code_version(
+        run,
+        paths.papergrid / "experiments",
+        cwd=None if relative is None else paths.work / relative,
+    )
+    code = {**here, "source": copied["source"], "snapshot": name}
+    num_bytes = sum((paths.root / each).lstat().st_size for each in files)
+    what = "papergrid" if relative is None else "papergrid and the checkout of the command"
+    record = {
+        "schema": SCHEMA,
+        "digest": name,
+        "cwd": relative,
+        "code": code,
+        "told": f"{what}, {len(files)} files of {num_bytes / 2**20:.1f} MiB",
+        "files": dict(files),
+    }
+    write_json(paths.record, record)
+    return name
+
+
+def _package_files() -> Iterator[str]:
+    for package in _PACKAGES:
+        for path in sorted((_SOURCE / package).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path.relative_to(_SOURCE).as_posix()
+
+
+def _checkout(cwd: Path, output: Path) -> _Tree:
+    """The git checkout that `cwd` lies in, without what lies in the output folder."""
+    root = Path(_git(cwd, "rev-parse", "--show-toplevel")[0])
+    left_out = output.resolve()
+    names = [
+        name for name in _listed(root, "") if not (root / name).resolve().is_relative_to(left_out)
+    ]
+    return _Tree(root, tuple(sorted(names)))
+
+
+def _listed(root: Path, prefix: str) -> Iterator[str]:
+    folder = root / prefix
+    words = ("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in dict.fromkeys(_git(folder, *words)):
+        path = folder / name
+        if path.is_symlink() or path.is_file():
+            yield f"{prefix}{name}"
+        elif path.is_dir():
+            # A submodule, or a checkout within the checkout: git tells no more than its folder.
+            yield from _listed(root, f"{prefix}{name.rstrip('/')}/")
+
+
+def _git(folder: Path, *words: str) -> list[str]:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise UsageError("--snapshot asks git which files are code: install git") from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip()
+        raise UsageError(
+            f"--snapshot: which files of {folder} are code is not known ({said}): make it a git "
+            f"checkout (`git init`; no commit is needed) with data in its .gitignore"
+        )
+    try:
+        text = done.stdout.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--snapshot: {folder} has a file whose name is not UTF-8") from error
+    return [name for name in re.split("\0" if "-z" in words else "\n", text) if name]
+
+
+def _check_words(command: Sequence[str], cwd: Path, checkout: _Tree) -> None:
+    """Refuse what a command names in words that would bypass the copy, or is not in it."""
+    for word in command:
+        path = cwd / word
+        if not is_script(path):
+            continue
+        place = path.resolve()
+        if Path(word).is_absolute():
+            if place.is_relative_to(checkout.root):
+                raise UsageError(
+                    f"--snapshot: {word} would be run where it lies, not from the copy: write it "
+                    f"relative to {cwd} in the study's command"
+                )
+        elif not place.is_relative_to(checkout.root):
+            raise UsageError(f"--snapshot: {word} lies outside of the checkout {checkout.root}")
+        elif _named(path, checkout) not in checkout.names:
+            raise UsageError(
+                f"--snapshot: {word} is ignored by git or lies in the output folder, so that it "
+                f"is not copied: take it out of .gitignore"
+            )
+
+
+def _named(path: Path, checkout: _Tree) -> str:
+    folder = path.parent.resolve()
+    return PurePosixPath(folder.relative_to(checkout.root), path.name).as_posix()
+
+
+def _refuse_bulk(tree: _Tree) -> None:
+    sizes = {name: (tree.root / name).lstat().st_size for name in tree.names}
+    if sum(sizes.values()) <= LARGEST_BYTES and len(sizes) <= MOST_FILES:
+        return
+    by_top: dict[str, int] = {}
+    for name, size in sizes.items():
+        top = name.split("/")[0]
+        by_top[top] = by_top.get(top, 0) + size
+    largest = sorted(by_top, key=lambda top: -by_top[top])[:_MOST_NAMED]
+    raise UsageError(
+        f"--snapshot: {tree.root} has {len(sizes)} files of {_mib(sum(sizes.values()))} that git "
+        f"does not ignore, at most {MOST_FILES} of {_mib(LARGEST_BYTES)} are copied; the largest: "
+        f"{', '.join(f'{top} ({_mib(by_top[top])})' for top in largest)}; put data and outputs "
+        f"into .gitignore"
+    )
+
+
+def _refuse_ways_back(tree: _Tree) -> None:
+    """Links to data elsewhere are kept; one into the tree by a full path leads past the copy."""
+    for name in tree.names:
+        link = tree.root / name
+        if link.is_symlink() and link.readlink().is_relative_to(tree.root):
+            raise UsageError(f"--snapshot: {link} links to {link.readlink()}: link relatively")
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:.0f} MiB"
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy a file or link and return what `_content` says of the copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, target, follow_symlinks=False)
+    content = _content(target)
+    assert content is not None
+    return content
+
+
+def _content(path: Path) -> str | None:
+    """Digest, kind and mode of a file or link; None where it is gone."""
+    try:
+        if path.is_symlink():
+            return f"link {path.readlink()}"
+        mode = "x" if path.stat().st_mode & 0o100 else "-"
+        return f"{mode} {sha256(path.read_bytes()).hexdigest()}"
+    except FileNotFoundError:
+        return None
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")

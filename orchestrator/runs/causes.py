@@ -1,0 +1,173 @@
+"""Why an attempt ended: one cause out of all that is known of its end. Pure.
+
+From strongest to weakest: what the executor did itself, what the trainer says of its own failure,
+signals, the kernel's count of out-of-memory kills, and what stands at the end of the logs.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+
+from merge.records.records import Cause
+
+_NUM_STDERR_LINES = 200
+_NUM_STDOUT_LINES = 40
+
+_KINDS = {
+    "data": Cause.DATA,
+    "config": Cause.CONFIG,
+    "nan": Cause.NAN_LOSS,
+    "nan_loss": Cause.NAN_LOSS,
+    "cuda_oom": Cause.CUDA_OOM,
+    "host_oom": Cause.HOST_OOM,
+    "port_in_use": Cause.PORT_IN_USE,
+    "collective_timeout": Cause.COLLECTIVE_TIMEOUT,
+    "disk_full": Cause.DISK_FULL,
+}
+"""What error.json may name as its `kind`; with any other the message decides."""
+
+_PATTERNS = (
+    (
+        Cause.CUDA_OOM,
+        r"CUDA out of memory|CUDA error: out of memory|OutOfMemoryError: CUDA|cudaErrorMemoryAll"
+        r"|CUBLAS_STATUS_ALLOC_FAILED|Cuda failure.{0,5}out of memory|HIP out of memory"
+        r"|RESOURCE_EXHAUSTED: Out of memory",
+    ),
+    (
+        Cause.HOST_OOM,
+        r"DefaultCPUAllocator|\bMemoryError\b|std::bad_alloc|Cannot allocate memory"
+        r"|oom[-_]kill|Out of memory: Killed|out of shared memory"
+        r"|DataLoader worker \(pid.*\) is killed by signal: (Killed|Bus error)",
+    ),
+    (
+        Cause.DISK_FULL,
+        r"No space left on device|Disk quota exceeded|Read-only file system|the disk is full",
+    ),
+    (Cause.PORT_IN_USE, r"EADDRINUSE|[Aa]ddress already in use"),
+    (
+        Cause.COLLECTIVE_TIMEOUT,
+        r"Timed out waiting \d+ ?ms|collective operation timeout|wait timeout after \d+ ?ms"
+        r"|ran for \d+ milliseconds before timing out|Timed out after \d+ seconds waiting for cl"
+        r"|Socket Timeout|RendezvousTimeoutError|monitoredBarrier.*timeout",
+    ),
+    (
+        Cause.NAN_LOSS,
+        r"(?i)\bloss\b\W{0,3}(?:(?:is|was|became|=|went|to)\W{0,3})*(?:nan|inf|infinite|infinity)\b",
+    ),
+    (
+        Cause.RANK_FAILED,
+        r"Connection closed by peer|Connection reset by peer|NCCL communicator was aborted"
+        r"|ncclRemoteError",
+    ),
+)
+
+_SYMPTOMS = frozenset({Cause.RANK_FAILED, Cause.COLLECTIVE_TIMEOUT})
+"""What the other ranks tell when one of them has died: there may be a better reason."""
+
+_RANK_SIGNAL = re.compile(r"Signal (\d+) \(SIG\w+\) received by PID")
+"""How torchrun reports a rank that was killed."""
+
+_NO_KILL = frozenset({signal.SIGINT, signal.SIGPIPE})
+"""Signals that are no sign of somebody or something having killed the command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of the end of an attempt."""
+
+    exit_code: int
+    """As the shell counts: 128 + N for death by signal N."""
+    has_result: bool = False
+    """Whether it left a result that can be used."""
+    did: Cause | None = None
+    """Why the executor itself stopped or killed it, where it did."""
+    stopped_by_itself: bool = False
+    """Whether its last word is that it wrote a checkpoint and stopped as asked."""
+    told_kind: str | None = None
+    """Of its error.json; None where it left none."""
+    told_message: str = ""
+    stderr: str = ""
+    stdout: str = ""
+    num_oom_kills: int = 0
+    """Processes that the kernel killed for memory while it ran, in the executor's cgroup."""
+
+
+def find_cause(evidence: Evidence) -> Cause:
+    """The one cause of the end that `evidence` tells of."""
+    if evidence.exit_code == 0:
+        return _of_success(evidence)
+    if evidence.did is Cause.STALLED:
+        return evidence.did
+    told = _told(evidence)
+    if evidence.has_result and told in (None, *_SYMPTOMS):
+        return Cause.UNCLEAN_EXIT
+    if evidence.did and told in (None, *_SYMPTOMS):
+        return evidence.did
+    if told and told not in _SYMPTOMS:
+        return told
+    return _of_signals(evidence) or told or _of_exit_code(evidence) or _of_logs(evidence)
+
+
+def killed_by(exit_code: int) -> signal.Signals | None:
+    """The signal that an exit code stands for, as the shell counts."""
+    known = exit_code > 128 and exit_code - 128 in set(signal.Signals)
+    return signal.Signals(exit_code - 128) if known else None
+
+
+def killed_rank(stderr: str) -> signal.Signals | None:
+    """The signal that killed the rank which torchrun names in its report, if one did."""
+    known = set(signal.Signals)
+    numbers = [int(number) for number in _RANK_SIGNAL.findall(stderr) if int(number) in known]
+    # torchrun ends the other ranks with SIGTERM itself: of them that is no cause.
+    # The root cause stands last in its report.
+    return next((signal.Signals(n) for n in reversed(numbers) if n != signal.SIGTERM), None)
+
+
+def named_in(text: str) -> Cause | None:
+    """The cause that `text` names; of several the strongest, as a list of patterns ranks them."""
+    return next((cause for cause, pattern in _PATTERNS if re.search(pattern, text)), None)
+
+
+def _of_success(evidence: Evidence) -> Cause:
+    if evidence.has_result:
+        return Cause.DONE
+    if evidence.did:
+        return evidence.did
+    return Cause.INTERRUPTED if evidence.stopped_by_itself else Cause.NO_RESULT
+
+
+def _told(evidence: Evidence) -> Cause | None:
+    """What the trainer itself says; None where it left no error.json."""
+    if evidence.told_kind is None:
+        return None
+    return _KINDS.get(evidence.told_kind) or named_in(evidence.told_message) or Cause.UNKNOWN
+
+
+def _of_signals(evidence: Evidence) -> Cause | None:
+    own = killed_by(evidence.exit_code)
+    number = own if own and own not in _NO_KILL else killed_rank(evidence.stderr)
+    if number is None:
+        return None
+    logged = _of_logs(evidence)
+    if number is signal.SIGKILL:
+        short_of_memory = evidence.num_oom_kills > 0 or logged is Cause.HOST_OOM
+        return Cause.HOST_OOM if short_of_memory else Cause.KILLED
+    # An abort or a fault is often the last act of a library that has said why.
+    return Cause.KILLED if logged in (Cause.UNKNOWN, Cause.RANK_FAILED) else logged
+
+
+def _of_exit_code(evidence: Evidence) -> Cause | None:
+    return Cause.DISK_FULL if evidence.exit_code == 75 else None
+
+
+def _of_logs(evidence: Evidence) -> Cause:
+    for text, most in ((evidence.stderr, _NUM_STDERR_LINES), (evidence.stdout, _NUM_STDOUT_LINES)):
+        lines = text.splitlines()[-most:]
+        for cause, pattern in _PATTERNS:
+            # A loss that is not finite may be reported and survived: only a last word counts.
+            read = lines[-3:] if cause is Cause.NAN_LOSS else lines
+            if any(re.search(pattern, line) for line in read):
+                return cause
+    return Cause.UNKNOWN

@@ -1,0 +1,272 @@
+"""Claims: who has a run. They save work; the fence is `commit.commit_result`.
+
+A claim is a file of its own, claim-NNNN.json, created exclusively; the highest number has the run.
+It is live while it is not released and its owner lives: on the same host and boot that is asked of
+the system (a suspended process lives), elsewhere it must not be silent for longer than it promised.
+A dead owner's claim is never touched: the next number takes the run over.
+
+Also right where other hosts share the folder by NFS (docs/shared-folders.md): what another host may
+have made is listed before it is opened, and no two hosts' clocks are compared.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from merge.errors import RecordError, StorageError
+from merge.records.records import (
+    EXPIRY_S,
+    AttemptRecord,
+    Claim,
+    Owner,
+    Result,
+    read_claim,
+    read_result,
+)
+from merge.storage.files import fresh_names, storage_errors, write_json, write_json_exclusive
+from merge.storage.paths import RunPaths
+from orchestrator.machine.guard import TOKEN, kill_marked
+from orchestrator.machine.owners import owner_alive
+from orchestrator.runs.requests import counted_attempts
+from orchestrator.runs.silence_of_claims import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The run is ours."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A live owner has the run, or has just taken it before us."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run has its result."""
+
+    result: Result
+
+
+def take(
+    paths: RunPaths,
+    config_hash: str,
+    owner: Owner,
+    *,
+    now: float,
+    expiry_s: float = EXPIRY_S,
+    watch: Watch | None = None,
+) -> Taken | Busy | Finished:
+    """Claim a run for `owner`, unless it is finished or a live owner has it.
+
+    What a dead owner on this host left running is killed first. `now` is in Unix seconds;
+    `expiry_s` is what `owner` promises; `watch` remembers what was seen of other hosts' claims.
+    RecordError where the result or the highest claim is unreadable or not of this plan.
+    """
+    if result := finished(paths, config_hash):
+        return Finished(result)
+    last = last_claim(paths)
+    if last and not last.released:
+        alive = owner_alive(last.owner, owner)
+        silence_s = (watch or Watch()).silence_s(paths, last) if alive is None else 0.0
+        if is_live(last, alive, silence_s=silence_s):
+            return Busy(last)
+        if alive is False:
+            kill_marked(TOKEN, last.token)
+    draft = Claim(number=0, token="", owner=owner, heartbeat=now, expiry_s=expiry_s)
+    claim = _create(paths, last.number + 1 if last else 1, draft)
+    if claim is None:
+        return Busy(_must_exist(paths))
+    # The last owner may have committed between the first look and its release.
+    if result := finished(paths, config_hash):
+        release(paths, claim)
+        return Finished(result)
+    return Taken(claim)
+
+
+def finished(paths: RunPaths, config_hash: str) -> Result | None:
+    """The run's result; None where there is none yet. RecordError where it is not of this plan."""
+    result = _read_result(paths)
+    if result is None and paths.result.name in fresh_names(paths.root):
+        result = _read_result(paths)
+    if result is not None and result.config_hash != config_hash:
+        raise RecordError(
+            f"{paths.result} belongs to another configuration ({result.config_hash}, the plan has "
+            f"{config_hash}): use another output folder, or move that file away"
+        )
+    return result
+
+
+def last_claim(paths: RunPaths) -> Claim | None:
+    """The claim that has the run; None where it was never claimed. RecordError if unreadable."""
+    numbers = paths.claim_numbers()
+    return _read(paths, numbers[-1]) if numbers else None
+
+
+def is_live(claim: Claim, alive: bool | None, *, silence_s: float) -> bool:
+    """Whether `claim` still holds its run: `alive` as `owner_alive` tells, else by its silence."""
+    if claim.released:
+        return False
+    return silence_s < claim.expiry_s if alive is None else alive
+
+
+def holds(paths: RunPaths, claim: Claim) -> bool:
+    """Whether `claim` has the run: it is still the highest, with its own token."""
+    last = last_claim(paths)
+    return last is not None and (last.number, last.token) == (claim.number, claim.token)
+
+
+def beat(paths: RunPaths, claim: Claim, *, now: float) -> Claim:
+    """Write a sign of life of time `now` into `claim`'s file and return the claim as written."""
+    beaten = replace(claim, heartbeat=now)
+    write_json(paths.claim(claim.number), beaten.to_json())
+    return beaten
+
+
+def release(paths: RunPaths, claim: Claim) -> None:
+    """Give the run back: whoever comes next may take it at once."""
+    path = paths.claim(claim.number)
+    try:
+        write_json(path, replace(claim, released=True).to_json())
+    except StorageError:
+        # A full disk must not keep the run claimed as long as this process lives: to remove the
+        # claim needs no space, and an attempt's number is never used twice (see `_create`).
+        with storage_errors(path):
+            path.unlink()
+
+
+def _create(paths: RunPaths, number: int, draft: Claim) -> Claim | None:
+    """`draft` as a claim from `number` on; None where another process was faster."""
+    while True:
+        claim = replace(draft, number=number, token=secrets.token_hex(8))
+        if not write_json_exclusive(paths.claim(number), claim.to_json()):
+            return None
+        # An attempt of this number can only be there if somebody removed its claim by hand.
+        if not paths.attempt(number).root.exists():
+            return claim
+        release(paths, claim)
+        number += 1
+
+
+def _read_result(paths: RunPaths) -> Result | None:
+    try:
+        return read_result(paths.result)
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        raise RecordError(
+            f"{error}: make it readable, or move it away to train the run again; nothing was "
+            f"overwritten"
+        ) from error
+
+
+def _must_exist(paths: RunPaths) -> Claim:
+    last = last_claim(paths)
+    if last is None:
+        raise RecordError(
+            f"the claims in {paths.root} vanish while runs start: stop whatever removes them"
+        )
+    return last
+
+
+def _read(paths: RunPaths, number: int) -> Claim:
+    path = paths.claim(number)
+    try:
+        claim = read_claim(path)
+        if claim.number != number:
+            raise RecordError(f"{path} says that it is claim {claim.number}")
+    except FileNotFoundError as error:
+        raise RecordError(f"{path} vanished while it was read: run the same command again") from (
+            error
+        )
+    except RecordError as error:
+        raise RecordError(
+            f"{error}: who has this run is unknown, so it is not started; make sure that nobody "
+            f"trains it, then remove that file"
+        ) from error
+    return claim
+
+
+class Claims(Protocol):
+    """Who decides whose a run is: the folder alone, or a bucket too."""
+
+    def take(
+        self,
+        paths: RunPaths,
+        config_hash: str,
+        owner: Owner,
+        *,
+        now: float,
+        expiry_s: float = EXPIRY_S,
+        watch: Watch | None = None,
+    ) -> Taken | Busy | Finished: ...
+
+    def holds(self, paths: RunPaths, claim: Claim) -> bool:
+        """As far as is known here, at once."""
+        ...
+
+    def may_commit(self, paths: RunPaths, claim: Claim) -> bool:
+        """As `holds`, asked anew wherever claims are kept: the last word before a commit."""
+        ...
+
+    def beat(self, paths: RunPaths, claim: Claim, *, now: float) -> Claim: ...
+
+    def release(self, paths: RunPaths, claim: Claim) -> None: ...
+
+    def num_ended(self, paths: RunPaths) -> int:
+        """The highest claim that has ended; asked before any run is taken."""
+        ...
+
+    def last(self, paths: RunPaths) -> Claim | None:
+        """The claim that has the run, or had it last."""
+        ...
+
+    def history(self, paths: RunPaths, last: Claim) -> Sequence[AttemptRecord]:
+        """The attempts that count, up to that of the claim `last`; empty where it left none."""
+        ...
+
+
+class FolderClaims:
+    """Claims in the output folder alone."""
+
+    def take(
+        self,
+        paths: RunPaths,
+        config_hash: str,
+        owner: Owner,
+        *,
+        now: float,
+        expiry_s: float = EXPIRY_S,
+        watch: Watch | None = None,
+    ) -> Taken | Busy | Finished:
+        return take(paths, config_hash, owner, now=now, expiry_s=expiry_s, watch=watch)
+
+    def holds(self, paths: RunPaths, claim: Claim) -> bool:
+        return holds(paths, claim)
+
+    may_commit = holds
+
+    def beat(self, paths: RunPaths, claim: Claim, *, now: float) -> Claim:
+        return beat(paths, claim, now=now)
+
+    def release(self, paths: RunPaths, claim: Claim) -> None:
+        release(paths, claim)
+
+    def num_ended(self, paths: RunPaths) -> int:
+        last = last_claim(paths)
+        return last.number - (not last.released) if last else 0
+
+    def last(self, paths: RunPaths) -> Claim | None:
+        return last_claim(paths)
+
+    def history(self, paths: RunPaths, last: Claim) -> Sequence[AttemptRecord]:
+        fresh_names(paths.attempt(last.number).root)
+        history = counted_attempts(paths)
+        return history if history and history[-1].number == last.number else ()

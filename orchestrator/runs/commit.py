@@ -1,0 +1,81 @@
+"""The fence: how what a trainer leaves becomes the one result of its run.
+
+A result is created exclusively, under the claim's token, and only while that claim has the run.
+Whatever comes late is kept aside, for a person to look at, and never counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from merge.errors import RecordError
+from merge.records.records import Claim, Result, check_metrics
+from merge.storage.files import is_finite_number, read_json, write_json_exclusive
+from merge.storage.paths import RunPaths
+from orchestrator.runs.claims import holds
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a trainer left as its result."""
+
+    metrics: Mapping[str, float]
+    details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A result that came too late: kept in `path`, never counted."""
+
+    path: Path
+    reason: str
+
+
+def read_left(path: Path, metric: str) -> Left | None:
+    """What the trainer left in `path`; None where it left nothing.
+
+    RecordError unless all its metrics are finite numbers and `metric` is among them.
+    """
+    try:
+        document = read_json(path)
+    except FileNotFoundError:
+        return None
+    metrics = document.get("metrics")
+    check_metrics(path, metrics)
+    assert isinstance(metrics, dict)
+    if not is_finite_number(metrics.get(metric)):
+        raise RecordError(
+            f"{path} has no metric {metric!r}, which the study averages; it has: "
+            f"{', '.join(sorted(metrics))}"
+        )
+    details = document.get("details", {})
+    if not isinstance(details, dict):
+        raise RecordError(f'{path}: "details" is not an object')
+    return Left(metrics, details)
+
+
+def commit_result(
+    paths: RunPaths,
+    claim: Claim,
+    result: Result,
+    holds: Callable[[RunPaths, Claim], bool] = holds,
+) -> Aside | None:
+    """Make `result` the run's result, or keep it aside where `claim` has lost the run.
+
+    StorageError where neither can be written; RecordError where the run's claims are unreadable.
+    """
+    assert result.token == claim.token
+    if not holds(paths, claim):
+        return _keep_aside(paths, result, "another executor took the run over meanwhile")
+    if not write_json_exclusive(paths.result, result.to_json()):
+        return _keep_aside(paths, result, "the run had a result already")
+    return None
+
+
+def _keep_aside(paths: RunPaths, result: Result, reason: str) -> Aside:
+    path = paths.result_aside(result.token)
+    write_json_exclusive(path, result.to_json())
+    return Aside(path, reason)

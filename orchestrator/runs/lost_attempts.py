@@ -1,0 +1,50 @@
+"""What became of an attempt that ended without a word, as whoever takes its run over sees it. Pure.
+
+Its record stays as its owner left it: the finding stands in the record of the attempt that follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from merge.records.records import AttemptRecord, Cause, Owner
+
+_TASK = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
+_RESTARTS = "SLURM_RESTART_COUNT"
+
+
+def describe_predecessor(
+    attempts: Sequence[AttemptRecord], owner: Owner, surroundings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The last of `attempts`, if it has no end: {"attempt", "cause", "reason"}; else empty.
+
+    `owner` and `surroundings` are those of the attempt that follows.
+    """
+    if not attempts or attempts[-1].outcome is not None:
+        return {}
+    lost = attempts[-1]
+    cause, reason = _why(lost, owner, surroundings)
+    return {"attempt": lost.number, "cause": cause.value, "reason": reason}
+
+
+def _why(lost: AttemptRecord, owner: Owner, surroundings: Mapping[str, Any]) -> tuple[Cause, str]:
+    if _was_started_again(lost.environment.get("job", {}), surroundings.get("job", {})):
+        return Cause.NODE_FAILURE, (
+            f"SLURM started its task again, which was on {lost.owner.host}: the node failed, or "
+            f"the task was killed before its checkpoint was written"
+        )
+    if lost.owner.host == owner.host and _boot(lost.owner) != _boot(owner):
+        return Cause.NODE_FAILURE, f"{owner.host} was started anew meanwhile"
+    return Cause.LOST, f"its executor (process {lost.owner.pid} on {lost.owner.host}) died"
+
+
+def _was_started_again(then: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    names = _TASK if _TASK[0] in now else ("SLURM_JOB_ID",)
+    is_same = all(name in now and then.get(name) == now[name] for name in names)
+    return is_same and int(now.get(_RESTARTS, 0)) > int(then.get(_RESTARTS, 0))
+
+
+def _boot(owner: Owner) -> str:
+    """The boot alone: another container of one machine has another pid namespace, not boot."""
+    return owner.boot_id.partition("/")[0]

@@ -1,0 +1,80 @@
+"""How far a trainer is: the last lines of its events.jsonl, read from the end of the file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from merge.storage.files import is_finite_number, open_at_once
+
+_TAIL_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What the newest events tell."""
+
+    event: str
+    """Kind of the newest event."""
+    time: float
+    """Its Unix time, in seconds."""
+    epoch: int | None = None
+    step: int | None = None
+    loss: float | None = None
+
+
+def read_progress(events: Path) -> Progress | None:
+    """The progress told in `events`; None where no whole event is there yet."""
+    newest: dict[str, Any] = {}
+    numbers: dict[str, float] = {}
+    for event in _backwards(events):
+        newest = newest or event
+        for key in ("epoch", "step", "loss"):
+            if is_finite_number(event.get(key)):
+                numbers.setdefault(key, event[key])
+        if len(numbers) == 3:
+            break
+    if not newest:
+        return None
+    epoch, step, loss = numbers.get("epoch"), numbers.get("step"), numbers.get("loss")
+    return Progress(
+        event=str(newest.get("event", "")),
+        time=float(newest["time"]),
+        epoch=None if epoch is None else int(epoch),
+        step=None if step is None else int(step),
+        loss=None if loss is None else float(loss),
+    )
+
+
+def stopped_by_itself(events: Path) -> bool:
+    """Whether the trainer's last word is that it wrote a checkpoint and stopped as asked."""
+    progress = read_progress(events)
+    return progress is not None and progress.event == "stopped"
+
+
+def read_tail(path: Path, num_bytes: int = _TAIL_BYTES) -> bytes:
+    """The last `num_bytes` of a file; empty where there is none that can be read now."""
+    try:
+        with open_at_once(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - num_bytes))
+            return file.read()
+    except OSError:
+        # What a trainer makes of its files, or a file server of a moment, must not end the others.
+        return b""
+
+
+def _backwards(events: Path) -> Iterator[dict[str, Any]]:
+    """The whole events in the file's tail, the newest first."""
+    # What follows the last newline is still being written; the tail's first line may be cut.
+    for line in reversed(read_tail(events).split(b"\n")[:-1]):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and is_finite_number(event.get("time")):
+            yield event

@@ -1,0 +1,106 @@
+"""Wishes about runs, as files: they reach an executor on any host that shares the folder.
+
+A request is a file of its own, request-NNNN.json, created exclusively; the one of the highest
+number holds. Nothing is ever deleted: a later request overrules an earlier one.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+
+from merge.errors import RecordError
+from merge.records.records import AttemptRecord, Request, Wish, read_attempt, read_request
+from merge.storage.files import write_json_exclusive
+from merge.storage.paths import RunPaths
+
+
+def last_request(paths: RunPaths) -> Request | None:
+    """The request that holds; None where there was never one. RecordError where unreadable.
+
+    The folder is listed instead of looking for one name: network file systems remember for half
+    a minute that a name was not there.
+    """
+    numbers = paths.request_numbers()
+    return _read(paths, numbers[-1]) if numbers else None
+
+
+def cancellation(paths: RunPaths) -> Request | None:
+    """The request that the run be started nowhere; None where none holds."""
+    request = last_request(paths)
+    return request if request and request.wish is Wish.CANCEL else None
+
+
+def ask(paths: RunPaths, wish: Wish, *, now: float) -> Request:
+    """Write down a person's wish about a run, of Unix time `now`. StorageError: not writable."""
+    while True:
+        requests, claims = paths.request_numbers(), paths.claim_numbers()
+        request = Request(
+            number=requests[-1] + 1 if requests else 1,
+            wish=wish,
+            claim=claims[-1] if claims else 0,
+            by=user_name(),
+            host=os.uname().nodename,
+            time=now,
+        )
+        if write_json_exclusive(paths.request(request.number), request.to_json()):
+            return request
+
+
+def cancelled_text(request: Request) -> str:
+    """Who wants it, since when, and how it is taken back."""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(request.time))
+    return f"cancelled by {request.by} on {request.host}, {when}; `replicate retry` takes it back"
+
+
+def counted_attempts(paths: RunPaths) -> tuple[AttemptRecord, ...]:
+    """The run's attempts since a person last asked for a retry, the oldest first."""
+    first = first_counted(paths)
+    return tuple(record for record in all_attempts(paths) if record.number >= first)
+
+
+def all_attempts(paths: RunPaths) -> tuple[AttemptRecord, ...]:
+    """Every attempt at the run that left a record, the oldest first; unreadable ones are none."""
+    found = (_attempt(paths, number) for number in paths.claim_numbers())
+    return tuple(record for record in found if record)
+
+
+def first_counted(paths: RunPaths) -> int:
+    """The number of the first attempt that counts."""
+    for number in reversed(paths.request_numbers()):
+        request = _read(paths, number)
+        if request.wish is Wish.RETRY:
+            return request.claim + 1
+    return 1
+
+
+def _attempt(paths: RunPaths, number: int) -> AttemptRecord | None:
+    try:
+        return read_attempt(paths.attempt(number).record)
+    except (FileNotFoundError, RecordError):
+        # A damaged old record must not keep the run from being tried: it counts as no attempt.
+        return None
+
+
+def _read(paths: RunPaths, number: int) -> Request:
+    path = paths.request(number)
+    try:
+        return read_request(path)
+    except FileNotFoundError as error:
+        raise RecordError(f"{path} vanished while it was read: run the same command again") from (
+            error
+        )
+    except RecordError as error:
+        raise RecordError(
+            f"{error}: whether this run is cancelled is unknown, so it is not started; remove that "
+            f"file, then say `replicate cancel` or `replicate retry` again"
+        ) from error
+
+
+def user_name() -> str:
+    """Whose process this is, whatever the environment says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -1,0 +1,180 @@
+"""When a failed run is tried again, after how long, and with what changed. Pure.
+
+All follows from the records of a run's attempts, so a restarted executor decides as the first one
+would have. No retry changes what is computed: after a GPU's memory ran out the same global batch
+is taken in smaller micro-batches, after the host's ran out there are fewer loader processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from merge.records.records import AttemptRecord, Cause
+from merge.records.sweep import Run
+
+_LONGEST_WAIT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What follows ends of one cause."""
+
+    limit: int
+    """How many more attempts."""
+    wait_s: float = 0.0
+    """Before the first of them; twice as long before each further one, up to ten minutes."""
+
+
+DEFAULT_RULES: Mapping[Cause, Rule] = {
+    Cause.PORT_IN_USE: Rule(limit=3),
+    Cause.COLLECTIVE_TIMEOUT: Rule(limit=2, wait_s=30.0),
+    Cause.RANK_FAILED: Rule(limit=2, wait_s=10.0),
+    Cause.KILLED: Rule(limit=2, wait_s=30.0),
+    Cause.STALLED: Rule(limit=2),
+    Cause.CUDA_OOM: Rule(limit=8),
+    Cause.HOST_OOM: Rule(limit=4, wait_s=10.0),
+    Cause.DISK_FULL: Rule(limit=0, wait_s=60.0),
+    Cause.NO_RESULT: Rule(limit=0),
+    Cause.UNKNOWN: Rule(limit=0),
+}
+"""The causes of which a study may choose the rule, and what holds where it does not."""
+
+NEVER = (Cause.NAN_LOSS, Cause.DATA, Cause.CONFIG)
+"""Causes that a second attempt meets again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The rules of a sweep; a cause without a rule is never tried again."""
+
+    rules: Mapping[Cause, Rule] = field(default_factory=lambda: DEFAULT_RULES)
+    most: int | None = None
+    """Of all causes together; None is no further limit."""
+
+
+NO_RETRIES = Policy(rules={})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What an attempt is given that decides no number."""
+
+    micro_batch: int | None
+    """Of a rank; None where the run is not known to have one."""
+    num_workers: int
+    """Loader processes of a rank."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """Try again, `wait_s` from now."""
+
+    wait_s: float
+    count: int
+    """Which retry after this cause it is, from 1."""
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Do not try again."""
+
+    reason: str = ""
+    """Empty where no rule speaks of the cause."""
+
+
+def read_policy(document: Mapping[str, Any]) -> Policy:
+    """The policy that a study's `retries:` describes, over the defaults.
+
+    `{cause: limit}` or `{cause: {limit: .., wait_s: ..}}`, and `max` for all together.
+    """
+    rules = dict(DEFAULT_RULES)
+    for name, given in document.items():
+        if name == "max":
+            continue
+        fields = given if isinstance(given, Mapping) else {"limit": given}
+        known = rules[Cause(name)]
+        rules[Cause(name)] = Rule(
+            limit=fields.get("limit", known.limit), wait_s=fields.get("wait_s", known.wait_s)
+        )
+    return Policy(rules=rules, most=document.get("max"))
+
+
+def planned_means(run: Run) -> Means:
+    """What `run` is given in its first attempt.
+
+    The micro-batch is the configuration's `micro_batch`; else, for a trainer of ours, a rank's
+    share of `global_batch`.
+    """
+    batch = _count(run.config.get("global_batch")) if run.experiment else 0
+    sizes = (batch // run.resources.devices_per_run, _count(run.config.get("micro_batch")))
+    micro_batch = min((size for size in sizes if size), default=None)
+    return Means(micro_batch=micro_batch, num_workers=run.resources.num_workers)
+
+
+def next_means(history: Sequence[AttemptRecord], planned: Means) -> Means:
+    """What the attempt after `history` is given: less, where memory ran out."""
+    micro_batch, num_workers = planned.micro_batch, planned.num_workers
+    for record in history:
+        if record.cause is Cause.CUDA_OOM and record.micro_batch and micro_batch:
+            micro_batch = min(micro_batch, max(1, record.micro_batch // 2))
+        if record.cause is Cause.HOST_OOM and record.num_workers is not None:
+            num_workers = min(num_workers, record.num_workers // 2)
+    return Means(micro_batch=micro_batch, num_workers=num_workers)
+
+
+def deviations(history: Sequence[AttemptRecord], planned: Means) -> dict[str, Any]:
+    """How the attempt after `history` differs from the plan, as a result records it."""
+    used = next_means(history, planned).micro_batch
+    if used == planned.micro_batch:
+        return {}
+    last = max(record.number for record in history if record.cause is Cause.CUDA_OOM)
+    return {
+        "micro_batch": {
+            "planned": planned.micro_batch,
+            "used": used,
+            "cause": Cause.CUDA_OOM.value,
+            "attempt": last,
+        }
+    }
+
+
+def decide(history: Sequence[AttemptRecord], policy: Policy) -> Again | GiveUp:
+    """Whether the run whose attempts `history` holds, the last one failed, is tried again.
+
+    An empty history, after a person's `retry`, asks for nothing by itself.
+    """
+    if not history:
+        return GiveUp()
+    last = history[-1]
+    rule = policy.rules.get(last.cause) if last.cause else None
+    if rule is None or last.cause is None:
+        return GiveUp()
+    if reason := _nothing_left(last):
+        return GiveUp(reason)
+    count = sum(record.cause is last.cause for record in history)
+    if count > rule.limit:
+        return GiveUp(f"tried again {rule.limit} times after {last.cause}" if rule.limit else "")
+    failures = sum(record.cause in policy.rules for record in history)
+    if policy.most is not None and failures > policy.most:
+        return GiveUp(f"tried again {policy.most} times" if policy.most else "")
+    wait_s = min(rule.wait_s * 2 ** (count - 1), _LONGEST_WAIT_S)
+    return Again(wait_s=wait_s, count=count, limit=rule.limit)
+
+
+def _nothing_left(last: AttemptRecord) -> str:
+    """Why more of the same would end as the last attempt did; empty where something is left."""
+    if last.cause is Cause.CUDA_OOM and not last.micro_batch:
+        return "the configuration has no `micro_batch` that could be halved"
+    if last.cause is Cause.CUDA_OOM and last.micro_batch == 1:
+        return "not even a micro-batch of 1 fits: use a larger GPU, or smaller images"
+    if last.cause is Cause.HOST_OOM and not last.num_workers:
+        return "there is no loader process left to do without: it needs more memory"
+    return ""
+
+
+def _count(value: object) -> int:
+    """`value` where it is a whole number, else 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

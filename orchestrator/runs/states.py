@@ -1,0 +1,219 @@
+"""The state of a run, derived from its files; pure, but for `read_facts`. Nothing is stored twice.
+
+    done      its result is there, valid and of the planned configuration
+    unknown   a record that decides is unreadable, or belongs to something else
+    pending   nobody has it: never started, or stopped on request (it goes on from its checkpoint)
+    claimed   a live owner has it and has started no process yet
+    running   a live owner has it, and its trainer wrote something lately
+    stalled   a live owner has it, but its trainer wrote nothing for `STALLED_AFTER_S`
+    failed    its last attempt failed; or was lost: its owner died without a word, so the next
+              invocation takes it over
+    cancelled a person wants it started nowhere; nobody has it
+
+Reads as few files as will do, and imports nothing heavy: `replicate status` asks 10,000 times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from merge.errors import RecordError, StorageError
+from merge.records.records import (
+    AttemptRecord,
+    Cause,
+    Claim,
+    Outcome,
+    Owner,
+    Request,
+    Wish,
+    read_attempt,
+)
+from merge.records.sweep import Run
+from merge.storage.files import clock_of
+from merge.storage.paths import AttemptPaths, RunPaths
+from orchestrator.machine.owners import owner_alive, this_owner
+from orchestrator.runs.claims import finished, is_live, last_claim
+from orchestrator.runs.progress import Progress, read_progress
+from orchestrator.runs.requests import cancelled_text, last_request
+from orchestrator.runs.stall import last_sign, modified
+
+STALLED_AFTER_S = 600.0
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    CLAIMED = "claimed"
+    RUNNING = "running"
+    STALLED = "stalled"
+    FAILED = "failed"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What a run's files say; absent files are None."""
+
+    is_done: bool = False
+    problem: str = ""
+    """Why a record that decides cannot be used."""
+    request: Request | None = None
+    """What a person wants of it."""
+    claim: Claim | None = None
+    last_beat: float | None = None
+    """Unix time of its owner's last sign of life, as its file system tells."""
+    owner_alive: bool | None = None
+    """None where this host cannot tell: then the last sign of life decides."""
+    attempt: AttemptRecord | None = None
+    """The attempt of `claim`."""
+    progress: Progress | None = None
+    last_sign: float | None = None
+    """Unix time at which the attempt's process last wrote something."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """What a person is told about a run. Ages are in seconds."""
+
+    state: State
+    reason: str = ""
+    cause: Cause | None = None
+    """Why its last attempt failed, where it did."""
+    attempt: int | None = None
+    host: str = ""
+    epoch: int | None = None
+    step: int | None = None
+    loss: float | None = None
+    attempt_age_s: float | None = None
+    """Since the attempt began."""
+    heartbeat_age_s: float | None = None
+    """Since the owner's last sign of life."""
+    sign_age_s: float | None = None
+    """Since the trainer last wrote something."""
+
+
+def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
+    """What the files of `run` below `output` say now, as seen from `here`. Reads only."""
+    paths = RunPaths(output / run.path)
+    try:
+        if finished(paths, run.config_hash):
+            return RunFacts(is_done=True)
+        request = last_request(paths)
+        claim = last_claim(paths)
+        if claim is None:
+            return RunFacts(request=request)
+        last_beat = modified(paths.claim(claim.number))
+        files = paths.attempt(claim.number)
+        attempt = _read_attempt(files)
+    except RecordError as error:
+        return RunFacts(problem=str(error))
+    return RunFacts(
+        request=request,
+        claim=claim,
+        last_beat=last_beat,
+        owner_alive=None if claim.released else owner_alive(claim.owner, here or this_owner()),
+        attempt=attempt,
+        progress=read_progress(files.events),
+        last_sign=last_sign(files),
+    )
+
+
+def read_states(output: Path, runs: Sequence[Run], now: float) -> list[RunState]:
+    """The states of `runs`, at Unix time `now` by this host's clock.
+
+    Where somebody has one of them, how long it was silent is taken by the clock of the file system,
+    unless nothing can be written there: `now` stands for it then.
+    """
+    here = this_owner()
+    facts = [read_facts(output, run, here) for run in runs]
+    if any(fact.claim and not fact.claim.released for fact in facts):
+        with suppress(StorageError):
+            now = clock_of(output)
+    return [derive_state(fact, now) for fact in facts]
+
+
+def derive_state(facts: RunFacts, now: float) -> RunState:
+    """The state that `facts` amount to at Unix time `now`."""
+    if facts.is_done:
+        return RunState(state=State.DONE)
+    if facts.problem:
+        return RunState(state=State.UNKNOWN, reason=facts.problem)
+    claim, attempt, request = facts.claim, facts.attempt, facts.request
+    if claim is None:
+        return _of_untouched(request)
+    cause = attempt.cause if attempt else None
+    silence_s = now - (claim.heartbeat if facts.last_beat is None else facts.last_beat)
+    if attempt and (claim.released or attempt.outcome):
+        state, reason = _of_ended(attempt)
+    elif is_live(claim, facts.owner_alive, silence_s=silence_s):
+        state, reason = _of_live(facts, now)
+        request = None
+    else:
+        state, reason = _of_abandoned(claim, attempt)
+        cause = Cause.LOST
+    if request and request.wish is Wish.CANCEL:
+        state, reason = State.CANCELLED, cancelled_text(request)
+    elif request and request.claim >= claim.number:
+        state, reason = State.PENDING, "to be tried again"
+    progress = facts.progress
+    return RunState(
+        state=state,
+        reason=reason,
+        cause=cause if state is State.FAILED else None,
+        attempt=attempt.number if attempt else None,
+        host=claim.owner.host,
+        epoch=progress.epoch if progress else None,
+        step=progress.step if progress else None,
+        loss=progress.loss if progress else None,
+        attempt_age_s=now - attempt.started if attempt else None,
+        heartbeat_age_s=silence_s,
+        sign_age_s=None if facts.last_sign is None else now - facts.last_sign,
+    )
+
+
+def _of_untouched(request: Request | None) -> RunState:
+    if request and request.wish is Wish.CANCEL:
+        return RunState(state=State.CANCELLED, reason=cancelled_text(request))
+    return RunState(state=State.PENDING)
+
+
+def _of_ended(attempt: AttemptRecord) -> tuple[State, str]:
+    match attempt.outcome:
+        case Outcome.FAILED:
+            return State.FAILED, attempt.reason
+        case Outcome.DONE:
+            return State.PENDING, "its result was removed"
+        case None:
+            return State.FAILED, "lost: its end could not be recorded"
+        case _:
+            return State.PENDING, attempt.reason
+
+
+def _of_live(facts: RunFacts, now: float) -> tuple[State, str]:
+    if facts.attempt is None:
+        return State.CLAIMED, ""
+    silence_s = now - max(facts.attempt.started, facts.last_sign or 0.0)
+    if silence_s > STALLED_AFTER_S:
+        return State.STALLED, f"its process wrote nothing for {silence_s / 60:.0f} min"
+    return State.RUNNING, ""
+
+
+def _of_abandoned(claim: Claim, attempt: AttemptRecord | None) -> tuple[State, str]:
+    if attempt is None:
+        return State.PENDING, ""
+    owner = claim.owner
+    return State.FAILED, (
+        f"lost: its executor (process {owner.pid} on {owner.host}) died; the same command goes on"
+    )
+
+
+def _read_attempt(files: AttemptPaths) -> AttemptRecord | None:
+    try:
+        return read_attempt(files.record)
+    except FileNotFoundError:
+        return None

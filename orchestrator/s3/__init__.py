@@ -1,0 +1,1 @@
+"""One request to an object store: errors, conditional writes, upload, download, permissions."""

@@ -1,0 +1,247 @@
+"""What an object store or its client says when it refuses, told to a person with the fix.
+
+Only codes and short messages are passed on: a server's full answer may repeat what was signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from merge.errors import BucketError, BucketUnavailableError, PapergridError
+from orchestrator.s3.url import BucketTarget
+
+_TRANSIENT = {
+    "SlowDown",
+    "ServiceUnavailable",
+    "InternalError",
+    "InternalFailure",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+    "IncompleteBody",
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+}
+"""Waiting helps; the last four are bodies that were damaged on their way."""
+
+_EXPIRED = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "TokenRefreshRequired",
+}
+_EXPIRED_EXCEPTIONS = {
+    "CredentialRetrievalError",
+    "TokenRetrievalError",
+    "SSOTokenLoadError",
+    "UnauthorizedSSOTokenError",
+    "LoginTokenLoadError",
+}
+_ABSENT_EXCEPTIONS = {"NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError"}
+_WRONG_KEYS = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "InvalidClientTokenId",
+}
+_DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem"}
+_WRONG_REGION = {
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "301",
+    "IllegalLocationConstraintException",
+}
+_SKEWED = {"RequestTimeTooSkewed", "RequestInTheFuture"}
+_FIRST_SERVER_ERROR = 500
+_TOO_MANY_REQUESTS = 429
+_LONGEST_MESSAGE = 240
+
+PERMISSIONS = {
+    "ListObjectsV2": "s3:ListBucket",
+    "HeadBucket": "s3:ListBucket",
+    "HeadObject": "s3:GetObject",
+    "GetObject": "s3:GetObject",
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "ListParts": "s3:ListMultipartUploadParts",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "DeleteObject": "s3:DeleteObject",
+}
+"""What a policy must allow for each request that papergrid makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that failed: which operation on which file of which place."""
+
+    target: BucketTarget
+    operation: str
+    name: str = ""
+
+    @property
+    def place(self) -> str:
+        return f"{self.target.url}/{self.name}" if self.name else str(self.target.url)
+
+    @property
+    def server(self) -> str:
+        return self.target.endpoint_url or "Amazon S3"
+
+    @property
+    def permission(self) -> str:
+        """`s3:PutObject on arn:aws:s3:::bucket/prefix/*`."""
+        action = PERMISSIONS.get(self.operation, f"s3:{self.operation}")
+        url = self.target.url
+        on = f"arn:aws:s3:::{url.bucket}" if action == "s3:ListBucket" else url.arn()
+        return f"{action} on {on}"
+
+
+def explain(error: Exception, request: Request) -> PapergridError:
+    """`error` of botocore as one of ours: what was refused, why, and what to do."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict) and "Error" in response:
+        return _from_answer(response, request)
+    return _from_client(error, request)
+
+
+def error_code(error: Exception) -> str:
+    """The server's code (`NoSuchKey`); empty where the server did not answer."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, dict):
+        return ""
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def _from_client(error: Exception, request: Request) -> PapergridError:
+    """An error on this side of the wire: no credentials, no connection, a broken answer."""
+    kind = type(error).__name__
+    if kind in _ABSENT_EXCEPTIONS:
+        return BucketError(
+            f"no complete credentials for {request.place}: set AWS_ACCESS_KEY_ID and "
+            f"AWS_SECRET_ACCESS_KEY, or name a profile with --aws-profile"
+        )
+    if kind in _EXPIRED_EXCEPTIONS:
+        return _expired(request)
+    if kind == "ProfileNotFound":
+        return BucketError(
+            f"there is no AWS profile {request.target.profile!r}: correct --aws-profile or "
+            f"~/.aws/config"
+        )
+    if kind == "SSLError":
+        return BucketError(
+            f"{request.server} cannot be trusted (TLS): give its certificate in AWS_CA_BUNDLE, or "
+            f"correct --endpoint-url"
+        )
+    if kind in ("ParamValidationError", "InvalidRegionError", "InvalidEndpointConfigurationError"):
+        return BucketError(f"{request.place}: {_short(str(error))}")
+    return BucketUnavailableError(
+        f"{request.server} could not be reached for {request.place} ({kind}): check the network "
+        f"and --endpoint-url, then give the same command again"
+    )
+
+
+def _from_answer(response: Mapping[str, Any], request: Request) -> PapergridError:
+    """An answer of the server that is an error."""
+    code = str(response["Error"].get("Code", ""))
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _TRANSIENT or status >= _FIRST_SERVER_ERROR or status == _TOO_MANY_REQUESTS:
+        return BucketUnavailableError(
+            f"{request.server} answers {code} ({status}) for {request.place}: it is busy or "
+            f"damaged on the way; give the same command again later, with a smaller "
+            f"--max-concurrency where this repeats"
+        )
+    for codes, answer in _ANSWERS:
+        if code in codes:
+            return answer(response, request)
+    message = _short(str(response["Error"].get("Message", "")))
+    return BucketError(
+        f"{request.server} refuses {request.operation} of {request.place}: {code} {message}"
+    )
+
+
+def _no_bucket(response: Mapping[str, Any], request: Request) -> PapergridError:  # noqa: ARG001
+    return BucketError(
+        f"there is no bucket {request.target.url.bucket!r} at {request.server}: create it, or "
+        f"correct the URL, --endpoint-url or --region"
+    )
+
+
+def _denied(response: Mapping[str, Any], request: Request) -> PapergridError:
+    message = str(response["Error"].get("Message", ""))
+    key = " and, for its key, kms:GenerateDataKey and kms:Decrypt" if "kms:" in message else ""
+    return BucketError(
+        f"{request.server} denies {request.operation} of {request.place}: these credentials need "
+        f"{request.permission}{key} (docs/s3.md has the whole policy)"
+    )
+
+
+def _wrong_keys(response: Mapping[str, Any], request: Request) -> PapergridError:
+    return BucketError(
+        f"{request.server} does not accept these credentials ({response['Error']['Code']}): check "
+        f"the key and its secret in the environment or in the profile, and --endpoint-url"
+    )
+
+
+def _wrong_region(response: Mapping[str, Any], request: Request) -> PapergridError:
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = response["Error"].get("Region") or headers.get("x-amz-bucket-region")
+    fix = f"give --region {region}" if region else "give its --region"
+    return BucketError(f"bucket {request.target.url.bucket!r} lies in another region: {fix}")
+
+
+def _skewed(response: Mapping[str, Any], request: Request) -> PapergridError:
+    return BucketUnavailableError(
+        f"this machine's clock differs from that of {request.server}{_by_how_much(response)}, more "
+        f"than signatures allow (15 minutes): set the clock (chronyd, timedatectl set-ntp true), "
+        f"then give the same command again",
+        is_transient=False,
+    )
+
+
+def _expired(request: Request) -> PapergridError:
+    profile = f" --profile {request.target.profile}" if request.target.profile else ""
+    return BucketUnavailableError(
+        f"the credentials for {request.place} have expired: renew them (such as "
+        f"`aws sso login{profile}`, or a new session token), then give the same command again",
+        is_transient=False,
+    )
+
+
+_Answer = Callable[[Mapping[str, Any], Request], PapergridError]
+
+_ANSWERS: tuple[tuple[set[str], _Answer], ...] = (
+    ({"NoSuchBucket"}, _no_bucket),
+    (_DENIED, _denied),
+    (_WRONG_KEYS, _wrong_keys),
+    (_WRONG_REGION, _wrong_region),
+    (_SKEWED, _skewed),
+    (_EXPIRED, lambda _, request: _expired(request)),
+)
+
+
+def _by_how_much(response: Mapping[str, Any]) -> str:
+    """` by 1834 s`, where the answer tells the server's time."""
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        told = response["Error"].get("ServerTime")
+        server = datetime.fromisoformat(told) if told else parsedate_to_datetime(headers["date"])
+    except (KeyError, ValueError, TypeError):
+        return ""
+    return f" by {abs((datetime.now(UTC) - server).total_seconds()):.0f} s"
+
+
+def _short(message: str) -> str:
+    return " ".join(message.split())[:_LONGEST_MESSAGE]

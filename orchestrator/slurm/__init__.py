@@ -1,0 +1,1 @@
+"""SLURM: arrays, jobs, tasks, the queue."""

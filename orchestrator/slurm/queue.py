@@ -1,0 +1,181 @@
+"""What SLURM says of tasks: squeue first, sacct for those that have left the queue.
+
+squeue's word is the present one; sacct lags, fails where there is no accounting, and shows
+NODE_FAIL of a task that SLURM has long queued again: so it is asked last and believed least. It
+alone knows that a task failed for want of memory.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from merge.errors import SchedulerError, UsageError
+from orchestrator.slurm.commands import ASK_TIMEOUT_S, call
+
+# Columns with a colon after their width take a delimiter; spaces in a reason survive so.
+_COLUMNS = "JobArrayID:|,State:|,Reason:|,NodeList:|,RestartCnt:|,PreemptTime:|,TimeLeft:|,Command:"
+_NUM_COLUMNS = 8
+_RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+_ARRAY_ID = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
+_TASK_ID = re.compile(r"\d+(_\d+)?")
+_FAILED, _OUT_OF_MEMORY = "FAILED", "OUT_OF_MEMORY"
+_TIME = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")
+_NO_SUCH_JOB = "Invalid job id specified"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """One task, as SLURM tells of it now."""
+
+    id: str
+    """12_3."""
+    state: str
+    """PENDING, RUNNING, CANCELLED, ... without what SLURM may add (`by 1000`)."""
+    reason: str = ""
+    nodes: str = ""
+    restarts: int = 0
+    was_preempted: bool = False
+    left_s: float = math.inf
+    """Of its time; NaN where SLURM does not tell."""
+    script: str = ""
+    """Path of the script that it was submitted with, where that is told."""
+    is_history: bool = False
+    """From sacct: the task is in the queue no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """All that could be learned of some jobs at one moment."""
+
+    rows: dict[str, TaskRow]
+    """By task id."""
+    problem: str = ""
+    """Why squeue told nothing, where it did not: then an absent row means nothing."""
+
+
+def ask(tasks: Iterable[str], timeout_s: float = ASK_TIMEOUT_S) -> Queue:
+    """The tasks of all jobs that `tasks` (12_3) belong to, as squeue and then sacct tell."""
+    wanted = list(dict.fromkeys(tasks))
+    try:
+        rows = {row.id: row for row in parse_squeue(_squeue(_jobs(wanted), timeout_s))}
+    except (SchedulerError, UsageError) as error:
+        return Queue(rows={}, problem=str(error))
+    untold = [task for task in wanted if task not in rows or rows[task].state == _FAILED]
+    for row in parse_sacct(_sacct(_jobs(untold), timeout_s)) if untold else ():
+        if row.id not in rows or row.state == _OUT_OF_MEMORY:
+            rows[row.id] = row
+    return Queue(rows=rows)
+
+
+def task_row(task: str, timeout_s: float = ASK_TIMEOUT_S) -> TaskRow | None:
+    """The task as squeue tells of it; None where it has left the queue. Errors as of `call`."""
+    rows = {row.id: row for row in parse_squeue(_squeue(task, timeout_s))}
+    return rows.get(task)
+
+
+def jobs_of_scripts(user: str, timeout_s: float = ASK_TIMEOUT_S) -> dict[str, str]:
+    """Ids of all jobs that squeue has of `user`, by the script that each was submitted with.
+
+    SchedulerError, UsageError where it tells nothing.
+    """
+    words = ["squeue", "--noheader", "--states=all", f"--user={user}"]
+    told = call([*words, "--Format=JobArrayID:|,Command:"], timeout_s=timeout_s)
+    rows = (line.partition("|") for line in told.splitlines())
+    return {script: _job_of(name) for name, _, script in rows if _job_of(name).isdecimal()}
+
+
+def parse_squeue(text: str) -> Iterator[TaskRow]:
+    """Rows of `ID|STATE|REASON|NODES|RESTARTS|PREEMPTED|LEFT|SCRIPT`: `_COLUMNS` of squeue."""
+    for line in text.splitlines():
+        fields = line.split("|", _NUM_COLUMNS - 1)
+        if len(fields) != _NUM_COLUMNS or not fields[1]:
+            continue
+        name, state, reason, nodes, restarts, preempted, left, script = (f.strip() for f in fields)
+        for task in expand_ids(name):
+            yield TaskRow(
+                id=task,
+                state=state.split()[0],
+                reason="" if reason == "None" else reason,
+                nodes=nodes,
+                restarts=int(restarts) if restarts.isdecimal() else 0,
+                was_preempted=preempted not in ("", "N/A"),
+                left_s=_seconds(left),
+                script=script,
+            )
+
+
+def parse_sacct(text: str) -> Iterator[TaskRow]:
+    """Rows of `sacct --parsable2 --noheader --format=JobID,State,NodeList`, one a task.
+
+    A task of which the kernel killed a process for memory is FAILED; only its step says why.
+    """
+    rows: dict[str, TaskRow] = {}
+    for line in text.splitlines():
+        fields = line.split("|")
+        if len(fields) < 3 or not fields[1]:
+            continue
+        name, is_step, _ = fields[0].partition(".")
+        state = fields[1].split()[0]
+        for task in expand_ids(name):
+            if not is_step:
+                nodes = fields[2].strip()
+                rows[task] = TaskRow(id=task, state=state, nodes=nodes, is_history=True)
+            elif state == _OUT_OF_MEMORY and task in rows and rows[task].state == _FAILED:
+                rows[task] = replace(rows[task], state=state)
+    yield from rows.values()
+
+
+def expand_ids(name: str) -> list[str]:
+    """`12_[0-2,5%4]` as its tasks; what is no id of SLURM's is nothing."""
+    if _TASK_ID.fullmatch(name):
+        return [name]
+    match = _ARRAY_ID.fullmatch(name)
+    if match is None:
+        return []
+    tasks: list[str] = []
+    for part in match[2].split(","):
+        if bounds := _RANGE.fullmatch(part):
+            first, last, step = int(bounds[1]), int(bounds[2] or bounds[1]), int(bounds[3] or 1)
+            tasks += [f"{match[1]}_{index}" for index in range(first, last + 1, step)]
+    return tasks
+
+
+def _seconds(time: str) -> float:
+    """`1-02:03:04`, `2:03:04` or `3:04` in seconds; NaN for NOT_SET or INVALID."""
+    if time == "UNLIMITED":
+        return math.inf
+    if (match := _TIME.fullmatch(time)) is None:
+        return math.nan
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _jobs(tasks: Iterable[str]) -> str:
+    return ",".join(dict.fromkeys(_job_of(task) for task in tasks))
+
+
+def _job_of(task: str) -> str:
+    return task.partition("_")[0]
+
+
+def _squeue(jobs: str, timeout_s: float) -> str:
+    words = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs}"]
+    try:
+        return call([*words, f"--Format={_COLUMNS}"], timeout_s=timeout_s)
+    except SchedulerError as error:
+        # Of one single job that has left the queue squeue says so; of several it tells the rest.
+        if _NO_SUCH_JOB in str(error):
+            return ""
+        raise
+
+
+def _sacct(jobs: str, timeout_s: float) -> str:
+    words = ["sacct", "--parsable2", "--noheader", "--format=JobID,State,NodeList"]
+    try:
+        return call([*words, f"--jobs={jobs}"], timeout_s=timeout_s)
+    except (SchedulerError, UsageError):
+        # Without accounting there is no history: then the absence from the queue must do.
+        return ""

@@ -1,0 +1,1 @@
+"""Study file -> Study -> grid: options, rules, published numbers."""

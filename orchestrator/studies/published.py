@@ -1,0 +1,176 @@
+"""Published numbers: a YAML file of tables as papers print them, read for a study.
+
+    title: Results of the paper
+    metric: miou
+    average_over: {fold: [0, 1, 2, 3]}
+    methods:
+      ABCB:
+        source: "the paper, table 1"
+        cells:
+          pascal5i_resnet50_1shot: {0: 0.729, 1: 0.760, 2: 0.695, 3: 0.640, mean: 0.706}
+
+Numbers are in the unit of the metric, so mIoU is a fraction. `mean` is as printed, right or not;
+`fb_iou` and `note` may stand beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from merge.errors import StudyError
+from merge.storage.files import is_finite_number
+from orchestrator.config.schema import Shape, fit
+from orchestrator.config.values import text_of
+from orchestrator.config.wording import hint, listed
+from orchestrator.config.yaml_document import Document, Notes, Problem, as_lines, read_document
+from orchestrator.studies.schema import PublishedShape
+
+_SUMMARIES = ("mean", "fb_iou", "note")
+
+
+class MethodShape(Shape):
+    """The rows of one method: cell -> its numbers."""
+
+    source: str = ""
+    cells: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class PublishedFileShape(Shape):
+    """All keys of a file of published numbers."""
+
+    title: str = ""
+    metric: str = ""
+    average_over: dict[str, list[Any]] = Field(default_factory=dict)
+    methods: dict[str, MethodShape] = Field(default_factory=dict)
+
+
+def read_published(path: Path) -> PublishedFileShape:
+    """The tables in `path`. StudyError with all problems where they cannot be used."""
+    document = read_document(path)
+    shape, problems = fit(document, PublishedFileShape, document.data)
+    problems += document.problems
+    problems += _problems(document, shape)
+    if problems:
+        raise StudyError(str(path), as_lines(problems))
+    return shape
+
+
+def resolve_published(
+    wanted: PublishedShape | None, folders: Sequence[Path], cells: Iterable[str], notes: Notes
+) -> dict[str, Any]:
+    """The rows that a study asks for: {"source": ..., "cells": {cell: {"mean": .., "0": ..}}}.
+
+    With them `method`, its name; `others`, the cells of the file's other methods by their names;
+    `tolerance` and `notes` where there are any. Cells that the study does not have are left in: it
+    may replicate a part of the table.
+    """
+    if wanted is None or notes.touches("published"):
+        return {}
+    path = _find(wanted.file, folders, notes)
+    if path is None:
+        return {}
+    try:
+        published = read_published(path)
+    except StudyError as error:
+        notes.add_elsewhere(error)
+        return {}
+    name = _method(wanted, published, notes)
+    if name is None:
+        return {}
+    method = published.methods[name]
+    known = list(cells)
+    if known and not set(known) & set(method.cells):
+        notes.add(
+            ("published",),
+            f"no cell of {path.name} is one of this study, whose cells are {listed(known)}; "
+            f"published: {listed(method.cells)}",
+        )
+    return _resolved(published, name, wanted.tolerance)
+
+
+def _find(name: str, folders: Sequence[Path], notes: Notes) -> Path | None:
+    study_folder = notes.document.path.parent
+    candidates = [study_folder / name] if name.endswith(".yaml") else []
+    candidates += [folder / f"{name}.yaml" for folder in folders]
+    for path in candidates:
+        if path.is_file():
+            return path
+    names = sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
+    notes.add(
+        ("published",),
+        f"there are no published numbers {name!r}{hint(name, names)}; "
+        f"a file of your own is named relative to the study file, with .yaml",
+    )
+    return None
+
+
+def _method(wanted: PublishedShape, published: PublishedFileShape, notes: Notes) -> str | None:
+    names = list(published.methods)
+    if wanted.method is None and len(names) == 1:
+        return names[0]
+    if wanted.method in published.methods:
+        return wanted.method
+    if wanted.method is None:
+        message = (
+            f"name one of the methods, {listed(names)}, such as "
+            f"{{file: {wanted.file}, method: {names[0]}}}"
+        )
+        notes.add(("published",), message)
+    else:
+        near = hint(wanted.method, names)
+        notes.add(("published", "method"), f"there is no method {wanted.method!r}{near}")
+    return None
+
+
+def _resolved(published: PublishedFileShape, name: str, tolerance: float | None) -> dict[str, Any]:
+    method = published.methods[name]
+    source = f"{published.title}; {method.source}" if method.source else published.title
+    notes = {cell: row["note"] for cell, row in method.cells.items() if "note" in row}
+    resolved: dict[str, Any] = {
+        "source": source,
+        "method": name,
+        "cells": _numbers(method),
+        "others": {
+            other: _numbers(shape) for other, shape in published.methods.items() if other != name
+        },
+    }
+    if tolerance is not None:
+        resolved["tolerance"] = tolerance
+    return {**resolved, "notes": notes} if notes else resolved
+
+
+def _numbers(method: MethodShape) -> dict[str, dict[str, Any]]:
+    return {
+        cell: {key: value for key, value in row.items() if key not in ("note", "fb_iou")}
+        for cell, row in method.cells.items()
+    }
+
+
+def _problems(document: Document, shape: PublishedFileShape) -> list[Problem]:
+    problems = [
+        document.problem((key,), "missing")
+        for key in ("title", "metric", "average_over", "methods")
+        if key not in document.data
+    ]
+    known = [text_of(v) for values in shape.average_over.values() for v in values]
+    known += _SUMMARIES
+    for name, method in shape.methods.items():
+        for cell, row in method.cells.items():
+            for key, value in row.items():
+                place = ("methods", name, "cells", cell, key)
+                if key not in known:
+                    message = f"unknown key{hint(key, known)}"
+                    problems.append(document.problem(place, message, at_key=True))
+                elif message := _value_problem(key, value):
+                    problems.append(document.problem(place, message))
+    return problems
+
+
+def _value_problem(key: str, value: object) -> str:
+    if key == "note":
+        return "" if isinstance(value, str) else "must be text"
+    return "" if is_finite_number(value) else f"must be a number, not {value!r}"

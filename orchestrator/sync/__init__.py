@@ -1,0 +1,1 @@
+"""An output folder and its copy in S3."""

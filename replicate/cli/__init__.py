@@ -1,0 +1,1 @@
+"""The `replicate` command: verbs, flags, exit codes."""

@@ -1,0 +1,243 @@
+"""Flags that several verbs share: which study, which runs of it, which folder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from merge.errors import UsageError
+from merge.records.records import EXPIRY_S
+from replicate.cli.s3_arguments import add_sync
+
+FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "folds": "fold"}
+"""Flag -> the axis that it filters."""
+
+DEFAULT_STUDY = "abcb"
+GRACE_S = 120.0
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("study")
+    group.add_argument(
+        "--study",
+        default=DEFAULT_STUDY,
+        metavar="NAME|FILE",
+        help="a built-in study (abcb, compare, demo) or a study file (default: %(default)s)",
+    )
+    group.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value of every run's configuration; may be repeated",
+    )
+    group.add_argument(
+        "--debug", action="store_true", help="the study's small settings, in a folder of their own"
+    )
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    group = _add_filters(parser)
+    group.add_argument(
+        "--shard-by",
+        metavar="AXIS,AXIS",
+        help="split the selection into one shard for each combination of these axes; `run`: each "
+        "run is a shard; `balanced`: shards of equal expected duration",
+    )
+    group.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="only shard I of N, counted from 1: of the shards that --shard-by makes, "
+        "or of N of equally many runs",
+    )
+
+
+def add_runs_of_output(parser: argparse.ArgumentParser, verb: str) -> None:
+    """An output folder, and which of its runs: for verbs that need no study."""
+    parser.add_argument("output", type=Path, metavar="OUT", help="output folder with a plan")
+    _add_filters(parser).add_argument(
+        "--run", action="append", metavar="ID", help=f"{verb} only this run; may be repeated"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show it and change nothing")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("selection (freely combined; unset means all)")
+    for flag, axis in FILTERS.items():
+        group.add_argument(f"--{flag}", nargs="+", metavar=axis.upper(), help=f"only these {flag}")
+    group.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="AXIS=A,B",
+        help="only these values of any axis; may be repeated",
+    )
+    return group
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="output folder (default: outputs/ and the name of the study or its file)",
+    )
+
+
+def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("this machine (none of it changes a number)")
+    add_data_root(group)
+    add_cache_dir(group)
+    add_weights(group)
+    group.add_argument(
+        "--devices",
+        metavar="LIST",
+        help="GPUs such as 0,1,2,3, or cpu, or cpu:8 for eight slots "
+        "(default: all GPUs, else a CPU slot a core)",
+    )
+    group.add_argument(
+        "--devices-per-run", type=int, metavar="N", help="DDP ranks of a run (default: the study's)"
+    )
+    group.add_argument(
+        "--num-workers",
+        type=int,
+        metavar="N",
+        help="loader processes of a rank (default: the study's)",
+    )
+    group.add_argument(
+        "--grace",
+        type=float,
+        default=GRACE_S,
+        metavar="SECONDS",
+        help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
+    )
+    _add_company(group)
+    _add_attempts(group)
+    add_sync(parser)
+    return group
+
+
+def add_data_root(group: argparse._ActionsContainer, *, required: bool = False) -> None:
+    group.add_argument(
+        "--data-root", type=Path, required=required, metavar="DIR", help="where the datasets lie"
+    )
+
+
+def add_cache_dir(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="writable folder for derived data (default: $PAPERGRID_CACHE_DIR, "
+        "else papergrid below $XDG_CACHE_HOME or ~/.cache)",
+    )
+
+
+def add_weights(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
+    )
+
+
+def _add_company(group: argparse._ArgumentGroup) -> None:
+    """How this worker gets on with others."""
+    group.add_argument(
+        "--stand-by",
+        action="store_true",
+        help="with nothing left to take, wait until what others run is done or failed, and take "
+        "over the runs of those that die",
+    )
+    group.add_argument(
+        "--claim-expiry",
+        type=float,
+        default=EXPIRY_S,
+        metavar="SECONDS",
+        help="silence after which other hosts may take this worker's runs over; it gives a sign "
+        "of life six times in that time (default: %(default)s)",
+    )
+
+
+def _add_attempts(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--max-retries",
+        type=int,
+        metavar="N",
+        help="try a failed run at most N more times, 0 for never (default: the study's `retries`)",
+    )
+    group.add_argument(
+        "--retry-cancelled", action="store_true", help="start cancelled runs too, as before"
+    )
+    group.add_argument(
+        "--restart-stalled",
+        type=float,
+        metavar="MINUTES",
+        help="kill and retry a run that has written nothing for so long (default: only show it)",
+    )
+    group.add_argument(
+        "--runs-per-gpu",
+        type=int,
+        default=1,
+        metavar="K",
+        help="runs that share a GPU, if its free memory allows (default: %(default)s)",
+    )
+
+
+def add_snapshot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--snapshot",
+        action="store_true",
+        help="run from a frozen copy of the code, so that edits do not reach runs that wait",
+    )
+
+
+def output_folder(arguments: argparse.Namespace) -> Path:
+    """The folder that was named, or the study's own below `outputs/`; UsageError for a file."""
+    if arguments.output_dir is not None:
+        named = Path(arguments.output_dir)
+        for part in (named, *named.parents):
+            if part.is_file():
+                raise UsageError(f"--output-dir {named}: {part} is a file, not a folder")
+        return named
+    name = Path(arguments.study).stem
+    return Path("outputs") / (f"{name}-debug" if arguments.debug else name)
+
+
+def selection(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """Axis -> the texts of its selected values. UsageError where an axis is filtered twice."""
+    where: dict[str, list[str]] = {}
+    for flag, axis in FILTERS.items():
+        words = getattr(arguments, flag)
+        if words is not None:
+            where[axis] = split(words)
+    for text in arguments.where:
+        axis, value = _pair("--where", text, "AXIS=A,B")
+        if axis in where:
+            raise UsageError(f"axis {axis} is filtered twice: give all its values in one filter")
+        where[axis] = split([value])
+    return where
+
+
+def settings(arguments: argparse.Namespace) -> dict[str, str]:
+    """Key -> text of its value, as `--set` gave them. UsageError where a key is set twice."""
+    pairs: dict[str, str] = {}
+    for text in arguments.settings:
+        key, value = _pair("--set", text, "KEY=VALUE")
+        if key in pairs:
+            raise UsageError(f"--set {key} is given twice: {pairs[key]!r} and {value!r}")
+        pairs[key] = value
+    return pairs
+
+
+def _pair(flag: str, text: str, form: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"{flag} {text!r} is not of the form {form}")
+    return key.strip(), value
+
+
+def split(words: Iterable[str]) -> list[str]:
+    """The values of a flag, whether separated by spaces or by commas."""
+    return [part.strip() for word in words for part in word.split(",") if part.strip()]

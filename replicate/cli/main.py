@@ -1,0 +1,170 @@
+"""The `replicate` command: parses, calls one verb, prints controlled errors, returns an exit code.
+
+Exit codes: 0 done, 1 some runs failed or something was left out, 2 usage or configuration,
+3 incomplete, 75 try again later (disk full, read-only, no answer), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, Protocol, cast
+
+from merge.errors import PapergridError, StorageError, UsageError
+
+VERBS = {
+    "run": "train the selected runs on this machine, merge, show the table",
+    "plan": "show runs, shards, hours and folders; start nothing",
+    "submit": "send the selected runs to SLURM or to servers and return at once",
+    "work": "run given runs of a planned output folder here; what array tasks and servers start",
+    "status": "show what is done, what runs and what each cell lacks",
+    "cancel": "stop runs wherever they run, and have them started nowhere",
+    "retry": "mark failed, lost or cancelled runs as to be run again",
+    "merge": "rebuild the merged results of one or more output folders",
+    "compare": "compare two values of an axis, such as two methods, run by run",
+    "report": "write the table beside the paper's: Markdown, HTML, LaTeX, CSV",
+    "sync": "push, pull or verify an output folder and its copy in an S3 bucket",
+    "doctor": "prove that this folder, its hosts and devices can carry a sweep",
+    "prepare": "download, unpack, check and index the data sets of a study",
+    "data": "look into a data set: its test episodes, whether a copy is whole",
+}
+
+_EPILOG = """\
+Without a verb the flags are those of `run`:
+  replicate --datasets pascal5i --backbones resnet50     8 runs of the default study
+  replicate --study demo                                 8 small runs, no download needed
+  replicate plan --shots 1 --folds 0 1                   what would run
+"""
+
+
+class Verb(Protocol):
+    """What a module in `replicate.verbs` offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def execute(self, arguments: argparse.Namespace) -> int: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: this process's) and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = _parse(words)
+        _set_up_logging(arguments.log_level)
+        code = _verb(arguments.verb).execute(arguments)
+        # Here, where it can still be told: at exit Python only grumbles.
+        sys.stdout.flush()
+        return code
+    except PapergridError as error:
+        print(f"replicate: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`): nothing is left to say, also at exit.
+        _silence()
+        return 0
+    except OSError as error:
+        print(f"replicate: {_refusal(error)}", file=sys.stderr)
+        return StorageError.exit_code
+
+
+def _refusal(error: OSError) -> str:
+    """What the system refused, where a person can do something about it; else `error` goes on."""
+    if error.filename is not None:
+        logging.getLogger(__name__).debug("refused by the system", exc_info=error)
+        return (
+            f"{error.filename}: {error.strerror}: name another place, or try again "
+            f"(--log-level debug tells where this came up)"
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        _silence()
+        return "the disk is full: what is printed could not be written"
+    raise error
+
+
+def _silence() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="replicate",
+        description="Run the grid of trainings behind a paper's results table.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    if not words or words[0] in ("-h", "--help"):
+        _list_verbs(parser)
+        parser.print_help(sys.stdout if words else sys.stderr)
+        raise SystemExit(0 if words else 2)
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"papergrid {version('papergrid')}")
+        raise SystemExit(0)
+    name = "run" if words[0].startswith("-") else words.pop(0)
+    if name not in VERBS:
+        raise UsageError(f"unknown verb {name!r}{_did_you_mean(name)}; verbs: {', '.join(VERBS)}")
+    parser = _VerbParser(prog=f"replicate {name}", description=VERBS[name], allow_abbrev=False)
+    parser.set_defaults(verb=name)
+    parser.add_argument(
+        "--log-level",
+        default="warning",
+        choices=("debug", "info", "warning", "error"),
+        help="how much of its own doings papergrid tells on stderr (default: %(default)s)",
+    )
+    _verb(name).add_arguments(parser)
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        parser.refuse(unknown)
+    return arguments
+
+
+class _VerbParser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of a screen of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("the following arguments are required: OUT"):
+            message += "; name it first, before flags that take several values"
+        raise UsageError(f"{message} (`{self.prog} --help` lists all flags)")
+
+    def refuse(self, words: Sequence[str]) -> NoReturn:
+        """UsageError for words that are no arguments, with the flag that was perhaps meant."""
+        word = words[0].partition("=")[0]
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        near = difflib.get_close_matches(word, flags, n=1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        self.error(f"{'unknown flag' if word.startswith('-') else 'unexpected word'} {word}{hint}")
+
+
+def _list_verbs(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_argument_group("verbs (`replicate VERB --help` tells their flags)")
+    for name, purpose in VERBS.items():
+        verbs.add_argument(name, nargs="?", help=purpose)
+
+
+def _verb(name: str) -> Verb:
+    return cast(Verb, importlib.import_module(f"replicate.cli.verbs.{name}"))
+
+
+def _did_you_mean(name: str) -> str:
+    near = difflib.get_close_matches(name, VERBS, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

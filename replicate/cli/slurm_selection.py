@@ -1,0 +1,64 @@
+"""Which of the planned runs `submit --slurm` sends, and which of them share a task."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from merge.records.sweep import Run
+from merge.storage.paths import SweepPaths
+from orchestrator.plan.plan import Plan
+from replicate import api
+
+
+def still_to_send(planned: Plan, output: Path, arguments: argparse.Namespace) -> dict[str, Run]:
+    """The planned runs by id, without those that are done, cancelled or that SLURM still has."""
+    from orchestrator.slurm.jobs import queued_runs
+
+    done = api.read_results(output) if SweepPaths(output).sweep.exists() else {}
+    runs = {run.run_id: run for run in planned.runs if run.run_id not in done}
+    if len(runs) < len(planned.runs):
+        print(f"note     {len(planned.runs) - len(runs)} runs are done already", file=sys.stderr)
+    runs = _without_cancelled(runs, output, arguments)
+    queued = queued_runs(output, runs)
+    if queued:
+        tasks = ", ".join(sorted(set(queued.values())))
+        print(f"note     {len(queued)} runs are queued already: {tasks}", file=sys.stderr)
+    return {run_id: run for run_id, run in runs.items() if run_id not in queued}
+
+
+def _without_cancelled(
+    runs: dict[str, Run], output: Path, arguments: argparse.Namespace
+) -> dict[str, Run]:
+    """`runs` without those that a person cancelled: no task would start them."""
+    from orchestrator.runs.requests import cancellation
+
+    paths = SweepPaths(output)
+    cancelled = [run for run in runs.values() if cancellation(paths.run(run.path))]
+    if arguments.retry_cancelled:
+        # Here and not in the tasks: one that starts again would undo what was cancelled since.
+        api.retry(output, cancelled, ["cancelled"], is_dry=arguments.dry_run)
+        return runs
+    if cancelled:
+        print(
+            f"note     {len(cancelled)} runs are cancelled: --retry-cancelled sends them too",
+            file=sys.stderr,
+        )
+    unwanted = {run.run_id for run in cancelled}
+    return {run_id: run for run_id, run in runs.items() if run_id not in unwanted}
+
+
+def groups(planned: Plan, runs: dict[str, Run], arguments: argparse.Namespace) -> list[list[Run]]:
+    """`runs` as tasks: one each, or as `--tasks` and `--shard-by` deal them out."""
+    if arguments.tasks is not None:
+        from orchestrator.plan.shards import shard_into
+
+        # More tasks than runs would have nothing to do.
+        shards = shard_into(tuple(runs.values()), min(arguments.tasks, max(1, len(runs))))
+    elif arguments.shard_by:
+        shards = planned.shards
+    else:
+        return [[run] for run in runs.values()]
+    found = ([runs[r.run_id] for r in shard.runs if r.run_id in runs] for shard in shards)
+    return [group for group in found if group]

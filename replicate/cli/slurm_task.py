@@ -1,0 +1,82 @@
+"""`replicate work --submission`: one task of a SLURM array, from its first start to its last."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merge.errors import UsageError
+from merge.records.records import Cause
+from orchestrator.plan.plan import Plan
+from replicate import api
+from replicate.cli.this_machine import on_this_machine, train
+
+if TYPE_CHECKING:
+    from orchestrator.local.events import Happening, LocalReport
+    from orchestrator.local.executor import LocalSettings
+
+
+def work(arguments: argparse.Namespace) -> LocalReport:
+    """Do the task's runs; have SLURM queue the task again where it was asked to stop meanwhile."""
+    from orchestrator.slurm.submit import GRACE_MARGIN_S
+    from orchestrator.slurm.task import (
+        queue_again,
+        scheduler_signals,
+        task_runs,
+        why_stopped,
+        work_until_settled,
+    )
+
+    if arguments.array is None:
+        raise UsageError("--submission needs --array")
+    with scheduler_signals() as asked:
+        ids = task_runs(arguments.output, arguments.submission, arguments.array, os.environ)
+        planned = on_this_machine(api.frozen_plan(arguments.output, ids), arguments)
+        nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
+        planned = _of_one_node(planned, nodes)
+        why = partial(
+            why_stopped, environment=os.environ, signal_s=arguments.grace + GRACE_MARGIN_S
+        )
+        report = work_until_settled(
+            lambda: train(partial(_work, nodes, why), planned, arguments.output, arguments),
+            arguments.output,
+            planned.runs,
+            asked,
+            arguments.claim_expiry,
+        )
+        if queue_again(report, asked, os.environ):
+            print("stopped by SLURM: the task is queued again and goes on later", file=sys.stderr)
+    return report
+
+
+def _of_one_node(planned: Plan, nodes: int) -> Plan:
+    """`planned` as the first node's executor sees it: with the devices that a run has there."""
+    runs = []
+    for run in planned.runs:
+        ranks, rest = divmod(run.resources.devices_per_run, nodes)
+        if rest:
+            raise UsageError(
+                f"the {run.resources.devices_per_run} ranks of {run.run_id} cannot be divided "
+                f"over the job's {nodes} nodes: submit with --nodes and --devices-per-run that fit"
+            )
+        runs.append(replace(run, resources=replace(run.resources, devices_per_run=ranks)))
+    return replace(planned, runs=tuple(runs))
+
+
+def _work(
+    nodes: int,
+    why_stopped: Callable[[Cause], Cause],
+    plan: Plan,
+    output: Path,
+    settings: LocalSettings | None,
+    *,
+    report: Callable[[Happening], None],
+) -> LocalReport:
+    settings = replace(settings or api.local_settings(plan), nodes=nodes, why_stopped=why_stopped)
+    return api.work(plan, output, settings, report=report)

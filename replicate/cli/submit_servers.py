@@ -1,0 +1,201 @@
+"""`replicate submit --servers`: a detached worker on each server of a hosts file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merge.errors import UsageError
+from orchestrator.plan.plan import Plan
+from replicate.cli import arguments as flags
+from replicate.cli.s3_arguments import status_command, sync_target, sync_words
+from replicate.cli.this_machine import frozen_code, on_this_machine
+from replicate.cli.verbs import plan as plan_verb
+from replicate.views.table import align
+
+if TYPE_CHECKING:
+    from orchestrator.servers.checks import Checked
+    from orchestrator.servers.hosts_file import Fleet, Server
+    from orchestrator.servers.request import Part, ServerRequest
+    from orchestrator.servers.submit import Started
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("servers (with --servers; docs/servers.md)")
+    group.add_argument(
+        "--hosts", metavar="NAME,NAME", help="only these servers of the file (default: all)"
+    )
+    group.add_argument(
+        "--print-commands",
+        action="store_true",
+        help="write the plan and print the commands that start the workers, for starting by hand",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from orchestrator.servers.submit import submit
+
+    planned, request = _asked_for(arguments)
+    if arguments.dry_run:
+        print(_commands(request), end="")
+        return 0
+    if arguments.print_commands:
+        return _print_commands(planned, request)
+    started = submit(planned.sweep, request, _tell_notes)
+    if arguments.json:
+        print(json.dumps(_document(request, started), indent=1, ensure_ascii=False))
+    else:
+        output = flags.output_folder(arguments)
+        status = status_command(str(output), arguments)
+        print("\n".join(_lines(request, started, output, status)))
+    for each in started:
+        if each.problem:
+            print(f"replicate: {each.server}: not started: {each.problem}", file=sys.stderr)
+    return 1 if any(each.problem for each in started) else 0
+
+
+def _asked_for(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
+    from orchestrator.servers.hosts_file import read_hosts
+    from orchestrator.servers.request import ServerRequest, share_out
+
+    if arguments.claims and arguments.snapshot:
+        raise UsageError(
+            "--snapshot copies the code into the output folder, which servers with --claims do not "
+            "share: leave it out; they are checked to have the code of here"
+        )
+    fleet = _chosen(read_hosts(arguments.servers), arguments)
+    planned = plan_verb.plan_of(arguments)
+    planned = on_this_machine(planned, arguments)
+    by_id = {run.run_id: run for run in planned.runs}
+    shards = [
+        replace(shard, runs=tuple(by_id[run.run_id] for run in shard.runs))
+        for shard in planned.shards
+    ]
+    output = flags.output_folder(arguments).absolute()
+    by_shard = bool(arguments.shard_by) and not arguments.shard
+    request = ServerRequest(
+        name=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}",
+        output=output,
+        workdir=Path.cwd(),
+        fleet=fleet,
+        parts=tuple(share_out(fleet.servers, shards, by_shard=by_shard)),
+        words=_words(arguments),
+        snapshot=frozen_code(planned, output, arguments),
+        claims=sync_target(arguments) if arguments.claims else None,
+    )
+    return planned, request
+
+
+def _chosen(fleet: Fleet, arguments: argparse.Namespace) -> Fleet:
+    """The servers that the flags name, with the flags' values where the file gives none."""
+    from orchestrator.config.wording import hint
+
+    names = [server.name for server in fleet.servers]
+    wanted = [name.strip() for name in arguments.hosts.split(",")] if arguments.hosts else names
+    for name in wanted:
+        if name not in names:
+            raise UsageError(
+                f"--hosts: {arguments.servers} has no host {name!r}{hint(name, names)}"
+            )
+    servers = tuple(
+        _with_flags(server, arguments) for server in fleet.servers if server.name in wanted
+    )
+    return replace(fleet, servers=servers)
+
+
+def _with_flags(server: Server, arguments: argparse.Namespace) -> Server:
+    def absolute(path: Path | None) -> str | None:
+        return None if path is None else str(path.absolute())
+
+    return replace(
+        server,
+        devices=server.devices or arguments.devices,
+        data_root=server.data_root or absolute(arguments.data_root),
+        cache_dir=server.cache_dir or absolute(arguments.cache_dir),
+        weights=server.weights or absolute(arguments.weights),
+    )
+
+
+def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
+    options = {
+        "--devices-per-run": arguments.devices_per_run,
+        "--num-workers": arguments.num_workers,
+        "--grace": arguments.grace,
+        "--claim-expiry": arguments.claim_expiry,
+        "--max-retries": arguments.max_retries,
+        "--restart-stalled": arguments.restart_stalled,
+        "--runs-per-gpu": arguments.runs_per_gpu,
+    }
+    given = [(flag, str(value)) for flag, value in options.items() if value is not None]
+    # A worker that leaves while others are at work would leave the runs of those that die undone.
+    words = ["--stand-by", *(["--retry-cancelled"] if arguments.retry_cancelled else [])]
+    return (*words, *(word for pair in given for word in pair), *sync_words(arguments))
+
+
+def _tell_notes(checked: Sequence[Checked]) -> None:
+    for each in checked:
+        for note in each.notes:
+            print(f"note     {each.part.server.name}: {note}", file=sys.stderr)
+
+
+def _print_commands(planned: Plan, request: ServerRequest) -> int:
+    from orchestrator.servers.submit import refuse_other_plans, write_submission
+
+    refuse_other_plans(planned.sweep, request)
+    write_submission(planned.sweep, request)
+    print(_commands(request), end="")
+    return 0
+
+
+def _commands(request: ServerRequest) -> str:
+    from orchestrator.servers.scripts import command_text
+
+    blocks = []
+    for part in request.parts:
+        shards = f": shards {' '.join(part.shards)}" if part.shards else ", shared by claims"
+        head = f"# {part.server.name}: {len(part.runs)} runs{shards}"
+        blocks.append(f"{head}\n{command_text(request, part)}")
+    return "\n".join(blocks)
+
+
+def _lines(
+    request: ServerRequest, started: Sequence[Started], output: Path, next_step: str
+) -> list[str]:
+    rows = [["server", "runs", "process", "log"]]
+    for part, each in zip(request.parts, started, strict=True):
+        pid = "not started" if each.pid is None else str(each.pid)
+        rows.append([each.server, str(len(part.runs)), pid, _log(request, part, output)])
+    num_runs = len({run.run_id for part in request.parts for run in part.runs})
+    sharing = "each its shards" if request.parts[0].shards else "sharing them by claims"
+    place = f" in {request.claims.url}" if request.claims else ""
+    return [
+        f"{num_runs} runs on {len(request.parts)} servers, {sharing}{place}: "
+        f"submission {request.name}",
+        "",
+        *align(rows, left=4),
+        "",
+        f"next            {next_step}",
+    ]
+
+
+def _log(request: ServerRequest, part: Part, output: Path) -> str:
+    """Where the worker's log lies, for a person here."""
+    name = part.server.name
+    if request.claims:
+        return f"{name}:{request.paths_on(part.server).log(name)}"
+    return str(output / request.paths.log(name).relative_to(request.output))
+
+
+def _document(request: ServerRequest, started: Sequence[Started]) -> dict[str, object]:
+    document = request.to_json()
+    for server, part, each in zip(document["servers"], request.parts, started, strict=True):
+        log = _log(request, part, request.output)
+        server |= {"pid": each.pid, "problem": each.problem or None, "log": log}
+    return document

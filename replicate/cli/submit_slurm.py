@@ -1,0 +1,253 @@
+"""`submit --slurm`: its flags, what it sends, and what it tells."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from merge.errors import SchedulerError, UsageError
+from merge.records.records import EXPIRY_S
+from replicate import api
+from replicate.cli import arguments as flags
+from replicate.cli.s3_arguments import sync_words
+from replicate.cli.slurm_selection import groups, still_to_send
+from replicate.cli.this_machine import frozen_code, on_this_machine
+from replicate.cli.verbs import plan as plan_verb
+
+if TYPE_CHECKING:
+    from merge.records.sweep import Resources, Run
+    from orchestrator.slurm.record import Submission
+    from orchestrator.slurm.request import SlurmRequest
+    from orchestrator.slurm.submit import Parcel
+
+_OPTIONS = {
+    "partition": "partition to queue in",
+    "account": "account to charge",
+    "qos": "quality of service",
+    "gres": "generic resources of a node, such as gpu:2 (default: a GPU a rank for device: cuda)",
+    "constraint": "features that a node must have",
+    "time": "time limit of a task: minutes, H:MM:SS or D-HH; what is not done goes on in a requeue",
+    "mem": "memory of a node, such as 32G",
+}
+_KEYS = (*_OPTIONS, "cpus_per_task", "max_parallel", "signal_s", "setup")
+
+_OF_TASKS = {
+    "max_retries": None,
+    "restart_stalled": None,
+    "runs_per_gpu": 1,
+    "claim_expiry": EXPIRY_S,
+}
+"""Flags that a task is given, but for these values of theirs."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("SLURM (over the study's `resources: {slurm: ...}`)")
+    for name, purpose in _OPTIONS.items():
+        group.add_argument(f"--{name}", metavar=name.upper(), help=purpose)
+    group.add_argument("--cpus-per-task", type=int, metavar="N", help="cores of a node")
+    group.add_argument("--nodes", type=int, metavar="N", help="nodes that share a run's ranks")
+    group.add_argument(
+        "--max-parallel", type=int, metavar="N", help="at most so many tasks at work at a time"
+    )
+    group.add_argument(
+        "--signal-s",
+        type=int,
+        metavar="SECONDS",
+        help="how long before its time is over a task is told to write a checkpoint (default: 90)",
+    )
+    group.add_argument(
+        "--setup",
+        action="append",
+        metavar="LINE",
+        help="shell line before the work, such as 'module load cuda'; may be repeated",
+    )
+    group.add_argument(
+        "--profile", type=Path, metavar="FILE", help="YAML file of what your cluster wants"
+    )
+    group.add_argument(
+        "--tasks", type=int, metavar="N", help="deal the runs into N tasks (default: one a run)"
+    )
+    group.add_argument(
+        "--merge",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="send a job that merges when all tasks have ended",
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Submit, tell the job ids and return at once; with --dry-run only show what would be sent."""
+    parcel = _parcel(arguments)
+    if not parcel.arrays:
+        print("nothing to submit: all selected runs are done or queued", file=sys.stderr)
+        return 0
+    _note_missing_gpus(parcel)
+    if arguments.dry_run:
+        _show(parcel, as_json=arguments.json)
+        return 0
+    from orchestrator.slurm.submit import send
+
+    submission = send(parcel)
+    if arguments.json:
+        print(json.dumps(submission.to_json(), indent=1))
+    else:
+        print("\n".join(_lines(submission, parcel)))
+    return 0
+
+
+def _parcel(arguments: argparse.Namespace) -> Parcel:
+    from orchestrator.slurm.arrays import plan_arrays
+    from orchestrator.slurm.submit import Parcel, new_submission_id
+
+    _refuse_flags_of_a_machine(arguments)
+    layers = _layers(arguments)
+    planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
+    planned = replace(planned, runs=tuple(_on_nodes(run, arguments.nodes) for run in planned.runs))
+    output = flags.output_folder(arguments).absolute()
+    largest = _largest_array(is_dry=arguments.dry_run)
+    if not arguments.dry_run:
+        api.freeze_plan(planned, output)
+    runs = still_to_send(planned, output, arguments)
+    return Parcel(
+        id=new_submission_id(time.time()),
+        study=planned.sweep.study,
+        output=output,
+        cwd=Path.cwd(),
+        arrays=plan_arrays(
+            groups(planned, runs, arguments),
+            lambda resources: _request(resources, layers),
+            largest,
+        ),
+        machine=_machine(arguments),
+        has_merge=arguments.merge,
+        snapshot=frozen_code(planned, output, arguments),
+    )
+
+
+def _refuse_flags_of_a_machine(arguments: argparse.Namespace) -> None:
+    if arguments.devices is not None:
+        raise UsageError("--devices is for this machine: ask SLURM for GPUs with --gres gpu:N")
+    if arguments.grace != flags.GRACE_S:
+        raise UsageError("--grace is for this machine: a task has until its end, see --signal-s")
+    if arguments.stand_by:
+        raise UsageError("--stand-by is for this machine: a task has runs of its own, leave it out")
+
+
+def _largest_array(*, is_dry: bool) -> int:
+    """The cluster's limit on an array; a dry run that reaches no cluster takes SLURM's default."""
+    from orchestrator.slurm.commands import DEFAULT_MAX_ARRAY_SIZE, max_array_size
+
+    try:
+        return max_array_size()
+    except (SchedulerError, UsageError) as error:
+        if not is_dry:
+            raise type(error)(
+                f"{error}\nNothing was written or sent: submit where `scontrol show config` "
+                f"answers, such as a login node; --dry-run shows the scripts anywhere"
+            ) from error
+        print(
+            f"note     no cluster answers here ({error}): arrays are shown for SLURM's default "
+            f"MaxArraySize, {DEFAULT_MAX_ARRAY_SIZE}",
+            file=sys.stderr,
+        )
+        return DEFAULT_MAX_ARRAY_SIZE
+
+
+def _layers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    from orchestrator.slurm.request import check_flags, read_profile
+
+    profile = read_profile(arguments.profile) if arguments.profile else {}
+    return [profile, check_flags({key: getattr(arguments, key) for key in _KEYS})]
+
+
+def _request(resources: Resources, layers: list[dict[str, Any]]) -> SlurmRequest:
+    from orchestrator.slurm.request import combine_layers
+
+    return combine_layers([resources.slurm, *layers])
+
+
+def _on_nodes(run: Run, nodes: int | None) -> Run:
+    resources = run.resources if nodes is None else replace(run.resources, nodes=nodes)
+    if resources.nodes < 1 or resources.devices_per_run % resources.nodes:
+        raise UsageError(
+            f"--nodes {resources.nodes}: the {resources.devices_per_run} ranks of {run.run_id} "
+            f"cannot be divided over them; --devices-per-run counts the ranks of all nodes"
+        )
+    if resources.nodes > 1 and resources.launcher != "torchrun":
+        raise UsageError(
+            f"--nodes {resources.nodes}: {run.run_id} has `launcher: none`, one process; give its "
+            f"study `resources: {{launcher: torchrun}}`"
+        )
+    return replace(run, resources=resources)
+
+
+def _note_missing_gpus(parcel: Parcel) -> None:
+    from orchestrator.slurm.arrays import asks_for_gpus
+
+    names = [
+        array.name
+        for array in parcel.arrays
+        if array.resources.device == "auto" and not asks_for_gpus(array.request)
+    ]
+    if names:
+        print(
+            f"note     {', '.join(names)} asks for no GPU: its runs compute on CPUs; "
+            f"give --gres gpu:N for GPUs",
+            file=sys.stderr,
+        )
+
+
+def _machine(arguments: argparse.Namespace) -> tuple[str, ...]:
+    words: list[str] = []
+    for flag in ("data_root", "cache_dir", "weights"):
+        value = getattr(arguments, flag)
+        if value is not None:
+            words += [f"--{flag.replace('_', '-')}", str(value.absolute())]
+    for flag, default in _OF_TASKS.items():
+        if (value := getattr(arguments, flag)) != default:
+            words += [f"--{flag.replace('_', '-')}", str(value)]
+    return (*words, *sync_words(arguments))
+
+
+def _show(parcel: Parcel, *, as_json: bool) -> None:
+    from orchestrator.config.shell import quote
+    from orchestrator.slurm.script import batch_text
+    from orchestrator.slurm.submit import array_job, merge_job
+
+    jobs = [array_job(parcel, array) for array in parcel.arrays]
+    jobs += [merge_job(parcel)] if parcel.has_merge else []
+    if as_json:
+        document = {job.name: batch_text(job) for job in jobs}
+        tasks = {array.name: array.tasks for array in parcel.arrays}
+        print(json.dumps({"id": parcel.id, "scripts": document, "tasks": tasks}, indent=1))
+        return
+    for index, job in enumerate(jobs):
+        after = _shown_dependency(parcel, index)
+        print(f"# sbatch {after}{quote([str(parcel.paths.script(job.name))])}")
+        print(batch_text(job))
+    for array in parcel.arrays:
+        for number, task in enumerate(array.tasks):
+            print(f"# {array.name} task {number}: {' '.join(task)}")
+
+
+def _shown_dependency(parcel: Parcel, index: int) -> str:
+    names = [f"<{array.name}>" for array in parcel.arrays][:index]
+    if index < len(parcel.arrays):
+        names = names[-1:] if parcel.is_chained else []
+    return f"--dependency=afterany:{':'.join(names)} " if names else ""
+
+
+def _lines(submission: Submission, parcel: Parcel) -> list[str]:
+    num_runs = sum(len(task) for array in submission.arrays for task in array.tasks)
+    lines = [f"submitted {num_runs} runs of study {parcel.study!r} to SLURM"]
+    for array in submission.arrays:
+        lines.append(f"  job {array.job_id}  {array.name}, {len(array.tasks)} tasks")
+    if submission.merge is not None:
+        lines.append(f"  job {submission.merge.job_id}  merges when they have ended")
+    lines += [f"logs   {parcel.paths.logs}", f"next   replicate status {parcel.output}"]
+    return lines

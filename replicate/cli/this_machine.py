@@ -1,0 +1,161 @@
+"""Training on this machine with the flags of `arguments.add_machine`, for `run` and `work`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from merge.errors import UsageError
+from merge.records.sweep import Run
+from orchestrator.plan.plan import Plan
+from replicate import api
+from replicate.cli.s3_arguments import with_sync
+from replicate.views.live import shown
+from replicate.views.table import counted, format_of
+
+if TYPE_CHECKING:
+    from orchestrator.local.events import Happening
+    from orchestrator.local.executor import LocalReport, LocalSettings
+
+
+class Train(Protocol):
+    """`api.run` and `api.work`."""
+
+    def __call__(
+        self,
+        plan: Plan,
+        output: Path,
+        settings: LocalSettings | None,
+        *,
+        report: Callable[[Happening], None],
+    ) -> LocalReport: ...
+
+
+def on_this_machine(planned: Plan, arguments: argparse.Namespace) -> Plan:
+    """`planned` with the ranks and loaders that the flags ask for. UsageError where they cannot."""
+    ranks, workers = arguments.devices_per_run, arguments.num_workers
+    if (ranks is not None and ranks < 1) or (workers is not None and workers < 0):
+        raise UsageError("--devices-per-run takes 1 or more, --num-workers 0 or more")
+    _check_attempts(arguments)
+    return replace(
+        planned, runs=tuple(_with_resources(run, ranks, workers) for run in planned.runs)
+    )
+
+
+def _check_attempts(arguments: argparse.Namespace) -> None:
+    most, minutes = arguments.max_retries, arguments.restart_stalled
+    if (most is not None and most < 0) or arguments.runs_per_gpu < 1:
+        raise UsageError("--max-retries takes 0 or more, --runs-per-gpu 1 or more")
+    if minutes is not None and not 0 < minutes < inf:
+        raise UsageError("--restart-stalled takes a number of minutes above 0")
+    if not 0 <= arguments.grace < inf:
+        raise UsageError(f"--grace {arguments.grace:g}: give a number of seconds, 0 or more")
+
+
+def _with_attempts(settings: LocalSettings, arguments: argparse.Namespace) -> LocalSettings:
+    most, minutes = arguments.max_retries, arguments.restart_stalled
+    retries = settings.retries if most is None else replace(settings.retries, most=most)
+    seconds = None if minutes is None else minutes * 60
+    return replace(settings, retries=retries, restart_stalled_s=seconds)
+
+
+def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
+    resources = replace(
+        run.resources,
+        devices_per_run=run.resources.devices_per_run if ranks is None else ranks,
+        num_workers=run.resources.num_workers if workers is None else workers,
+    )
+    batch = run.config.get("global_batch") if run.experiment else None
+    if isinstance(batch, int) and batch % resources.devices_per_run:
+        raise UsageError(
+            f"--devices-per-run {resources.devices_per_run} does not divide the global batch "
+            f"{batch} of {run.run_id}: choose a divisor"
+        )
+    return replace(run, resources=resources)
+
+
+def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
+    """What the flags let `planned` use of this machine. UsageError where that cannot serve it."""
+    from orchestrator.local.settings import among_others
+
+    settings = api.local_settings(
+        planned,
+        devices=arguments.devices,
+        data_root=arguments.data_root,
+        weights=arguments.weights,
+        cache_dir=arguments.cache_dir,
+        grace_s=arguments.grace,
+    )
+    settings = among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
+    return _with_attempts(settings, arguments)
+
+
+def train(
+    door: Train,
+    planned: Plan,
+    output: Path,
+    arguments: argparse.Namespace,
+    settings: LocalSettings | None = None,
+) -> LocalReport:
+    """Run `planned` through `door` (`api.run` or `api.work`), telling a person what happens."""
+    settings = settings or settings_of(planned, arguments)
+    if arguments.runs_per_gpu > 1:
+        settings, note = api.share_gpus(planned, output, settings, arguments.runs_per_gpu)
+        print(f"note     {note}", file=sys.stderr)
+    if arguments.retry_cancelled:
+        api.retry(output, planned.runs, ["cancelled"])
+    settings = _with_snapshot(settings, planned, output, arguments)
+    for note in settings.devices.notes:
+        print(f"note     {note}", file=sys.stderr)
+    print(
+        f"{counted(len(planned.runs), 'run')} of study {planned.sweep.study!r} into {output} "
+        f"on {', '.join(settings.devices.slots)} ({settings.devices.kind})",
+        file=sys.stderr,
+    )
+    form = format_of(planned.sweep)
+    metric = planned.sweep.metric
+    with shown(len(planned.runs), lambda value: f"{metric} {form.value(value)}") as report:
+        return with_sync(
+            arguments,
+            planned,
+            output,
+            settings,
+            lambda chosen: door(planned, output, chosen, report=report),
+            report,
+        )
+
+
+def _with_snapshot(
+    settings: LocalSettings, planned: Plan, output: Path, arguments: argparse.Namespace
+) -> LocalSettings:
+    """`settings` with the frozen code that `--snapshot` asks for: a new copy, or one by name."""
+    if not arguments.snapshot:
+        return settings
+    from orchestrator.local.settings import with_snapshot
+    from orchestrator.plan.snapshot import load_snapshot
+
+    digest = arguments.snapshot
+    if digest is True:
+        digest = frozen_code(planned, output, arguments)
+    return with_snapshot(settings, load_snapshot(output, digest))
+
+
+def frozen_code(planned: Plan, output: Path, arguments: argparse.Namespace) -> str | None:
+    """Copy the code of here into the output folder, if `--snapshot` asks for it; its digest.
+
+    A dry run copies nothing: the digest is then only a word that stands for it.
+    """
+    from orchestrator.plan.snapshot import take_snapshot
+
+    if not arguments.snapshot:
+        return None
+    if arguments.dry_run:
+        return "SNAPSHOT"
+    snapshot = take_snapshot(output, planned.sweep.runs[0], Path.cwd())
+    print(f"note     snapshot {snapshot.digest}: {snapshot.told}", file=sys.stderr)
+    return snapshot.digest

@@ -1,0 +1,47 @@
+"""`replicate cancel OUT`: stop runs wherever they run, and have them started nowhere."""
+
+from __future__ import annotations
+
+import argparse
+
+from merge.errors import UsageError
+from replicate import api
+from replicate.cli import arguments as flags
+from replicate.views.requests import show, show_stopped
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    flags.add_runs_of_output(parser, "cancel")
+    parser.add_argument(
+        "--workers",
+        nargs="*",
+        metavar="NAME",
+        help="cancel no run: ask the workers on these servers (default: on all) to stop after "
+        "their checkpoints; others may take their runs",
+    )
+    parser.add_argument(
+        "--kill", action="store_true", help="with --workers: kill them, without a checkpoint"
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    if arguments.workers is not None:
+        return _stop_workers(arguments)
+    if arguments.kill:
+        raise UsageError("--kill is for workers on servers: add --workers")
+    runs = api.runs_of(arguments.output, flags.selection(arguments), arguments.run)
+    wished, told = api.cancel(arguments.output, runs, is_dry=arguments.dry_run)
+    return show(arguments, "cancel", wished, told)
+
+
+def _stop_workers(arguments: argparse.Namespace) -> int:
+    if arguments.run or flags.selection(arguments):
+        raise UsageError("--workers stops whole workers: give it without --run and filters")
+    stopped = api.stop_workers(
+        arguments.output,
+        flags.split(arguments.workers) or None,
+        kill=arguments.kill,
+        is_dry=arguments.dry_run,
+    )
+    show_stopped(arguments, stopped)
+    return 0 if all(worker.is_well for worker in stopped) else 1

@@ -1,0 +1,116 @@
+"""`replicate compare OUT --axis method --values a,b`: two methods over the same folds and seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from merge.api import counted_entries
+from merge.errors import UsageError
+from merge.records.sweep import Sweep
+from merge.results.combine import combine
+from merge.results.inputs import read_inputs
+from merge.results.outcome import left_out
+from merge.results.paired import Comparison, compare
+from replicate.views.table import MISSING, Format, align, format_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="OUT", help="what `replicate merge` takes"
+    )
+    parser.add_argument("--axis", required=True, help="the axis whose two values are compared")
+    parser.add_argument("--values", required=True, metavar="A,B", help="the differences are B - A")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0 all pairs are there and comparable, 3 a pair lacks a run.
+
+    1 some are not comparable, or something could not be counted, as `replicate merge` tells.
+    """
+    first, comma, second = arguments.values.partition(",")
+    if not comma or not first or not second or "," in second:
+        raise UsageError(f"--values {arguments.values!r} is not of the form A,B")
+    merged = combine(read_inputs(arguments.inputs))
+    sweep, counted = counted_entries(merged.document)
+    values = (_as_planned(sweep, arguments.axis, first), _as_planned(sweep, arguments.axis, second))
+    found = compare(sweep, counted, arguments.axis, values)
+    if arguments.json:
+        print(json.dumps([_document(c) for c in found], indent=1, ensure_ascii=False))
+    else:
+        print(f"{sweep.metric}: {arguments.axis} {values[1]} minus {values[0]}")
+        print("\n".join(_table(sweep, found)))
+    for line in (*left_out(merged), *_remarks(found)):
+        print(line, file=sys.stderr)
+    if not merged.is_clean or any(comparison.warnings for comparison in found):
+        return 1
+    return 3 if any(comparison.missing for comparison in found) else 0
+
+
+def _as_planned(sweep: Sweep, axis: str, text: str) -> str:
+    """The value that a person means by `text`, as a filter takes it: 1e-4 names 0.0001."""
+    from orchestrator.config.values import is_named_by
+
+    choices = [value for a in sweep.axes if a.name == axis for value in a.choices]
+    named = (str(value) for value in choices if is_named_by(value, text.strip()))
+    return next(named, text.strip())
+
+
+def _table(sweep: Sweep, found: list[Comparison]) -> list[str]:
+    form = format_of(sweep)
+    header = [
+        "",
+        "pairs",
+        f"mean{form.unit}",
+        "std",
+        "95% interval (t)",
+        "p (sign flip)",
+    ]
+    return align([header, *(_row(comparison, form) for comparison in found)])
+
+
+def _row(comparison: Comparison, form: Format) -> list[str]:
+    total = len(comparison.pairs) + len(comparison.missing)
+    mean, std, interval = comparison.mean, comparison.std, comparison.interval
+    return [
+        comparison.name,
+        f"{len(comparison.pairs)}/{total}",
+        MISSING if mean is None else form.difference(mean),
+        MISSING if std is None else form.value(std),
+        MISSING
+        if interval is None
+        else f"{form.difference(interval.low)} to {form.difference(interval.high)}",
+        MISSING if comparison.p_value is None else f"{comparison.p_value:.4g}",
+    ]
+
+
+def _remarks(found: list[Comparison]) -> list[str]:
+    """What a reader must know: missing pairs, pairs tested on different things, too few pairs."""
+    lines = [f"missing: {line}" for c in found for line in c.missing]
+    lines += [f"not comparable: {line}" for c in found for line in c.warnings]
+    few = [c for c in found if 0 < len(c.pairs) < 6]
+    lines += [
+        f"note: {c.name}: with {len(c.pairs)} pairs p cannot be below {c.least_p:.4g}" for c in few
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _document(comparison: Comparison) -> dict[str, Any]:
+    interval = comparison.interval
+    return {
+        "name": comparison.name,
+        "n": len(comparison.pairs),
+        "pairs": dict(zip(comparison.pairs, comparison.differences, strict=True)),
+        "missing": list(comparison.missing),
+        "complete": not comparison.missing,
+        "mean_difference": comparison.mean,
+        "std": comparison.std,
+        "ci": interval and interval.to_json(),
+        "p_sign_flip": comparison.p_value,
+        "least_p": comparison.least_p,
+        "not_comparable": list(comparison.warnings),
+    }

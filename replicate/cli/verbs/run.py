@@ -1,0 +1,116 @@
+"""`replicate run` (and `replicate` without a verb): train the selected runs on this machine."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merge.records.sweep import Run
+from merge.results.combine import Merged
+from merge.results.outcome import exit_code
+from merge.storage.paths import SweepPaths
+from replicate import api
+from replicate.cli import arguments as flags
+from replicate.cli.s3_arguments import sync_target
+from replicate.cli.this_machine import on_this_machine, settings_of, train
+from replicate.cli.verbs import plan as plan_verb
+from replicate.cli.verbs.merge import show_merged
+
+if TYPE_CHECKING:
+    from orchestrator.local.events import LocalReport
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    flags.add_study(parser)
+    flags.add_selection(parser)
+    flags.add_output(parser)
+    flags.add_machine(parser).add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="random weights, no file needed: short for --set from_scratch=true",
+    )
+    flags.add_snapshot(parser)
+    _add_data(parser.add_argument_group("data (`replicate prepare` has more flags for it)"))
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--download", action="store_true", help="first download and unpack what data is missing"
+    )
+    group.add_argument(
+        "--prepare-only", action="store_true", help="make the data ready and train nothing"
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    if arguments.from_scratch:
+        arguments.settings.append("from_scratch=true")
+    sync_target(arguments)
+    planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
+    output = flags.output_folder(arguments)
+    if arguments.dry_run:
+        print(plan_verb.plan_text(planned, output))
+        return 0
+    if arguments.prepare_only:
+        return _prepare(planned.runs, arguments)
+    settings = settings_of(planned, arguments)
+    if code := _make_data_ready(planned.runs, output, arguments):
+        return code
+    report = train(api.run, planned, output, arguments, settings)
+    merged = api.merge(output)
+    print()
+    show_merged(merged)
+    _say_where(merged, output)
+    for line in next_steps(report, output):
+        print(line)
+    return report.exit_code or (1 if exit_code(merged) == 1 else 0)
+
+
+def _make_data_ready(runs: Sequence[Run], output: Path, arguments: argparse.Namespace) -> int:
+    """Prepare or check the data once, before any run finds it missing; an exit code."""
+    from replicate.experiment_data import check_data
+
+    paths = SweepPaths(output)
+    # What is done needs no data: a finished sweep may be shown where there is none.
+    to_do = [run for run in runs if not paths.run(run.path).has_result()]
+    if to_do and arguments.download:
+        return _prepare(to_do, arguments)
+    return check_data(to_do, arguments.data_root)
+
+
+def _prepare(runs: Sequence[Run], arguments: argparse.Namespace) -> int:
+    from replicate.experiment_data import prepare_words, root_words, start
+
+    words = [*prepare_words(runs), *root_words(arguments.data_root)]
+    words += ["--cache-dir", str(api.cache_folder(arguments.cache_dir))]
+    return start([*words, *(["--download"] if arguments.download else [])]).returncode
+
+
+def _say_where(merged: Merged, output: Path) -> None:
+    paths = SweepPaths(output)
+    print(f"\nmerged results  {paths.results}")
+    for path in api.report(output).values():
+        print(f"report          {path}")
+    panels = sorted(
+        str(path) for run in merged.sweep.runs for path in (output / run.path).glob("panels/*.png")
+    )
+    if panels:
+        print(f"panels          {panels[0]}" + (f" and {len(panels) - 1} more" * (len(panels) > 1)))
+    if any(list((output / run.path).glob("tensorboard")) for run in merged.sweep.runs):
+        print(f"curves          tensorboard --logdir {output}")
+
+
+def next_steps(report: LocalReport, output: Path) -> list[str]:
+    """What a person may do next, as the selected runs ended."""
+    from orchestrator.local.events import Fate
+
+    steps = [f"replicate status {output}"]
+    if report.having(Fate.FAILED, Fate.STORAGE, Fate.INTERRUPTED, Fate.ELSEWHERE, Fate.NOT_STARTED):
+        steps.append("the same command again runs what is missing")
+    if report.having(Fate.CANCELLED):
+        steps.append(f"replicate retry {output}, then the same command, runs what was cancelled")
+    return [f"{word:<16}{step}" for word, step in zip_longest(["next"], steps, fillvalue="")]

@@ -1,0 +1,49 @@
+"""`replicate submit`: send the selected runs to SLURM or to servers and return at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from merge.errors import UsageError
+from replicate.cli import arguments as flags
+from replicate.cli import submit_servers, submit_slurm
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    flags.add_study(parser)
+    flags.add_selection(parser)
+    flags.add_output(parser)
+    flags.add_machine(parser)
+    flags.add_snapshot(parser)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--slurm", action="store_true", help="send SLURM job arrays with sbatch")
+    where.add_argument(
+        "--servers", type=Path, metavar="FILE", help="a worker on each server of this hosts file"
+    )
+    submit_slurm.add_arguments(parser)
+    submit_servers.add_arguments(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show exactly what would be sent; write nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was sent as JSON")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    if arguments.slurm:
+        _refuse_flags_of(submit_servers.add_arguments, arguments, "slurm")
+        return submit_slurm.execute(arguments)
+    _refuse_flags_of(submit_slurm.add_arguments, arguments, "servers")
+    return submit_servers.execute(arguments)
+
+
+def _refuse_flags_of(
+    add: Callable[[argparse.ArgumentParser], None], arguments: argparse.Namespace, given: str
+) -> None:
+    """UsageError for a flag that only the other way of submitting has."""
+    others = argparse.ArgumentParser()
+    add(others)
+    for name, default in vars(others.parse_args([])).items():
+        if getattr(arguments, name) != default:
+            raise UsageError(f"--{name.replace('_', '-')} says nothing to --{given}: leave it out")

@@ -1,0 +1,178 @@
+"""`replicate sync push|pull|verify OUT S3URL`: an output folder and its copy in a bucket."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from merge.errors import BucketUnavailableError
+from replicate.cli import s3_arguments as buckets
+
+if TYPE_CHECKING:
+    from orchestrator.s3.url import BucketTarget
+    from orchestrator.sync.files import Selection
+    from orchestrator.sync.report import Remark, SyncReport
+    from orchestrator.sync.verify import Verified
+
+_INTERVAL_S = 5.0
+_MB = 1e6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=("push", "pull", "verify"))
+    parser.add_argument("output", type=Path, metavar="OUT", help="output folder")
+    parser.add_argument("url", metavar="S3URL", help="s3://BUCKET/PREFIX")
+    group = parser.add_argument_group("which files")
+    only = group.add_mutually_exclusive_group()
+    only.add_argument("--no-checkpoints", action="store_true", help="all but checkpoints")
+    only.add_argument(
+        "--only", choices=("results", "checkpoints"), help="one of the two passes alone"
+    )
+    for flag in ("include", "exclude"):
+        group.add_argument(
+            f"--{flag}",
+            action="append",
+            default=[],
+            metavar="GLOB",
+            help=f"{flag} files whose name below OUT matches, such as '*.png'; may be repeated",
+        )
+    buckets.add_access(parser)
+    parser.add_argument("--dry-run", action="store_true", help="tell what would move; move nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="verify: compare stored checksums, read no object"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """0 all is where it should be, 1 something is left out or differs, 3 missing, 75 later."""
+    target = buckets.target_of(arguments.url, arguments)
+    if arguments.action == "verify":
+        return _verify(arguments, target)
+    return _move(arguments, target)
+
+
+def _move(arguments: argparse.Namespace, target: BucketTarget) -> int:
+    from orchestrator.sync import commands as sync
+
+    action = sync.push if arguments.action == "push" else sync.pull
+    progress = _Progress(arguments.action)
+    try:
+        report = action(
+            arguments.output,
+            target,
+            _selection(arguments),
+            is_dry=arguments.dry_run,
+            tell=progress.tell,
+        )
+    except BucketUnavailableError:
+        print(f"{progress.text()}; the same command goes on from there", file=sys.stderr)
+        raise
+    if arguments.json:
+        _print_json(arguments, report.to_json())
+    else:
+        _show(arguments, report)
+    return report.exit_code
+
+
+def _verify(arguments: argparse.Namespace, target: BucketTarget) -> int:
+    from orchestrator.sync import commands as sync
+
+    verified = sync.verify(
+        arguments.output, target, _selection(arguments), is_quick=arguments.quick
+    )
+    if arguments.json:
+        _print_json(arguments, verified.to_json())
+    else:
+        _show_verified(verified)
+    return verified.exit_code
+
+
+def _selection(arguments: argparse.Namespace) -> Selection:
+    from orchestrator.sync.files import Part, Selection
+
+    parts = frozenset(Part)
+    if arguments.only:
+        parts = frozenset({Part(arguments.only)})
+    elif arguments.no_checkpoints:
+        parts = frozenset({Part.RESULTS})
+    return Selection(
+        parts=parts, include=tuple(arguments.include), exclude=tuple(arguments.exclude)
+    )
+
+
+class _Progress:
+    """A line on stderr every few seconds."""
+
+    def __init__(self, action: str) -> None:
+        self._done = "sent" if action == "push" else "fetched"
+        self._num_files = 0
+        self._num_bytes = 0
+        self._told = time.monotonic()
+
+    def tell(self, name: str, size: int) -> None:
+        self._num_files += 1
+        self._num_bytes += size
+        if time.monotonic() - self._told >= _INTERVAL_S:
+            self._told = time.monotonic()
+            print(f"{self.text()}, last {name}", file=sys.stderr, flush=True)
+
+    def text(self) -> str:
+        return f"{self._done} {self._num_files} files, {self._num_bytes / _MB:.1f} MB"
+
+
+def _show(arguments: argparse.Namespace, report: SyncReport) -> None:
+    done = {"push": "sent", "pull": "fetched"}[arguments.action]
+    if arguments.dry_run:
+        for name, size in sorted(report.moved.items()):
+            print(f"{size:>12}  {name}")
+        done = f"to be {done}"
+    print(
+        f"{len(report.moved)} files {done} ({report.num_bytes / _MB:.1f} MB), "
+        f"{report.num_same} are there already"
+    )
+    _remarks({"kept": report.kept, "aside": report.aside, "problem": report.problems})
+
+
+def _show_verified(verified: Verified) -> None:
+    print(
+        f"{verified.num_equal} files equal here and there, {verified.num_only_there} only there, "
+        f"{verified.num_bytes / _MB:.1f} MB read"
+    )
+    _remarks(
+        {
+            "damaged": verified.damaged,
+            "different": verified.different,
+            "missing": verified.missing,
+        }
+    )
+    for name in verified.foreign:
+        print(f"foreign: {name}: belongs to no run of the plan", file=sys.stderr)
+    for path in verified.running:
+        print(f"running: {path}: not compared while it goes on here", file=sys.stderr)
+
+
+def _remarks(groups: dict[str, list[Remark]]) -> None:
+    for what, remarks in groups.items():
+        for remark in _sorted(remarks):
+            print(f"{what}: {remark.name}: {remark.reason}", file=sys.stderr)
+
+
+def _sorted(remarks: Iterable[Remark]) -> list[Remark]:
+    return sorted(remarks, key=lambda remark: remark.name)
+
+
+def _print_json(arguments: argparse.Namespace, document: dict[str, Any]) -> None:
+    document = {
+        "action": arguments.action,
+        "output": str(arguments.output),
+        "url": arguments.url,
+        "dry_run": arguments.dry_run,
+        **document,
+    }
+    print(json.dumps(document, indent=1, ensure_ascii=False))

@@ -1,0 +1,64 @@
+"""`replicate work OUT`: run given runs of a frozen plan here; array tasks and servers start it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from merge.errors import UsageError
+from merge.results.outcome import exit_code
+from replicate import api
+from replicate.cli import arguments as flags
+from replicate.cli import slurm_task
+from replicate.cli.s3_arguments import settle_plan
+from replicate.cli.this_machine import on_this_machine, train
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", type=Path, metavar="OUT", help="output folder with a plan")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--runs", type=Path, metavar="FILE", help="run only these ids, one a line")
+    which.add_argument(
+        "--run", action="append", metavar="ID", help="run only this id; may be repeated"
+    )
+    which.add_argument(
+        "--submission", metavar="ID", help="run those of this task of a SLURM submission's --array"
+    )
+    parser.add_argument("--array", metavar="NAME", help="which array of --submission this is")
+    flags.add_machine(parser)
+    parser.add_argument("--snapshot", metavar="DIGEST", help="run this frozen copy of the code")
+    parser.add_argument("--beacon", type=Path, metavar="FILE", help="record of this worker to keep")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from orchestrator.servers.worker_record import beacon
+
+    if not arguments.submission:
+        # Before the first sign of life: what is wrong here is told to whoever submits.
+        settle_plan(arguments)
+    with beacon(arguments.beacon, arguments.claim_expiry) as telling:
+        telling.exit_code = _work(arguments)
+    return telling.exit_code
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    if arguments.submission:
+        report = slurm_task.work(arguments)
+    else:
+        planned = api.frozen_plan(arguments.output, _run_ids(arguments))
+        report = train(api.work, on_this_machine(planned, arguments), arguments.output, arguments)
+    merged = api.merge(arguments.output)
+    return report.exit_code or (1 if exit_code(merged) == 1 else 0)
+
+
+def _run_ids(arguments: argparse.Namespace) -> list[str] | None:
+    if arguments.runs is None:
+        return list(arguments.run) if arguments.run else None
+    try:
+        lines = arguments.runs.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--runs {arguments.runs} cannot be read ({error})") from error
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise UsageError(f"--runs {arguments.runs} names no run: write one run id a line")
+    return ids

@@ -1,0 +1,1 @@
+"""What the terminal shows: tables, live lines, forecasts, servers."""

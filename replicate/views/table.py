@@ -1,0 +1,182 @@
+"""The results table as text: a cell a row, a value of the averaged axis a column.
+
+Pure: takes the merged view and, where known, each run's state; returns lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from merge.records.sweep import Run, Sweep
+from merge.results.cells import expected_values
+from merge.results.comparability import flag_text
+
+MISSING = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a metric is shown: fractions of our own experiments in percent, foreign ones as given."""
+
+    is_percent: bool
+
+    def value(self, number: float) -> str:
+        return f"{100 * number:.1f}" if self.is_percent else f"{number:.4g}"
+
+    def difference(self, number: float) -> str:
+        return f"{100 * number:+.1f}" if self.is_percent else f"{number:+.4g}"
+
+    @property
+    def unit(self) -> str:
+        return " (%)" if self.is_percent else ""
+
+
+def results_table(
+    sweep: Sweep,
+    document: Mapping[str, Any],
+    *,
+    missing_text: Callable[[Run], str] = lambda _: MISSING,
+    cells: Sequence[str] | None = None,
+) -> list[str]:
+    """`table_rows` as aligned lines."""
+    return align(table_rows(sweep, document, missing_text=missing_text, cells=cells))
+
+
+def table_rows(
+    sweep: Sweep,
+    document: Mapping[str, Any],
+    *,
+    missing_text: Callable[[Run], str] = lambda _: MISSING,
+    cells: Sequence[str] | None = None,
+) -> list[list[str]]:
+    """Header and rows of the table for the merged view `document`.
+
+    A run without a result shows `missing_text(run)`. A mean is shown only for a complete cell; the
+    row of another says how many of its runs are there. `cells` defaults to those with a result.
+    """
+    merged: Mapping[str, Any] = document["results"]
+    rows = _rows_by_cell(sweep, list(merged) if cells is None else cells)
+    columns = _columns(sweep, rows)
+    form = format_of(sweep)
+    published: Mapping[str, Any] = document["published"].get("cells", {})
+    has_published = any(cell in published for cell in rows)
+    has_untrained = any("untrained" in view for view in merged.values())
+    header = [f"{sweep.metric}{form.unit}"]
+    header += [f"{sweep.average_over} {name}" for name in columns]
+    header += ["mean", "std", "n"]
+    header += ["untrained"] if has_untrained else []
+    header += ["published", "diff"] if has_published else []
+    lines = [header]
+    for cell, runs in rows.items():
+        view = merged.get(cell, {})
+
+        def text(run: Run, view: Mapping[str, Any] = view) -> str:
+            metrics = view.get(str(run.axes[sweep.average_over]))
+            return missing_text(run) if metrics is None else form.value(metrics[sweep.metric])
+
+        line = [cell, *_value_texts(sweep, runs, columns, text)]
+        line += _summary(sweep, runs, view, form)
+        if has_untrained:
+            value = view.get("untrained", {}).get(sweep.metric)
+            line.append(MISSING if value is None else form.value(value))
+        if has_published:
+            line += _published(sweep, view, published.get(cell, {}), form)
+        lines.append(line)
+    return lines
+
+
+def notes(document: Mapping[str, Any]) -> list[str]:
+    """What a reader of the table must know: incomplete cells, flags, conflicts."""
+    lines = []
+    for cell, view in document["results"].items():
+        if not view["complete"]:
+            missing = f"{document['average_over']} {', '.join(view['missing'])}"
+            lines.append(f"incomplete: {cell} lacks {missing}: no mean is shown")
+        lines += [f"not comparable: {cell}: {flag_text(flag)}" for flag in view.get("flags", ())]
+    return lines + [_conflict_note(entry) for entry in document["conflicts"]]
+
+
+def _conflict_note(conflict: Mapping[str, Any]) -> str:
+    found = " and ".join(
+        f"{result['value']:g} ({_origin(result)})" for result in conflict["results"]
+    )
+    counted = conflict["counted"]
+    which = "none is counted" if counted is None else f"that of {counted[:12]} is counted"
+    return f"conflict: {conflict['run_id']} has different results: {found}: {which}"
+
+
+def _origin(result: Mapping[str, Any]) -> str:
+    return str(result.get("origin") or f"attempt {result['attempt']} of {result['token'][:12]}")
+
+
+def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Columns of text, the first `left` ones to the left; a rule below the header."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            text.ljust(width) if i < left else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `8 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def duration(hours: float) -> str:
+    """`hours` in the unit that reads best."""
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    return f"{60 * hours:.1f} min" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"
+
+
+def _rows_by_cell(sweep: Sweep, cells: Sequence[str]) -> dict[str, list[Run]]:
+    rows: dict[str, list[Run]] = {cell: [] for cell in cells}
+    for run in sweep.runs:
+        if run.cell in rows:
+            rows[run.cell].append(run)
+    return rows
+
+
+def _columns(sweep: Sweep, rows: Mapping[str, Sequence[Run]]) -> list[str]:
+    present = {name for runs in rows.values() for name in expected_values(sweep, runs)}
+    return [str(value) for value in sweep.axis(sweep.average_over).values if str(value) in present]
+
+
+def format_of(sweep: Sweep) -> Format:
+    """How the sweep's metric is shown."""
+    return Format(is_percent=all(run.experiment is not None for run in sweep.runs))
+
+
+def _value_texts(
+    sweep: Sweep, runs: Sequence[Run], columns: Sequence[str], text: Callable[[Run], str]
+) -> list[str]:
+    by_name = {str(run.axes[sweep.average_over]): run for run in runs}
+    return [text(by_name[name]) if name in by_name else "" for name in columns]
+
+
+def _summary(sweep: Sweep, runs: Sequence[Run], view: Mapping[str, Any], form: Format) -> list[str]:
+    needed = len(expected_values(sweep, runs))
+    present = view.get("n", 0)
+    if not view.get("complete"):
+        return ["incomplete" if present else MISSING, MISSING, f"{present}/{needed}"]
+    std = view["std"][sweep.metric]
+    mean_text = form.value(view["mean"][sweep.metric])
+    return [mean_text, MISSING if std is None else form.value(std), f"{present}/{needed}"]
+
+
+def _published(
+    sweep: Sweep, view: Mapping[str, Any], published: Mapping[str, Any], form: Format
+) -> list[str]:
+    value = published.get("mean")
+    if value is None:
+        return [MISSING, MISSING]
+    if not view.get("complete"):
+        return [form.value(value), MISSING]
+    return [form.value(value), form.difference(view["mean"][sweep.metric] - value)]

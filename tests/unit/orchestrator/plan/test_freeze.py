@@ -1,0 +1,160 @@
+"""A plan is written once; another one for the same folder is refused with what differs."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.studies import COMMAND, TOY, study_of, write_study
+
+from merge.errors import ConfigChangedError, RecordError, StorageError
+from merge.records.sweep import Sweep, read_sweep
+from orchestrator.plan.freeze import freeze, make_sweep, plan_differences
+from orchestrator.studies.load import load_study
+
+CODE = {"version": "0.1.0", "source": "0" * 16}
+
+
+def sweep_of(folder: Path, text: str = TOY, settings: dict[str, str] | None = None) -> Sweep:
+    return make_sweep(study_of(folder, text, settings), CODE)
+
+
+def test_a_frozen_plan_is_read_back_as_it_was(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, TOY + "fixed: {lr: 1}", {"epochs": "3"})
+    assert freeze(tmp_path / "out", sweep) == sweep
+    written = read_sweep(tmp_path / "out" / "sweep.json")
+    assert written == sweep
+    assert written.settings == {"epochs": 3}
+    assert [run.in_table for run in written.runs] == [True] * 8 + [False] * 8
+
+
+def test_the_same_plan_again_changes_nothing(tmp_path: Path) -> None:
+    first = freeze(tmp_path / "out", sweep_of(tmp_path))
+    before = (tmp_path / "out" / "sweep.json").stat()
+    other = replace(
+        make_sweep(
+            study_of(tmp_path, TOY + "title: new\nresources: {devices_per_run: 2}"),
+            {"version": "0.2.0", "source": "1" * 16},
+        ),
+        published={"source": "x", "cells": {}},
+    )
+    assert freeze(tmp_path / "out", other) == first
+    after = (tmp_path / "out" / "sweep.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_changed_value_is_shown_with_the_number_of_its_runs(tmp_path: Path) -> None:
+    freeze(tmp_path / "out", sweep_of(tmp_path))
+    text = TOY + "fixed: {lr: 1}\noverrides: [{when: {shot: 5, fold: 0}, set: {epochs: 3}}]"
+    with pytest.raises(ConfigChangedError) as caught:
+        freeze(tmp_path / "out", sweep_of(tmp_path, text, {"amp": "off", "sizes": "8"}))
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path / 'out' / 'sweep.json'} holds another plan of study 'toy'; "
+        "planned -> asked for now:",
+        '  amp: "auto" -> "off" (in 16 runs)',
+        "  epochs: 50 -> 3 (in 2 runs)",
+        "  lr: 0.1 -> 1.0 (in 16 runs)",
+        "  sizes: [32,64] -> [8] (in 16 runs)",
+        "Numbers of both would be mixed in one table: give another --output-dir, or undo the "
+        "change.",
+    ]
+
+
+FREE = """
+panels: {type: int, default: 4, min: 0, decides_numbers: false, help: "p"}
+"""
+
+
+def test_an_option_that_decides_no_number_may_change_under_a_plan(tmp_path: Path) -> None:
+    write_study(tmp_path, TOY)
+    options = tmp_path / "experiments" / "toy" / "options.yaml"
+    options.write_text(options.read_text() + FREE)
+
+    def planned(settings: dict[str, str]) -> Sweep:
+        path, folder = tmp_path / "study.yaml", tmp_path / "experiments"
+        return make_sweep(load_study(path, settings=settings, experiments=folder), CODE)
+
+    first = freeze(tmp_path / "out", planned({}))
+    assert first.free_keys == ("panels",)
+    assert plan_differences(first, planned({"panels": "9"})) == ()
+    assert freeze(tmp_path / "out", planned({"panels": "9"})) == first
+    differences = plan_differences(first, planned({"panels": "9", "lr": "1"}))
+    assert differences == ("lr: 0.1 -> 1.0 (in 16 runs)",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        (
+            "fold: [0, 1, 2, 3]",
+            "fold: [0, 1]",
+            ["axes.fold: 0, 1, 2, 3 -> 0, 1", "runs gone: 8 (a_1shot-fold2, a_1shot-fold3, "],
+        ),
+        (
+            "values: [a], also: [b]",
+            "values: [a, b], also: []",
+            ['axes.dataset: "a" (also: "b") -> "a", "b"', "in_table: False -> True (in 8 runs)"],
+        ),
+        ("shot: [1, 5]", "shot: [1, 5, 7]", ["axes.shot: 1, 5 -> 1, 5, 7", "runs added: 8 ("]),
+        ("metric: miou", "metric: {name: fb_iou, goal: max}", ["metric: miou -> fb_iou"]),
+        ("metric: miou", "metric: {name: miou, goal: min}", ["goal: max -> min"]),
+        ("name: toy", "name: toys", ["study: toy -> toys"]),
+    ],
+)
+def test_a_changed_definition_is_shown(
+    tmp_path: Path, old: str, new: str, lines: list[str]
+) -> None:
+    assert old in TOY
+    differences = plan_differences(sweep_of(tmp_path), sweep_of(tmp_path, TOY.replace(old, new)))
+    assert len(differences) == len(lines)
+    for difference, line in zip(differences, lines, strict=True):
+        assert difference.startswith(line)
+
+
+def test_one_and_true_are_two_configurations(tmp_path: Path) -> None:
+    old, new = (sweep_of(tmp_path, COMMAND + f"fixed: {{x: {value}}}") for value in ("1", "true"))
+    assert plan_differences(old, new) == ("x: 1 -> true (in 6 runs)",)
+
+
+def test_a_refusal_stays_readable_whatever_differs(tmp_path: Path) -> None:
+    keys = ", ".join(f"key{number}: 1" for number in range(50))
+    freeze(tmp_path / "out", sweep_of(tmp_path, COMMAND))
+    with pytest.raises(ConfigChangedError) as caught:
+        freeze(tmp_path / "out", sweep_of(tmp_path, COMMAND + f"fixed: {{{keys}}}"))
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 20
+    assert "  ... and 34 more differences" in lines
+
+
+def test_of_many_who_freeze_at_once_all_get_the_one_plan(tmp_path: Path) -> None:
+    sweeps = [sweep_of(tmp_path, TOY, {"epochs": str(1 + number % 2)}) for number in range(8)]
+
+    def attempt(sweep: Sweep) -> Sweep | None:
+        try:
+            return freeze(tmp_path / "out", sweep)
+        except ConfigChangedError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        frozen = list(pool.map(attempt, sweeps))
+    written = read_sweep(tmp_path / "out" / "sweep.json")
+    assert [plan == written for plan in frozen] == [
+        sweep.settings == written.settings for sweep in sweeps
+    ]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sweep.json"]
+
+
+def test_a_damaged_plan_is_named_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.json"
+    path.write_text('{"schema": 1, "study": ')
+    with pytest.raises(RecordError, match=r"sweep\.json is not valid JSON"):
+        freeze(tmp_path, sweep_of(tmp_path))
+    assert path.read_text() == '{"schema": 1, "study": '
+
+
+def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    with pytest.raises((StorageError, RecordError), match="out"):
+        freeze(tmp_path / "out", sweep_of(tmp_path))

@@ -1,0 +1,243 @@
+"""What a SLURM task knows of itself: its runs, whether it is queued again, why it was stopped."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.sweeps import make_sweep, shell, write_sweep
+
+from merge.errors import UsageError
+from merge.records.records import Cause, Result
+from merge.storage.files import write_json
+from merge.storage.paths import SweepPaths
+from orchestrator.local.events import Fate, LocalReport, RunEnded
+from orchestrator.machine.owners import this_owner
+from orchestrator.runs.claims import Taken, beat, release, take
+from orchestrator.slurm.task import (
+    StopAsked,
+    queue_again,
+    task_runs,
+    why_stopped,
+    work_until_settled,
+)
+
+TASK = {"SLURM_JOB_ID": "12", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3"}
+
+
+def test_a_task_finds_its_runs_by_its_index(tmp_path):
+    arrays = [
+        {"name": "array-1", "tasks": [["a"], ["b"]], "job_id": "1"},
+        {"name": "array-2", "tasks": [["c", "d"]], "job_id": None},
+    ]
+    record = {"schema": 1, "kind": "slurm", "id": "x", "created": 0, "by": "a", "host": "b"}
+    path = SweepPaths(tmp_path).submission("x").record
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({**record, "arrays": arrays, "merge": None}))
+    assert task_runs(tmp_path, "x", "array-2", {**TASK, "SLURM_ARRAY_TASK_ID": "0"}) == ("c", "d")
+    with pytest.raises(UsageError, match="no task 3 in array-1"):
+        task_runs(tmp_path, "x", "array-1", TASK)
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
+        outside = {key: value for key, value in TASK.items() if key != name}
+        with pytest.raises(UsageError, match="are not set: --submission is for tasks"):
+            task_runs(tmp_path, "x", "array-1", outside)
+
+
+def report(*fates: Fate, was_stopped: bool = True) -> LocalReport:
+    runs = make_sweep(shell("true"), folds=len(fates)).runs
+    endings = {
+        run.run_id: RunEnded(run=run, fate=fate) for run, fate in zip(runs, fates, strict=True)
+    }
+    return LocalReport(endings=endings, was_stopped=was_stopped)
+
+
+@pytest.mark.parametrize(
+    ("ended", "state", "restarts", "is_queued"),
+    [
+        (report(Fate.INTERRUPTED), "RUNNING", "", True),
+        (report(Fate.DONE, Fate.NOT_STARTED), "RUNNING", "3", True),
+        (report(Fate.ELSEWHERE), "RUNNING", "", True),
+        (report(Fate.DONE), "RUNNING", "", False),
+        (report(Fate.FAILED), "RUNNING", "", False),
+        (report(Fate.INTERRUPTED), "CANCELLED", "", False),
+        (report(Fate.INTERRUPTED), "COMPLETING", "", False),
+        (report(Fate.INTERRUPTED), "RUNNING", "500", False),
+        (report(Fate.ELSEWHERE, was_stopped=False), "RUNNING", "", False),
+    ],
+)
+def test_a_task_is_queued_again_only_where_it_was_stopped_with_work_left(
+    fake, ended, state, restarts, is_queued
+):
+    (fake / "rows").write_text(f"12_3|{state}|None|node1|0|N/A|1-00:00:00|\n")
+    environment = {**TASK, "SLURM_RESTART_COUNT": restarts}
+    assert queue_again(ended, StopAsked(), environment) is is_queued
+    calls = (fake / "calls").read_text() if (fake / "calls").exists() else ""
+    # The raw id of one task is that of the whole array too.
+    assert ("scontrol requeue 12_3\n" in calls) is is_queued
+    assert "requeue 12\n" not in calls
+
+
+def test_a_task_that_is_told_to_stop_between_runs_is_queued_again(fake):
+    (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
+    assert queue_again(report(Fate.ELSEWHERE, was_stopped=False), StopAsked(is_set=True), TASK)
+
+
+@pytest.mark.parametrize(
+    ("told", "row", "restarts", "why"),
+    [
+        (Cause.PREEMPTED, "COMPLETING|None|node1|0|N/A|1-00:00:00|", "", Cause.CANCELLED),
+        (Cause.PREEMPTED, "CANCELLED|None|node1|2|N/A|1-00:00:00|", "2", Cause.CANCELLED),
+        (Cause.TIME_LIMIT, "COMPLETING|None|node1|0|N/A|1-00:00:00|", "", Cause.CANCELLED),
+        (Cause.TIME_LIMIT, "COMPLETING|TimeLimit|node1|0|N/A|1-00:00:00|", "", Cause.TIME_LIMIT),
+        (Cause.PREEMPTED, "COMPLETING|None|node1|1|N/A|1-00:00:00|", "", Cause.PREEMPTED),
+        (
+            Cause.PREEMPTED,
+            "RUNNING|None|node1|0|2026-11-24T22:10:42|1-00:00:00|",
+            "",
+            Cause.PREEMPTED,
+        ),
+        (
+            Cause.PREEMPTED,
+            "COMPLETING|None|node1|0|2026-11-24T22:10:42|1-00:00:00|",
+            "",
+            Cause.PREEMPTED,
+        ),
+        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A|1-00:00:00|", "", Cause.PREEMPTED),
+        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A|1:58|", "", Cause.TIME_LIMIT),
+        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A|2:45|", "", Cause.PREEMPTED),
+        (Cause.PREEMPTED, "RUNNING|None|node1|0|2026-11-24T22:10:42|0:25|", "", Cause.PREEMPTED),
+        (Cause.INTERRUPTED, "COMPLETING|None|node1|0|N/A|1-00:00:00|", "", Cause.INTERRUPTED),
+    ],
+)
+def test_why_a_task_is_stopped_is_what_slurm_says_of_it_at_that_moment(
+    fake, told, row, restarts, why
+):
+    (fake / "rows").write_text(f"12_3|{row}\n")
+    assert why_stopped(told, {**TASK, "SLURM_RESTART_COUNT": restarts}, 90) is why
+
+
+def test_a_task_whose_time_is_not_told_yet_is_asked_for_again(fake):
+    squeue = fake / "bin" / "squeue"
+    rows = fake / "rows"
+    rows.write_text("12_3|RUNNING|None|node1|0|N/A|NOT_SET|\n")
+    told = "12_3|RUNNING|None|node1|0|N/A|0:30|"
+    squeue.write_text(f"#!/bin/sh\ncat '{rows}'; echo '{told}' > '{rows}'\n")
+    assert why_stopped(Cause.PREEMPTED, TASK, 90) is Cause.TIME_LIMIT
+
+
+def test_why_a_task_is_stopped_stays_what_its_signal_says_where_slurm_is_silent(fake):
+    (fake / "bin" / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm' >&2; exit 1\n")
+    assert why_stopped(Cause.PREEMPTED, TASK, 90) is Cause.PREEMPTED
+
+
+def test_a_controller_that_is_away_for_a_moment_is_asked_again(fake):
+    squeue = fake / "bin" / "squeue"
+    answering = squeue.read_text()
+    squeue.write_text(f"#!/bin/sh\ncat > '{squeue}' <<'END'\n{answering}END\nexit 1\n")
+    (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
+    assert queue_again(report(Fate.INTERRUPTED), StopAsked(), TASK)
+
+
+EXPIRY_S = 1.5
+
+
+class Elsewhere:
+    """Runs of which another host has the claims, and how often they were tried to be worked on."""
+
+    def __init__(self, output: Path, count: int = 1) -> None:
+        sweep = make_sweep(shell("true"), folds=count)
+        write_sweep(output, sweep)
+        self.output = output
+        self.runs = sweep.runs
+        self.paths = [SweepPaths(output).run(run.path) for run in self.runs]
+        far = replace(this_owner(), host="another-host", boot_id="another-boot")
+        self.claims = []
+        for run, paths in zip(self.runs, self.paths, strict=True):
+            taking = take(paths, run.config_hash, far, now=time.time())
+            assert isinstance(taking, Taken)
+            self.claims.append(taking.claim)
+        self.num_tries = 0
+
+    def work(self) -> LocalReport:
+        self.num_tries += 1
+        fate = Fate.ELSEWHERE if self.num_tries == 1 else Fate.DONE
+        endings = {run.run_id: RunEnded(run=run, fate=fate) for run in self.runs}
+        return LocalReport(endings=endings, was_stopped=False)
+
+    def settle(self, asked: StopAsked | None = None, expiry_s: float = EXPIRY_S) -> LocalReport:
+        stop = asked or StopAsked()
+        return work_until_settled(self.work, self.output, self.runs, stop, expiry_s)
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Meanwhile the owner of the first run gives signs of life."""
+        ended = threading.Event()
+
+        def live() -> None:
+            while not ended.wait(0.2):
+                beat(self.paths[0], self.claims[0], now=time.time())
+
+        thread = threading.Thread(target=live)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_the_claim_of_a_dead_node_is_waited_for_and_the_run_worked_on(tmp_path):
+    elsewhere = Elsewhere(tmp_path)
+    began = time.monotonic()
+    assert elsewhere.settle().having(Fate.DONE)
+    assert time.monotonic() - began > EXPIRY_S
+    assert elsewhere.num_tries == 2
+
+
+def test_a_run_whose_owner_lives_is_left_to_it(tmp_path):
+    elsewhere = Elsewhere(tmp_path)
+    with elsewhere.alive():
+        assert elsewhere.settle().having(Fate.ELSEWHERE)
+    assert elsewhere.num_tries == 1
+
+
+def test_one_owner_that_lives_hides_no_other_that_is_dead(tmp_path):
+    elsewhere = Elsewhere(tmp_path, 2)
+    with elsewhere.alive():
+        assert elsewhere.settle().having(Fate.DONE)
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_run_that_is_given_back_or_finished_is_looked_at_again_at_once(tmp_path, is_finished):
+    elsewhere = Elsewhere(tmp_path)
+    paths, claim, run = elsewhere.paths[0], elsewhere.claims[0], elsewhere.runs[0]
+    if is_finished:
+        result = Result(
+            run_id=run.run_id,
+            config_hash=run.config_hash,
+            axes=run.axes,
+            metrics={"score": 0.5},
+            attempt=claim.number,
+            token=claim.token,
+            started=1.0,
+            finished=2.0,
+            code={},
+        )
+        write_json(paths.result, result.to_json())
+    else:
+        release(paths, claim)
+    began = time.monotonic()
+    assert elsewhere.settle(expiry_s=60).having(Fate.DONE)
+    assert time.monotonic() - began < 60
+
+
+def test_a_task_that_is_asked_to_stop_waits_for_nobody(tmp_path):
+    elsewhere = Elsewhere(tmp_path)
+    assert elsewhere.settle(StopAsked(is_set=True)).having(Fate.ELSEWHERE)
+    assert elsewhere.num_tries == 1

@@ -1,0 +1,33 @@
+"""`replicate compare` takes values as filters do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.grids import write_result
+from support.studies import COMMAND, write_study
+
+from replicate import api
+from replicate.cli.main import main
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "told"),
+    [
+        ("lr", "1e-4,0.010", "loss: lr 0.01 minus 0.0001"),
+        ("flip", "true, false", "loss: flip False minus True"),
+    ],
+)
+def test_values_are_named_as_in_a_filter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], axis: str, values: str, told: str
+) -> None:
+    text = COMMAND.replace("seed: [0, 1, 2]", "flip: [true, false]\n  seed: [0, 1, 2]")
+    plan = api.plan(write_study(tmp_path, text))
+    api.freeze_plan(plan, tmp_path / "out")
+    for number, run in enumerate(plan.runs):
+        write_result(tmp_path / "out", run, number, metrics={"loss": float(number)})
+    assert main(["compare", str(tmp_path / "out"), "--axis", axis, "--values", values]) == 0
+    printed = capsys.readouterr().out
+    assert told in printed
+    assert "6/6" in printed

@@ -1,0 +1,73 @@
+"""What a terminal shows of a running sweep."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.grids import make_grid
+
+from merge.records.records import Cause
+from orchestrator.local.events import Fate, Notice, RunEnded, RunProgressed, RunRetried, RunStarted
+from orchestrator.runs.progress import Progress
+from replicate.views.live import shown
+
+RUN = make_grid().runs[0]
+HAPPENINGS = (
+    RunStarted(run=RUN, attempt=2, devices=("0", "1")),
+    RunProgressed(
+        run=RUN, attempt=2, progress=Progress(event="step", time=1.0, epoch=3, step=7, loss=0.25)
+    ),
+    RunProgressed(run=RUN, attempt=2, progress=Progress(event="started", time=1.0)),
+    RunRetried(
+        run=RUN,
+        attempt=2,
+        cause=Cause.CUDA_OOM,
+        reason="2 GiB",
+        wait_s=30.0,
+        count=1,
+        limit=8,
+    ),
+    Notice(message="the guard process had died"),
+    RunEnded(run=RUN, fate=Fate.FAILED, cause=Cause.NAN_LOSS, reason="nan", seconds=3.0),
+    RunEnded(run=RUN, fate=Fate.DONE, value=0.5, seconds=12.4),
+)
+
+
+def test_a_log_gets_a_line_for_each_thing_that_happens(capsys):
+    with shown(4, lambda value: f"miou {100 * value:.1f}") as report:
+        for happening in HAPPENINGS:
+            report(happening)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        f"started  {RUN.run_id} on 0,1 (attempt 2)",
+        f"         {RUN.run_id} epoch 3 step 7 loss 0.2500",
+        f"again    {RUN.run_id} after cuda_oom in 30 s (1 of 8): 2 GiB",
+        "note     the guard process had died",
+        f"failed(nan_loss) {RUN.run_id} in 3 s: nan [1/4]",
+        f"done     {RUN.run_id} miou 50.0 in 12 s [2/4]",
+    ]
+
+
+@pytest.mark.parametrize("is_coloured", [True, False])
+def test_a_terminal_gets_a_live_line_a_run_and_keeps_the_endings(is_coloured):
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", **({} if is_coloured else {"NO_COLOR": "1"})}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    code = (
+        "from test_live import HAPPENINGS, shown\n"
+        "with shown(4, str) as report:\n    [report(happening) for happening in HAPPENINGS]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment, stderr=follower, check=True)
+    os.close(follower)
+    text = os.read(leader, 100_000).decode()
+    os.close(leader)
+    assert f"{RUN.run_id}: epoch 3 step 7 loss 0.2500" in text
+    last = text.rindex(f"done     {RUN.run_id}")
+    assert "epoch 3" not in text[last:]
+    assert ("\x1b[32m" in text) is is_coloured
