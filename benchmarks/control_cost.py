@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from merge.records.sweep import Axis, Run, Sweep, config_hash
-from orchestrator.local.events import Happening
+from orchestrator.local.events import RunEvent
 from orchestrator.local.executor import LocalSettings, run_local
 from orchestrator.machine.devices import Devices
 
@@ -97,7 +97,7 @@ def _sweep(num_runs: int) -> Sweep:
     )
 
 
-def _ignore(happening: Happening) -> None:
+def _ignore(event: RunEvent) -> None:
     """Nobody watches a benchmark."""
 
 

@@ -18,7 +18,7 @@ _HELD = (State.CLAIMED, State.RUNNING, State.STALLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wished:
+class RequestOutcome:
     """What a wish meant for one run."""
 
     run_id: str
@@ -33,7 +33,7 @@ class Wished:
 
 def cancel_runs(
     output: Path, runs: Sequence[Run], *, now: float, is_dry: bool = False
-) -> tuple[Wished, ...]:
+) -> tuple[RequestOutcome, ...]:
     """Ask for each of `runs` that it be stopped, and started nowhere. Finished ones are left alone.
 
     `is_dry` writes nothing.
@@ -49,7 +49,7 @@ def retry_runs(
     *,
     now: float,
     is_dry: bool = False,
-) -> tuple[Wished, ...]:
+) -> tuple[RequestOutcome, ...]:
     """Ask that those of `runs` in `states` (failed, lost, cancelled) be run again.
 
     Their attempts are counted anew. What is in another state is left out of the answer.
@@ -70,12 +70,14 @@ def _wish(
     wish: Wish,
     judge: Callable[[RunState], tuple[bool, str]],
     when: tuple[float, bool],
-) -> tuple[Wished, ...]:
+) -> tuple[RequestOutcome, ...]:
     now, is_dry = when
     wished = []
     for run, state in found:
         is_asked, note = judge(state)
-        entry = Wished(run_id=run.run_id, was=state_name(state), is_asked=is_asked, note=note)
+        entry = RequestOutcome(
+            run_id=run.run_id, was=state_name(state), is_asked=is_asked, note=note
+        )
         if is_asked and not is_dry:
             try:
                 ask(SweepPaths(output).run(run.path), wish, now=now)

@@ -31,9 +31,9 @@ from orchestrator.plan.plan import Plan
 from replicate.catalogue import PUBLISHED, find_study
 
 if TYPE_CHECKING:
-    from orchestrator.cancel import Wished
+    from orchestrator.cancel import RequestOutcome
     from orchestrator.doctor.check import Check
-    from orchestrator.local.events import Happening
+    from orchestrator.local.events import RunEvent
     from orchestrator.local.executor import LocalReport, LocalSettings
     from orchestrator.s3.url import BucketTarget
     from orchestrator.servers.control import Stopped
@@ -114,7 +114,7 @@ def run(
     output: str | Path,
     settings: LocalSettings | None = None,
     *,
-    report: Callable[[Happening], None] = lambda _: None,
+    report: Callable[[RunEvent], None] = lambda _: None,
 ) -> LocalReport:
     """Train the planned runs on this machine, each into its folder below `output`.
 
@@ -180,7 +180,7 @@ def work(
     output: str | Path,
     settings: LocalSettings | None = None,
     *,
-    report: Callable[[Happening], None] = lambda _: None,
+    report: Callable[[RunEvent], None] = lambda _: None,
 ) -> LocalReport:
     """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
     from orchestrator.plan.code_version import code_version
@@ -271,7 +271,7 @@ def runs_of(
 
 def cancel(
     output: str | Path, runs: Sequence[Run], *, is_dry: bool = False
-) -> tuple[tuple[Wished, ...], list[str]]:
+) -> tuple[tuple[RequestOutcome, ...], list[str]]:
     """Have `runs` stopped wherever they run and started nowhere; what that meant for each.
 
     Also what the schedulers told that have jobs of them. `is_dry` changes nothing. UsageError where
@@ -312,7 +312,7 @@ def retry(
     states: Sequence[str] = RETRIED_STATES,
     *,
     is_dry: bool = False,
-) -> tuple[Wished, ...]:
+) -> tuple[RequestOutcome, ...]:
     """Mark those of `runs` that are in `states` as to be run again; starts nothing itself.
 
     UsageError for a state in which a run cannot be retried.
@@ -422,7 +422,7 @@ def _run_here(
     plan: Plan,
     folder: Path,
     settings: LocalSettings,
-    report: Callable[[Happening], None],
+    report: Callable[[RunEvent], None],
 ) -> LocalReport:
     from orchestrator.local.events import Notice
     from orchestrator.local.executor import run_local

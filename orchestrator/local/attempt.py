@@ -43,7 +43,7 @@ class Workplace:
     marker: str
     """Names the executor in the environment of all its processes."""
     heartbeat: Heartbeat
-    surroundings: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
     """Where all of them run; every attempt records it."""
     watch: Watch = field(default_factory=Watch)
 
@@ -144,7 +144,7 @@ def _start(
     changes = deviations(counted, planned) or _inherited_deviations(paths)
     record = replace(
         _begun(place, assignment, launch, claim, means, changes),
-        took_over=describe_predecessor(all_attempts(paths), claim.owner, place.surroundings),
+        took_over=describe_predecessor(all_attempts(paths), claim.owner, place.environment),
     )
     files = paths.attempt(claim.number)
     write_json(files.record, record.to_json())
@@ -186,7 +186,7 @@ def _begun(
         micro_batch=means.micro_batch,
         num_workers=means.num_workers,
         deviations=changes,
-        environment=place.surroundings,
+        environment=place.environment,
     )
 
 

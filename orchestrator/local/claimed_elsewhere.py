@@ -16,7 +16,7 @@ from orchestrator.local.settings import LocalSettings
 from orchestrator.runs.retries import Again, decide
 
 
-class Others:
+class ClaimedElsewhere:
     """What one executor knows of the runs that it does not have."""
 
     def __init__(self, output: SweepPaths, settings: LocalSettings) -> None:

@@ -12,7 +12,7 @@ from merge.records.sweep import Run
 from orchestrator.runs.progress import Progress
 
 
-class Fate(StrEnum):
+class RunOutcome(StrEnum):
     """What became of a selected run."""
 
     DONE = "done"
@@ -51,7 +51,7 @@ class RunEnded:
     """The last word on a run in this invocation."""
 
     run: Run
-    fate: Fate
+    outcome: RunOutcome
     reason: str = ""
     cause: Cause | None = None
     """Why its attempt ended so, where there was one."""
@@ -78,13 +78,13 @@ class RunRetried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something a person should know that concerns no run, or no run's fate."""
+    """Something a person should know that concerns no run, or no run's outcome."""
 
     message: str
     run: Run | None = None
 
 
-Happening = RunStarted | RunProgressed | RunEnded | RunRetried | Notice
+RunEvent = RunStarted | RunProgressed | RunEnded | RunRetried | Notice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,19 +97,19 @@ class LocalReport:
     code_of_sync: int = 0
     """Exit code of sending the results to a bucket, where that was asked for."""
 
-    def having(self, *fates: Fate) -> tuple[RunEnded, ...]:
-        """The runs with one of `fates`, in the order in which they ended."""
-        return tuple(ending for ending in self.endings.values() if ending.fate in fates)
+    def having(self, *outcomes: RunOutcome) -> tuple[RunEnded, ...]:
+        """The runs with one of `outcomes`, in the order in which they ended."""
+        return tuple(ending for ending in self.endings.values() if ending.outcome in outcomes)
 
     @property
     def exit_code(self) -> int:
         """0 all done and sent, 130 interrupted, 75 storage, 1 some failed, 3 incomplete."""
-        if len(self.having(Fate.DONE, Fate.ALREADY_DONE)) == len(self.endings):
+        if len(self.having(RunOutcome.DONE, RunOutcome.ALREADY_DONE)) == len(self.endings):
             return self.code_of_sync
         if self.was_stopped:
             return INTERRUPTED_EXIT_CODE
-        if self.having(Fate.STORAGE):
+        if self.having(RunOutcome.STORAGE):
             return StorageError.exit_code
-        if self.having(Fate.FAILED, Fate.REFUSED):
+        if self.having(RunOutcome.FAILED, RunOutcome.REFUSED):
             return PapergridError.exit_code
         return IncompleteError.exit_code

@@ -21,14 +21,14 @@ from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.sweep import Run, Sweep
 from merge.storage.paths import SweepPaths
 from orchestrator.local.attempt import Attempt, Cancelled, Workplace, begin
-from orchestrator.local.claimed_elsewhere import Others, whose
-from orchestrator.local.events import Fate, Happening, LocalReport, RunProgressed
-from orchestrator.local.outcomes import Ledger
+from orchestrator.local.claimed_elsewhere import ClaimedElsewhere, whose
+from orchestrator.local.events import LocalReport, RunEvent, RunOutcome, RunProgressed
+from orchestrator.local.outcomes import OutcomeLog
 from orchestrator.local.settings import LocalSettings
 from orchestrator.local.settle import finish
 from orchestrator.machine.device_slots import Slots
 from orchestrator.machine.devices import check_fit
-from orchestrator.machine.environment import describe_surroundings
+from orchestrator.machine.environment import describe_environment
 from orchestrator.machine.guard import EXECUTOR, kill_marked
 from orchestrator.machine.process import Guardian
 from orchestrator.machine.signals import stop_requests
@@ -79,7 +79,7 @@ def run_local(
     runs: Sequence[Run],
     output: Path,
     settings: LocalSettings,
-    report: Callable[[Happening], None],
+    report: Callable[[RunEvent], None],
 ) -> LocalReport:
     """Run `runs` of `sweep` in the folder `output`, as many at a time as the devices allow.
 
@@ -106,12 +106,12 @@ def run_local(
                     settings=settings,
                     marker=marker,
                     heartbeat=heart,
-                    surroundings=describe_surroundings(
+                    environment=describe_environment(
                         settings.cwd, os.environ, has_gpus=settings.devices.kind == "cuda"
                     ),
                 )
-                ledger = Ledger(sweep.metric, report)
-                return _Executor(place, ledger, inbox, guardian).run(runs)
+                outcomes = OutcomeLog(sweep.metric, report)
+                return _Executor(place, outcomes, inbox, guardian).run(runs)
         finally:
             kill_marked(EXECUTOR, marker)
             guardian.close()
@@ -120,15 +120,17 @@ def run_local(
 class _Executor:
     """The state of one `run_local`."""
 
-    def __init__(self, place: Workplace, ledger: Ledger, inbox: _Inbox, guardian: Guardian) -> None:
+    def __init__(
+        self, place: Workplace, outcomes: OutcomeLog, inbox: _Inbox, guardian: Guardian
+    ) -> None:
         self._place = place
-        self._ledger = ledger
+        self._outcomes = outcomes
         self._inbox = inbox
         self._guardian = guardian
         self._waiting: deque[Run] = deque()
         self._delayed: list[tuple[float, Run]] = []
         self._live: dict[str, Attempt] = {}
-        self._others = Others(place.output, place.settings)
+        self._claimed_elsewhere = ClaimedElsewhere(place.output, place.settings)
         self._completed: list[Run] = []
         self._slots = Slots(place.settings.devices.slots, place.settings.runs_per_device)
         self._num_guards = 1
@@ -145,17 +147,17 @@ class _Executor:
         except BaseException:
             self._abandon()
             raise
-        return self._ledger.close(was_stopped=self._stop_deadline is not None)
+        return self._outcomes.close(was_stopped=self._stop_deadline is not None)
 
     def _sort_out(self, run: Run) -> None:
-        with self._ledger.boundary(run):
+        with self._outcomes.boundary(run):
             paths = self._place.output.run(run.path)
             if result := finished(paths, run.config_hash):
-                self._ledger.already_done(run, result)
+                self._outcomes.already_done(run, result)
             elif request := cancellation(paths):
-                self._ledger.end(run, Fate.CANCELLED, cancelled_text(request))
+                self._outcomes.end(run, RunOutcome.CANCELLED, cancelled_text(request))
             else:
-                self._others.first_seen(run)
+                self._claimed_elsewhere.first_seen(run)
                 self._waiting.append(run)
 
     def _step(self) -> None:
@@ -182,21 +184,21 @@ class _Executor:
 
     def _start(self, run: Run, devices: tuple[str, ...]) -> bool:
         """Whether `run` has the `devices` now, and its command was started."""
-        with self._ledger.boundary(run):
-            if reason := self._others.failure_of(run):
-                self._ledger.end(run, Fate.FAILED, reason)
+        with self._outcomes.boundary(run):
+            if reason := self._claimed_elsewhere.failure_of(run):
+                self._outcomes.end(run, RunOutcome.FAILED, reason)
                 return False
             begun = begin(self._place, run, devices, lambda token: self._inbox.put(_Exited(token)))
             match begun:
                 case Finished(result):
-                    self._ledger.already_done(run, result)
+                    self._outcomes.already_done(run, result)
                 case Busy(claim):
-                    self._others.add(run, whose(claim))
+                    self._claimed_elsewhere.add(run, whose(claim))
                 case Cancelled(request):
-                    self._ledger.end(run, Fate.CANCELLED, cancelled_text(request))
+                    self._outcomes.end(run, RunOutcome.CANCELLED, cancelled_text(request))
                 case _:
                     self._live[begun.claim.token] = begun
-                    self._ledger.started(begun)
+                    self._outcomes.started(begun)
                     return True
         return False
 
@@ -210,11 +212,11 @@ class _Executor:
     def _look_again(self) -> bool:
         """Whether there is more to wait for: runs that others have, or had when we looked."""
         if self._stop_deadline is None:
-            if self._others and self._place.settings.stand_by:
+            if self._claimed_elsewhere and self._place.settings.stand_by:
                 return True
-            self._waiting.extend(self._others.last_look())
-        for run, who in [] if self._waiting else self._others.drain():
-            self._ledger.end(run, Fate.ELSEWHERE, who)
+            self._waiting.extend(self._claimed_elsewhere.last_look())
+        for run, who in [] if self._waiting else self._claimed_elsewhere.drain():
+            self._outcomes.end(run, RunOutcome.ELSEWHERE, who)
         return bool(self._waiting)
 
     def _take_messages(self, patience_s: float) -> None:
@@ -241,31 +243,31 @@ class _Executor:
     def _replace_guard(self) -> None:
         self._num_guards += 1
         if self._num_guards > _MOST_GUARDS:
-            self._ledger.notice(
+            self._outcomes.notice(
                 "guard processes keep dying: if this process is killed, the next invocation ends "
                 "what it leaves"
             )
             return
         self._guardian.restart()
-        self._ledger.notice("the guard process had died; a new one is on duty")
+        self._outcomes.notice("the guard process had died; a new one is on duty")
 
     def _finish(self, attempt: Attempt) -> None:
-        with self._ledger.boundary(attempt.run):
+        with self._outcomes.boundary(attempt.run):
             try:
                 ended = finish(self._place, attempt)
             finally:
                 self._slots.give_back(attempt.record.devices)
-            self._ledger.survived(attempt, ended)
+            self._outcomes.survived(attempt, ended)
             again = self._next_try(ended.record, attempt)
             if isinstance(again, Again):
                 self._delayed.append((time.monotonic() + again.wait_s, attempt.run))
-                self._ledger.retried(attempt, ended, again)
+                self._outcomes.retried(attempt, ended, again)
                 return
-            fate = self._ledger.ended(attempt, ended, again.reason)
-            if fate is Fate.DONE:
+            outcome = self._outcomes.ended(attempt, ended, again.reason)
+            if outcome is RunOutcome.DONE:
                 self._completed.append(attempt.run)
-            elif fate is Fate.ELSEWHERE:
-                self._others.add(attempt.run, ended.record.reason)
+            elif outcome is RunOutcome.ELSEWHERE:
+                self._claimed_elsewhere.add(attempt.run, ended.record.reason)
 
     def _next_try(self, record: AttemptRecord, attempt: Attempt) -> Again | GiveUp:
         if record.outcome is not Outcome.FAILED or self._stop_deadline is not None:
@@ -280,13 +282,13 @@ class _Executor:
             self._place.settings.on_completion(runs)
         except PapergridError as error:
             for run in runs:
-                self._ledger.notice(f"after {run.run_id}: {error}", run)
+                self._outcomes.notice(f"after {run.run_id}: {error}", run)
 
     def _cancel(self, token: str) -> None:
         attempt = self._live.get(token)
         if attempt and attempt.stop_cause is None:
             grace_s = self._place.settings.grace_s
-            self._ledger.notice(
+            self._outcomes.notice(
                 f"{attempt.run.run_id} is cancelled: it writes its checkpoint "
                 f"(up to {grace_s:.0f} s)",
                 attempt.run,
@@ -295,17 +297,17 @@ class _Executor:
 
     def _stop(self, cause: Cause) -> None:
         if self._stop_deadline is not None:
-            self._ledger.notice("asked again: all runs are killed")
+            self._outcomes.notice("asked again: all runs are killed")
             self._kill_live(cause)
             return
         grace_s = self._place.settings.grace_s
         self._stop_deadline = time.monotonic() + grace_s
-        self._ledger.notice(
+        self._outcomes.notice(
             f"stopping: {len(self._live)} runs write their checkpoints (up to {grace_s:.0f} s); "
             f"ask again to kill them"
         )
         for run in (*self._waiting, *(run for _, run in self._delayed)):
-            self._ledger.end(run, Fate.NOT_STARTED)
+            self._outcomes.end(run, RunOutcome.NOT_STARTED)
         self._waiting.clear()
         self._delayed.clear()
         for attempt in self._live.values():
@@ -316,7 +318,7 @@ class _Executor:
 
     def _tick(self) -> None:
         if self._stop_deadline is None:
-            self._waiting.extend(self._others.due())
+            self._waiting.extend(self._claimed_elsewhere.due())
         for attempt in self._live.values():
             attempt.tick()
             self._show_progress(attempt)
@@ -336,7 +338,7 @@ class _Executor:
         progress = read_progress(attempt.paths.attempt(number).events)
         if progress and progress != attempt.shown:
             attempt.shown = progress
-            self._ledger.report(RunProgressed(run=attempt.run, attempt=number, progress=progress))
+            self._outcomes.report(RunProgressed(run=attempt.run, attempt=number, progress=progress))
 
     def _kill_live(self, cause: Cause) -> None:
         for attempt in self._live.values():
@@ -344,7 +346,7 @@ class _Executor:
 
     def _abandon(self) -> None:
         """Where an error ends the sweep: no attempt outlives it, no run stays claimed."""
-        self._ledger.mute()
+        self._outcomes.mute()
         self._kill_live(Cause.INTERRUPTED)
         while self._live:
             _, attempt = self._live.popitem()

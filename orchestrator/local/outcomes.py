@@ -11,11 +11,11 @@ from merge.records.records import AttemptRecord, Cause, Outcome, Result
 from merge.records.sweep import Run
 from orchestrator.local.attempt import Attempt
 from orchestrator.local.events import (
-    Fate,
-    Happening,
     LocalReport,
     Notice,
     RunEnded,
+    RunEvent,
+    RunOutcome,
     RunRetried,
     RunStarted,
 )
@@ -24,18 +24,18 @@ from orchestrator.runs.retries import Again
 
 _log = logging.getLogger(__name__)
 
-_FATES = {
-    Outcome.DONE: Fate.DONE,
-    Outcome.FAILED: Fate.FAILED,
-    Outcome.INTERRUPTED: Fate.INTERRUPTED,
-    Outcome.LOST: Fate.ELSEWHERE,
+_RUN_OUTCOMES = {
+    Outcome.DONE: RunOutcome.DONE,
+    Outcome.FAILED: RunOutcome.FAILED,
+    Outcome.INTERRUPTED: RunOutcome.INTERRUPTED,
+    Outcome.LOST: RunOutcome.ELSEWHERE,
 }
 
 
-class Ledger:
-    """Turns what happens to runs into happenings for `report`, and into the final report."""
+class OutcomeLog:
+    """Turns what happens to runs into events for `report`, and into the final report."""
 
-    def __init__(self, metric: str, report: Callable[[Happening], None]) -> None:
+    def __init__(self, metric: str, report: Callable[[RunEvent], None]) -> None:
         self._metric = metric
         self.report = report
         self._endings: dict[str, RunEnded] = {}
@@ -46,22 +46,22 @@ class Ledger:
         try:
             yield
         except StorageError as error:
-            self.end(run, Fate.STORAGE, str(error))
+            self.end(run, RunOutcome.STORAGE, str(error))
         except RecordError as error:
-            self.end(run, Fate.REFUSED, str(error))
+            self.end(run, RunOutcome.REFUSED, str(error))
         except PapergridError as error:
-            self.end(run, Fate.FAILED, str(error))
+            self.end(run, RunOutcome.FAILED, str(error))
         except Exception as error:  # noqa: BLE001
             _log.exception("run %s failed inside the executor", run.run_id)
-            self.end(run, Fate.FAILED, f"{type(error).__name__}: {error}")
+            self.end(run, RunOutcome.FAILED, f"{type(error).__name__}: {error}")
 
-    def end(self, run: Run, fate: Fate, reason: str = "") -> None:
+    def end(self, run: Run, outcome: RunOutcome, reason: str = "") -> None:
         """The last word on `run` where it is no result."""
-        self._tell(RunEnded(run=run, fate=fate, reason=reason))
+        self._tell(RunEnded(run=run, outcome=outcome, reason=reason))
 
     def already_done(self, run: Run, result: Result) -> None:
         value = result.metrics.get(self._metric)
-        self._tell(RunEnded(run=run, fate=Fate.ALREADY_DONE, value=value))
+        self._tell(RunEnded(run=run, outcome=RunOutcome.ALREADY_DONE, value=value))
 
     def started(self, attempt: Attempt) -> None:
         record = attempt.record
@@ -76,28 +76,28 @@ class Ledger:
             ids = ", ".join(map(str, ended.survivors))
             self.notice(f"processes {ids} survive SIGKILL, blocked in the kernel", attempt.run)
 
-    def ended(self, attempt: Attempt, ended: Ended, why_no_more: str = "") -> Fate:
-        """The fate of an attempt's run; ELSEWHERE is no last word yet.
+    def ended(self, attempt: Attempt, ended: Ended, why_no_more: str = "") -> RunOutcome:
+        """The outcome of an attempt's run; ELSEWHERE is no last word yet.
 
         `why_no_more` says why a failed run is not tried again, where that needs saying.
         """
         run, record = attempt.run, ended.record
-        fate = _fate(record)
-        if fate is Fate.ELSEWHERE:
+        outcome = _run_outcome(record)
+        if outcome is RunOutcome.ELSEWHERE:
             self.notice(record.reason, run)
-            return fate
+            return outcome
         seconds = None if record.ended is None else record.ended - record.started
         self._tell(
             RunEnded(
                 run=run,
-                fate=fate,
+                outcome=outcome,
                 reason="; ".join(text for text in (record.reason, why_no_more) if text),
                 cause=record.cause,
                 value=ended.value,
                 seconds=seconds,
             )
         )
-        return fate
+        return outcome
 
     def retried(self, attempt: Attempt, ended: Ended, again: Again) -> None:
         """An attempt failed, and its run is tried again."""
@@ -130,11 +130,11 @@ class Ledger:
         self.report(ending)
 
 
-def _fate(record: AttemptRecord) -> Fate:
+def _run_outcome(record: AttemptRecord) -> RunOutcome:
     assert record.outcome is not None
-    fate = _FATES[record.outcome]
-    if fate is Fate.FAILED and record.cause is Cause.DISK_FULL:
-        return Fate.STORAGE
-    if fate is Fate.INTERRUPTED and record.cause is Cause.CANCELLED:
-        return Fate.CANCELLED
-    return fate
+    outcome = _RUN_OUTCOMES[record.outcome]
+    if outcome is RunOutcome.FAILED and record.cause is Cause.DISK_FULL:
+        return RunOutcome.STORAGE
+    if outcome is RunOutcome.INTERRUPTED and record.cause is Cause.CANCELLED:
+        return RunOutcome.CANCELLED
+    return outcome

@@ -21,7 +21,7 @@ _JOB = (
 _PATIENCE_S = 60.0
 
 
-def describe_surroundings(
+def describe_environment(
     cwd: Path, environment: Mapping[str, str], *, has_gpus: bool
 ) -> dict[str, Any]:
     """What an attempt's record tells of where it ran; what is not there is None or left out.

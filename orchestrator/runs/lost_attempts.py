@@ -15,21 +15,21 @@ _RESTARTS = "SLURM_RESTART_COUNT"
 
 
 def describe_predecessor(
-    attempts: Sequence[AttemptRecord], owner: Owner, surroundings: Mapping[str, Any]
+    attempts: Sequence[AttemptRecord], owner: Owner, environment: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The last of `attempts`, if it has no end: {"attempt", "cause", "reason"}; else empty.
 
-    `owner` and `surroundings` are those of the attempt that follows.
+    `owner` and `environment` are those of the attempt that follows.
     """
     if not attempts or attempts[-1].outcome is not None:
         return {}
     lost = attempts[-1]
-    cause, reason = _why(lost, owner, surroundings)
+    cause, reason = _why(lost, owner, environment)
     return {"attempt": lost.number, "cause": cause.value, "reason": reason}
 
 
-def _why(lost: AttemptRecord, owner: Owner, surroundings: Mapping[str, Any]) -> tuple[Cause, str]:
-    if _was_started_again(lost.environment.get("job", {}), surroundings.get("job", {})):
+def _why(lost: AttemptRecord, owner: Owner, environment: Mapping[str, Any]) -> tuple[Cause, str]:
+    if _was_started_again(lost.environment.get("job", {}), environment.get("job", {})):
         return Cause.NODE_FAILURE, (
             f"SLURM started its task again, which was on {lost.owner.host}: the node failed, or "
             f"the task was killed before its checkpoint was written"

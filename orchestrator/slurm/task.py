@@ -17,7 +17,7 @@ from merge.errors import SchedulerError, UsageError
 from merge.records.records import Cause
 from merge.records.sweep import Run
 from merge.storage.paths import SweepPaths
-from orchestrator.local.events import Fate, LocalReport
+from orchestrator.local.events import LocalReport, RunOutcome
 from orchestrator.runs.claims import finished, last_claim
 from orchestrator.slurm.commands import call
 from orchestrator.slurm.queue import TaskRow, task_row
@@ -33,7 +33,7 @@ _LEFT_TRIES = 3
 _PAUSE_S = 2.0
 _MOST_EARLY_S = 60.0
 """SLURM's clock for limits goes by minutes."""
-_OPEN = (Fate.INTERRUPTED, Fate.NOT_STARTED, Fate.ELSEWHERE)
+_OPEN = (RunOutcome.INTERRUPTED, RunOutcome.NOT_STARTED, RunOutcome.ELSEWHERE)
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ def work_until_settled(
     """
     while True:
         report = work()
-        elsewhere = {ending.run.run_id for ending in report.having(Fate.ELSEWHERE)}
+        elsewhere = {ending.run.run_id for ending in report.having(RunOutcome.ELSEWHERE)}
         claimed = [run for run in runs if run.run_id in elsewhere]
         if report.was_stopped or asked.is_set or not claimed:
             return report

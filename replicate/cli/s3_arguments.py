@@ -14,7 +14,7 @@ from merge.records.sweep import Run, Sweep
 
 if TYPE_CHECKING:
     from orchestrator.bucket_claims.claims import SharedClaims
-    from orchestrator.local.events import Happening, LocalReport
+    from orchestrator.local.events import LocalReport, RunEvent
     from orchestrator.local.settings import LocalSettings
     from orchestrator.plan.plan import Plan
     from orchestrator.s3.url import BucketTarget
@@ -186,7 +186,7 @@ def with_sync(
     output: Path,
     settings: LocalSettings,
     train: Callable[[LocalSettings], LocalReport],
-    report: Callable[[Happening], None],
+    report: Callable[[RunEvent], None],
 ) -> LocalReport:
     """What `train(settings)` reports, with what it completes sent to where `--sync` says.
 
@@ -231,7 +231,7 @@ def _close(backlog: Backlog, patience_s: float, trained: LocalReport) -> Unsent:
 
 
 def _refuse_wrong_place(
-    target: BucketTarget, sweep: Sweep, report: Callable[[Happening], None], *, must_answer: bool
+    target: BucketTarget, sweep: Sweep, report: Callable[[RunEvent], None], *, must_answer: bool
 ) -> None:
     from orchestrator.local.events import Notice
     from orchestrator.sync.plan import refuse_wrong_place
@@ -254,7 +254,7 @@ def _shared_claims(
     return SharedClaims(output, target, sweep, settings.heartbeat_s)
 
 
-def _tell_news(backlog: Backlog, report: Callable[[Happening], None]) -> None:
+def _tell_news(backlog: Backlog, report: Callable[[RunEvent], None]) -> None:
     from orchestrator.local.events import Notice
 
     for message in backlog.news():

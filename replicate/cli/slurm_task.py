@@ -18,7 +18,7 @@ from replicate import api
 from replicate.cli.this_machine import on_this_machine, train
 
 if TYPE_CHECKING:
-    from orchestrator.local.events import Happening, LocalReport
+    from orchestrator.local.events import LocalReport, RunEvent
     from orchestrator.local.executor import LocalSettings
 
 
@@ -76,7 +76,7 @@ def _work(
     output: Path,
     settings: LocalSettings | None,
     *,
-    report: Callable[[Happening], None],
+    report: Callable[[RunEvent], None],
 ) -> LocalReport:
     settings = replace(settings or api.local_settings(plan), nodes=nodes, why_stopped=why_stopped)
     return api.work(plan, output, settings, report=report)

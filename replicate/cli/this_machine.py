@@ -19,7 +19,7 @@ from replicate.views.live import shown
 from replicate.views.table import counted, format_of
 
 if TYPE_CHECKING:
-    from orchestrator.local.events import Happening
+    from orchestrator.local.events import RunEvent
     from orchestrator.local.executor import LocalReport, LocalSettings
 
 
@@ -32,7 +32,7 @@ class Train(Protocol):
         output: Path,
         settings: LocalSettings | None,
         *,
-        report: Callable[[Happening], None],
+        report: Callable[[RunEvent], None],
     ) -> LocalReport: ...
 
 

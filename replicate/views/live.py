@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.local.events import (
-    Fate,
-    Happening,
     Notice,
     RunEnded,
+    RunEvent,
+    RunOutcome,
     RunProgressed,
     RunRetried,
     RunStarted,
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 _PLAIN_INTERVAL_S = 10.0
 _COLOURS = {
-    Fate.DONE: "green",
-    Fate.ALREADY_DONE: "dim",
-    Fate.CANCELLED: "yellow",
-    Fate.INTERRUPTED: "yellow",
+    RunOutcome.DONE: "green",
+    RunOutcome.ALREADY_DONE: "dim",
+    RunOutcome.CANCELLED: "yellow",
+    RunOutcome.INTERRUPTED: "yellow",
 }
 
 
 @contextmanager
 def shown(
     num_runs: int, show_value: Callable[[float], str]
-) -> Iterator[Callable[[Happening], None]]:
+) -> Iterator[Callable[[RunEvent], None]]:
     """The reporter of a sweep of `num_runs` runs: live where stderr is a terminal, else plain."""
     if not sys.stderr.isatty():
         yield _Plain(num_runs, show_value).report
@@ -89,13 +89,13 @@ class _Plain:
         self._show_value = show_value
         self._told: dict[str, float] = {}
 
-    def report(self, happening: Happening) -> None:
-        text = self.text(happening)
+    def report(self, event: RunEvent) -> None:
+        text = self.text(event)
         if text:
             print(text, file=sys.stderr, flush=True)
 
-    def text(self, happening: Happening) -> str:
-        match happening:
+    def text(self, event: RunEvent) -> str:
+        match event:
             case RunStarted(run=run, attempt=attempt, devices=devices):
                 again = f" (attempt {attempt})" if attempt > 1 else ""
                 return f"started  {run.run_id} on {','.join(devices)}{again}"
@@ -108,17 +108,19 @@ class _Plain:
                 return f"         {run.run_id} {text}"
             case RunEnded():
                 self._num_ended += 1
-                return self._ending(happening)
+                return self._ending(event)
             case RunRetried(run=run, cause=cause):
-                return f"again    {run.run_id} after {cause}{retry_text(happening)}"
+                return f"again    {run.run_id} after {cause}{retry_text(event)}"
             case Notice(message=message):
                 return f"note     {message}"
 
     def _ending(self, ended: RunEnded) -> str:
         count = f"[{self._num_ended}/{self._num_runs}]"
-        is_bad = ended.fate in (Fate.FAILED, Fate.STORAGE) and ended.cause is not None
-        fate = f"{ended.fate}({ended.cause})" if is_bad else ended.fate.value
-        parts = [f"{fate:<8}", ended.run.run_id]
+        is_bad = (
+            ended.outcome in (RunOutcome.FAILED, RunOutcome.STORAGE) and ended.cause is not None
+        )
+        outcome = f"{ended.outcome}({ended.cause})" if is_bad else ended.outcome.value
+        parts = [f"{outcome:<8}", ended.run.run_id]
         if ended.value is not None:
             parts.append(self._show_value(ended.value))
         if ended.seconds is not None:
@@ -139,16 +141,16 @@ class _Lively:
         self._console = console
         self._lines: dict[str, str] = {}
 
-    def report(self, happening: Happening) -> None:
+    def report(self, event: RunEvent) -> None:
         style = ""
-        match happening:
+        match event:
             case RunStarted(run=run, devices=devices):
                 self._lines[run.run_id] = f"{run.run_id} on {','.join(devices)}: starting"
             case RunProgressed(run=run, progress=progress):
                 self._lines[run.run_id] = f"{run.run_id}: {progress_text(progress)}"
-            case RunEnded(run=run, fate=fate):
+            case RunEnded(run=run, outcome=outcome):
                 self._lines.pop(run.run_id, None)
-                style = _COLOURS.get(fate, "red")
+                style = _COLOURS.get(outcome, "red")
             case RunRetried(run=run, cause=cause):
                 self._lines[run.run_id] = f"{run.run_id}: waits after {cause}"
                 style = "yellow"
@@ -156,7 +158,7 @@ class _Lively:
                 style = "yellow"
         self._live.update(self._text("\n".join(self._lines.values())), refresh=True)
         if style:
-            self._console.print(self._text(self._plain.text(happening), style))
+            self._console.print(self._text(self._plain.text(event), style))
 
     @staticmethod
     def _text(text: str, style: str = "") -> Text:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from orchestrator.cancel import Wished
+from orchestrator.cancel import RequestOutcome
 from replicate.views.table import align, counted
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def show(
-    arguments: argparse.Namespace, verb: str, wished: Sequence[Wished], told: Sequence[str]
+    arguments: argparse.Namespace, verb: str, wished: Sequence[RequestOutcome], told: Sequence[str]
 ) -> int:
     """Print what `verb` meant for each run, and what else there is to tell; an exit code."""
     code = max((entry.exit_code for entry in wished), default=0)
@@ -46,7 +46,7 @@ def show_stopped(arguments: argparse.Namespace, stopped: Sequence[Stopped]) -> N
         print("no worker to stop: none that was submitted to a server is at work")
 
 
-def _lines(verb: str, wished: Sequence[Wished], *, is_dry: bool) -> list[str]:
+def _lines(verb: str, wished: Sequence[RequestOutcome], *, is_dry: bool) -> list[str]:
     asked = f"would {verb}" if is_dry else verb
     rows = [["", "run", "was", "what follows"]]
     rows += [[asked if w.is_asked else "-", w.run_id, w.was, w.note] for w in wished]

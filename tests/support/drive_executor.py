@@ -3,7 +3,7 @@
 python drive_executor.py OUTPUT [SLOTS] [--host NAME] [--grace S] [--heartbeat S] [--expiry S]
                    [--stand-by] [--retries N | --default-retries]
 
-Prints a line for each happening, the guard's id first, and exits with the report's exit code.
+Prints a line for each event, the guard's id first, and exits with the report's exit code.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from merge.records.records import Cause
 from merge.records.sweep import read_sweep
 from merge.storage.paths import SweepPaths
 from orchestrator.local.events import (
-    Happening,
     Notice,
     RunEnded,
+    RunEvent,
     RunProgressed,
     RunRetried,
     RunStarted,
@@ -63,18 +63,18 @@ def _policy(arguments: argparse.Namespace) -> Policy:
     return Policy(rules={Cause.KILLED: Rule(limit=arguments.retries, wait_s=600)})
 
 
-def tell(happening: Happening) -> None:
-    match happening:
+def tell(event: RunEvent) -> None:
+    match event:
         case RunStarted():
-            print("started", happening.run.run_id, happening.attempt, flush=True)
+            print("started", event.run.run_id, event.attempt, flush=True)
         case RunProgressed():
-            print("progress", happening.run.run_id, happening.progress.epoch, flush=True)
+            print("progress", event.run.run_id, event.progress.epoch, flush=True)
         case RunEnded():
-            print("ended", happening.run.run_id, happening.fate, happening.reason, flush=True)
+            print("ended", event.run.run_id, event.outcome, event.reason, flush=True)
         case RunRetried():
-            print("again", happening.run.run_id, happening.cause, happening.count, flush=True)
+            print("again", event.run.run_id, event.cause, event.count, flush=True)
         case Notice():
-            print("notice", happening.message, flush=True)
+            print("notice", event.message, flush=True)
 
 
 if __name__ == "__main__":

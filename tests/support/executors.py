@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from merge.records.sweep import Sweep
-from orchestrator.local.events import Happening, LocalReport
+from orchestrator.local.events import LocalReport, RunEvent
 from orchestrator.local.executor import LocalSettings, run_local
 from orchestrator.machine.devices import Devices
 from orchestrator.machine.guard import kill_marked
@@ -74,7 +74,7 @@ def run_here(
     output: Path,
     *,
     slots: int = 1,
-    happenings: list[Happening] | None = None,
+    events: list[RunEvent] | None = None,
     **settings: object,
 ) -> LocalReport:
     """`run_local` with all runs of `sweep` on `slots` CPU slots, in this process."""
@@ -83,7 +83,7 @@ def run_here(
         cache_dir=output / "cache",
         **settings,
     )
-    seen: list[Happening] = [] if happenings is None else happenings
+    seen: list[RunEvent] = [] if events is None else events
     return run_local(sweep, sweep.runs, output, local, seen.append)
 
 

@@ -106,11 +106,17 @@ def _say_where(merged: Merged, output: Path) -> None:
 
 def next_steps(report: LocalReport, output: Path) -> list[str]:
     """What a person may do next, as the selected runs ended."""
-    from orchestrator.local.events import Fate
+    from orchestrator.local.events import RunOutcome
 
     steps = [f"replicate status {output}"]
-    if report.having(Fate.FAILED, Fate.STORAGE, Fate.INTERRUPTED, Fate.ELSEWHERE, Fate.NOT_STARTED):
+    if report.having(
+        RunOutcome.FAILED,
+        RunOutcome.STORAGE,
+        RunOutcome.INTERRUPTED,
+        RunOutcome.ELSEWHERE,
+        RunOutcome.NOT_STARTED,
+    ):
         steps.append("the same command again runs what is missing")
-    if report.having(Fate.CANCELLED):
+    if report.having(RunOutcome.CANCELLED):
         steps.append(f"replicate retry {output}, then the same command, runs what was cancelled")
     return [f"{word:<16}{step}" for word, step in zip_longest(["next"], steps, fillvalue="")]

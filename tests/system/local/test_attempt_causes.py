@@ -17,7 +17,7 @@ from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 from merge.records.records import Cause, Outcome, Wish, read_attempt, read_result
 from merge.records.sweep import Run, Sweep
 from merge.storage.paths import RunPaths, SweepPaths
-from orchestrator.local.events import Fate, RunRetried, RunStarted
+from orchestrator.local.events import RunOutcome, RunRetried, RunStarted
 from orchestrator.machine.guard import marked_processes
 from orchestrator.runs.requests import ask
 from orchestrator.runs.retries import Policy, Rule
@@ -103,12 +103,12 @@ def test_a_result_counts_though_its_trainer_aborts_when_it_leaves(tmp_path):
 def test_a_run_that_fails_by_chance_is_tried_again_and_the_others_go_on(tmp_path):
     flaky = shell('[ "$PAPERGRID_ATTEMPT" -gt 2 ] || kill -KILL $$;' + LEAVE_RESULT)
     sweep = make_sweep(commands=[flaky, shell(LEAVE_RESULT)])
-    happenings = []
-    report = run_here(sweep, tmp_path, retries=TWICE, happenings=happenings)
+    events = []
+    report = run_here(sweep, tmp_path, retries=TWICE, events=events)
     assert report.exit_code == 0
     causes = [attempt.cause for attempt in attempts_of(tmp_path, sweep)]
     assert causes == [Cause.KILLED, Cause.KILLED, Cause.DONE]
-    assert [h.count for h in happenings if isinstance(h, RunRetried)] == [1, 2]
+    assert [h.count for h in events if isinstance(h, RunRetried)] == [1, 2]
     assert len(report.endings) == 2
 
 
@@ -116,10 +116,10 @@ def test_a_wait_lets_other_runs_have_the_device(tmp_path):
     flaky = shell('[ "$PAPERGRID_ATTEMPT" -gt 1 ] || kill -KILL $$;' + LEAVE_RESULT)
     sweep = make_sweep(commands=[flaky, shell(LEAVE_RESULT), shell(LEAVE_RESULT)])
     policy = Policy(rules={Cause.KILLED: Rule(limit=1, wait_s=6.0)})
-    happenings = []
-    report = run_here(sweep, tmp_path, retries=policy, happenings=happenings)
+    events = []
+    report = run_here(sweep, tmp_path, retries=policy, events=events)
     assert report.exit_code == 0
-    started = [h.run.axes["fold"] for h in happenings if isinstance(h, RunStarted)]
+    started = [h.run.axes["fold"] for h in events if isinstance(h, RunStarted)]
     assert started == [0, 1, 2, 0]
 
 
@@ -207,27 +207,27 @@ def test_a_value_that_decides_no_number_may_change_under_a_begun_run(tmp_path):
     assert paths.spec.read_bytes() == written
     other = replace(before, runs=(replace(run, config={**run.config, "fold": 5}),))
     paths.result.unlink()
-    assert run_here(other, tmp_path).endings["run-fold0"].fate is Fate.REFUSED
+    assert run_here(other, tmp_path).endings["run-fold0"].outcome is RunOutcome.REFUSED
 
 
 def test_ctrl_c_ends_a_run_that_waits_for_its_retry(tmp_path):
     """The executor runs here, so its wait would outlast the test."""
     sweep = make_sweep(shell("kill -KILL $$"))
     policy = Policy(rules={Cause.KILLED: Rule(limit=1, wait_s=600)})
-    happenings = Interrupting()
+    events = Interrupting()
     before = signal.getsignal(signal.SIGINT)
-    report = run_here(sweep, tmp_path, retries=policy, happenings=happenings)
+    report = run_here(sweep, tmp_path, retries=policy, events=events)
     assert report.exit_code == 130
-    assert report.endings["run-fold0"].fate is Fate.NOT_STARTED
+    assert report.endings["run-fold0"].outcome is RunOutcome.NOT_STARTED
     assert signal.getsignal(signal.SIGINT) is before
 
 
 class Interrupting(list):
     """Happenings; the first retry has this process interrupted, as Ctrl-C does."""
 
-    def append(self, happening: object) -> None:
-        super().append(happening)
-        if isinstance(happening, RunRetried):
+    def append(self, event: object) -> None:
+        super().append(event)
+        if isinstance(event, RunRetried):
             os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -265,10 +265,10 @@ def test_runs_share_a_device_only_as_often_as_allowed(tmp_path):
 
 
 def test_ranks_of_one_run_never_share_a_device(tmp_path):
-    happenings = []
+    events = []
     sweep = make_sweep(shell(LEAVE_RESULT), folds=4, devices_per_run=2, launcher="none")
-    run_here(sweep, tmp_path, slots=2, runs_per_device=2, happenings=happenings)
-    started = [h.devices for h in happenings if isinstance(h, RunStarted)]
+    run_here(sweep, tmp_path, slots=2, runs_per_device=2, events=events)
+    started = [h.devices for h in events if isinstance(h, RunStarted)]
     assert started == [("cpu0", "cpu1")] * 4
 
 

@@ -23,7 +23,7 @@ from merge.records.records import (
 from merge.records.sweep import Run
 from merge.storage.files import write_json
 from merge.storage.paths import RunPaths, SweepPaths
-from orchestrator.local.events import Fate
+from orchestrator.local.events import RunOutcome
 from orchestrator.machine.guard import marked_processes
 from orchestrator.runs.requests import ask
 from orchestrator.runs.retries import Policy, Rule
@@ -95,7 +95,7 @@ def test_a_cancelled_run_is_started_by_nobody_until_it_is_to_be_retried(tmp_path
     write_sweep(tmp_path, sweep)
     assert replicate("cancel", tmp_path, "--folds", "0", cwd=tmp_path).returncode == 0
     report = run_here(sweep, tmp_path)
-    assert report.endings[run.run_id].fate is Fate.CANCELLED
+    assert report.endings[run.run_id].outcome is RunOutcome.CANCELLED
     assert "`replicate retry` takes it back" in report.endings[run.run_id].reason
     assert report.exit_code == 3
     assert not paths_of(tmp_path, run).claim(1).exists()
@@ -182,7 +182,7 @@ def test_a_damaged_request_is_named_and_the_run_is_not_started(tmp_path):
     path = paths_of(tmp_path, sweep.runs[0]).request(1)
     write_json(path, {"schema": 1, "wish": "vanish"})
     report = run_here(sweep, tmp_path)
-    assert report.endings["run-fold0"].fate is Fate.REFUSED
+    assert report.endings["run-fold0"].outcome is RunOutcome.REFUSED
     assert str(path) in report.endings["run-fold0"].reason
 
 

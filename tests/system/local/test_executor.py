@@ -15,7 +15,7 @@ from merge.errors import StorageError, UsageError
 from merge.records.records import Outcome, read_attempt, read_claim, read_result
 from merge.records.sweep import Run
 from merge.storage.paths import RunPaths, SweepPaths
-from orchestrator.local.events import Fate, Notice, RunEnded, RunProgressed, RunStarted
+from orchestrator.local.events import Notice, RunEnded, RunOutcome, RunProgressed, RunStarted
 from orchestrator.runs.states import State, derive_state, read_facts
 
 pytestmark = pytest.mark.system
@@ -27,14 +27,14 @@ def paths_of(output: Path, run: Run) -> RunPaths:
     return SweepPaths(output).run(run.path)
 
 
-def fates(report) -> list[Fate]:
-    return [ending.fate for _, ending in sorted(report.endings.items())]
+def outcomes(report) -> list[RunOutcome]:
+    return [ending.outcome for _, ending in sorted(report.endings.items())]
 
 
 def test_every_run_leaves_a_result_that_says_what_it_is(tmp_path):
     sweep = make_sweep(OK, folds=3)
     report = run_here(sweep, tmp_path, slots=2)
-    assert fates(report) == [Fate.DONE] * 3
+    assert outcomes(report) == [RunOutcome.DONE] * 3
     assert report.exit_code == 0
     for fold, run in enumerate(sweep.runs):
         paths = paths_of(tmp_path, run)
@@ -54,30 +54,30 @@ def test_the_same_command_again_starts_nothing(tmp_path):
     sweep = make_sweep(OK, folds=2)
     run_here(sweep, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
-    happenings = []
-    report = run_here(sweep, tmp_path, happenings=happenings)
-    assert fates(report) == [Fate.ALREADY_DONE] * 2
+    events = []
+    report = run_here(sweep, tmp_path, events=events)
+    assert outcomes(report) == [RunOutcome.ALREADY_DONE] * 2
     assert report.exit_code == 0
-    assert [h.value for h in happenings if isinstance(h, RunEnded)] == [0, 1]
+    assert [h.value for h in events if isinstance(h, RunEnded)] == [0, 1]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == before
 
 
 def test_devices_are_never_shared_and_all_are_used(tmp_path):
-    happenings = []
+    events = []
     sweep = make_sweep(
         shell("sleep 0.2;" + LEAVE_RESULT), folds=6, devices_per_run=2, launcher="none"
     )
-    run_here(sweep, tmp_path, slots=4, happenings=happenings)
+    run_here(sweep, tmp_path, slots=4, events=events)
     busy: dict[str, tuple[str, ...]] = {}
     most = 0
-    for happening in happenings:
-        if isinstance(happening, RunStarted):
+    for event in events:
+        if isinstance(event, RunStarted):
             taken = {device for devices in busy.values() for device in devices}
-            assert not taken & set(happening.devices)
-            busy[happening.run.run_id] = happening.devices
+            assert not taken & set(event.devices)
+            busy[event.run.run_id] = event.devices
             most = max(most, len(busy))
-        elif isinstance(happening, RunEnded):
-            del busy[happening.run.run_id]
+        elif isinstance(event, RunEnded):
+            del busy[event.run.run_id]
     assert most == 2
     assert busy == {}
 
@@ -86,7 +86,7 @@ def test_a_failing_run_stops_no_other_and_is_tried_once(tmp_path):
     fail = shell("echo first >&2; echo it broke >&2; exit 3")
     sweep = make_sweep(commands=[OK, fail, OK])
     report = run_here(sweep, tmp_path)
-    assert fates(report) == [Fate.DONE, Fate.FAILED, Fate.DONE]
+    assert outcomes(report) == [RunOutcome.DONE, RunOutcome.FAILED, RunOutcome.DONE]
     assert report.exit_code == 1
     assert report.endings["run-fold1"].reason == "it broke"
     paths = paths_of(tmp_path, sweep.runs[1])
@@ -102,8 +102,8 @@ def test_the_next_invocation_tries_a_failed_run_again(tmp_path):
         + LEAVE_RESULT
     )
     sweep = make_sweep(once)
-    assert fates(run_here(sweep, tmp_path)) == [Fate.FAILED]
-    assert fates(run_here(sweep, tmp_path)) == [Fate.DONE]
+    assert outcomes(run_here(sweep, tmp_path)) == [RunOutcome.FAILED]
+    assert outcomes(run_here(sweep, tmp_path)) == [RunOutcome.DONE]
     assert read_result(paths_of(tmp_path, sweep.runs[0]).result).attempt == 2
 
 
@@ -123,7 +123,7 @@ def test_the_next_invocation_tries_a_failed_run_again(tmp_path):
 def test_a_command_that_cannot_do_it_fails_with_the_reason(tmp_path, command, words):
     report = run_here(make_sweep(command), tmp_path)
     (ending,) = report.endings.values()
-    assert ending.fate is Fate.FAILED
+    assert ending.outcome is RunOutcome.FAILED
     assert re.search(words, ending.reason)
     assert report.exit_code == 1
 
@@ -144,7 +144,7 @@ def test_a_failure_is_seen_in_the_state(tmp_path):
 
 def test_a_trainer_that_asks_to_try_later_makes_the_sweep_retryable(tmp_path):
     report = run_here(make_sweep(shell("echo disk full >&2; exit 75")), tmp_path)
-    assert fates(report) == [Fate.STORAGE]
+    assert outcomes(report) == [RunOutcome.STORAGE]
     assert report.exit_code == StorageError.exit_code
 
 
@@ -162,11 +162,11 @@ def test_events_are_told_while_a_run_goes_on(tmp_path):
         ' > "$PAPERGRID_ATTEMPT_DIR/events.jsonl";'
         'until [ -e "$PAPERGRID_RUN_DIR/seen" ]; do sleep 0.02; done;' + LEAVE_RESULT
     )
-    happenings = Seeing(tmp_path)
-    run_here(make_sweep(shell(script)), tmp_path, happenings=happenings)
-    kinds = [type(happening) for happening in happenings]
+    events = Seeing(tmp_path)
+    run_here(make_sweep(shell(script)), tmp_path, events=events)
+    kinds = [type(event) for event in events]
     assert kinds == [RunStarted, RunProgressed, RunEnded]
-    assert (happenings[1].progress.epoch, happenings[1].progress.loss) == (4, 0.5)
+    assert (events[1].progress.epoch, events[1].progress.loss) == (4, 0.5)
 
 
 def test_a_trainer_that_makes_folders_of_its_logs_harms_no_other(tmp_path):
@@ -176,7 +176,7 @@ def test_a_trainer_that_makes_folders_of_its_logs_harms_no_other(tmp_path):
     )
     sweep = make_sweep(commands=[odd, shell("sleep 1.2;" + LEAVE_RESULT), shell("exit 3")])
     report = run_here(sweep, tmp_path, slots=2)
-    assert fates(report) == [Fate.DONE, Fate.DONE, Fate.FAILED]
+    assert outcomes(report) == [RunOutcome.DONE, RunOutcome.DONE, RunOutcome.FAILED]
 
 
 class Seeing(list):
@@ -186,10 +186,10 @@ class Seeing(list):
         super().__init__()
         self.output = output
 
-    def append(self, happening: object) -> None:
-        super().append(happening)
-        if isinstance(happening, RunProgressed):
-            (self.output / happening.run.path / "seen").touch()
+    def append(self, event: object) -> None:
+        super().append(event)
+        if isinstance(event, RunProgressed):
+            (self.output / event.run.path / "seen").touch()
 
 
 def test_a_trainer_that_leaves_pipes_keeps_nobody_waiting(tmp_path):
@@ -198,7 +198,7 @@ def test_a_trainer_that_leaves_pipes_keeps_nobody_waiting(tmp_path):
     )
     sweep = make_sweep(commands=[pipes, OK])
     report = run_here(sweep, tmp_path)
-    assert fates(report) == [Fate.FAILED, Fate.DONE]
+    assert outcomes(report) == [RunOutcome.FAILED, RunOutcome.DONE]
     assert "is not valid JSON" in report.endings["run-fold0"].reason
 
 
@@ -215,7 +215,7 @@ def test_names_of_files_that_are_no_utf_8_spoil_no_result_and_no_reason(tmp_path
     )
     sweep = make_sweep(commands=[shell(done), shell(fails)])
     report = run_here(sweep, tmp_path)
-    assert fates(report) == [Fate.DONE, Fate.FAILED]
+    assert outcomes(report) == [RunOutcome.DONE, RunOutcome.FAILED]
     result = read_result(paths_of(tmp_path, sweep.runs[0]).result)
     assert result.details == {"caf?": ["?\N{GRINNING FACE}"]}
     paths = paths_of(tmp_path, sweep.runs[1])
@@ -257,12 +257,10 @@ def test_what_fails_after_a_completion_is_told_and_stops_nothing(tmp_path):
     def refuse(runs: Sequence[Run]) -> None:
         raise StorageError("the merged view cannot be written")
 
-    happenings = []
-    report = run_here(
-        make_sweep(OK, folds=2), tmp_path, on_completion=refuse, happenings=happenings
-    )
+    events = []
+    report = run_here(make_sweep(OK, folds=2), tmp_path, on_completion=refuse, events=events)
     assert report.exit_code == 0
-    assert sum(isinstance(h, Notice) and "merged view" in h.message for h in happenings) == 2
+    assert sum(isinstance(h, Notice) and "merged view" in h.message for h in events) == 2
 
 
 def spoil_result(paths: RunPaths) -> Path:
@@ -303,7 +301,7 @@ def test_a_record_that_is_not_ours_is_named_and_left_alone_and_others_go_on(tmp_
     damaged = damage(paths)
     content = damaged.read_bytes()
     report = run_here(sweep, tmp_path)
-    assert fates(report) == [Fate.REFUSED, Fate.DONE]
+    assert outcomes(report) == [RunOutcome.REFUSED, RunOutcome.DONE]
     assert str(damaged) in report.endings["run-fold0"].reason
     assert report.exit_code == 1
     assert damaged.read_bytes() == content
@@ -319,7 +317,7 @@ def test_a_study_for_gpus_is_refused_on_cpu_slots_before_anything_is_written(tmp
 def test_an_error_of_the_caller_leaves_no_process_and_no_claim(tmp_path):
     sweep = make_sweep(shell("sleep 60"))
 
-    def break_off(happening: object) -> None:
+    def break_off(event: object) -> None:
         raise BrokenPipeError
 
     from orchestrator.local.executor import LocalSettings, run_local

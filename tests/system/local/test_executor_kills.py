@@ -15,7 +15,7 @@ from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 from merge.records.records import Outcome, read_attempt, read_claim, read_result
 from merge.records.sweep import Run, Sweep
 from merge.storage.paths import RunPaths, SweepPaths
-from orchestrator.local.events import Fate
+from orchestrator.local.events import RunOutcome
 from orchestrator.machine.guard import marked_processes
 from orchestrator.runs.states import State, derive_state, read_facts
 
@@ -138,9 +138,9 @@ def test_a_run_that_stays_busy_elsewhere_is_told_and_leaves_the_sweep_incomplete
     with executor(write_sweep(output, sweep)) as first:
         start(output, sweep, first, 3)
         report = run_here(sweep, output)
-        assert report.endings["run-fold0"].fate is Fate.ELSEWHERE
+        assert report.endings["run-fold0"].outcome is RunOutcome.ELSEWHERE
         assert f"process {first.process.pid}" in report.endings["run-fold0"].reason
-        assert report.endings["run-fold1"].fate is Fate.DONE
+        assert report.endings["run-fold1"].outcome is RunOutcome.DONE
         assert report.exit_code == 3
 
 

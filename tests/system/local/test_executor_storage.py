@@ -16,7 +16,7 @@ from merge.records.records import read_result
 from merge.records.sweep import Run
 from merge.storage.files import read_json
 from merge.storage.paths import SweepPaths
-from orchestrator.local.events import Fate
+from orchestrator.local.events import RunOutcome
 from replicate import api
 
 pytestmark = pytest.mark.system
@@ -53,7 +53,7 @@ def test_a_read_only_folder_is_named_with_the_fix(mounted, tmp_path):
     output = mounted("ro")
     report = run_here(make_sweep(OK), output, cwd=tmp_path)
     (ending,) = report.endings.values()
-    assert ending.fate is Fate.STORAGE
+    assert ending.outcome is RunOutcome.STORAGE
     assert str(output) in ending.reason
     assert "read-only: choose another folder" in ending.reason
     assert report.exit_code == 75
@@ -72,8 +72,8 @@ def test_a_full_disk_fails_runs_with_the_fix_and_corrupts_nothing(mounted, tmp_p
     output = mounted("size=256k")
     sweep = make_sweep(OK, folds=40)
     report = run_here(sweep, output, cwd=tmp_path)
-    full = report.having(Fate.STORAGE)
-    done = report.having(Fate.DONE)
+    full = report.having(RunOutcome.STORAGE)
+    done = report.having(RunOutcome.DONE)
     assert done
     assert full
     assert report.exit_code == 75

@@ -12,7 +12,7 @@ from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 from merge.records.records import read_attempt, read_result
 from merge.records.sweep import Run, Sweep
 from merge.storage.paths import RunPaths, SweepPaths
-from orchestrator.local.events import Fate
+from orchestrator.local.events import RunOutcome
 from orchestrator.machine.guard import marked_processes
 
 pytestmark = pytest.mark.system
@@ -119,7 +119,7 @@ def test_a_run_that_failed_before_is_tried_again(output):
     write_sweep(output, sweep)
     assert run_here(sweep, output).exit_code == 1
     report = run_here(sweep, output, stand_by=True)
-    assert report.endings[sweep.runs[0].run_id].fate is Fate.DONE
+    assert report.endings[sweep.runs[0].run_id].outcome is RunOutcome.DONE
 
 
 def test_an_idle_slot_takes_a_dead_owners_run_while_another_slot_works(output):

@@ -27,8 +27,8 @@ def in_job(restarts: int | None, task: str = "4") -> dict[str, object]:
     return {"job": job if restarts is None else {**job, "SLURM_RESTART_COUNT": str(restarts)}}
 
 
-def found(lost: AttemptRecord, surroundings: dict[str, object], owner: Owner = HERE) -> str:
-    return str(describe_predecessor([lost], owner, surroundings)["cause"])
+def found(lost: AttemptRecord, environment: dict[str, object], owner: Owner = HERE) -> str:
+    return str(describe_predecessor([lost], owner, environment)["cause"])
 
 
 def test_a_task_that_slurm_started_again_lost_its_node() -> None:
@@ -37,9 +37,9 @@ def test_a_task_that_slurm_started_again_lost_its_node() -> None:
     assert found(replace(LOST, environment=in_job(1)), in_job(2)) == Cause.NODE_FAILURE
 
 
-@pytest.mark.parametrize("surroundings", [{}, {"job": {}}, in_job(None), in_job(1, task="5")])
-def test_another_task_or_none_knows_only_that_it_is_lost(surroundings: dict[str, object]) -> None:
-    assert found(replace(LOST, environment=in_job(None)), surroundings) == Cause.LOST
+@pytest.mark.parametrize("environment", [{}, {"job": {}}, in_job(None), in_job(1, task="5")])
+def test_another_task_or_none_knows_only_that_it_is_lost(environment: dict[str, object]) -> None:
+    assert found(replace(LOST, environment=in_job(None)), environment) == Cause.LOST
 
 
 def test_a_job_that_is_no_array_is_told_by_its_id() -> None:

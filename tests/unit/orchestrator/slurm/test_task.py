@@ -17,7 +17,7 @@ from merge.errors import UsageError
 from merge.records.records import Cause, Result
 from merge.storage.files import write_json
 from merge.storage.paths import SweepPaths
-from orchestrator.local.events import Fate, LocalReport, RunEnded
+from orchestrator.local.events import LocalReport, RunEnded, RunOutcome
 from orchestrator.machine.owners import this_owner
 from orchestrator.runs.claims import Taken, beat, release, take
 from orchestrator.slurm.task import (
@@ -49,10 +49,11 @@ def test_a_task_finds_its_runs_by_its_index(tmp_path):
             task_runs(tmp_path, "x", "array-1", outside)
 
 
-def report(*fates: Fate, was_stopped: bool = True) -> LocalReport:
-    runs = make_sweep(shell("true"), folds=len(fates)).runs
+def report(*outcomes: RunOutcome, was_stopped: bool = True) -> LocalReport:
+    runs = make_sweep(shell("true"), folds=len(outcomes)).runs
     endings = {
-        run.run_id: RunEnded(run=run, fate=fate) for run, fate in zip(runs, fates, strict=True)
+        run.run_id: RunEnded(run=run, outcome=outcome)
+        for run, outcome in zip(runs, outcomes, strict=True)
     }
     return LocalReport(endings=endings, was_stopped=was_stopped)
 
@@ -60,15 +61,15 @@ def report(*fates: Fate, was_stopped: bool = True) -> LocalReport:
 @pytest.mark.parametrize(
     ("ended", "state", "restarts", "is_queued"),
     [
-        (report(Fate.INTERRUPTED), "RUNNING", "", True),
-        (report(Fate.DONE, Fate.NOT_STARTED), "RUNNING", "3", True),
-        (report(Fate.ELSEWHERE), "RUNNING", "", True),
-        (report(Fate.DONE), "RUNNING", "", False),
-        (report(Fate.FAILED), "RUNNING", "", False),
-        (report(Fate.INTERRUPTED), "CANCELLED", "", False),
-        (report(Fate.INTERRUPTED), "COMPLETING", "", False),
-        (report(Fate.INTERRUPTED), "RUNNING", "500", False),
-        (report(Fate.ELSEWHERE, was_stopped=False), "RUNNING", "", False),
+        (report(RunOutcome.INTERRUPTED), "RUNNING", "", True),
+        (report(RunOutcome.DONE, RunOutcome.NOT_STARTED), "RUNNING", "3", True),
+        (report(RunOutcome.ELSEWHERE), "RUNNING", "", True),
+        (report(RunOutcome.DONE), "RUNNING", "", False),
+        (report(RunOutcome.FAILED), "RUNNING", "", False),
+        (report(RunOutcome.INTERRUPTED), "CANCELLED", "", False),
+        (report(RunOutcome.INTERRUPTED), "COMPLETING", "", False),
+        (report(RunOutcome.INTERRUPTED), "RUNNING", "500", False),
+        (report(RunOutcome.ELSEWHERE, was_stopped=False), "RUNNING", "", False),
     ],
 )
 def test_a_task_is_queued_again_only_where_it_was_stopped_with_work_left(
@@ -85,7 +86,9 @@ def test_a_task_is_queued_again_only_where_it_was_stopped_with_work_left(
 
 def test_a_task_that_is_told_to_stop_between_runs_is_queued_again(fake):
     (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
-    assert queue_again(report(Fate.ELSEWHERE, was_stopped=False), StopAsked(is_set=True), TASK)
+    assert queue_again(
+        report(RunOutcome.ELSEWHERE, was_stopped=False), StopAsked(is_set=True), TASK
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,7 @@ def test_a_controller_that_is_away_for_a_moment_is_asked_again(fake):
     answering = squeue.read_text()
     squeue.write_text(f"#!/bin/sh\ncat > '{squeue}' <<'END'\n{answering}END\nexit 1\n")
     (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
-    assert queue_again(report(Fate.INTERRUPTED), StopAsked(), TASK)
+    assert queue_again(report(RunOutcome.INTERRUPTED), StopAsked(), TASK)
 
 
 EXPIRY_S = 1.5
@@ -166,8 +169,8 @@ class Elsewhere:
 
     def work(self) -> LocalReport:
         self.num_tries += 1
-        fate = Fate.ELSEWHERE if self.num_tries == 1 else Fate.DONE
-        endings = {run.run_id: RunEnded(run=run, fate=fate) for run in self.runs}
+        outcome = RunOutcome.ELSEWHERE if self.num_tries == 1 else RunOutcome.DONE
+        endings = {run.run_id: RunEnded(run=run, outcome=outcome) for run in self.runs}
         return LocalReport(endings=endings, was_stopped=False)
 
     def settle(self, asked: StopAsked | None = None, expiry_s: float = EXPIRY_S) -> LocalReport:
@@ -195,7 +198,7 @@ class Elsewhere:
 def test_the_claim_of_a_dead_node_is_waited_for_and_the_run_worked_on(tmp_path):
     elsewhere = Elsewhere(tmp_path)
     began = time.monotonic()
-    assert elsewhere.settle().having(Fate.DONE)
+    assert elsewhere.settle().having(RunOutcome.DONE)
     assert time.monotonic() - began > EXPIRY_S
     assert elsewhere.num_tries == 2
 
@@ -203,14 +206,14 @@ def test_the_claim_of_a_dead_node_is_waited_for_and_the_run_worked_on(tmp_path):
 def test_a_run_whose_owner_lives_is_left_to_it(tmp_path):
     elsewhere = Elsewhere(tmp_path)
     with elsewhere.alive():
-        assert elsewhere.settle().having(Fate.ELSEWHERE)
+        assert elsewhere.settle().having(RunOutcome.ELSEWHERE)
     assert elsewhere.num_tries == 1
 
 
 def test_one_owner_that_lives_hides_no_other_that_is_dead(tmp_path):
     elsewhere = Elsewhere(tmp_path, 2)
     with elsewhere.alive():
-        assert elsewhere.settle().having(Fate.DONE)
+        assert elsewhere.settle().having(RunOutcome.DONE)
 
 
 @pytest.mark.parametrize("is_finished", [False, True])
@@ -233,11 +236,11 @@ def test_a_run_that_is_given_back_or_finished_is_looked_at_again_at_once(tmp_pat
     else:
         release(paths, claim)
     began = time.monotonic()
-    assert elsewhere.settle(expiry_s=60).having(Fate.DONE)
+    assert elsewhere.settle(expiry_s=60).having(RunOutcome.DONE)
     assert time.monotonic() - began < 60
 
 
 def test_a_task_that_is_asked_to_stop_waits_for_nobody(tmp_path):
     elsewhere = Elsewhere(tmp_path)
-    assert elsewhere.settle(StopAsked(is_set=True)).having(Fate.ELSEWHERE)
+    assert elsewhere.settle(StopAsked(is_set=True)).having(RunOutcome.ELSEWHERE)
     assert elsewhere.num_tries == 1

@@ -12,12 +12,19 @@ import pytest
 from support.grids import make_grid
 
 from merge.records.records import Cause
-from orchestrator.local.events import Fate, Notice, RunEnded, RunProgressed, RunRetried, RunStarted
+from orchestrator.local.events import (
+    Notice,
+    RunEnded,
+    RunOutcome,
+    RunProgressed,
+    RunRetried,
+    RunStarted,
+)
 from orchestrator.runs.progress import Progress
 from replicate.views.live import shown
 
 RUN = make_grid().runs[0]
-HAPPENINGS = (
+EVENTS = (
     RunStarted(run=RUN, attempt=2, devices=("0", "1")),
     RunProgressed(
         run=RUN, attempt=2, progress=Progress(event="step", time=1.0, epoch=3, step=7, loss=0.25)
@@ -33,15 +40,15 @@ HAPPENINGS = (
         limit=8,
     ),
     Notice(message="the guard process had died"),
-    RunEnded(run=RUN, fate=Fate.FAILED, cause=Cause.NAN_LOSS, reason="nan", seconds=3.0),
-    RunEnded(run=RUN, fate=Fate.DONE, value=0.5, seconds=12.4),
+    RunEnded(run=RUN, outcome=RunOutcome.FAILED, cause=Cause.NAN_LOSS, reason="nan", seconds=3.0),
+    RunEnded(run=RUN, outcome=RunOutcome.DONE, value=0.5, seconds=12.4),
 )
 
 
 def test_a_log_gets_a_line_for_each_thing_that_happens(capsys):
     with shown(4, lambda value: f"miou {100 * value:.1f}") as report:
-        for happening in HAPPENINGS:
-            report(happening)
+        for event in EVENTS:
+            report(event)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
@@ -60,8 +67,8 @@ def test_a_terminal_gets_a_live_line_a_run_and_keeps_the_endings(is_coloured):
     environment = {**os.environ, "TERM": "xterm", **({} if is_coloured else {"NO_COLOR": "1"})}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     code = (
-        "from test_live import HAPPENINGS, shown\n"
-        "with shown(4, str) as report:\n    [report(happening) for happening in HAPPENINGS]\n"
+        "from test_live import EVENTS, shown\n"
+        "with shown(4, str) as report:\n    [report(event) for event in EVENTS]\n"
     )
     subprocess.run([sys.executable, "-c", code], env=environment, stderr=follower, check=True)
     os.close(follower)
