@@ -116,7 +116,7 @@ def _train(setup: Setup) -> None:
     if setup.ranks.is_main:
         _draw_panels(setup, trainer.features)
         write_bytes(
-            setup.context.attempt.episode_counts,
+            setup.context.attempt.per_item_counts("episode_counts.json"),
             compact_json(episode_record(progress, setup.task)),
         )
         write_json(setup.context.attempt.result, result)

@@ -182,7 +182,7 @@ class Result:
     config_hash: str
     axes: Mapping[str, Value]
     metrics: Mapping[str, float]
-    """Fractions in [0, 1] for mIoU and the like; never percent."""
+    """As the trainer measured them: of a unit `percent` fractions in [0, 1], never times 100."""
     attempt: int
     token: str
     started: float

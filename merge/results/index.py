@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
+from merge.records.manifest import Manifest
 from merge.records.records import result_from_json
 from merge.results.entries import Entry, entry_from_json, entry_of
-from merge.storage.files import compact_json, parse_json, write_bytes
+from merge.storage.files import Json, canonical_json, compact_json, parse_json, write_bytes
 
-_VERSION = 2
+_VERSION = 3
 """To be raised whenever an entry is made differently of a result."""
 
 Stamp = list[int]
@@ -26,8 +27,9 @@ Stamp = list[int]
 class ResultIndex:
     """Entries of the result files of one output folder, read once each."""
 
-    def __init__(self, output: Path, known: dict[str, Any]) -> None:
+    def __init__(self, output: Path, known: dict[str, Any], manifest: Manifest) -> None:
         self._output = str(output)
+        self._manifest = manifest
         self._known = known
         self._used: dict[str, list[Any]] = {}
         self.num_read = 0
@@ -49,27 +51,37 @@ class ResultIndex:
             return entry_from_json(known[1], known[2])
         data, stamp = _read(path, label)
         self.num_read += 1
-        entry = entry_of(result_from_json(label, parse_json(label, data)))
+        entry = entry_of(result_from_json(label, parse_json(label, data)), self._manifest)
         self._used[label] = [stamp, entry.run_id, entry.to_json()]
         return entry
 
     def save(self, path: Path) -> None:
         """Write what was used into `path`. StorageError where it cannot be written."""
         payload = compact_json(self._used)
-        header = {"version": _VERSION, "sha256": sha256(payload).hexdigest()}
+        header = _header(payload, self._manifest)
         write_bytes(path, compact_json(header) + b"\n" + payload + b"\n")
 
 
-def load_index(output: Path, path: Path) -> ResultIndex:
-    """The index in `path` of the output folder; an empty one where there is none to be used."""
+def load_index(output: Path, path: Path, manifest: Manifest) -> ResultIndex:
+    """The index in `path` of the output folder; an empty one where there is none to be used.
+
+    `manifest` is that of the folder's plan: entries made by another one are not used.
+    """
     try:
         header_line, payload, _ = path.read_bytes().split(b"\n")
         header = json.loads(header_line)
-        is_ours = header == {"version": _VERSION, "sha256": sha256(payload).hexdigest()}
-        known = json.loads(payload) if is_ours else {}
+        known = json.loads(payload) if header == _header(payload, manifest) else {}
     except (OSError, ValueError):
         known = {}
-    return ResultIndex(output, known)
+    return ResultIndex(output, known, manifest)
+
+
+def _header(payload: bytes, manifest: Manifest) -> dict[str, Json]:
+    return {
+        "version": _VERSION,
+        "manifest": sha256(canonical_json(manifest.to_json())).hexdigest(),
+        "sha256": sha256(payload).hexdigest(),
+    }
 
 
 def _read(path: str, label: str) -> tuple[bytes, Stamp]:

@@ -15,7 +15,7 @@ from merge.records.records import read_result
 from merge.records.sweep import refuse_foreign_schema
 from merge.results.collect import gather
 from merge.results.documents import contribution_of_view, is_view
-from merge.results.entries import Problem, entry_of
+from merge.results.entries import Problem
 from merge.results.legacy import (
     PER_RUN_NAMES,
     LegacyFile,
@@ -122,7 +122,7 @@ def _read_run_folder(path: Path) -> Contribution:
     config = spec.get("config")
     return Contribution(
         sweep=None,
-        entries={result.run_id: (entry_of(result),)},
+        unread=(result,),
         configs={result.run_id: config if isinstance(config, dict) else {}},
         num_read=1,
     )

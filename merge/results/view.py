@@ -43,7 +43,7 @@ def rebuild(
     sweep = read_sweep(paths.sweep)
 
     def write_view() -> Merged:
-        index = load_index(output, paths.merge_index)
+        index = load_index(output, paths.merge_index, sweep.manifest)
         part = gather(output, sweep, index)
         merged = combine({str(output): part}, on_conflict=on_conflict)
         if is_strict:

@@ -301,10 +301,9 @@ class AttemptPaths:
     def environment(self) -> Path:
         return self.root / "env.json"
 
-    @property
-    def episode_counts(self) -> Path:
-        """Counts of each test episode, as our own few-shot trainer leaves them."""
-        return self.root / "episode_counts.json"
+    def per_item_counts(self, file: str) -> Path:
+        """Counts of each test item; `file` is the name that the experiment's manifest gives."""
+        return self.root / file
 
     @property
     def error(self) -> Path:

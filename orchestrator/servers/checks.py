@@ -150,7 +150,9 @@ def _code(request: ServerRequest, part: Part, facts: Facts) -> Iterator[str]:
             f"({control_digest()}) here; bring it to the same version"
         )
     elif here["source"] != facts.source and request.snapshot is None:
-        what = "the files of the study's command" if part.runs[0].command else "the trainers"
+        what = (
+            "the files of the study's command" if part.runs[0].command else "the experiment's files"
+        )
         yield (
             f"other code: {what} are {facts.source} there and {here['source']} here; update the "
             f"checkout there, or submit with --snapshot"

@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from merge.errors import PapergridError, RecordError
+from merge.errors import PapergridError, RecordError, StudyError
 from merge.records.records import read_worker
 from merge.records.sweep import Resources, Run
 from merge.storage.files import fresh_names, write_atomic
@@ -48,6 +48,7 @@ class Question:
     """What the file `here` in it, or that object, holds."""
     server: str
     command: list[str] | None
+    experiment: str | None
     needs: list[dict[str, Any]]
     """Resources of the runs, each once."""
     devices: str | None
@@ -90,9 +91,9 @@ def main(argument: str) -> None:
 
 def answer(question: Question) -> Facts:
     """The facts that `question` asks for, as this host has them."""
-    from orchestrator.plan.code_version import code_version
+    from orchestrator.plan.code_version import installed_version
 
-    runs = [_stand_in(question.command, need) for need in question.needs]
+    runs = [_stand_in(question, need) for need in question.needs]
     problems: list[str] = []
     nonce = ""
     if question.claims is None:
@@ -101,21 +102,31 @@ def answer(question: Question) -> Facts:
         problems += _bucket(question, target_from_json(question.claims))
     devices = _devices(question, runs, problems)
     problems += [*_missing_paths(question), *_lack_of_space(question), *_at_work(question)]
-    owner, code = this_owner(), code_version(runs[0])
+    owner = this_owner()
     return Facts(
         problems=problems,
         host=owner.host,
         boot_id=owner.boot_id,
         now=time.time(),
-        version=code["version"],
+        version=installed_version(),
         control=control_digest(),
-        source=code["source"],
+        source=_source(runs[0]),
         packages=package_versions(),
         kind=devices.kind if devices else "",
         slots=list(devices.slots) if devices else [],
         notes=list(devices.notes) if devices else [],
         nonce=nonce,
     )
+
+
+def _source(run: Run) -> str:
+    from orchestrator.plan.code_version import code_version
+
+    try:
+        return code_version(run)["source"]
+    except StudyError:
+        # With --snapshot the code lies in the output folder, and none is needed here.
+        return "absent"
 
 
 def control_digest() -> str:
@@ -212,7 +223,7 @@ def _at_work(question: Question) -> Iterator[str]:
             )
 
 
-def _stand_in(command: list[str] | None, need: Mapping[str, Any]) -> Run:
+def _stand_in(question: Question, need: Mapping[str, Any]) -> Run:
     need = dict(need)
     return Run(
         run_id=need.pop("run_id"),
@@ -221,7 +232,8 @@ def _stand_in(command: list[str] | None, need: Mapping[str, Any]) -> Run:
         axes={},
         config={},
         config_hash="",
-        command=tuple(command) if command else None,
+        experiment=question.experiment,
+        command=tuple(question.command) if question.command else None,
         resources=Resources(**need),
     )
 

@@ -89,7 +89,7 @@ class _Results:
             found = pool.map(lambda item: self._fetch(item[0], listing[item[1]]), wanted)
             problems = [problem for problem in found if problem]
         self.memory.save(now=False)
-        index = load_index(self._view, self.memory.view.merge_index)
+        index = load_index(self._view, self.memory.view.merge_index, self.sweep.manifest)
         part = gather(self._view, self.sweep, index)
         if index.is_changed:
             index.save(self.memory.view.merge_index)

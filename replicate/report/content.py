@@ -64,7 +64,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """A picture of test episodes."""
+    """A picture of test items; the manifest names what it shows."""
 
     run_id: str
     path: str
@@ -142,6 +142,7 @@ def _cell(sweep: Sweep, name: str, runs: Sequence[Run], document: Mapping[str, A
     published = sweep.published.get("cells", {}).get(name, {})
     needed = tuple(expected_values(sweep, runs))
     is_complete = bool(view.get("complete"))
+    baseline = sweep.manifest.baseline
     mean = view["mean"][sweep.metric] if is_complete else None
     return Cell(
         name=name,
@@ -152,6 +153,6 @@ def _cell(sweep: Sweep, name: str, runs: Sequence[Run], document: Mapping[str, A
         published={str(key): value for key, value in published.items()},
         verdict=judge_mean(mean, published.get("mean"), sweep.published.get("tolerance", 0.0)),
         note=sweep.published.get("notes", {}).get(name, ""),
-        untrained=view.get("untrained", {}).get(sweep.metric),
+        untrained=view.get(baseline.label, {}).get(sweep.metric) if baseline else None,
         interval=view.get("ci") if is_complete else None,
     )

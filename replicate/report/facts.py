@@ -12,10 +12,6 @@ from replicate.views.table import duration
 
 MISSING = "–"
 
-_PROVENANCE = (
-    *("protocol", "pair_list", "test_seeds", "test_episodes", "eval_size", "mask_variant"),
-    *("weights", "data_fingerprint", "global_batch", "device", "torch"),
-)
 _CODE = ("version", "source", "git_commit")
 
 
@@ -35,6 +31,12 @@ def has_untrained(report: Report) -> bool:
     return any(cell.untrained is not None for cell in report.cells)
 
 
+def baseline_label(report: Report) -> str:
+    """What the metrics before training are called; empty where the experiment has none."""
+    baseline = report.sweep.manifest.baseline
+    return baseline.label if baseline else ""
+
+
 def comparison_header(report: Report) -> list[str]:
     """Names of the columns of `comparison_rows`."""
     return [
@@ -42,7 +44,7 @@ def comparison_header(report: Report) -> list[str]:
         *(f"{report.sweep.average_over} {name}" for name in report.columns),
         *("mean", "std", "n"),
         *(["95% interval"] if has_intervals(report) else []),
-        *(["untrained"] if has_untrained(report) else []),
+        *([baseline_label(report)] if has_untrained(report) else []),
         *("published", "difference", "verdict"),
     ]
 
@@ -85,8 +87,10 @@ def cell_notes(report: Report) -> list[str]:
 def run_rows(report: Report) -> Iterator[list[str]]:
     """Header, then a row a finished run: what it scored and what it used."""
     metric = report.sweep.metric
-    header = ["run", f"{metric}{report.form.unit}", "untrained", "best epoch", "attempts"]
-    yield [*header, "took", "peak memory", "on"]
+    baseline = report.sweep.manifest.baseline
+    header = ["run", f"{metric}{report.form.unit}"]
+    header += [baseline.label] if baseline else []
+    yield [*header, "best epoch", "attempts", "took", "peak memory", "on"]
     for run in report.sweep.runs:
         result = report.results.get(run.run_id)
         if result is None:
@@ -95,7 +99,7 @@ def run_rows(report: Report) -> Iterator[list[str]]:
         yield [
             run.run_id,
             report.form.value(result.metrics[metric]),
-            _value(report, _entry(result, "untrained").get(metric)),
+            *([_value(report, _entry(result, baseline.details).get(metric))] if baseline else []),
             str(_entry(result, "best").get("epoch", MISSING)),
             str(used.num_attempts if used else result.attempt),
             duration(used.hours) if used else MISSING,
@@ -127,7 +131,7 @@ def provenance(report: Report) -> list[str]:
     results = report.results.values()
     lines = [
         line
-        for name in _PROVENANCE
+        for name in report.sweep.manifest.report.provenance
         if (line := _values(name, (r.details[name] for r in results if name in r.details)))
     ]
     lines += [

@@ -1,4 +1,4 @@
-"""The report's figures as SVG: per-fold heat map and learning curves, by matplotlib.
+"""The report's figures as SVG: heat map of the runs and learning curves, by matplotlib.
 
 Backgrounds are clear and all ink is `currentColor`, so that a page shows them dark or light.
 """
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from merge.storage.files import is_finite_number
 from replicate.report.content import Cell, Report
-from replicate.views.table import Format
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +139,7 @@ def _points(history: object, metric: str) -> list[tuple[float, float]]:
 def _plot_curves(pane: Axes, report: Report, cell: Cell) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    scale = 100 if report.form == Format(is_percent=True) else 1
+    scale = report.form.scale
     names = list(report.columns)
     for name, (epochs, values) in _curves(report, cell).items():
         colour = _LINES[names.index(name) % len(_LINES)] if name in names else _LINES[-1]

@@ -10,6 +10,7 @@ from pathlib import Path
 from replicate.report.content import Cell, Report, Verdict
 from replicate.report.facts import (
     MISSING,
+    baseline_label,
     cell_notes,
     comparison_header,
     has_intervals,
@@ -72,7 +73,7 @@ def _comparison_row(report: Report, cell: Cell) -> str:
     if has_intervals(report):
         row.append(f"<td>{interval_text(report, cell)}</td>")
     if has_untrained(report):
-        row.append(_number(report, cell, "untrained", cell.untrained))
+        row.append(_number(report, cell, baseline_label(report), cell.untrained))
     row.append(_number(report, cell, "published", cell.published.get("mean")))
     difference = cell.difference
     shown = MISSING if difference is None else report.form.difference(difference)
@@ -163,11 +164,15 @@ def _figure(title: str, svg: str | None) -> str:
 
 
 def _panels(report: Report) -> str:
+    words = report.sweep.manifest.report
     figures = [
-        f'<figure><img alt="test episodes of {escape(panel.run_id)}" '
+        f'<figure><img alt="{escape(words.panels_show or "panels")} of {escape(panel.run_id)}" '
         f'src="data:image/jpeg;base64,{base64.b64encode(panel.data).decode("ascii")}">'
         f"<figcaption>{escape(panel.run_id)}</figcaption></figure>"
         for panel in report.panels
     ]
-    title = "Test episodes: support, query, truth, prediction"
-    return _section(title, f'<div class="panels">{"".join(figures)}</div>') if figures else ""
+    return (
+        _section(words.panels or "Panels", f'<div class="panels">{"".join(figures)}</div>')
+        if figures
+        else ""
+    )

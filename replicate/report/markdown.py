@@ -33,7 +33,7 @@ def markdown_report(report: Report) -> str:
         _bullets(provenance(report)),
     ]
     if report.panels:
-        sections += ["## Test episodes: support, query, truth, prediction"]
+        sections += [f"## {_literal(report.sweep.manifest.report.panels or 'Panels')}"]
         sections += [f"![{panel.run_id}](<{panel.path}>)" for panel in report.panels]
     return "\n\n".join(section for section in sections if section) + "\n"
 

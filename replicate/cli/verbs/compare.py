@@ -1,4 +1,4 @@
-"""`replicate compare OUT --axis method --values a,b`: two methods over the same folds and seeds."""
+"""`replicate compare OUT --axis method --values a,b`: two values of an axis, run by run."""
 
 from __future__ import annotations
 
