@@ -36,7 +36,7 @@ class Experiment:
     """An experiment's folder and what its manifest says."""
 
     name: str
-    """As a study names it: `fewshot`, or `./blobs`."""
+    """As a study names it: a folder's name in `experiments/`, or a path such as `./blobs`."""
     folder: Path
     shared: Path
     """The folder `experiments/` whose runtime starts it."""
