@@ -20,7 +20,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeGuard
 
-from merge.records.records import Result
+from merge.records.result import Result
 from merge.records.sweep import Run, Sweep, Value, read_sweep
 from merge.results.collect import collect
 from merge.results.combine import Merged

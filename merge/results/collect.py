@@ -10,7 +10,7 @@ from typing import Protocol
 
 from merge.errors import IncompleteError, RecordError
 from merge.records.manifest import Manifest
-from merge.records.records import Result, result_from_json
+from merge.records.result import Result, result_from_json
 from merge.records.sweep import Run, Sweep, read_sweep
 from merge.results.entries import Entry, Problem, entry_of
 from merge.results.index import ResultIndex, load_index

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from merge.records.manifest import Manifest
-from merge.records.records import Result
+from merge.records.result import Result
 from merge.storage.files import canonical_json, is_finite_number
 
 CODE_TRAITS = ("source", "version", "git_commit", "git_dirty")

@@ -14,7 +14,7 @@ from typing import Any
 
 from merge.errors import RecordError
 from merge.records.manifest import Manifest
-from merge.records.records import result_from_json
+from merge.records.result import result_from_json
 from merge.results.entries import Entry, entry_from_json, entry_of
 from merge.storage.files import Json, canonical_json, compact_json, parse_json, write_bytes
 

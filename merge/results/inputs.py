@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from merge.errors import IncompleteError, RecordError
-from merge.records.records import read_result
+from merge.records.result import read_result
 from merge.records.sweep import refuse_foreign_schema
 from merge.results.collect import gather
 from merge.results.documents import contribution_of_view, is_view

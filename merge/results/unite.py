@@ -13,7 +13,7 @@ from typing import Any
 
 from merge.errors import ConfigChangedError, IncompleteError
 from merge.records.plan_diff import plan_differences, shortened
-from merge.records.records import Result
+from merge.records.result import Result
 from merge.records.sweep import Run, Sweep
 from merge.results.entries import Entry, Problem, entry_of, unique_entries, unique_problems
 from merge.results.legacy import LegacyEntry

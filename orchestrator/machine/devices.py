@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from merge.errors import UsageError
-from merge.records.records import Result
+from merge.records.result import Result
 from merge.records.sweep import Run
 from orchestrator.machine.launch import DeviceKind
 

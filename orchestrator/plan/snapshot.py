@@ -206,13 +206,20 @@ def _words_from_cwd(run: Run, cwd: Path) -> Sequence[str] | None:
         return run.command
     if run.experiment is None or not is_folder(run.experiment):
         return None
+    if Path(run.experiment).is_absolute():
+        raise UsageError(f"--snapshot: {_run_in_place(run.experiment, cwd)}")
     experiment = read_experiment(run.experiment, cwd=cwd)
-    own = [path for _, path in experiment_sources(experiment) if experiment.folder in path.parents]
-    names = [
-        path.relative_to(experiment.folder)
-        for path in (*own, Path(experiment.folder, MANIFEST_FILE))
-    ]
-    return [str(Path(run.experiment, name)) for name in names]
+    files = [experiment.folder / MANIFEST_FILE]
+    files += [path for _, path in experiment_sources(experiment)]
+    own = [path.relative_to(cwd) for path in files if experiment.folder in path.parents]
+    return [str(path) for path in own]
+
+
+def _run_in_place(word: str, cwd: Path) -> str:
+    return (
+        f"{word} would be run where it lies, not from the copy: write it relative to {cwd} in the "
+        f"study"
+    )
 
 
 def _check_words(words: Sequence[str], cwd: Path, checkout: _Tree) -> None:
@@ -224,10 +231,7 @@ def _check_words(words: Sequence[str], cwd: Path, checkout: _Tree) -> None:
         place = path.resolve()
         if Path(word).is_absolute():
             if place.is_relative_to(checkout.root):
-                raise UsageError(
-                    f"--snapshot: {word} would be run where it lies, not from the copy: write it "
-                    f"relative to {cwd} in the study"
-                )
+                raise UsageError(f"--snapshot: {_run_in_place(word, cwd)}")
         elif not place.is_relative_to(checkout.root):
             raise UsageError(f"--snapshot: {word} lies outside of the checkout {checkout.root}")
         elif _named(path, checkout) not in checkout.names:

@@ -17,15 +17,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from merge.errors import RecordError, StorageError
-from merge.records.records import (
-    EXPIRY_S,
-    AttemptRecord,
-    Claim,
-    Owner,
-    Result,
-    read_claim,
-    read_result,
-)
+from merge.records.records import EXPIRY_S, AttemptRecord, Claim, Owner, read_claim
+from merge.records.result import Result, read_result
 from merge.storage.files import fresh_names, storage_errors, write_json, write_json_exclusive
 from merge.storage.paths import RunPaths
 from orchestrator.machine.guard import TOKEN, kill_marked

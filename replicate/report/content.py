@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from merge.records.records import Result
+from merge.records.result import Result
 from merge.records.sweep import Run, Sweep
 from merge.results.combine import Merged, expected_values
 from replicate.views.table import Format, format_of

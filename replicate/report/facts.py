@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from merge.records.records import Result
+from merge.records.result import Result
 from merge.storage.files import is_finite_number
 from replicate.report.content import Cell, Report
 from replicate.views.table import duration

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from merge.records.manifest import PERCENT, default_manifest
-from merge.records.records import Result
+from merge.records.result import Result
 from merge.records.sweep import Axis, Run, Sweep, config_hash
 from merge.results.entries import Entry
 from merge.results.entries import entry_of as entry_by_manifest

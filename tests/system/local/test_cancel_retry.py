@@ -11,15 +11,8 @@ from support.commands import replicate
 from support.executors import executor, run_here, wait_until
 from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 
-from merge.records.records import (
-    Cause,
-    Outcome,
-    Wish,
-    read_attempt,
-    read_claim,
-    read_request,
-    read_result,
-)
+from merge.records.records import Cause, Outcome, Wish, read_attempt, read_claim, read_request
+from merge.records.result import read_result
 from merge.records.sweep import Run
 from merge.storage.files import write_json
 from merge.storage.paths import RunPaths, SweepPaths

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.sweeps import make_sweep
 
-from merge.records.records import AttemptRecord, Claim, Outcome, Owner, Request, Result, Wish
+from merge.records.records import AttemptRecord, Claim, Outcome, Owner, Request, Wish
+from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.storage.files import write_json
 from merge.storage.paths import RunPaths
