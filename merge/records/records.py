@@ -123,7 +123,7 @@ class AttemptRecord:
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Where it ran: package versions, driver, folder, the scheduler's job."""
     took_over: Mapping[str, Any] = field(default_factory=dict)
-    """The attempt before, where it crashed without a final record: {"attempt", "cause", "reason"}."""
+    """The attempt before, where it left no final record: {"attempt", "cause", "reason"}."""
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **asdict(self), "command": list(self.command)}
