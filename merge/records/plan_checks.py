@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 from merge.records.manifest import Goal
-from merge.storage.files import is_finite_number
+from merge.storage.json_files import is_finite_number
 
 if TYPE_CHECKING:
     from merge.records.sweep import Sweep

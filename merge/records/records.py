@@ -13,7 +13,7 @@ from typing import Any
 
 from merge.records.field_types import check_types, malformed, without_schema
 from merge.records.sweep import SCHEMA, refuse_foreign_schema
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 
 EXPIRY_S = 60.0
 """How long a claim's owner may write no heartbeat, unless the claim says otherwise."""

@@ -10,7 +10,7 @@ from typing import Any
 from merge.errors import RecordError
 from merge.records.field_types import malformed, without_schema
 from merge.records.sweep import SCHEMA, Value, refuse_foreign_schema
-from merge.storage.files import is_finite_number, read_json
+from merge.storage.json_files import is_finite_number, read_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

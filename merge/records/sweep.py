@@ -18,7 +18,7 @@ from merge.records.manifest import (
     manifest_from_json,
 )
 from merge.records.plan_checks import check_plan
-from merge.storage.files import Json, canonical_json, read_json
+from merge.storage.json_files import Json, canonical_json, read_json
 
 SCHEMA = 1
 

@@ -11,7 +11,7 @@ from merge.results.comparability import Flag, flags_of_cell
 from merge.results.entries import Entry
 from merge.results.spread import over_test_seeds
 from merge.results.statistics import Interval, bootstrap_interval, mean, sample_std, t_interval
-from merge.storage.files import is_finite_number
+from merge.storage.json_files import is_finite_number
 
 COUNTED_KEY = "folds"
 """Which values of the averaged axis are counted. The key's name is part of the file's form, which

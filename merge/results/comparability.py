@@ -11,7 +11,7 @@ from typing import Any, cast
 from merge.records.manifest import SharedTestList
 from merge.records.sweep import Run
 from merge.results.entries import Entry
-from merge.storage.files import Json, canonical_json
+from merge.storage.json_files import Json, canonical_json
 
 _EQUAL_CODE = ("code.source", "code.version")
 """Must be equal in all runs of a cell, of any experiment."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from merge.records.manifest import Manifest
 from merge.records.result import Result
-from merge.storage.files import canonical_json, is_finite_number
+from merge.storage.json_files import canonical_json, is_finite_number
 
 CODE_TRAITS = ("source", "version", "git_commit", "git_dirty")
 _MEASURED = ("seconds", "peak_memory_mb", "world_size", "device")

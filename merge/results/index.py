@@ -16,7 +16,8 @@ from merge.errors import RecordError
 from merge.records.manifest import Manifest
 from merge.records.result import result_from_json
 from merge.results.entries import Entry, entry_from_json, entry_of
-from merge.storage.files import Json, canonical_json, compact_json, parse_json, write_bytes
+from merge.storage.atomic import write_bytes
+from merge.storage.json_files import Json, canonical_json, compact_json, parse_json
 
 _VERSION = 3
 """To be raised whenever an entry is made differently of a result."""

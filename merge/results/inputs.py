@@ -19,7 +19,7 @@ from merge.results.entries import Problem
 from merge.results.legacy import Unit
 from merge.results.legacy_files import contribution_of_legacy, per_run_files, read_per_run
 from merge.results.unite import Contribution, unite
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import RunPaths, SweepPaths
 
 

@@ -24,7 +24,7 @@ from merge.results.legacy import (
     stale_means,
 )
 from merge.results.unite import Contribution
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import SweepPaths
 
 

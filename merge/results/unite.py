@@ -17,7 +17,7 @@ from merge.records.result import Result
 from merge.records.sweep import Run, Sweep
 from merge.results.entries import Entry, Problem, entry_of, unique_entries, unique_problems
 from merge.results.legacy import LegacyEntry
-from merge.storage.files import canonical_json
+from merge.storage.json_files import canonical_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

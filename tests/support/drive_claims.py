@@ -17,7 +17,7 @@ from pathlib import Path
 
 from merge.records.records import Claim, Owner
 from merge.records.result import Result
-from merge.storage.files import write_exclusive
+from merge.storage.atomic import write_exclusive
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import this_owner
 from orchestrator.runs.claims import Finished, Taken, take

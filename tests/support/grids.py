@@ -10,7 +10,7 @@ from merge.records.result import Result
 from merge.records.sweep import Axis, Run, Sweep, config_hash
 from merge.results.entries import Entry
 from merge.results.entries import entry_of as entry_by_manifest
-from merge.storage.files import write_json, write_json_exclusive
+from merge.storage.json_files import write_json, write_json_exclusive
 from merge.storage.paths import SweepPaths
 
 

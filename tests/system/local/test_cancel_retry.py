@@ -14,7 +14,7 @@ from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 from merge.records.records import Cause, Outcome, Wish, read_attempt, read_claim, read_request
 from merge.records.result import read_result
 from merge.records.sweep import Run
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.local.events import RunOutcome
 from orchestrator.machine.guard import marked_processes
