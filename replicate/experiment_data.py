@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from orchestrator.studies.experiment import Experiment
 
 
+_RUN_ELSEWHERE = (
+    "import runpy, sys; _, parent, module, *words = sys.argv; sys.path.append(parent); "
+    "sys.argv = [module, *words]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
+)
+"""Runs a module of a folder elsewhere as the trainer imports it: a package, its parent last on the
+path. In PYTHONPATH, files beside the folder would shadow modules of Python's own."""
+
+
 def prepare_words(runs: Sequence[Run]) -> list[str]:
     """The module that prepares the data of `runs`, and the words that say which data.
 
@@ -64,9 +72,8 @@ def module_words(experiment: Experiment, module: str) -> list[str]:
     """The words behind `python` that start a module of an experiment."""
     if experiment.is_built_in:
         return ["-m", f"experiments.{experiment.name}.{module}"]
-    # A folder elsewhere is no package: Python runs the file, or the folder with a __main__.py.
-    file = experiment.folder / f"{module}.py"
-    return [str(file if file.is_file() else experiment.folder / module)]
+    folder = experiment.folder.resolve()
+    return ["-c", _RUN_ELSEWHERE, str(folder.parent), f"{folder.name}.{module}"]
 
 
 def start(words: Sequence[str], *, stdout: int | None = None) -> subprocess.CompletedProcess[str]:

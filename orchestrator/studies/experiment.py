@@ -78,9 +78,12 @@ def experiment_folder(
     """The folder of the experiment `reference`. StudyError where it is no experiment."""
     folder = (cwd or Path.cwd()) / reference if is_folder(reference) else experiments / reference
     missing = [name for name in _NEEDED_FILES if not (folder / name).is_file()]
-    if not missing:
-        return folder
-    raise StudyError(reference, (_what_is_wrong(reference, folder, experiments, missing),))
+    if missing:
+        raise StudyError(reference, (_what_is_wrong(reference, folder, experiments, missing),))
+    if is_folder(reference) and not folder.resolve().name.isidentifier():
+        problem = f"{folder}: the folder is imported: name it with letters, digits and _ only"
+        raise StudyError(reference, (problem,))
+    return folder
 
 
 def read_experiment(

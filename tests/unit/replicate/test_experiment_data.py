@@ -15,7 +15,12 @@ data:
   prepare: {module: prepare, words: {dataset: --datasets}}
   check: {module: check, words: {dataset: --datasets, size: --sizes}}
 """
-CHECK = "import sys\nopen('asked', 'w').write(' '.join(sys.argv[1:]))\nsys.exit(4)\n"
+CHECK = """
+import sys
+from blobs.code import FOUND
+open("asked", "w").write(" ".join(sys.argv[1:]))
+sys.exit(FOUND)
+"""
 
 
 @pytest.fixture
@@ -25,6 +30,8 @@ def blobs(tmp_path, monkeypatch):
     folder = tmp_path / "blobs"
     folder.mkdir()
     (folder / "check.py").write_text(CHECK)
+    (folder / "code.py").write_text("FOUND = 4\n")
+    (tmp_path / "runpy.py").write_text("raise SystemExit('a file beside the folder is imported')")
     (folder / "prepare").mkdir()
     (folder / "prepare" / "__main__.py").write_text("import sys; sys.exit(5)\n")
     return write_experiment(folder, manifest=TOY_MANIFEST + DATA)
@@ -49,7 +56,7 @@ def test_nothing_is_checked_where_data_is_generated_or_a_command_trains(tmp_path
 
 def test_a_folder_with_a_main_file_prepares_as_a_module_does(blobs):
     words = prepare_words(runs(dataset="a"))
-    assert words == [str(blobs / "prepare"), "--datasets", "a"]
+    assert words[2:] == [str(blobs.parent), "blobs.prepare", "--datasets", "a"]
     assert start(words).returncode == 5
 
 

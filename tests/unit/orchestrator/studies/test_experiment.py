@@ -60,6 +60,12 @@ def test_a_missing_file_is_named(tmp_path, missing):
     assert f"{tmp_path / 'toys' / 'blobs'} lacks {missing}" in problem
 
 
+def test_a_folder_that_python_cannot_import_is_refused(tmp_path):
+    write_experiment(tmp_path / "toys" / "my-blobs")
+    (problem,) = problems_of(tmp_path, FOLDER_STUDY.replace("/blobs", "/my-blobs"))
+    assert "name it with letters, digits and _ only" in problem
+
+
 def test_a_folder_without_both_files_is_no_experiment(tmp_path):
     (tmp_path / "toys" / "blobs").mkdir(parents=True)
     (problem,) = problems_of(tmp_path, FOLDER_STUDY)
