@@ -59,7 +59,7 @@ class Resources:
     hours: float | None = None
     """What the study expects the run to take; measured runs are believed more."""
     gpu_mem_gb: float | None = None
-    """What it holds of a GPU's memory; None where nobody has said so."""
+    """What it holds of a GPU's memory; None where it is not known."""
     nodes: int = 1
     """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
     slurm: Mapping[str, Any] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Run:
     """The cell of the table: the run's axes without the averaged one."""
     axes: Mapping[str, Value]
     config: Mapping[str, Any]
-    """Axes, fixed values, overrides: all that a trainer is told."""
+    """Axes, fixed values, overrides: all that a trainer is given."""
     config_hash: str
     experiment: str | None = None
     command: tuple[str, ...] | None = None

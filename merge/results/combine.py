@@ -1,6 +1,6 @@
 """Combination of inputs into the merged view: pure, and the same for any order of its inputs.
 
-The view has the form that readers of `replication_results.json` know (S3-7): by cell, then by value
+The view has the form that readers of `replication_results.json` know: by cell, then by value
 of the averaged axis. A mean stands under `mean` only where no run of the cell is missing.
 
 A view carries all that it was made of: `runs` holds every result ever seen, those in conflict too,
@@ -40,7 +40,7 @@ class Merged:
     problems: tuple[Problem, ...]
     aside: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
-    """What should be told about the inputs."""
+    """Remarks on the inputs, for a person."""
     num_read: int = 0
     """Result files that had to be read."""
 
@@ -67,7 +67,7 @@ def combine(
     """Merge `inputs` (by name). ConfigChangedError where their plans differ.
 
     `on_conflict` says what is counted where results of one run differ; all of them stay in the
-    view, whatever it says.
+    view in any case.
     """
     parts = {
         name: contribution_of(part) if isinstance(part, Collected) else part

@@ -1,10 +1,11 @@
-"""The door for files that the original script wrote (S3-7): numbers without a configuration.
+"""Files that the original script wrote: numbers without a configuration.
 
 `{"results": {"pascal5i_resnet50_1shot": {"0": {"miou": 0.66}, ..., "mean": {"miou": 0.66}}}}`, and
 per-run files `<cell>/fold<i>/result.json` (or results.json, metrics.json) with `{"miou": 0.66}`.
 
-Stored means are ignored: they were stale. Percent or fraction is told by the values: of a metric
-whose name holds `iou` or `acc` those above 1 are percent. Inside, all are fractions.
+Stored means are ignored: they were stale. A file's values decide whether it is in percent or in
+fractions: of a metric whose name holds `iou` or `acc`, those above 1 are percent. Inside, all are
+fractions.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class LegacyEntry:
     averaged: str
     """Its value of the averaged axis: the fold, as text."""
     metrics: Mapping[str, float]
-    """Fractions, whatever was written."""
+    """Fractions, also where percent was written."""
     unit: str
     """`percent` or `fraction`: what was written."""
 
@@ -99,13 +100,13 @@ def fold_name(text: str) -> str | None:
 
 
 def is_legacy(document: Mapping[str, Any]) -> bool:
-    """Whether `document` has the form of S3-7."""
+    """Whether `document` has the original form."""
     results = document.get("results")
     return isinstance(results, dict) and all(isinstance(cell, dict) for cell in results.values())
 
 
 def read_legacy(document: Mapping[str, Any]) -> LegacyFile:
-    """The numbers in a document of the form of S3-7. RecordError where a fold has none."""
+    """The numbers in a document of the original form. RecordError where a fold has none."""
     # Earlier versions of this program wrote the same form and a schema, with any names of folds.
     is_ours = "schema" in document
     numbers: list[Number] = []

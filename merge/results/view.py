@@ -72,7 +72,7 @@ def merge_inputs(
     is_strict: bool = False,
     legacy_unit: Unit | None = None,
 ) -> Merged:
-    """Merge output folders, run folders, merged and legacy files into the file `into` (S3-9).
+    """Merge output folders, run folders, merged and legacy files into the file `into`.
 
     ConfigChangedError where their plans differ, IncomparableError for flags where `is_strict`;
     nothing is written then.
@@ -124,7 +124,7 @@ def _refuse_wrong_place(into: Path, inputs: Sequence[Path]) -> None:
 
 
 def _may_be_replaced(path: Path, inputs: Sequence[Path]) -> bool:
-    """Whether what a file tells is told again by what takes its place."""
+    """Whether a merge into `path` loses nothing: it is an input, or a merged file."""
     if not path.is_file():
         return False
     if path.resolve() in [one.resolve() for one in inputs]:

@@ -47,7 +47,7 @@ class Snapshot:
     """Where runs are started; None where the study needs no files but papergrid's."""
     code: Mapping[str, Any]
     """The version that attempts made with it record."""
-    told: str
+    description: str
     """What was copied, in words."""
 
 
@@ -118,7 +118,7 @@ def load_snapshot(output: Path, digest: str) -> Snapshot:
         source=paths.papergrid,
         cwd=None if cwd is None else paths.work / cwd,
         code=record["code"],
-        told=record["told"],
+        description=record["told"],
     )
 
 
@@ -179,7 +179,7 @@ def _listed(root: Path, prefix: str) -> Iterator[str]:
         if path.is_symlink() or path.is_file():
             yield f"{prefix}{name}"
         elif path.is_dir():
-            # A submodule, or a checkout within the checkout: git tells no more than its folder.
+            # A submodule, or a checkout within the checkout: git lists only its folder.
             yield from _listed(root, f"{prefix}{name.rstrip('/')}/")
 
 

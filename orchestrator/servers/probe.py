@@ -49,7 +49,7 @@ class Question:
     """What the file `here` in it, or that object, holds."""
     server: str
     command: list[str] | None
-    experiment: str | None
+    experiment: str | None = None
     needs: list[dict[str, Any]]
     """Resources of the runs, each once."""
     devices: str | None

@@ -144,7 +144,7 @@ def _check_head(shape: StudyShape, axes: Sequence[Axis], notes: Notes) -> None:
 
 
 def _unfit_axes(axes: Sequence[Axis], notes: Notes) -> list[str]:
-    """Axes of the file that were left out: whoever names them makes no second mistake."""
+    """Axes of the file that were left out: naming them elsewhere is no second problem."""
     written = notes.document.data.get("axes")
     names = {axis.name for axis in axes}
     return [name for name in written if name not in names] if isinstance(written, dict) else []

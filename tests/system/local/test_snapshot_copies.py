@@ -107,7 +107,7 @@ def test_the_checkout_of_an_experiment_elsewhere_is_copied_as_that_of_a_command(
     assert taken.cwd is not None
     assert (taken.cwd / "blobs" / "task.py").read_text() == "x = 1\n"
     assert (taken.source / "experiments" / "runtime").is_dir()
-    assert taken.told.startswith("papergrid and the checkout of the experiment")
+    assert taken.description.startswith("papergrid and the checkout of the experiment")
     assert taken.code["source"] == before["source"]
     assert taken.code["source"] != code_version(blobs, cwd=checkout)["source"]
     assert take_snapshot(tmp_path / "out", blobs, checkout).digest != taken.digest
