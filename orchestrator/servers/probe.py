@@ -177,21 +177,21 @@ def _shake_hands(question: Question, problems: list[str]) -> str:
 def _bucket(question: Question, target: BucketTarget) -> Iterator[str]:
     """What keeps this server from claiming runs in the bucket that it is to share."""
     from orchestrator.s3.bucket import Bucket
-    from orchestrator.s3.permissions import bucket_check
+    from orchestrator.s3.permissions import check_permissions
 
     # Somebody waits for the answer: no long patience with a store that is away.
-    target = replace(target, patience=2)
-    rights = bucket_check(target, for_claims=True)
-    missing = [right for right in rights if right.is_needed and not right.is_given]
+    target = replace(target, max_attempts=2)
+    found = check_permissions(target, for_claims=True)
+    missing = [each for each in found if each.is_needed and not each.is_given]
     if missing:
-        yield from (f"bucket: {right.name}: {right.reason}" for right in missing)
+        yield from (f"bucket: {each.name}: {each.reason}" for each in missing)
         return
     try:
-        found = Bucket(target).get(question.probe)
+        answer = Bucket(target).get(question.probe)
     except PapergridError as error:
         yield f"bucket: get: {error}"
         return
-    if found is None or found[0].decode("utf-8", "replace") != question.nonce:
+    if answer is None or answer[0].decode("utf-8", "replace") != question.nonce:
         yield (
             f"bucket: {target.url} is another place there: an object written into it here is not "
             f"in it; give an --endpoint-url that means the same store everywhere"

@@ -10,7 +10,7 @@ from merge.results.outcome import exit_code
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli import slurm_task
-from replicate.cli.s3_arguments import settle_plan
+from replicate.cli.s3_arguments import sync_plan
 from replicate.cli.this_machine import on_this_machine, train
 
 
@@ -35,7 +35,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     if not arguments.submission:
         # Before the first sign of life: what is wrong here is told to whoever submits.
-        settle_plan(arguments)
+        sync_plan(arguments)
     with beacon(arguments.beacon, arguments.claim_expiry) as telling:
         telling.exit_code = _work(arguments)
     return telling.exit_code

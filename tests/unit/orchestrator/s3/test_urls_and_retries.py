@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merge.errors import BucketError, BucketUnavailableError, UsageError
-from orchestrator.s3.bucket import Bandwidth, delay_s, patiently
+from orchestrator.s3.backoff import backoff_s, retry_with_backoff
+from orchestrator.s3.bandwidth import BandwidthLimit
 from orchestrator.s3.url import BucketUrl, parse_endpoint, parse_rate, parse_url
 
 NAMES = st.from_regex(r"[a-z0-9_=.-]{1,9}", fullmatch=True).filter(lambda n: n not in (".", ".."))
@@ -59,7 +60,7 @@ def test_what_is_no_endpoint_is_refused(text: str):
 
 @given(st.integers(0, 10_000))
 def test_waiting_grows_to_a_limit(attempt: int):
-    assert 0.1 <= delay_s(attempt, longest_s=20.0) <= 20.0
+    assert 0.1 <= backoff_s(attempt, longest_s=20.0) <= 20.0
 
 
 @pytest.mark.parametrize(("is_transient", "tries"), [(True, 4), (False, 1)])
@@ -72,7 +73,7 @@ def test_only_what_waiting_may_cure_is_tried_again(is_transient: bool, tries: in
         raise BucketUnavailableError("away", is_transient)
 
     with pytest.raises(BucketUnavailableError, match="away"):
-        patiently(action, 4, waits.append)
+        retry_with_backoff(action, 4, waits.append)
     assert (len(calls), len(waits)) == (tries, tries - 1)
 
 
@@ -84,7 +85,7 @@ def test_a_refusal_is_not_tried_again():
         raise BucketError("denied")
 
     with pytest.raises(BucketError):
-        patiently(action, 4, lambda _: None)
+        retry_with_backoff(action, 4, lambda _: None)
     assert len(calls) == 1
 
 
@@ -94,8 +95,8 @@ def test_an_unavailable_store_survives_pickling():
 
 
 def test_bytes_wait_for_their_turn():
-    bandwidth = Bandwidth(1e6)
+    bandwidth = BandwidthLimit(1e6)
     start = time.monotonic()
     for _ in range(3):
-        bandwidth.take(100_000)
+        bandwidth.acquire(100_000)
     assert time.monotonic() - start >= 0.2
