@@ -8,6 +8,7 @@ only once the run's files are there: until then no other host can see its result
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -33,6 +34,9 @@ from orchestrator.sync.selection import RunNames, runs_by_path
 _HEARTBEATS_PER_CHECKPOINT = 3
 
 _log = logging.getLogger(__name__)
+
+_TakeLocal = Callable[[float], Taken | Busy | Finished]
+"""Claims the run in the output folder, at a Unix time."""
 
 
 class FolderAndBucketClaims:
@@ -71,31 +75,19 @@ class FolderAndBucketClaims:
     ) -> Taken | Busy | Finished:
         """As `claims.take`. StorageError where the bucket does not answer: nothing is started."""
 
-        def take_local() -> Taken | Busy | Finished:
+        def take_local(now: float) -> Taken | Busy | Finished:
             return self._local.take(
                 paths, config_hash, owner, now=now, expiry_s=expiry_s, watch=watch
             )
 
         run = self._run_of(paths)
         if held := self._held.get(run):
+            # Under the lock `release_sent` cannot give the run back in between.
             with held.write_lock:
                 if self._held.get(run) is held:
                     # Its attempt has ended and its files are not sent yet: the run is still ours.
                     return self._take_again(held, take_local)
-        with _refusing_to_start(run):
-            taking = self._remote.take(run.path, owner, now=now, expiry_s=expiry_s)
-            if isinstance(taking, Busy):
-                return taking
-            self._fetch(run)
-        local = take_local()
-        if isinstance(taking, HasResult):
-            return self._expect_result(run, paths, local)
-        if isinstance(local, Taken):
-            token = local.claim.token
-            self._held.add(HeldRun(run=run, remote_claim=taking.claim, local_token=token))
-        else:
-            self._remote.release(run.path, taking.claim)
-        return local
+        return self._take_remote(run, paths, owner, now, expiry_s, take_local)
 
     def holds(self, paths: RunPaths, claim: Claim) -> bool:
         """Whether the run is ours in the folder and, by the last heartbeat, in the bucket."""
@@ -115,7 +107,7 @@ class FolderAndBucketClaims:
                 held.is_lost = not self._remote.holds(held.run.path, held.remote_claim)
             except BucketUnavailableError as error:
                 _log.warning(
-                    "%s is committed without asking the bucket whether it is still ours: %s",
+                    "unknown whether %s is still ours in the bucket, its last answer counts: %s",
                     held.run.run_id,
                     error,
                 )
@@ -162,6 +154,7 @@ class FolderAndBucketClaims:
         run = self._run_of(paths)
         with _refusing_to_start(run):
             sent = attempts_in(self._bucket, run)
+        # A claim's number in the bucket is not that of an attempt in a folder: owners are compared.
         counted = [record for record in sent if record.number >= first_counted(paths)]
         return counted if counted and counted[-1].owner == last.owner else ()
 
@@ -200,12 +193,36 @@ class FolderAndBucketClaims:
         """End the heartbeats. Claims of runs that were not sent expire, then others take over."""
         self._heartbeat.stop()
 
-    def _take_again(
-        self, held: HeldRun, take_local: Callable[[], Taken | Busy | Finished]
+    def _take_remote(
+        self,
+        run: Run,
+        paths: RunPaths,
+        owner: Owner,
+        now: float,
+        expiry_s: float,
+        take_local: _TakeLocal,
     ) -> Taken | Busy | Finished:
+        with _refusing_to_start(run):
+            taking = self._remote.take(run.path, owner, now=now, expiry_s=expiry_s)
+            if isinstance(taking, Busy):
+                return taking
+            # Before the claim in the folder: a pull changes no run that a live process has there.
+            self._fetch(run)
+        local = take_local(now)
+        if isinstance(taking, HasResult):
+            return self._expect_result(run, paths, local)
+        if isinstance(local, Taken):
+            token = local.claim.token
+            self._held.add(HeldRun(run=run, remote_claim=taking.claim, local_token=token))
+        else:
+            self._remote.release(run.path, taking.claim)
+        return local
+
+    def _take_again(self, held: HeldRun, take_local: _TakeLocal) -> Taken | Busy | Finished:
         if held.is_lost:
             return Busy(held.remote_claim)
-        local = take_local()
+        # Not the caller's time: a heartbeat may have kept the lock for minutes of retries.
+        local = take_local(time.time())
         if isinstance(local, Taken):
             self._held.start_again(held, local.claim.token)
         return local

@@ -78,6 +78,7 @@ class HeldRuns:
 
     def beat_all(self) -> None:
         """One heartbeat of every held run; that of one may fail, the rest still get theirs."""
+        # A copy: runs are claimed and given back while their heartbeats are sent.
         for held in list(self._held.values()):
             with failures_logged("a heartbeat in the bucket"):
                 self._beat(held)

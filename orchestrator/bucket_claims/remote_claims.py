@@ -88,7 +88,7 @@ class RemoteClaims:
     def beat(self, run: str, claim: Claim, *, now: float) -> Claim:
         """Write a heartbeat of Unix time `now`; return the claim as written.
 
-        A claim that was removed or replaced meanwhile stays so: `holds` tells.
+        Does not restore a claim that was removed or replaced meanwhile: ask `holds`.
         """
         beaten = replace(claim, heartbeat=now)
         self._write(run, beaten, self._etags[claim.token])
@@ -110,8 +110,8 @@ class RemoteClaims:
     def _write(self, run: str, claim: Claim, only_if: str) -> bool:
         """Write our own claim on a condition; False where the object is another owner's.
 
-        After a lost answer and a retry, "condition not met" may stand for our own first attempt:
-        only the object tells.
+        After a lost answer and a retry, "condition not met" may stand for our own first attempt, so
+        the object is read.
         """
         name = _object_name(run, claim.number)
         data = canonical_json(claim.to_json())

@@ -93,7 +93,10 @@ class Bucket:
         return self.target.url.object_url(name)
 
     def list(self, name_prefix: str = "") -> Iterator[ListedObject]:
-        """All objects of this place whose name begins with `name_prefix`."""
+        """All objects of this place whose name begins with `name_prefix`.
+
+        Complete: S3 listings show every write that was answered before.
+        """
         prefix = self.target.url.key(name_prefix)
         if self.target.url.prefix and not name_prefix:
             # With the slash: the prefix `abcb` must not list `abcb-old/...`.

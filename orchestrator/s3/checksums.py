@@ -32,7 +32,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def refuse_mismatch(object_url: str, expected: str, found: str) -> None:
-    """RecordError, with the way out, unless the two SHA-256 values are equal."""
+    """RecordError, with the fix, unless the two SHA-256 values are equal."""
     if found != expected:
         raise RecordError(mismatch(object_url, expected, found))
 

@@ -21,7 +21,7 @@ def supports_conditional_writes(bucket: Bucket) -> bool:
 
 
 def require_exclusive_claims(bucket: Bucket) -> None:
-    """BucketError, with the way out, where two servers could claim the same run."""
+    """BucketError, with a workaround, where two servers could claim the same run."""
     if not supports_conditional_writes(bucket):
         raise BucketError(
             f"{bucket.server} ignores conditional writes, so no run can be claimed there: share "
@@ -30,7 +30,7 @@ def require_exclusive_claims(bucket: Bucket) -> None:
 
 
 def require_safe_merging(bucket: Bucket) -> None:
-    """BucketError, with the way out, where a merged JSON could lose results."""
+    """BucketError, with a workaround, where a merged JSON could lose results."""
     if not supports_conditional_writes(bucket):
         place = bucket.target.url
         raise BucketError(

@@ -161,6 +161,7 @@ def _from_client(error: Exception, request: Request) -> PapergridError:
 
 def _from_answer(response: Mapping[str, Any], request: Request) -> PapergridError:
     """An error that the server answered."""
+    # Proxies answer 502 and 504 with a page of HTML: then botocore's code is the status.
     code = str(response["Error"].get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _TRANSIENT or status >= _FIRST_SERVER_ERROR or status == _TOO_MANY_REQUESTS:
@@ -187,6 +188,7 @@ def _no_bucket(response: Mapping[str, Any], request: Request) -> PapergridError:
 
 def _denied(response: Mapping[str, Any], request: Request) -> PapergridError:
     message = str(response["Error"].get("Message", ""))
+    # A bucket with SSE-KMS also denies requests whose key is not granted, with the same code.
     key = " and, for its key, kms:GenerateDataKey and kms:Decrypt" if "kms:" in message else ""
     return BucketError(
         f"{request.server} denies {request.operation} for {request.place}: these credentials need "

@@ -32,6 +32,7 @@ PART_SIZE = 8 * 2**20
 _MAX_PARTS = 10_000
 """S3's own limit."""
 _PARTS_AT_ONCE = 4
+"""So many parts of a file are in memory; a bucket's `max_concurrency` limits the requests."""
 _BLOCK_SIZE = 2**20
 
 
@@ -109,8 +110,8 @@ class Upload:
 
     @property
     def _record_path(self) -> Path:
-        place = f"{self.bucket.target.endpoint_url} {self.bucket.target.url} {self.name}"
-        return self.state_paths.upload(sha256_hex(place.encode())[:32])
+        key = f"{self.bucket.target.cache_key} {self.name}"
+        return self.state_paths.upload(sha256_hex(key.encode())[:32])
 
     def _resume_or_create(self) -> tuple[str, dict[int, dict[str, Any]]]:
         """The id of the upload, and the parts that it has already, by number."""

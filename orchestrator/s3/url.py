@@ -64,6 +64,11 @@ class BucketTarget:
     max_attempts: int = 7
     """Attempts at one request before the store counts as unavailable."""
 
+    @property
+    def cache_key(self) -> str:
+        """What caches of this place are found by: the same bucket name may be at two servers."""
+        return f"{self.endpoint_url} {self.url}"
+
     def to_json(self) -> dict[str, Any]:
         """All but `max_attempts`, which each command chooses for itself."""
         document = {**asdict(self), "url": str(self.url)}

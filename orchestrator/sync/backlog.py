@@ -100,6 +100,7 @@ class Backlog:
         self._report = SyncReport(on_transfer=self._record_progress)
         self._last_progress = time.monotonic()
         self._connection: tuple[Push, Sweep] | None = None
+        # A daemon: a request that hangs (60 s until its timeout) must not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="sync", daemon=True)
 
     def start(self) -> None:
@@ -108,7 +109,7 @@ class Backlog:
         self._thread.start()
 
     def add(self, run: Run) -> None:
-        """Send `run` when its turn comes; returns at once."""
+        """Queue `run`; returns at once."""
         self._enqueue([run])
 
     def pop_messages(self) -> list[str]:
@@ -170,6 +171,7 @@ class Backlog:
     def _wait_for_work(self) -> bool:
         """Wait until there is something to send; False where all is sent and `close` was called."""
         with self._changed:
+            # The thread starts before the executor freezes the plan of a new output folder.
             while not (self._has_work() and SweepPaths(self._output).sweep.exists()):
                 if self._is_closing:
                     return False
@@ -211,6 +213,7 @@ class Backlog:
 
     def _next(self) -> Run | None:
         with self._changed:
+            # It stays in the queue until it is sent: an error on the way is retried.
             run = next(iter(self._queue.values()), None)
             if run:
                 self._queued_again.discard(run.run_id)
@@ -228,8 +231,9 @@ class Backlog:
             raise
 
     def _connect(self) -> tuple[Push, Sweep]:
-        """The push, made anew after each failure: boto3 reads credentials once per client."""
+        """The push to the bucket; made anew after each failure."""
         if self._connection is None:
+            # A client keeps the credentials that it was made with, also when they have expired.
             push = Push.between(self._output, Bucket(self._target), report=self._report)
             self._connection = push, prepare_push(push)
         return self._connection

@@ -42,8 +42,7 @@ class SyncCache:
 
     def __init__(self, output: Path, bucket: Bucket) -> None:
         url = bucket.target.url
-        place = f"{bucket.target.endpoint_url} {url}"
-        self._digest = sha256_hex(place.encode())[:16]
+        self._digest = sha256_hex(bucket.target.cache_key.encode())[:16]
         self.paths: SyncPaths = SweepPaths(output).sync
         self.mirror = SweepPaths(
             self.paths.view(self._digest, url.prefix.rpartition("/")[2] or url.bucket)
@@ -54,6 +53,7 @@ class SyncCache:
         self._lock = threading.Lock()
         self._hashes = _read(self.paths.hashes)
         saved = _read(self.paths.place(self._digest))
+        # The keys in the file are older than the names here; a cache keeps its value over updates.
         self._objects: dict[str, list[Any]] = saved.get("objects", {})
         self._synced: dict[str, str] = saved.get("agreed", {})
         self._mirrored: dict[str, str] = saved.get("viewed", {})

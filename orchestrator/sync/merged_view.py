@@ -32,6 +32,7 @@ from orchestrator.sync.transfer import Listing
 
 MERGED_VIEW = SweepPaths.RESULTS_NAME
 _MAX_ROUNDS = 60
+"""Up to two minutes of back-off: many servers may finish a run at the same time."""
 
 
 def update_merged_view(bucket: Bucket, cache: SyncCache, sweep: Sweep) -> None:

@@ -109,7 +109,7 @@ class Push(Transfer):
                 if not self.is_dry:
                     self._upload(name, source, sha256, remote)
         except FileNotFoundError:
-            # A trainer that goes on removes old checkpoints.
+            # Its trainer is still running and has removed an old checkpoint.
             return False
         self.report.add_transferred(name, source.size)
         return True
