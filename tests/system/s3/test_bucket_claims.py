@@ -85,7 +85,7 @@ def target(
 
 
 def host(name: str) -> Owner:
-    """A process on another host: whether it lives, only its signs of life tell."""
+    """A process on another host: only its heartbeats show whether it is alive."""
     return replace(this_owner(), host=name)
 
 
@@ -100,7 +100,9 @@ def test_one_of_many_gets_a_run(target: BucketTarget) -> None:
     assert {t.claim.token for t in found if isinstance(t, Busy)} == {winner.claim.token}
 
 
-def test_a_silent_owner_is_overtaken_and_knows_it(target: BucketTarget) -> None:
+def test_a_run_without_heartbeats_is_taken_over_and_its_first_owner_knows_it(
+    target: BucketTarget,
+) -> None:
     dead, heir = RemoteClaims(Bucket(target)), RemoteClaims(Bucket(target))
     taken = dead.take("run/fold0", host("a"), now=time.time(), expiry_s=8.0)
     assert isinstance(taken, Taken)
@@ -112,7 +114,7 @@ def test_a_silent_owner_is_overtaken_and_knows_it(target: BucketTarget) -> None:
     assert heir.holds("run/fold0", new.claim)
 
 
-def test_signs_of_life_keep_a_run_and_a_release_gives_it_back(target: BucketTarget) -> None:
+def test_heartbeats_keep_a_run_and_a_release_gives_it_back(target: BucketTarget) -> None:
     owner, other = RemoteClaims(Bucket(target)), RemoteClaims(Bucket(target))
     taken = owner.take("run/fold0", host("a"), now=time.time(), expiry_s=8.0)
     assert isinstance(taken, Taken)
@@ -296,7 +298,7 @@ def test_a_run_that_fails_everywhere_is_tried_as_often_as_the_study_says_over_al
     assert _starts(tmp_path).count("3") == 3
 
 
-def test_status_tells_of_runs_that_others_hold_or_have_finished(
+def test_status_shows_runs_that_other_hosts_have_or_have_finished(
     target: BucketTarget, tmp_path: Path
 ) -> None:
     sweep = make_grid(folds=range(6))
@@ -335,7 +337,7 @@ def test_status_tells_of_runs_that_others_hold_or_have_finished(
         api.status(other, target)
 
 
-def test_folder_and_bucket_are_given_the_plan_that_the_other_has(
+def test_a_plan_is_copied_from_the_folder_to_the_bucket_or_the_other_way(
     target: BucketTarget, tmp_path: Path
 ) -> None:
     sweep = make_grid()

@@ -417,7 +417,7 @@ def test_a_refusal_says_what_to_do(
         sync.push(output, target, ALL)
 
 
-def test_clock_skew_is_told_in_seconds(
+def test_a_wrong_clock_is_reported_in_seconds(
     proxy: FaultProxy, target: BucketTarget, output: Path
 ) -> None:
     proxy.answer = (403, "RequestTimeTooSkewed")
@@ -426,7 +426,9 @@ def test_clock_skew_is_told_in_seconds(
         sync.push(output, target, ALL)
 
 
-def test_every_right_is_tried(proxy: FaultProxy, server: S3Server, target: BucketTarget) -> None:
+def test_every_permission_is_tried(
+    proxy: FaultProxy, server: S3Server, target: BucketTarget
+) -> None:
     found = check_permissions(target)
     assert [(each.name, each.is_given) for each in found] == [
         (name, True) for name in ("list", "put", "get", "conditional put", "delete")

@@ -1,4 +1,4 @@
-"""What a person may write to name a bucket, an endpoint, a rate; and the waiting between tries."""
+"""How buckets, endpoints and rates may be written; and the waiting between attempts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_names_and_keys_are_opposites(prefix: list[str], parts: list[str]):
     "text",
     ["bucket/x", "https://bucket/x", "s3://", "s3://B/x", "s3://ab", "s3://bucket/a/../b", "s3:x"],
 )
-def test_what_is_no_place_in_a_bucket_is_refused(text: str):
+def test_a_text_that_is_not_an_s3_url_is_refused(text: str):
     with pytest.raises(UsageError):
         parse_url(text)
 
@@ -47,13 +47,13 @@ def test_a_rate_is_bytes_a_second(text: str, rate: float):
 
 
 @pytest.mark.parametrize("text", ["50", "0MB/s", "-1MB/s", "50Mb/s", "fast", ""])
-def test_what_is_no_rate_is_refused(text: str):
+def test_a_text_that_is_not_a_rate_is_refused(text: str):
     with pytest.raises(UsageError):
         parse_rate(text)
 
 
 @pytest.mark.parametrize("text", ["s3.example.org", "ftp://s3.example.org", "http://"])
-def test_what_is_no_endpoint_is_refused(text: str):
+def test_a_text_that_is_not_an_endpoint_is_refused(text: str):
     with pytest.raises(UsageError):
         parse_endpoint(text)
 
@@ -64,7 +64,7 @@ def test_waiting_grows_to_a_limit(attempt: int):
 
 
 @pytest.mark.parametrize(("is_transient", "tries"), [(True, 4), (False, 1)])
-def test_only_what_waiting_may_cure_is_tried_again(is_transient: bool, tries: int):
+def test_only_transient_errors_are_retried(is_transient: bool, tries: int):
     waits: list[float] = []
     calls: list[None] = []
 
@@ -77,7 +77,7 @@ def test_only_what_waiting_may_cure_is_tried_again(is_transient: bool, tries: in
     assert (len(calls), len(waits)) == (tries, tries - 1)
 
 
-def test_a_refusal_is_not_tried_again():
+def test_a_refusal_is_not_retried():
     calls: list[None] = []
 
     def action() -> None:

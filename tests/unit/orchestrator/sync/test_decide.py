@@ -1,4 +1,4 @@
-"""Which of two differing files stays."""
+"""Which of two differing files is kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ MAYBE = st.one_of(st.none(), HASHES)
 
 
 @given(HASHES, MAYBE, MAYBE, st.booleans())
-def test_equal_files_never_move(ours: str, theirs: str | None, agreed: str | None, owner: bool):
+def test_equal_files_are_never_transferred(
+    ours: str, theirs: str | None, agreed: str | None, owner: bool
+):
     assert (decide(ours, theirs, agreed, is_owner=owner) is Decision.EQUAL) == (ours == theirs)
 
 
@@ -26,7 +28,7 @@ def test_without_the_result_only_what_the_other_side_left_unchanged_is_replaced(
 
 
 @given(HASHES, MAYBE, MAYBE)
-def test_who_has_the_result_replaces_whatever_differs(
+def test_the_side_with_the_result_replaces_every_file_that_differs(
     ours: str, theirs: str | None, agreed: str | None
 ):
     decision = decide(ours, theirs, agreed, is_owner=True)
@@ -41,5 +43,5 @@ def test_who_has_the_result_replaces_whatever_differs(
         (None, Decision.CONFLICT),
     ],
 )
-def test_what_stays_says_why(agreed: str | None, decision: Decision):
+def test_a_file_that_is_kept_has_a_reason(agreed: str | None, decision: Decision):
     assert decide("ours", "theirs", agreed) is decision

@@ -54,7 +54,7 @@ def test_checkpoints_come_first_and_the_result_last(names: list[str]):
         "a/./b",
     ],
 )
-def test_claims_requests_temporary_and_hidden_files_stay(name: str):
+def test_claims_requests_temporary_and_hidden_files_are_never_synced(name: str):
     assert not is_synced(f"{RUN.path}/{name}")
 
 
