@@ -98,6 +98,7 @@ class Request:
 
     @property
     def place(self) -> str:
+        """The object, or the place in a bucket, that was asked for."""
         url = self.target.url
         return url.object_url(self.name) if self.name else str(url)
 
@@ -152,10 +153,12 @@ def _from_client(error: Exception, request: Request) -> PapergridError:
             f"with its certificate authority, or correct {_ENDPOINT}"
         )
     if kind in ("ParamValidationError", "InvalidRegionError", "InvalidEndpointConfigurationError"):
-        return BucketError(f"{request.place}: {_short(str(error))}")
+        return BucketError(
+            f"{request.place}: {_short(str(error))}; correct the URL, {_ENDPOINT} or --region"
+        )
     return BucketUnavailableError(
-        f"no connection to {request.server} for {request.place} ({kind}): check the network and "
-        f"{_ENDPOINT}, then run the same command again"
+        f"no complete answer from {request.server} for {request.place} ({kind}): check the network "
+        f"and {_ENDPOINT}, then run the same command again"
     )
 
 
@@ -175,7 +178,8 @@ def _from_answer(response: Mapping[str, Any], request: Request) -> PapergridErro
             return answer(response, request)
     message = _short(str(response["Error"].get("Message", "")))
     return BucketError(
-        f"{request.server} refuses {request.operation} for {request.place}: {code} {message}"
+        f"{request.server} refuses {request.operation} for {request.place}: {code} {message}; "
+        f"docs/s3.md lists what papergrid needs of a bucket"
     )
 
 

@@ -51,20 +51,25 @@ class RunNames:
 
     @property
     def folder(self) -> str:
+        """The common start of all names, with a slash at its end."""
         return f"{self.run.path}/"
 
     @property
     def checkpoints(self) -> str:
+        """The common start of the names of all checkpoints."""
         return f"{SweepPaths(Path()).run(self.run.path).checkpoints.as_posix()}/"
 
     @property
     def result(self) -> str:
+        """The name of the run's one result."""
         return SweepPaths(Path()).run(self.run.path).result.as_posix()
 
     def is_aside(self, name: str) -> bool:
+        """Whether `name` is a second result of the run."""
         return fnmatchcase(name.removeprefix(self.folder), "result.aside-*.json")
 
     def aside(self, token: str) -> str:
+        """The name of a second result, from the attempt with this claim token."""
         return SweepPaths(Path()).run(self.run.path).result_aside(token).as_posix()
 
 
@@ -110,6 +115,7 @@ def run_of_name(name: str, by_path: dict[str, Run]) -> Run | None:
 
 
 def runs_by_path(sweep: Sweep) -> dict[str, Run]:
+    """The runs of a plan, by their folder below the output folder."""
     return {run.path: run for run in sweep.runs}
 
 
