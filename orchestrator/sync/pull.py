@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from merge.storage.atomic import move_into_place, storage_errors, write_atomic, 
 from merge.storage.paths import SweepPaths
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.runs.claims import is_live, last_claim
+from orchestrator.runs.silence_of_claims import Watch
 from orchestrator.s3.bucket import Bucket, ListedObject, ObjectHead
 from orchestrator.s3.checksums import refuse_mismatch, removed_meanwhile, sha256_hex
 from orchestrator.s3.download import RANGE_SIZE, download_file
@@ -171,12 +171,19 @@ def objects_by_run(sweep: Sweep, listing: Listing) -> dict[str, dict[str, Listed
 
 
 def is_running_here(output: Path, run: Run) -> bool:
-    """Whether a live owner has `run` in this folder. RecordError where its claim is damaged."""
-    claim = last_claim(SweepPaths(output).run(run.path))
-    if claim is None:
+    """Whether a live owner has `run` in this folder.
+
+    RecordError where its claim is damaged, StorageError where another host has it and the folder
+    cannot be written to.
+    """
+    paths = SweepPaths(output).run(run.path)
+    claim = last_claim(paths)
+    if claim is None or claim.released:
         return False
     alive = owner_alive(claim.owner, this_owner())
-    return is_live(claim, alive, silence_s=time.time() - claim.heartbeat)
+    # By the age of its file, not by the heartbeat in it: that is in another host's time.
+    silence_s = Watch().silence_s(paths, claim) if alive is None else 0.0
+    return is_live(claim, alive, silence_s=silence_s)
 
 
 def required_sha256(bucket: Bucket, name: str, head: ObjectHead) -> str:
