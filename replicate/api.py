@@ -227,11 +227,11 @@ def share_gpus(
 
     UsageError, with the figures, where the GPUs' free memory is too little for that.
     """
-    from orchestrator.machine.devices import check_shared
+    from orchestrator.machine.gpu_memory import check_runs_fit
 
     folder = Path(output)
     results = tuple(read_results(folder).values()) if SweepPaths(folder).sweep.exists() else ()
-    words = check_shared(settings.devices, plan.runs, runs_per_gpu, results)
+    words = check_runs_fit(settings.devices, plan.runs, runs_per_gpu, results)
     return replace(settings, runs_per_device=runs_per_gpu), words
 
 

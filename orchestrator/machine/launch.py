@@ -10,10 +10,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from merge.errors import UsageError
-from merge.records.sweep import Run
+from merge.records.sweep import DeviceKind, Run
 from merge.storage.paths import RunPaths
 from orchestrator.config.templates import fill_placeholders
 from orchestrator.config.values import ConfigValue, text_of
@@ -23,8 +22,6 @@ from orchestrator.machine.own_modules import (
     module_words,
     source_root,
 )
-
-DeviceKind = Literal["cuda", "cpu"]
 
 _AGENT = (sys.executable, "-m", "torch.distributed.run")
 
