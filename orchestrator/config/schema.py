@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.config.wording import hint
+from merge.wording import hint
 from orchestrator.config.yaml_document import Document, Place, Problem
 
 

@@ -60,7 +60,7 @@ def check_fit(devices: Devices, runs: Sequence[Run]) -> None:
             )
         if run.resources.devices_per_run > len(devices.slots):
             raise UsageError(
-                f"{run.run_id} needs {run.resources.devices_per_run} devices at once, but there are "
+                f"{run.run_id} needs {run.resources.devices_per_run} devices at once, there are "
                 f"only {len(devices.slots)} ({', '.join(devices.slots)}): select more with "
                 f"--devices, or use fewer per run with --devices-per-run"
             )

@@ -75,8 +75,8 @@ def describe_gpus() -> list[dict[str, str]]:
 
 def gpu_numbers() -> tuple[dict[str, str], str]:
     """GPU UUID -> number, and why nothing is known where nothing is."""
-    rows, problem = _query("gpu", "uuid", "index")
-    return {uuid: index for uuid, index in rows if index.isdecimal()}, problem
+    rows, problem = _query("gpu", "index", "uuid")
+    return {uuid: index for index, uuid in rows if index.isdecimal()}, problem
 
 
 def compute_processes() -> tuple[list[GpuProcess], str]:

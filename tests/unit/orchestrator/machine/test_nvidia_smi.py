@@ -54,7 +54,7 @@ def test_processes_are_known_by_gpu_and_a_hidden_pid_is_none(install):
 
 
 def test_a_gpu_without_a_number_has_no_name(install):
-    install(prints("GPU-aaaa, 0", "GPU-bbbb, [GPU is lost]"))
+    install(prints("0, GPU-aaaa", "[GPU is lost], GPU-bbbb"))
     assert nvidia_smi.gpu_numbers() == ({"GPU-aaaa": "0"}, "")
 
 
