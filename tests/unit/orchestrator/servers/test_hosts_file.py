@@ -104,8 +104,8 @@ ssh_config: absent
         ("defaults: {}", "missing: list the servers"),
         ("hosts: []", "missing: list the servers"),
         ("hosts: [a, a]", "a host appears twice"),
-        ("hosts: {a: {}, a: {}}", "this key is given twice"),
-        ("- a", "no `key: value` lines"),
+        ("hosts: {a: {}, a: {}}", "this key appears twice"),
+        ("- a", "has no `key: value` lines"),
     ],
 )
 def test_a_file_without_servers_or_with_one_twice_is_refused(tmp_path, text, told):
