@@ -16,7 +16,7 @@ from merge.wording import hint
 from orchestrator.config.shell import quote
 from orchestrator.plan.selection import choose
 from orchestrator.runs.claims import last_claim
-from orchestrator.servers.ssh import SshTarget, in_parallel, run_script
+from orchestrator.servers.ssh import ScriptResult, SshTarget, in_parallel, run_script
 from orchestrator.servers.workers import Worker, WorkerState, read_workers, worker_state
 
 _SCRIPT_TIMEOUT_S = 20.0
@@ -61,16 +61,20 @@ def stop_workers(
     process groups, and their guards end the runs. `is_dry` sends no signal. UsageError for a name
     that is in no submission.
     """
+    alive = [worker for worker in _named_workers(output, names) if _may_run(worker)]
+    signal, what = ("KILL", "killed") if kill else ("TERM", "asked to stop")
+    found = in_parallel(lambda worker: _stop(worker, "" if is_dry else signal, what), alive)
+    return [result for result in found if result]
+
+
+def _named_workers(output: Path, names: Iterable[str] | None) -> list[Worker]:
     workers = read_workers(output)
     known = list(dict.fromkeys(worker.name for worker in workers))
     selected = known if names is None else list(names)
     for name in selected:
         if name not in known:
             raise UsageError(f"no worker was submitted to {name!r}{hint(name, known)}")
-    alive = [worker for worker in workers if worker.name in selected and _may_run(worker)]
-    signal, what = ("KILL", "killed") if kill else ("TERM", "asked to stop")
-    found = in_parallel(lambda worker: _stop(worker, "" if is_dry else signal, what), alive)
-    return [result for result in found if result]
+    return [worker for worker in workers if worker.name in selected]
 
 
 def cancel_jobs(output: Path, run_ids: Sequence[str]) -> list[str]:
@@ -79,9 +83,7 @@ def cancel_jobs(output: Path, run_ids: Sequence[str]) -> list[str]:
     All other workers need no ssh: a living worker reads the request to cancel in the run's folder.
     Nothing that is done gets lost: the other runs of a killed worker resume from checkpoints.
     """
-    owners = {
-        owner for run in _runs(output, run_ids) if (owner := _claim_owner(output, run)) is not None
-    }
+    owners = {_claim_owner(output, run) for run in _runs(output, run_ids)}
     now = time.time()
     silent = [
         worker
@@ -91,11 +93,14 @@ def cancel_jobs(output: Path, run_ids: Sequence[str]) -> list[str]:
         and worker.record.owner in owners
     ]
     answers = in_parallel(lambda worker: _send_signal(worker, "KILL"), silent)
-    return [
-        f"{worker.name}: its worker was silent and "
-        + ("was killed" if answer == "signalled" else f"could not be killed: {answer}")
-        for worker, answer in zip(silent, answers, strict=True)
-    ]
+    return [_killed_text(worker, text) for worker, text in zip(silent, answers, strict=True)]
+
+
+def _killed_text(worker: Worker, answer: str) -> str:
+    is_killed = answer == "signalled"
+    return f"{worker.name}: its worker was silent and " + (
+        "was killed" if is_killed else f"could not be killed: {answer}"
+    )
 
 
 def query_workers(workers: Sequence[Worker]) -> list[QueriedWorker]:
@@ -177,10 +182,7 @@ def _with_record(worker: Worker) -> tuple[Worker, str]:
     path = worker.remote_record
     if path is None:
         return worker, ""
-    script = record_script(path)
-    result = run_script(
-        _ssh_target(worker), lambda _: script, worker.connect_timeout_s + _SCRIPT_TIMEOUT_S
-    )
+    result = _run(worker, record_script(path))
     for line in result.lines:
         word, _, text = line.partition(" ")
         if word == "absent":
@@ -200,19 +202,17 @@ def _report_state() -> str:
 def _send_signal(worker: Worker, signal: str) -> str:
     if worker.record is None:
         return "wrote no record of its start; see its log"
-    script = signal_script(worker.record.owner, signal)
-    result = run_script(
-        _ssh_target(worker), lambda _: script, worker.connect_timeout_s + _SCRIPT_TIMEOUT_S
-    )
+    result = _run(worker, signal_script(worker.record.owner, signal))
     return result.lines[0] if result.lines else result.error or "gave no answer"
 
 
-def _ssh_target(worker: Worker) -> SshTarget:
-    return SshTarget(
+def _run(worker: Worker, script: str) -> ScriptResult:
+    target = SshTarget(
         destination=worker.ssh,
         config=worker.ssh_config,
         connect_timeout_s=worker.connect_timeout_s,
     )
+    return run_script(target, lambda _: script, worker.connect_timeout_s + _SCRIPT_TIMEOUT_S)
 
 
 def _may_run(worker: Worker) -> bool:

@@ -103,7 +103,6 @@ def _exchange_nonces(request: ProbeRequest, problems: list[str]) -> str:
 
 def _bucket_problems(request: ProbeRequest, target: BucketTarget) -> Iterator[str]:
     """What prevents this server from claiming runs in the shared bucket."""
-    from orchestrator.s3.bucket import Bucket
     from orchestrator.s3.permissions import bucket_check
 
     # A person waits for the result: few retries, short back-off.
@@ -112,7 +111,14 @@ def _bucket_problems(request: ProbeRequest, target: BucketTarget) -> Iterator[st
     missing = [right for right in rights if right.is_needed and not right.is_given]
     if missing:
         yield from (f"bucket: {right.name}: {right.reason}" for right in missing)
-        return
+    else:
+        yield from _other_bucket(request, target)
+
+
+def _other_bucket(request: ProbeRequest, target: BucketTarget) -> Iterator[str]:
+    """A problem where the same URL means another store on this server."""
+    from orchestrator.s3.bucket import Bucket
+
     try:
         found = Bucket(target).get(request.probe)
     except PapergridError as error:

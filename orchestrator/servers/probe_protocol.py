@@ -1,4 +1,4 @@
-"""What a server is asked before anything starts, and what it answers: JSON on both ways."""
+"""The request to check a server, and the result: JSON in both directions."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class ProbeRequest:
     """The `BucketTarget` that replaces a shared output folder, where one does."""
 
     def to_text(self) -> str:
+        """One line of JSON."""
         return json.dumps(asdict(self))
 
 
@@ -59,6 +60,7 @@ class ProbeResult:
     """What the server wrote into the probe folder, in a file with its name; empty: nothing."""
 
     def to_text(self) -> str:
+        """One line of JSON."""
         return json.dumps(asdict(self))
 
 

@@ -57,9 +57,11 @@ class ServerRequest:
         return SweepPaths(self.output_on(server)).submission(self.name)
 
     def output_on(self, server: Server) -> Path:
+        """The output folder, as `server` sees it."""
         return Path(server.output) if server.output else self.output
 
     def ssh_target(self, server: Server) -> SshTarget:
+        """How ssh connects to `server`."""
         return SshTarget(
             destination=server.ssh,
             config=self.fleet.ssh_config,
@@ -101,14 +103,18 @@ def assign_runs(
         return [ServerAssignment(server=server, runs=runs, shards=()) for server in servers]
     shards_of: dict[str, list[Shard]] = {server.name: [] for server in servers}
     for shard in sorted(shards, key=lambda shard: -len(shard.runs)):
-        least = min(shards_of.values(), key=lambda mine: sum(len(each.runs) for each in mine))
-        least.append(shard)
-    assignments = [
-        ServerAssignment(
-            server=server,
-            runs=tuple(run for shard in shards_of[server.name] for run in shard.runs),
-            shards=tuple(shard.name for shard in shards_of[server.name]),
-        )
-        for server in servers
-    ]
+        min(shards_of.values(), key=_num_runs).append(shard)
+    assignments = (_assignment(server, shards_of[server.name]) for server in servers)
     return [each for each in assignments if each.runs]
+
+
+def _num_runs(shards: Sequence[Shard]) -> int:
+    return sum(len(shard.runs) for shard in shards)
+
+
+def _assignment(server: Server, shards: Sequence[Shard]) -> ServerAssignment:
+    return ServerAssignment(
+        server=server,
+        runs=tuple(run for shard in shards for run in shard.runs),
+        shards=tuple(shard.name for shard in shards),
+    )

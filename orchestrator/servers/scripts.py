@@ -90,7 +90,7 @@ def start_script(request: ServerRequest, assignment: ServerAssignment) -> str:
     """
     paths = request.paths_on(assignment.server)
     log_path = paths.log(assignment.server.name)
-    log, record = quote([str(log_path)]), quote([str(paths.worker(assignment.server.name))])
+    log = quote([str(log_path)])
     return "\n".join(
         [
             *_preamble(request, assignment.server),
@@ -100,19 +100,27 @@ def start_script(request: ServerRequest, assignment: ServerAssignment) -> str:
             # when the last process that holds its stdout or stderr has closed them.
             f"setsid nohup {quote(worker_words(request, assignment))} </dev/null >>{log} 2>&1 &",
             "worker=$!",
-            f"for _ in $(seq {_START_TIMEOUT_S * 10}); do",
-            f'  if [ -s {record} ]; then report "started $worker"; exit 0; fi',
-            "  if ! kill -0 $worker 2>/dev/null; then",
-            f"    report \"problem it ended at once: $(tail -n 3 {log} | tr '\\n' ' ')\"",
-            "    exit 81",
-            "  fi",
-            "  sleep 0.1",
-            "done",
-            # A late start would be a worker that the submission does not know.
-            "kill -KILL -- -$worker",
-            _fail(f"it wrote no record within {_START_TIMEOUT_S} s: see {log_path}"),
+            *_wait_for_record(log_path, paths.worker(assignment.server.name)),
         ]
     )
+
+
+def _wait_for_record(log_path: Path, record_path: Path) -> list[str]:
+    """Lines that report the first record of `$worker`, or kill it and fail after a minute."""
+    log, record = quote([str(log_path)]), quote([str(record_path)])
+    return [
+        f"for _ in $(seq {_START_TIMEOUT_S * 10}); do",
+        f'  if [ -s {record} ]; then report "started $worker"; exit 0; fi',
+        "  if ! kill -0 $worker 2>/dev/null; then",
+        f"    report \"problem it ended at once: $(tail -n 3 {log} | tr '\\n' ' ')\"",
+        "    exit 81",
+        "  fi",
+        "  sleep 0.1",
+        "done",
+        # A late start would be a worker that the submission does not know.
+        "kill -KILL -- -$worker",
+        _fail(f"it wrote no record within {_START_TIMEOUT_S} s: see {log_path}"),
+    ]
 
 
 def command_text(request: ServerRequest, assignment: ServerAssignment) -> str:
