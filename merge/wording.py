@@ -1,4 +1,4 @@
-"""Names in messages: suggestions for a misspelled name, and lists of names."""
+"""Text of messages: suggestions for a misspelled name, lists of names, sizes."""
 
 from __future__ import annotations
 
@@ -33,3 +33,8 @@ def listed(names: Iterable[str]) -> str:
     all_names = list(names)
     more = len(all_names) - _MAX_LISTED
     return ", ".join(all_names[:_MAX_LISTED]) + (f", ... ({more} more)" if more > 0 else "")
+
+
+def size_text(num_bytes: float) -> str:
+    """`12.3 GiB` (units of 2**30 bytes, as nvidia-smi, torch and `free` count memory)."""
+    return f"{num_bytes / 2**30:.1f} GiB"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,6 +12,11 @@ from merge.storage.files import read_json
 from merge.storage.paths import SubmissionPaths, SweepPaths
 
 SubmissionKind = Literal["slurm", "servers"]
+
+
+def new_submission_id(now: float) -> str:
+    """`20261121-081500-1f3a`: sorts by time; the random end separates calls in the same second."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(2)}"
 
 
 def list_submissions(output: Path) -> list[SubmissionPaths]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from merge.errors import UsageError
 from merge.records.records import Result
 from merge.records.sweep import Run
+from merge.wording import size_text
 from orchestrator.machine.devices import Devices
 from orchestrator.machine.nvidia_smi import free_memory
 
@@ -23,24 +24,21 @@ def check_runs_fit(
     """How `runs_per_gpu` runs fit on each of `devices`, as text. UsageError where they do not.
 
     A run needs its `gpu_mem_gb`, else the largest peak among earlier `results` plus a margin.
-    All sizes are in GiB.
     """
     if devices.kind != "cuda":
         raise UsageError("--runs-per-gpu is for GPUs: give CPU slots with --devices cpu:N")
     need, source = _memory_of_one_run(runs, results)
-    free = {name: size / _GIB for name, size in free_memory().items()}
+    free = free_memory()
     for name in devices.slots:
         _check_device(name, free.get(name), need, runs_per_gpu, source)
     least = min(free[name] for name in devices.slots)
     return (
-        f"{runs_per_gpu} runs share a GPU: {need:.1f} GiB each ({source}), "
-        f"at least {least:.1f} GiB free"
+        f"{runs_per_gpu} runs share a GPU: {size_text(need)} each ({source}), "
+        f"at least {size_text(least)} free"
     )
 
 
-def _check_device(
-    name: str, free: float | None, need: float, runs_per_gpu: int, source: str
-) -> None:
+def _check_device(name: str, free: int | None, need: float, runs_per_gpu: int, source: str) -> None:
     if free is None:
         raise UsageError(
             f"--runs-per-gpu: nvidia-smi reports no free memory for {name}: "
@@ -48,17 +46,17 @@ def _check_device(
         )
     if runs_per_gpu * need > free:
         raise UsageError(
-            f"--runs-per-gpu {runs_per_gpu}: GPU {name} has {free:.1f} GiB free, "
-            f"{runs_per_gpu} runs of {need:.1f} GiB ({source}) need "
-            f"{runs_per_gpu * need:.1f} GiB: at most {int(free / need)} fit"
+            f"--runs-per-gpu {runs_per_gpu}: GPU {name} has {size_text(free)} free, "
+            f"{runs_per_gpu} runs of {size_text(need)} ({source}) need "
+            f"{size_text(runs_per_gpu * need)}: at most {int(free / need)} fit"
         )
 
 
 def _memory_of_one_run(runs: Sequence[Run], results: Sequence[Result]) -> tuple[float, str]:
-    """GiB that the largest of `runs` needs, and where this number comes from."""
+    """Bytes that the largest of `runs` needs, and where this number comes from."""
     declared = [run.resources.gpu_mem_gb for run in runs]
     if all(declared):
-        return max(need for need in declared if need), "resources.gpu_mem_gb"
+        return max(need for need in declared if need) * _GIB, "resources.gpu_mem_gb"
     peaks = [peak for result in results if (peak := _peak_mib(result))]
     if not peaks:
         raise UsageError(
@@ -66,7 +64,8 @@ def _memory_of_one_run(runs: Sequence[Run], results: Sequence[Result]) -> tuple[
             "the study, or let one run finish on a GPU first"
         )
     measured = max(peaks) / 1024 * _MARGIN + _CUDA_CONTEXT_GIB
-    return max(measured, *(need or 0.0 for need in declared)), "measured, with a margin"
+    needed = max(measured, *(need or 0.0 for need in declared))
+    return needed * _GIB, "measured, with a margin"
 
 
 def _peak_mib(result: Result) -> float:

@@ -165,36 +165,36 @@ def _kind(run: Run) -> str:
 
 
 def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> dict[str, str]:
-    attempt = given.paths.attempt(given.number).root
-    environment = {
-        key: value for key, value in inherited.items() if not _NOT_INHERITED.fullmatch(key)
-    }
-    environment |= {
-        # Growing logs show that a trainer is alive: output must not wait in a buffer.
-        "PYTHONUNBUFFERED": "1",
-        "PAPERGRID_RUN_DIR": str(given.paths.root),
-        "PAPERGRID_RUN_SPEC": str(given.spec or given.paths.spec),
-        "PAPERGRID_ATTEMPT_DIR": str(attempt),
-        "PAPERGRID_ATTEMPT": str(given.number),
-        "PAPERGRID_DEVICE": given.kind,
-        "PAPERGRID_CACHE_DIR": str(given.cache_dir),
-        "PAPERGRID_NUM_WORKERS": str(
-            run.resources.num_workers if given.num_workers is None else given.num_workers
-        ),
-        EXECUTOR: given.executor,
-        TOKEN: given.token,
-    }
-    if given.data_root:
-        environment["PAPERGRID_DATA_ROOT"] = str(given.data_root)
-    if given.weights:
-        environment["PAPERGRID_WEIGHTS"] = str(given.weights)
-    if given.micro_batch is not None:
-        environment["PAPERGRID_MICRO_BATCH"] = str(given.micro_batch)
+    environment = {k: v for k, v in inherited.items() if not _NOT_INHERITED.fullmatch(k)}
+    environment |= _contract_variables(run, given)
     environment |= _config_variables(run)
     environment |= _device_variables(given, inherited)
     if run.command is None:
         environment |= import_variables(inherited, given.source or source_root())
     return environment
+
+
+def _contract_variables(run: Run, given: Assignment) -> dict[str, str]:
+    num_workers = run.resources.num_workers if given.num_workers is None else given.num_workers
+    variables = {
+        # Growing logs show that a trainer is alive: output must not wait in a buffer.
+        "PYTHONUNBUFFERED": "1",
+        "PAPERGRID_RUN_DIR": str(given.paths.root),
+        "PAPERGRID_RUN_SPEC": str(given.spec or given.paths.spec),
+        "PAPERGRID_ATTEMPT_DIR": str(given.paths.attempt(given.number).root),
+        "PAPERGRID_ATTEMPT": str(given.number),
+        "PAPERGRID_DEVICE": given.kind,
+        "PAPERGRID_CACHE_DIR": str(given.cache_dir),
+        "PAPERGRID_NUM_WORKERS": str(num_workers),
+        EXECUTOR: given.executor,
+        TOKEN: given.token,
+    }
+    optional = {
+        "PAPERGRID_DATA_ROOT": given.data_root,
+        "PAPERGRID_WEIGHTS": given.weights,
+        "PAPERGRID_MICRO_BATCH": given.micro_batch,
+    }
+    return variables | {name: str(value) for name, value in optional.items() if value is not None}
 
 
 def _config_variables(run: Run) -> dict[str, str]:

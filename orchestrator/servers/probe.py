@@ -22,6 +22,7 @@ from merge.records.records import read_worker
 from merge.records.sweep import Resources, Run
 from merge.storage.files import fresh_names, write_atomic
 from merge.storage.paths import SweepPaths
+from merge.wording import size_text
 from orchestrator.machine.devices import Devices, find_devices
 from orchestrator.machine.nvidia_smi import compute_processes, gpu_numbers
 from orchestrator.machine.owners import owner_alive, this_owner
@@ -210,11 +211,11 @@ def _lack_of_space(request: ProbeRequest) -> Iterator[str]:
             continue
         if not os.access(folder, os.W_OK):
             yield f"{what}: no permission to write to {folder}"
-        free_gib = shutil.disk_usage(folder).free / 2**30
-        if free_gib < request.min_free_gb:
+        free = shutil.disk_usage(folder).free
+        if free < request.min_free_gb * 2**30:
             yield (
-                f"{what}: {folder} has {free_gib:.1f} GiB free, but `min_free_gb` requires "
-                f"{request.min_free_gb:g}: free some space"
+                f"{what}: {folder} has {size_text(free)} free, but `min_free_gb` requires "
+                f"{request.min_free_gb:g} GiB: free some space"
             )
 
 

@@ -19,8 +19,8 @@ from typing import TypeVar
 from merge.errors import UsageError
 
 REMOTE_SHELL = "exec bash --noprofile --norc -s"
-"""A constant, because the login shell of the host parses it: it may be tcsh or fish. `exec` leaves
-no second shell between sshd and the script. Start-up files are off: they print, ask and fail."""
+"""A constant, because the login shell of the host parses it, which may be tcsh or fish. `exec`
+replaces that shell by bash. The login shell may print before, for example from ~/.bashrc."""
 
 _OPTIONS = (
     # No prompt: nobody would see it, and the call would hang until its time-out.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -51,11 +50,6 @@ class SlurmSubmission:
     def is_chained(self) -> bool:
         """Whether arrays wait for each other, as `max_parallel` limits all of them together."""
         return any(array.request.max_parallel for array in self.arrays)
-
-
-def new_submission_id(now: float) -> str:
-    """`20261121-081500-1f3a`: sorts by time; the random end separates calls in the same second."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(2)}"
 
 
 def array_job(submission: SlurmSubmission, array: Array) -> BatchJob:

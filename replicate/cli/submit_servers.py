@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merge.errors import UsageError
+from merge.records.submissions import new_submission_id
 from orchestrator.plan.plan import Plan
 from replicate.cli import arguments as flags
 from replicate.cli.s3_arguments import status_command, sync_target, sync_words
@@ -81,7 +81,7 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
     output = flags.output_folder(arguments).absolute()
     by_shard = bool(arguments.shard_by) and not arguments.shard
     request = ServerRequest(
-        name=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}",
+        name=new_submission_id(time.time()),
         output=output,
         workdir=Path.cwd(),
         fleet=fleet,

@@ -101,8 +101,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
+    from merge.records.submissions import new_submission_id
     from orchestrator.slurm.arrays import plan_arrays
-    from orchestrator.slurm.submit import SlurmSubmission, new_submission_id
+    from orchestrator.slurm.submit import SlurmSubmission
 
     _refuse_flags_of_a_machine(arguments)
     layers = _layers(arguments)

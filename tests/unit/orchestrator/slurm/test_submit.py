@@ -10,12 +10,13 @@ import pytest
 from support.sweeps import make_sweep, shell, write_sweep
 
 from merge.errors import SchedulerError
+from merge.records.submissions import new_submission_id
 from orchestrator.slurm.arrays import plan_arrays
 from orchestrator.slurm.commands import max_array_size
 from orchestrator.slurm.jobs import cancel_jobs, queued_runs
 from orchestrator.slurm.record import read_submissions
 from orchestrator.slurm.request import SlurmRequest
-from orchestrator.slurm.submit import SlurmSubmission, new_submission_id, send
+from orchestrator.slurm.submit import SlurmSubmission, send
 from replicate import api
 
 
