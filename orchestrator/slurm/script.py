@@ -57,7 +57,7 @@ def batch_text(job: BatchJob) -> str:
         # submitit's default is the key "submitit", which clusters that enforce wckeys refuse.
         wckey=_loose(None),
         stderr_to_stdout=True,
-        # The command begins with an srun of its own, whose options submitit cannot set.
+        # Tasks bring their own srun, with options that submitit cannot set; a merge needs none.
         use_srun=False,
         map_count=job.num_tasks,
         array_parallelism=request.max_parallel or job.num_tasks or 1,
