@@ -15,13 +15,11 @@ from merge.results.garbage_collection import no_garbage_collection
 from merge.results.unite import Contribution, unite
 from merge.storage.paths import SweepPaths
 from orchestrator.plan.forecast import Outlook, look_ahead
-from orchestrator.runs.states import RunState, State, read_states
+from orchestrator.runs.states import LIVE_STATES, RunState, State, read_states
 
 if TYPE_CHECKING:
     from orchestrator.bucket_claims.states import BucketState
     from orchestrator.s3.url import BucketTarget
-
-_GOES_ON = (State.CLAIMED, State.RUNNING, State.STALLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +97,9 @@ def _merged(output: Path, far: BucketState | None) -> tuple[Contribution, Merged
 
 def _newest(near: RunState, far: RunState | None) -> RunState:
     """What is true of a run of which this folder says `near` and the bucket `far`."""
-    if far is None or near.state is State.DONE or near.state in _GOES_ON:
+    if far is None or near.state is State.DONE or near.state in LIVE_STATES:
         return near
-    if near.state is State.CANCELLED and far.state not in (State.DONE, *_GOES_ON):
+    if near.state is State.CANCELLED and far.state not in (State.DONE, *LIVE_STATES):
         return near
     return far
 
