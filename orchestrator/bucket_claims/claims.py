@@ -23,8 +23,8 @@ from merge.storage.paths import RunPaths
 from orchestrator.bucket_claims.records import BucketClaims, HasResult
 from orchestrator.bucket_claims.states import attempts_in
 from orchestrator.runs.claims import Busy, Finished, FolderClaims, Taken
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.runs.requests import first_counted
-from orchestrator.runs.silence_of_claims import Watch
 from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.conditional_writes import refuse_claims_without_conditions
 from orchestrator.s3.url import BucketTarget
@@ -89,7 +89,7 @@ class SharedClaims:
         *,
         now: float,
         expiry_s: float = EXPIRY_S,
-        watch: Watch | None = None,
+        watch: HeartbeatWatch | None = None,
     ) -> Taken | Busy | Finished:
         """As `claims.take`. StorageError where the bucket does not answer: nothing is started."""
         run = self._run_of(paths)
@@ -221,7 +221,7 @@ class SharedClaims:
         config_hash: str,
         owner: Owner,
         expiry_s: float,
-        watch: Watch | None,
+        watch: HeartbeatWatch | None,
     ) -> Taken | Busy | Finished:
         if held.is_lost:
             return Busy(held.claim)
