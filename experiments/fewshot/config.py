@@ -12,7 +12,7 @@ from experiments.runtime.options import build_config, load_options
 from experiments.runtime.precision import Amp
 from merge.errors import UsageError
 from merge.records.sweep import DeviceKind
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 OPTIONS_PATH = Path(__file__).with_name("options.yaml")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from merge.errors import RecordError, UsageError
 from merge.records.sweep import SCHEMA, DeviceKind
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import AttemptPaths, RunPaths
 
 _REQUIRED = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from merge.records.sweep import refuse_foreign_schema
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import SubmissionPaths, SweepPaths
 
 SubmissionKind = Literal["slurm", "servers"]
