@@ -105,14 +105,14 @@ def _exchange_nonces(request: ProbeRequest, problems: list[str]) -> str:
 
 def _bucket_problems(request: ProbeRequest, target: BucketTarget) -> Iterator[str]:
     """What prevents this server from claiming runs in the shared bucket."""
-    from orchestrator.s3.permissions import bucket_check
+    from orchestrator.s3.permissions import check_permissions
 
     # A person waits for the result: few retries, short back-off.
-    target = replace(target, patience=2)
-    rights = bucket_check(target, for_claims=True)
-    missing = [right for right in rights if right.is_needed and not right.is_given]
+    target = replace(target, max_attempts=2)
+    found = check_permissions(target, for_claims=True)
+    missing = [each for each in found if each.is_needed and not each.is_given]
     if missing:
-        yield from (f"bucket: {right.name}: {right.reason}" for right in missing)
+        yield from (f"bucket: {each.name}: {each.reason}" for each in missing)
     else:
         yield from _other_bucket(request, target)
 

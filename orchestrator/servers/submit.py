@@ -11,13 +11,13 @@ from merge.records.sweep import Sweep
 from merge.storage.atomic import write_bytes
 from merge.storage.json_files import write_json_exclusive
 from merge.storage.paths import SweepPaths
-from orchestrator.bucket_claims.plan import agree_on_plan_at
+from orchestrator.bucket_claims.plan import publish_plan_to
 from orchestrator.plan.freeze import freeze
 from orchestrator.servers.checks import CheckedServer, check_servers
 from orchestrator.servers.request import ServerAssignment, ServerRequest
 from orchestrator.servers.scripts import start_script
 from orchestrator.servers.ssh import ScriptResult, in_parallel, run_script
-from orchestrator.sync.plan import refuse_wrong_place
+from orchestrator.sync.plan import check_before_training
 
 _START_TIMEOUT_S = 180.0
 
@@ -52,7 +52,7 @@ def refuse_other_plans(sweep: Sweep, request: ServerRequest) -> None:
     if SweepPaths(request.output).sweep.exists():
         freeze(request.output, sweep)
     if request.claims:
-        refuse_wrong_place(request.claims, sweep)
+        check_before_training(request.claims, sweep)
 
 
 def write_submission(sweep: Sweep, request: ServerRequest) -> None:
@@ -62,7 +62,7 @@ def write_submission(sweep: Sweep, request: ServerRequest) -> None:
     """
     freeze(request.output, sweep)
     if request.claims:
-        agree_on_plan_at(request.claims, request.output, sweep)
+        publish_plan_to(request.claims, request.output, sweep)
     for each in request.assignments:
         name = each.server.name
         _write(request.paths.runs(name), "".join(f"{run.run_id}\n" for run in each.runs))

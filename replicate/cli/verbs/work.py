@@ -10,7 +10,7 @@ from merge.results.outcome import exit_code
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli import slurm_task
-from replicate.cli.s3_arguments import settle_plan
+from replicate.cli.s3_arguments import sync_plan
 from replicate.cli.this_machine import on_this_machine, train
 
 
@@ -40,7 +40,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     if not arguments.submission:
         # Before the first sign of life: what is wrong here is told to whoever submits.
-        settle_plan(arguments)
+        sync_plan(arguments)
     with worker_record(arguments.worker_record, arguments.claim_expiry) as worker:
         worker.exit_code = _work(arguments)
     return worker.exit_code

@@ -144,7 +144,7 @@ def test_what_a_host_lacks_to_share_the_bucket_is_told_and_nothing_is_started(
         "denied": "s3:ListBucket on arn:aws:s3:::papers",
         "elsewhere": f"{PLACE} is another store on this server",
         "unlike": "ignores conditional writes, so no run can be claimed there",
-        "away": "could not be reached",
+        "away": "no complete answer from http://127.0.0.1:1",
     }.items():
         assert told in problems[name], (name, problems[name])
         assert "bucket: " in problems[name]
