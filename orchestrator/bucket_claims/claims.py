@@ -23,8 +23,8 @@ from orchestrator.bucket_claims.remote_claims import HasResult, RemoteClaims
 from orchestrator.bucket_claims.states import attempts_in
 from orchestrator.machine.repeating_thread import RepeatingThread
 from orchestrator.runs.claims import Busy, Finished, FolderClaims, Taken
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.runs.requests import first_counted
-from orchestrator.runs.silence_of_claims import Watch
 from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.conditional_writes import require_exclusive_claims
 from orchestrator.s3.url import BucketTarget
@@ -71,7 +71,7 @@ class FolderAndBucketClaims:
         *,
         now: float,
         expiry_s: float = EXPIRY_S,
-        watch: Watch | None = None,
+        watch: HeartbeatWatch | None = None,
     ) -> Taken | Busy | Finished:
         """As `claims.take`. StorageError where the bucket does not answer: nothing is started."""
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
+from merge.storage.control_paths import SyncPaths
 from merge.storage.json_files import read_json, write_json
-from merge.storage.paths import SyncPaths
 from orchestrator.s3.bucket import (
     NO_SUCH_UPLOAD,
     Bucket,

@@ -13,8 +13,9 @@ from typing import IO
 
 from merge.errors import NoAnswerError, SchedulerError
 from merge.storage.atomic import write_atomic
+from merge.storage.control_paths import SubmissionPaths
 from merge.storage.json_files import write_json
-from merge.storage.paths import SubmissionPaths, SweepPaths
+from merge.storage.paths import SweepPaths
 from orchestrator.machine.own_modules import module_words
 from orchestrator.runs.requests import user_name
 from orchestrator.slurm.arrays import Array

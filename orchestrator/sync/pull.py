@@ -14,7 +14,7 @@ from merge.storage.atomic import move_into_place, storage_errors, write_atomic, 
 from merge.storage.paths import SweepPaths
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.runs.claims import is_live, last_claim
-from orchestrator.runs.silence_of_claims import Watch
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.s3.bucket import Bucket, ListedObject, ObjectHead
 from orchestrator.s3.checksums import refuse_mismatch, removed_meanwhile, sha256_hex
 from orchestrator.s3.download import RANGE_SIZE, download_file
@@ -182,7 +182,7 @@ def is_running_here(output: Path, run: Run) -> bool:
         return False
     alive = owner_alive(claim.owner, this_owner())
     # By the age of its file, not by the heartbeat in it: that is in another host's time.
-    silence_s = Watch().silence_s(paths, claim) if alive is None else 0.0
+    silence_s = HeartbeatWatch().silence_s(paths, claim) if alive is None else 0.0
     return is_live(claim, alive, silence_s=silence_s)
 
 
