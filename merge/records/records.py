@@ -273,7 +273,7 @@ def read_claim(path: Path, disk: Disk = SYSTEM_DISK) -> Claim:
     return claim_from_json(path, read_json(path, disk=disk))
 
 
-def claim_from_json(path: Path, document: Mapping[str, Any]) -> Claim:
+def claim_from_json(path: Path | str, document: Mapping[str, Any]) -> Claim:
     """The claim that `document`, read from `path`, holds. RecordError where it is none."""
     refuse_foreign_schema(path, document)
     try:

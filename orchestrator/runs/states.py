@@ -55,6 +55,10 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
+LIVE_STATES = (State.CLAIMED, State.RUNNING, State.STALLED)
+"""States of a run with a live claim."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
     """What a run's files say; absent files are None."""
