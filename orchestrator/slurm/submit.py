@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merge.errors import NoAnswerError, SchedulerError
-from merge.storage.atomic import write_bytes
+from merge.storage.atomic import make_folder, write_bytes
 from merge.storage.control_paths import SubmissionPaths
 from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
@@ -130,7 +130,7 @@ def send(submission: SlurmSubmission) -> SubmissionRecord:
         ),
         merge=ArrayRecord(name="merge") if submission.has_merge else None,
     )
-    submission.paths.logs.mkdir(parents=True, exist_ok=True)
+    make_folder(submission.paths.logs)
     for name, text in texts.items():
         write_bytes(submission.paths.script(name), text.encode())
     # Before any job exists: a task can start before sbatch returns, and reads its runs from here.
