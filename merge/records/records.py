@@ -13,6 +13,7 @@ from typing import Any
 
 from merge.records.field_types import check_types, malformed, without_schema
 from merge.records.sweep import SCHEMA, refuse_foreign_schema
+from merge.storage.disk import SYSTEM_DISK, Disk
 from merge.storage.json_files import read_json
 
 EXPIRY_S = 60.0
@@ -129,7 +130,7 @@ class AttemptRecord:
         return {"schema": SCHEMA, **asdict(self), "command": list(self.command)}
 
 
-class Wish(StrEnum):
+class RequestAction(StrEnum):
     """What a person requests of a run."""
 
     CANCEL = "cancel"
@@ -140,10 +141,10 @@ class Wish(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A person's request about a run, to any executor that has it; the highest number counts."""
+    """A request about a run, to the executor that has it; the highest number counts."""
 
     number: int
-    wish: Wish
+    action: RequestAction
     claim: int
     """The highest claim when it was written; 0 where there was none."""
     by: str
@@ -152,7 +153,14 @@ class Request:
     """Unix time, in seconds."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **asdict(self)}
+        fields = asdict(self)
+        # "wish" is the key of `action` in the folders of all versions.
+        return {
+            "schema": SCHEMA,
+            "number": fields.pop("number"),
+            "wish": fields.pop("action"),
+            **fields,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,12 +184,12 @@ class WorkerRecord:
         return {"schema": SCHEMA, **asdict(self)}
 
 
-def read_claim(path: Path) -> Claim:
+def read_claim(path: Path, disk: Disk = SYSTEM_DISK) -> Claim:
     """The claim in `path`. FileNotFoundError where there is none, RecordError where unusable."""
-    return claim_from_json(path, read_json(path))
+    return claim_from_json(path, read_json(path, disk=disk))
 
 
-def claim_from_json(path: Path, document: Mapping[str, Any]) -> Claim:
+def claim_from_json(path: Path | str, document: Mapping[str, Any]) -> Claim:
     """The claim that `document`, read from `path`, holds. RecordError where it is none."""
     refuse_foreign_schema(path, document)
     try:
@@ -210,9 +218,9 @@ def worker_from_json(path: Path, document: Mapping[str, Any]) -> WorkerRecord:
     return worker
 
 
-def read_attempt(path: Path) -> AttemptRecord:
+def read_attempt(path: Path, disk: Disk = SYSTEM_DISK) -> AttemptRecord:
     """The attempt in `path`. FileNotFoundError where absent, RecordError where unusable."""
-    return attempt_from_json(path, read_json(path))
+    return attempt_from_json(path, read_json(path, disk=disk))
 
 
 def attempt_from_json(path: Path | str, document: Mapping[str, Any]) -> AttemptRecord:
@@ -232,13 +240,14 @@ def attempt_from_json(path: Path | str, document: Mapping[str, Any]) -> AttemptR
     return attempt
 
 
-def read_request(path: Path) -> Request:
+def read_request(path: Path, disk: Disk = SYSTEM_DISK) -> Request:
     """The request in `path`. FileNotFoundError where absent, RecordError where unusable."""
-    document = read_json(path)
+    document = read_json(path, disk=disk)
     refuse_foreign_schema(path, document)
     try:
         fields = without_schema(document)
-        request = Request(**{**fields, "wish": Wish(fields["wish"])})
+        action = RequestAction(fields.pop("wish"))
+        request = Request(**fields, action=action)
         check_types(request)
     except (KeyError, TypeError, ValueError) as error:
         raise malformed(path, error) from error

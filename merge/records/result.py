@@ -10,6 +10,7 @@ from typing import Any
 from merge.errors import RecordError
 from merge.records.field_types import malformed, without_schema
 from merge.records.sweep import SCHEMA, Value, refuse_foreign_schema
+from merge.storage.disk import SYSTEM_DISK, Disk
 from merge.storage.json_files import is_finite_number, read_json
 
 
@@ -50,9 +51,9 @@ class Result:
         }
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: Path, disk: Disk = SYSTEM_DISK) -> Result:
     """The result in `path`. FileNotFoundError where there is none, RecordError where unusable."""
-    return result_from_json(path, read_json(path))
+    return result_from_json(path, read_json(path, disk=disk))
 
 
 def result_from_json(path: Path | str, document: Mapping[str, Any]) -> Result:

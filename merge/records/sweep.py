@@ -25,6 +25,9 @@ SCHEMA = 1
 Value = str | int | float | bool
 """A value of an axis."""
 
+DeviceKind = Literal["cuda", "cpu"]
+"""What a run computes on, once `auto` is decided."""
+
 _REPAIR = (
     "the plan was changed by hand or is damaged: restore it, or move it away and give the command "
     "that made it again; results of the same configuration still count"

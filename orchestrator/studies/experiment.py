@@ -17,8 +17,8 @@ from pathlib import Path
 from merge.errors import StudyError
 from merge.records.manifest import Manifest, manifest_from_json
 from merge.results.cells import summary_keys
+from merge.wording import hint
 from orchestrator.config.schema import fit
-from orchestrator.config.wording import hint
 from orchestrator.config.yaml_document import Document, Place, Problem, as_lines, read_document
 from orchestrator.studies.manifest_schema import DataEntry, ManifestShape, ModuleEntry
 from orchestrator.studies.options import EXPERIMENTS, OPTIONS_FILE

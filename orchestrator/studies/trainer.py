@@ -7,7 +7,7 @@ from pathlib import Path
 
 from merge.errors import StudyError
 from merge.records.manifest import NUMBER, Manifest, Metric, default_manifest
-from orchestrator.config.wording import hint
+from merge.wording import hint
 from orchestrator.config.yaml_document import Notes
 from orchestrator.studies.experiment import (
     Experiment,
