@@ -1,17 +1,20 @@
-"""What `replicate doctor` finds: one line a check."""
+"""What `replicate doctor` finds: one line for each check."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from orchestrator.s3.permissions import Right
 
 Verdict = Literal["ok", "warning", "refused"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was tried or looked at."""
+    """The outcome of one check."""
 
     name: str
     verdict: Verdict
@@ -20,38 +23,31 @@ class Check:
     fix: str = ""
     """What to do, where the verdict is not ok."""
     numbers: Mapping[str, Any] = field(default_factory=dict)
-    """The same for machines; seconds, counts, bytes."""
+    """The finding for programs: seconds, counts, bytes."""
+
+    def __post_init__(self) -> None:
+        if self.verdict == "ok":
+            object.__setattr__(self, "fix", "")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-class Right(Protocol):
-    """One thing that an object store lets us do, or does not."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def is_given(self) -> bool: ...
-    @property
-    def is_needed(self) -> bool: ...
-    @property
-    def reason(self) -> str: ...
-
-
 def checks_of_rights(rights: Iterable[Right]) -> list[Check]:
-    """What a bucket allows, as checks."""
+    """What a bucket permits, as checks."""
     return [
-        Check(
-            name=f"bucket: {right.name}",
-            verdict="ok" if right.is_given else "refused" if right.is_needed else "warning",
-            finding="permitted" if right.is_given else "not permitted",
-            fix=right.reason,
+        Check(f"bucket: {right.name}", "ok", "permitted")
+        if right.is_given
+        else Check(
+            f"bucket: {right.name}",
+            "refused" if right.is_needed else "warning",
+            "not permitted",
+            right.reason,
         )
         for right in rights
     ]
 
 
 def is_refused(checks: Iterable[Check]) -> bool:
-    """Whether any of `checks` says that papergrid must not be used so."""
+    """Whether any of `checks` is refused."""
     return any(check.verdict == "refused" for check in checks)
