@@ -11,7 +11,7 @@ from typing import Any
 from merge.errors import RecordError
 from merge.records.field_types import check_types
 from merge.records.sweep import SCHEMA, Value, refuse_foreign_schema
-from merge.storage.files import is_finite_number, read_json
+from merge.storage.json_files import is_finite_number, read_json
 
 EXPIRY_S = 60.0
 """How long the owner of a claim may be silent, unless its claim says otherwise."""
@@ -265,7 +265,7 @@ def read_claim(path: Path) -> Claim:
     return claim_from_json(path, read_json(path))
 
 
-def claim_from_json(path: Path, document: Mapping[str, Any]) -> Claim:
+def claim_from_json(path: Path | str, document: Mapping[str, Any]) -> Claim:
     """The claim that `document`, read from `path`, holds. RecordError where it is none."""
     refuse_foreign_schema(path, document)
     try:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from orchestrator.s3.permissions import Right
+    from orchestrator.s3.permissions import Permission
 
 Verdict = Literal["ok", "warning", "refused"]
 
@@ -33,7 +33,7 @@ class Check:
         return asdict(self)
 
 
-def checks_of_rights(rights: Iterable[Right]) -> list[Check]:
+def checks_of_rights(rights: Iterable[Permission]) -> list[Check]:
     """What a bucket permits, as checks."""
     return [
         Check(f"bucket: {right.name}", "ok", "permitted")

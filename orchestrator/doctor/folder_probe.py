@@ -16,7 +16,9 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from merge.storage.files import clock_of, fresh_names, read_json, write_atomic, write_json
+from merge.storage.atomic import write_atomic
+from merge.storage.json_files import read_json, write_json
+from merge.storage.nfs import clock_of, fresh_names
 from orchestrator.doctor.rendezvous import Meeting, meet, poll
 
 NUM_ROUNDS = 60

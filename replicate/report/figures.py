@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from merge.storage.files import is_finite_number
+from merge.storage.json_files import is_finite_number
 from replicate.report.content import Cell, Report
 from replicate.report.escaping import one_line
 from replicate.views.table import Format

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.forecast import Outlook
-from orchestrator.runs.states import RunState, State
+from orchestrator.runs.states import LIVE_STATES, RunState, State
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli import s3_arguments as buckets
@@ -112,7 +112,7 @@ def _now_running(status: SweepStatus) -> list[str]:
             entry.state.host,
         ]
         for entry in status.runs
-        if entry.state.state in (State.RUNNING, State.STALLED, State.CLAIMED)
+        if entry.state.state in LIVE_STATES
     ]
     return align(rows, left=7) if len(rows) > 1 else []
 
