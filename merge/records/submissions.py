@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from merge.records.sweep import refuse_foreign_schema
+from merge.storage.control_paths import SubmissionPaths
 from merge.storage.json_files import read_json
-from merge.storage.paths import SubmissionPaths, SweepPaths
+from merge.storage.paths import SweepPaths
 
 SubmissionKind = Literal["slurm", "servers"]
 

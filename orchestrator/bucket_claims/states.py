@@ -96,7 +96,7 @@ class _StateReader:
             owner_alive=None if claim.released else owner_alive(claim.owner, this_owner()),
             attempt=attempt,
             progress=self._progress(run, attempt),
-            last_sign=max(
+            last_output=max(
                 (each.modified.timestamp() for each in objects if _is_of_trainer(run, each.name)),
                 default=None,
             ),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from merge.records.sweep import Run, read_sweep
 from merge.storage.paths import SweepPaths
+from merge.wording import size_text
 from orchestrator.doctor.check import Check, Verdict
 from orchestrator.machine.devices import list_gpus
 from orchestrator.plan.disk_need import DiskNeed, estimate_disk
@@ -28,7 +29,7 @@ print(json.dumps({"torch": torch.__version__, "cuda": cuda, "nccl": nccl,
 _TORCH_PATIENCE_S = 120.0
 _SLURM_PATIENCE_S = 15.0
 _NUM_PORTS = 16
-_GB = 1e9
+_LITTLE_BYTES = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,14 +111,12 @@ def check_disk(needs: Needs) -> Check:
     """Free space in the output folder against what the open runs are expected to write."""
     there = next(one for one in (needs.output, *needs.output.absolute().parents) if one.is_dir())
     free, need = shutil.disk_usage(there).free, needs.disk
-    finding, numbers = f"{free / _GB:.1f} GB free", {"free_bytes": free}
+    finding, numbers = f"{size_text(free)} free", {"free_bytes": free}
     if need is None:
         finding += "; what a run writes is not known yet"
-        verdict: Verdict = "warning" if free < _GB else "ok"
+        verdict: Verdict = "warning" if free < _LITTLE_BYTES else "ok"
         return Check("disk space", verdict, finding, "free some space", numbers)
-    finding += (
-        f", {need.num_runs} open runs need about {need.total_bytes / _GB:.1f} GB ({need.source})"
-    )
+    finding += f", {need.num_runs} open runs need {size_text(need.total_bytes)} ({need.source})"
     numbers |= {"needed_bytes": need.total_bytes, "open_runs": need.num_runs}
     verdict = "ok" if free > need.total_bytes else "refused"
     return Check("disk space", verdict, finding, "free some space, or select fewer runs", numbers)
@@ -134,7 +133,7 @@ def _check_path(name: str, flag: str, path: Path) -> Check:
         if path.is_dir():
             return Check(name, "ok", f"{path}: {len(list(path.iterdir()))} entries")
         path.open("rb").close()
-        return Check(name, "ok", f"{path}: {path.stat().st_size / _GB:.2f} GB")
+        return Check(name, "ok", f"{path}: {size_text(path.stat().st_size)}")
     except OSError as error:
         fix = f"correct {flag}, mount it on this host, or make it readable"
         return Check(name, "refused", f"{path} cannot be read: {error.strerror}", fix)

@@ -7,7 +7,6 @@ process sees at some time what the other one writes.
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from merge.errors import IncompleteError
-from merge.storage.atomic import storage_errors
+from merge.storage.atomic import make_folder
+from merge.storage.disk import discard_tree
 from merge.storage.json_files import Json, read_json, write_json_exclusive
 from merge.storage.nfs import disturb, fresh_names
 
@@ -77,7 +77,7 @@ class Meeting:
         if self.role == "second":
             return
         for _ in range(_NUM_REMOVALS):
-            shutil.rmtree(self.folder, ignore_errors=True)
+            discard_tree(self.folder)
             if not self.folder.exists():
                 break
             # The second process may still be in `disturb` after its last message.
@@ -90,8 +90,7 @@ def meet(meetings: Path, name: str, patience_s: float) -> Meeting:
 
     IncompleteError if none comes within `patience_s`, StorageError if nothing can be written.
     """
-    with storage_errors(meetings):
-        meetings.mkdir(parents=True, exist_ok=True)
+    make_folder(meetings)
     while True:
         numbers = [int(one) for one in fresh_names(meetings) if _NUMBER.fullmatch(one)]
         last = max(numbers, default=1)
@@ -119,7 +118,7 @@ def _join(folder: Path, name: str, patience_s: float) -> Meeting | None:
     if second.hears("welcome", _WELCOME_S):
         return second
     # The first process was killed while it waited. With the folder gone, all begin at one number.
-    shutil.rmtree(folder, ignore_errors=True)
+    discard_tree(folder)
     return None
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from merge.records.sweep import SCHEMA, Run
-from merge.storage.paths import SubmissionPaths, SweepPaths
+from merge.storage.control_paths import SubmissionPaths
+from merge.storage.paths import SweepPaths
 from orchestrator.plan.shards import Shard
 from orchestrator.s3.url import BucketTarget
 from orchestrator.servers.hosts_file import Fleet, Server

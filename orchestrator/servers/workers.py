@@ -10,7 +10,8 @@ from typing import Any
 from merge.errors import INTERRUPTED_EXIT_CODE, RecordError, UsageError
 from merge.records.records import Owner, WorkerRecord, read_worker
 from merge.records.submissions import list_submissions, read_submission_document
-from merge.storage.paths import SubmissionPaths, SweepPaths
+from merge.storage.control_paths import SubmissionPaths
+from merge.storage.paths import SweepPaths
 from orchestrator.machine.owners import owner_alive
 
 

@@ -10,7 +10,8 @@ from typing import Any, Final
 from merge.errors import RecordError
 from merge.records.submissions import list_submissions, read_submission_document
 from merge.records.sweep import SCHEMA
-from merge.storage.paths import SubmissionPaths, SweepPaths
+from merge.storage.control_paths import SubmissionPaths
+from merge.storage.paths import SweepPaths
 
 KIND: Final = "slurm"
 

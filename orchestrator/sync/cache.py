@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
+from merge.storage.atomic import remove_file
+from merge.storage.control_paths import SyncPaths
 from merge.storage.json_files import read_json, write_json
-from merge.storage.paths import SweepPaths, SyncPaths
+from merge.storage.paths import SweepPaths
 from orchestrator.s3.bucket import Bucket, ListedObject
 from orchestrator.s3.checksums import sha256_hex
 from orchestrator.s3.upload import Snapshot
@@ -138,5 +140,5 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except RecordError:
         # A damaged cache is rebuilt.
-        path.unlink()
+        remove_file(path)
         return {}

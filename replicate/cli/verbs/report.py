@@ -1,4 +1,4 @@
-"""`replicate report OUT`: the results table as Markdown, HTML, LaTeX and CSV."""
+"""`replicate report OUT`: table, runs and provenance as Markdown, HTML, LaTeX and CSV."""
 
 from __future__ import annotations
 

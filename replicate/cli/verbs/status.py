@@ -108,7 +108,7 @@ def _now_running(status: SweepStatus) -> list[str]:
             str(entry.state.attempt or "-"),
             progress_text(entry.state) or "starting",
             _age(entry.state.heartbeat_age_s),
-            _age(entry.state.sign_age_s),
+            _age(entry.state.output_age_s),
             entry.state.host,
         ]
         for entry in status.runs
