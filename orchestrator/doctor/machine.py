@@ -116,7 +116,9 @@ def check_disk(needs: Needs) -> Check:
         finding += "; what a run writes is not known yet"
         verdict: Verdict = "warning" if free < _LITTLE_BYTES else "ok"
         return Check("disk space", verdict, finding, "free some space", numbers)
-    finding += f", {need.num_runs} open runs need {size_text(need.total_bytes)} ({need.source})"
+    finding += (
+        f", {need.num_runs} open runs need about {size_text(need.total_bytes)} ({need.source})"
+    )
     numbers |= {"needed_bytes": need.total_bytes, "open_runs": need.num_runs}
     verdict = "ok" if free > need.total_bytes else "refused"
     return Check("disk space", verdict, finding, "free some space, or select fewer runs", numbers)
