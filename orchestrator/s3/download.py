@@ -22,6 +22,7 @@ def download_file(bucket: Bucket, listed: ListedObject, part: Path, expected: st
     What `part` has of an earlier command is not downloaded again. RecordError where the content
     differs from the SHA-256 `expected` (then `part` is removed), or the object was replaced.
     """
+    # Appended to, not written atomically: its first bytes are what a later command resumes from.
     with storage_errors(part), os.fdopen(open_appending(part), "ab") as file:
         if file.tell() > listed.size:
             file.truncate(0)

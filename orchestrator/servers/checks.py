@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merge.errors import PapergridError, ServersError
-from merge.storage.atomic import write_atomic
+from merge.storage.atomic import write_bytes
 from merge.storage.disk import discard_tree
 from merge.storage.paths import SweepPaths
 from orchestrator.plan.code_version import code_version
@@ -74,7 +74,7 @@ def _published_nonce(request: ServerRequest, nonce: str) -> Iterator[Path]:
     """`nonce` where all servers must see it: in the yielded folder, or in their bucket."""
     folder = SweepPaths(request.output).probe(request.name)
     if request.claims is None:
-        write_atomic(folder / "here", lambda file: file.write(nonce.encode()))
+        write_bytes(folder / "here", nonce.encode())
         try:
             yield folder
         finally:

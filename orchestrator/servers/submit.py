@@ -8,7 +8,7 @@ from pathlib import Path
 
 from merge.errors import UsageError
 from merge.records.sweep import Sweep
-from merge.storage.atomic import make_folder, write_atomic
+from merge.storage.atomic import make_folder, write_bytes
 from merge.storage.json_files import write_json_exclusive
 from merge.storage.paths import SweepPaths
 from orchestrator.bucket_claims.plan import publish_plan_to
@@ -85,7 +85,7 @@ def start_servers(request: ServerRequest) -> list[StartResult]:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomic(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
 
 
 def _start_result(name: str, result: ScriptResult) -> StartResult:
