@@ -9,16 +9,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from experiments.fewshot.config import FewShotConfig
 from experiments.fewshot.models.base import FewShotModel
+from experiments.fewshot.options import TrainingOptions
 from merge.errors import UsageError
 
 
-def make_faster(model: FewShotModel, config: FewShotConfig, device: torch.device) -> None:
-    """What `config` asks for, in place. UsageError: torch.compile does not work on this machine."""
-    if config.channels_last:
+def make_faster(model: FewShotModel, options: TrainingOptions, device: torch.device) -> None:
+    """What the options ask for, in place. UsageError: torch.compile does not work here."""
+    if options.channels_last:
         use_channels_last(model)
-    if config.compile:
+    if options.compile:
         compile_parts(model, device)
 
 

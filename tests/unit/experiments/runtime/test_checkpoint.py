@@ -69,7 +69,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
 
 def test_a_foreign_file_is_no_checkpoint(tmp_path):
     torch.save([1, 2], tmp_path / "last.pt")
-    with pytest.raises(RecordError, match="no checkpoint of schema 1"):
+    with pytest.raises(RecordError, match="no checkpoint of schema 2"):
         load_checkpoint(tmp_path / "last.pt", ALONE, config_hash="ab")
 
 
@@ -86,3 +86,9 @@ def test_only_old_temporaries_are_removed(tmp_path):
     os.utime(tmp_path / names[0], (0, time.time() - 7200))
     remove_stale_temporaries(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_with_what_to_do(tmp_path):
+    torch.save({"schema": 1, "config_hash": "ab"}, tmp_path / "last.pt")
+    with pytest.raises(UsageError, match="earlier version .* finish the run with that version"):
+        load_checkpoint(tmp_path / "last.pt", ALONE, config_hash="ab")
