@@ -6,7 +6,7 @@ DEMO_OUTPUT ?= outputs/demo
 export OMP_NUM_THREADS ?= 1
 
 TEST_WORKERS ?= 3
-.PHONY: setup demo check test lint requirements services clean
+.PHONY: setup demo check test lint options requirements services clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,11 @@ demo: setup
 	@echo "  $(BIN)/replicate --study demo --shots 1 --set epochs=6 --output-dir outputs/longer"
 	@echo "  $(BIN)/replicate plan --datasets pascal5i --backbones resnet50"
 	@echo "  cd examples/bash && ../../$(BIN)/replicate --study study.yaml"
+
+# Each experiment's options.yaml, from the dataclass in its options.py; a test holds that they agree.
+options: setup
+	$(BIN)/python -m experiments.runtime.write_options
+	cd examples && ../$(BIN)/python -m experiments.runtime.write_options ./blobs
 
 lint: setup
 	$(BIN)/ruff format --check .

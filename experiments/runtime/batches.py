@@ -12,16 +12,23 @@ Batch = Any
 """A tensor, or tuples, named tuples and dicts of batches."""
 
 
+def num_items(batch: Batch) -> int:
+    """The length of its tensors. ValueError where it holds none, or tensors of unequal length."""
+    lengths: set[int] = set()
+    apply_to_tensors(batch, lambda tensor: lengths.add(len(tensor)))
+    if len(lengths) != 1:
+        raise ValueError(
+            f"a batch of tensors with lengths {sorted(lengths)}: override Task.split and weights"
+        )
+    return lengths.pop()
+
+
 def slices(batch: Batch, size: int) -> list[Batch]:
     """`batch` in parts of `size` items, the last one shorter, along each tensor's first dimension.
 
     ValueError where the batch holds no tensor, or tensors of unequal length.
     """
-    lengths: set[int] = set()
-    apply_to_tensors(batch, lambda tensor: lengths.add(len(tensor)))
-    if len(lengths) != 1:
-        raise ValueError(f"a batch of tensors with lengths {sorted(lengths)}: override Task.split")
-    (length,) = lengths
+    length = num_items(batch)
     return [_items(batch, slice(start, start + size)) for start in range(0, length, size)]
 
 

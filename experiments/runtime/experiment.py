@@ -71,6 +71,7 @@ def _package_at(folder: Path) -> str:
     importlib.invalidate_caches()
     spec = importlib.util.find_spec(folder.name)
     places = [] if spec is None else list(spec.submodule_search_locations or [])
-    if [Path(place).resolve() for place in places] != [folder]:
+    # More than one place has the folder where Python was started beside it.
+    if {Path(place).resolve() for place in places} != {folder}:
         raise UsageError(f"{folder}: Python has another module {folder.name!r}: rename the folder")
     return folder.name

@@ -1,9 +1,9 @@
 """The interface between the runtime and an experiment: `Task` and `Tally`.
 
-An experiment's `task.py` has a function `open_task(options, context)` that returns its `Task`. The
-task says what is trained, on which data, and how a prediction is judged. Everything else is the
-runtime's: processes, seeds, batches, gradients, precision, checkpoints, evaluation over all ranks,
-events, errors and the result.
+An experiment's `task.py` has an `open_task(options, context)` that returns its `Task`: a function,
+or the class itself under that name. The task says what is trained, on which data, and how a
+prediction is judged. Everything else is the runtime's: processes, seeds, batches, gradients,
+precision, checkpoints, evaluation over all ranks, events, errors and the result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from experiments.runtime.batches import Batch, slices
+from experiments.runtime.batches import Batch, num_items, slices
 from experiments.runtime.options import ExperimentOptions
 from merge.results.statistics import mean
 from merge.storage.files import Json
@@ -111,9 +111,9 @@ class Task(ABC):
         Set `requires_grad` here. Random numbers are seeded equally on all ranks.
         """
 
-    @abstractmethod
     def num_train_items(self) -> int:
         """Items in one epoch; the same in every epoch."""
+        return len(self.train_data(0))
 
     @abstractmethod
     def train_data(self, epoch: int) -> Dataset:
@@ -134,13 +134,13 @@ class Task(ABC):
         """
         return slices(batch, size)
 
-    @abstractmethod
     def weights(self, batch: Batch) -> Mapping[str, int]:
         """What the terms of the loss are means over, such as `{"pixels": 1024}`.
 
         A rank or part of a batch with more of it weighs more, so that the step is that of the
-        mean over the whole global batch.
+        mean over the whole global batch. Unless overridden it is the number of items.
         """
+        return {"items": num_items(batch)}
 
     @abstractmethod
     def forward(self, model: nn.Module, batch: Batch) -> Output:

@@ -90,5 +90,5 @@ def test_only_old_temporaries_are_removed(tmp_path):
 
 def test_a_checkpoint_of_an_earlier_version_is_refused_with_what_to_do(tmp_path):
     torch.save({"schema": 1, "config_hash": "ab"}, tmp_path / "last.pt")
-    with pytest.raises(UsageError, match="earlier version .* finish the run with that version"):
+    with pytest.raises(UsageError, match=r"earlier version .* finish the run with that version"):
         load_checkpoint(tmp_path / "last.pt", ALONE, config_hash="ab")

@@ -43,7 +43,7 @@ def test_batches_of_any_kind_come_in_parts_of_the_same_kind(kind):
 
 
 def test_a_batch_of_unequal_lengths_is_refused_with_what_to_do():
-    with pytest.raises(ValueError, match=r"lengths \[2, 3\]: override Task.split"):
+    with pytest.raises(ValueError, match=r"lengths \[2, 3\]: override Task.split and weights"):
         slices((torch.zeros(2), torch.zeros(3)), 1)
 
 
