@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from merge.errors import PapergridError, RecordError, SchedulerError, StorageError
-from merge.records.records import Cause, Wish
+from merge.records.records import Cause, RequestAction
 from merge.records.sweep import Run
 from merge.storage.paths import SweepPaths
 from orchestrator.runs.requests import ask
-from orchestrator.runs.states import RunState, State, read_states
-
-_HELD = (State.CLAIMED, State.RUNNING, State.STALLED)
+from orchestrator.runs.states import LIVE_STATES, RunState, State, read_states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +37,7 @@ def cancel_runs(
     `is_dry` writes nothing.
     """
     found = tuple(zip(runs, read_states(output, runs, now), strict=True))
-    return _wish(output, found, Wish.CANCEL, _cancelling, (now, is_dry))
+    return _wish(output, found, RequestAction.CANCEL, _cancelling, (now, is_dry))
 
 
 def retry_runs(
@@ -56,7 +54,7 @@ def retry_runs(
     """
     found = zip(runs, read_states(output, runs, now), strict=True)
     chosen = [(run, state) for run, state in found if state_name(state) in states]
-    return _wish(output, chosen, Wish.RETRY, _retrying, (now, is_dry))
+    return _wish(output, chosen, RequestAction.RETRY, _retrying, (now, is_dry))
 
 
 def state_name(state: RunState) -> str:
@@ -67,7 +65,7 @@ def state_name(state: RunState) -> str:
 def _wish(
     output: Path,
     found: Sequence[tuple[Run, RunState]],
-    wish: Wish,
+    action: RequestAction,
     judge: Callable[[RunState], tuple[bool, str]],
     when: tuple[float, bool],
 ) -> tuple[RequestOutcome, ...]:
@@ -80,7 +78,7 @@ def _wish(
         )
         if is_asked and not is_dry:
             try:
-                ask(SweepPaths(output).run(run.path), wish, now=now)
+                ask(SweepPaths(output).run(run.path), action, now=now)
             except (RecordError, StorageError) as error:
                 # The others are asked all the same: a person wants them stopped.
                 code = error.exit_code
@@ -94,7 +92,7 @@ def _cancelling(state: RunState) -> tuple[bool, str]:
         return False, "it has its result"
     if state.state is State.CANCELLED:
         return False, state.reason
-    if state.state in _HELD:
+    if state.state in LIVE_STATES:
         return True, f"its executor on {state.host} has it write a checkpoint and stop"
     return True, "it is started nowhere"
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.local.events import RunEvent
     from orchestrator.local.executor import LocalReport, LocalSettings
     from orchestrator.s3.url import BucketTarget
-    from orchestrator.servers.control import Stopped
+    from orchestrator.servers.control import StopResult
     from orchestrator.studies.study import Study
     from replicate.views.status import SweepStatus
 
@@ -227,11 +227,11 @@ def share_gpus(
 
     UsageError, with the figures, where the GPUs' free memory is too little for that.
     """
-    from orchestrator.machine.devices import check_shared
+    from orchestrator.machine.gpu_memory import check_runs_fit
 
     folder = Path(output)
     results = tuple(read_results(folder).values()) if SweepPaths(folder).sweep.exists() else ()
-    words = check_shared(settings.devices, plan.runs, runs_per_gpu, results)
+    words = check_runs_fit(settings.devices, plan.runs, runs_per_gpu, results)
     return replace(settings, runs_per_device=runs_per_gpu), words
 
 
@@ -279,9 +279,9 @@ def cancel(
     """
     from orchestrator.cancel import cancel_everywhere, cancel_runs
     from orchestrator.runs.states import State
-    from orchestrator.servers.workers import refuse_unheard
+    from orchestrator.servers.workers import refuse_cancel_across_folders
 
-    refuse_unheard(Path(output))
+    refuse_cancel_across_folders(Path(output))
     wished = cancel_runs(Path(output), runs, now=time.time(), is_dry=is_dry)
     # Those of an earlier call too: a scheduler may not have answered then.
     unwanted = [entry.run_id for entry in wished if entry.is_asked or entry.was == State.CANCELLED]
@@ -294,7 +294,7 @@ def stop_workers(
     *,
     kill: bool = False,
     is_dry: bool = False,
-) -> list[Stopped]:
+) -> list[StopResult]:
     """Stop the workers that `submit --servers` started on `names` (None: all), over ssh.
 
     IncompleteError where there is no plan, UsageError for a server that no submission has.

@@ -11,7 +11,7 @@ from experiments.fewshot.episode_counts import EpisodeCounts, bootstrap
 from experiments.fewshot.episodes.bam import episode_list_hash
 from experiments.fewshot.metrics import IoUCounts
 from merge.results.statistics import sample_std
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 __all__ = ["EpisodeCounts", "data_details", "describe"]
 

@@ -26,7 +26,8 @@ from experiments.fewshot.tally import EpisodeTally
 from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.task import Selection, Task, Term
-from merge.storage.files import Json, compact_json, write_bytes
+from merge.storage.atomic import write_bytes
+from merge.storage.json_files import Json, compact_json
 
 
 class FewShotTask(Task):

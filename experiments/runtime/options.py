@@ -36,7 +36,7 @@ from typing import (
 
 from merge.errors import UsageError
 from merge.records.options import Kind, Option, Options, UnfitError
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 
 from experiments.runtime import options
-from experiments.runtime.run_context import DeviceKind
 from merge.errors import UsageError
+from merge.records.sweep import DeviceKind
 
 _DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

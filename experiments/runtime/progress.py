@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 
 from experiments.runtime.task import Selection, Sums
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 
 @dataclass(frozen=True, slots=True, eq=False)

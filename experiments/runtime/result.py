@@ -10,7 +10,7 @@ from experiments.runtime.distributed import gather_objects
 from experiments.runtime.loop import Setup
 from experiments.runtime.options import flat
 from experiments.runtime.progress import Progress
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 
 def build_result(progress: Progress, setup: Setup) -> dict[str, Json]:

@@ -29,7 +29,7 @@ from experiments.runtime.samplers import divide_batch
 from experiments.runtime.seeds import seed_everything
 from experiments.runtime.stop import Stopped, StopRequest
 from experiments.runtime.task import Task
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 
 
 def train_experiment(experiment: Experiment, context: RunContext, stop: StopRequest) -> None:

@@ -22,7 +22,7 @@ from torch.utils.data import default_collate
 from experiments.runtime.batches import Batch, num_items, slices
 from experiments.runtime.options import ExperimentOptions
 from merge.results.statistics import mean
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 if TYPE_CHECKING:
     from experiments.runtime.progress import Evaluation

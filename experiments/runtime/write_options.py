@@ -17,7 +17,7 @@ import yaml
 
 from experiments.runtime.experiment import EXPERIMENTS, find_experiment
 from experiments.runtime.options import Leaf, leaves
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 _HEADER = "Generated from options.py by `python -m experiments.runtime.write_options`: edit that."
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast, get_args
 
 from merge.records.sweep import Value
 from merge.records.values import ConfigValue, parse_scalar, text_of
-from merge.records.wording import did_you_mean, hint, listed
+from merge.wording import did_you_mean, hint, listed
 
 Kind = Literal["int", "float", "bool", "str"]
 

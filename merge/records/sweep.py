@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import RecordError
-from merge.storage.files import Json, canonical_json, is_finite_number, read_json
+from merge.storage.json_files import Json, canonical_json, is_finite_number, read_json
 
 SCHEMA = 1
 
@@ -17,6 +17,9 @@ Value = str | int | float | bool
 """A value of an axis."""
 
 Goal = Literal["max", "min"]
+
+DeviceKind = Literal["cuda", "cpu"]
+"""What a run computes on, once `auto` is decided."""
 
 _NO_PARTS = frozenset({"", ".", ".."})
 

@@ -11,7 +11,7 @@ import re
 from merge.records.sweep import Value
 
 ConfigValue = Value | None | list[Value]
-"""A value of a configuration: one value, nothing, or a list of values."""
+"""A value of a configuration: one value, null, or a list of values."""
 
 _WORDS: dict[str, bool | None] = {
     "": None,
@@ -32,7 +32,7 @@ _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
 def parse_scalar(text: str) -> Value | None:
-    """The value that the plain (unquoted) `text` stands for."""
+    """The value of the plain (unquoted) YAML scalar `text`."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
@@ -45,7 +45,7 @@ def parse_scalar(text: str) -> Value | None:
 
 
 def text_of(value: ConfigValue) -> str:
-    """How `value` is written: in a filter, in a command, as a key of the results."""
+    """`value` as text: in a filter, in a command, as a key of the results."""
     if value is None:
         return "null"
     if isinstance(value, bool):

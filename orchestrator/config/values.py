@@ -17,12 +17,12 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._+=,@-]+")
 
 
 def is_scalar(value: object) -> TypeGuard[Value]:
-    """Whether `value` is a single value, as an axis has them."""
+    """Whether `value` is a single value, as on an axis."""
     return isinstance(value, str | int | float)
 
 
 def is_named_by(value: Value, text: str) -> bool:
-    """Whether a person who writes `text` means `value`: `1e-4` names 0.0001."""
+    """Whether `text`, as a person writes it, means `value`: `1e-4` means 0.0001."""
     if text_of(value) == text:
         return True
     if isinstance(value, bool | str):
@@ -32,5 +32,5 @@ def is_named_by(value: Value, text: str) -> bool:
 
 
 def slug(value: ConfigValue) -> str:
-    """`value` with all that does not belong in a folder name replaced by a dash."""
+    """`value` as part of a folder name: unsafe characters become dashes."""
     return _NOT_IN_A_NAME.sub("-", text_of(value))

@@ -13,7 +13,7 @@ from typing import Any
 from merge.errors import UsageError
 from merge.records.records import AttemptRecord, Cause, Claim, Outcome, Request
 from merge.records.sweep import Run, Sweep
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.local.settings import LocalSettings
 from orchestrator.local.spec import _own_spec, ensure_spec
@@ -23,11 +23,11 @@ from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.machine.process import Process
 from orchestrator.runs.claims import Busy, Finished, Taken
 from orchestrator.runs.heartbeat import Heartbeat
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.runs.lost_attempts import describe_predecessor
 from orchestrator.runs.progress import Progress
 from orchestrator.runs.requests import all_attempts, cancellation, counted_attempts
 from orchestrator.runs.retries import Means, deviations, next_means, planned_means
-from orchestrator.runs.silence_of_claims import Watch
 from orchestrator.runs.stall import Silence
 
 _NOT_FOUND = 127
@@ -45,7 +45,7 @@ class Workplace:
     heartbeat: Heartbeat
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Where all of them run; every attempt records it."""
-    watch: Watch = field(default_factory=Watch)
+    watch: HeartbeatWatch = field(default_factory=HeartbeatWatch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ Exit codes: 0 done, 1 some runs failed or something was left out, 2 usage or con
 from __future__ import annotations
 
 import argparse
-import difflib
 import errno
 import importlib
 import logging
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol, cast
 
 from merge.errors import PapergridError, StorageError, UsageError
+from merge.wording import nearest
 
 VERBS = {
     "run": "train the selected runs on this machine, merge, show the table",
@@ -140,8 +140,8 @@ class _VerbParser(argparse.ArgumentParser):
         """UsageError for words that are no arguments, with the flag that was perhaps meant."""
         word = words[0].partition("=")[0]
         flags = [flag for action in self._actions for flag in action.option_strings]
-        near = difflib.get_close_matches(word, flags, n=1)
-        hint = f": did you mean {near[0]}?" if near else ""
+        near = nearest(word, flags)
+        hint = f": did you mean {near}?" if near else ""
         self.error(f"{'unknown flag' if word.startswith('-') else 'unexpected word'} {word}{hint}")
 
 
@@ -156,8 +156,8 @@ def _verb(name: str) -> Verb:
 
 
 def _did_you_mean(name: str) -> str:
-    near = difflib.get_close_matches(name, VERBS, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    near = nearest(name, VERBS)
+    return f" (did you mean {near!r}?)" if near else ""
 
 
 def _set_up_logging(level: str) -> None:

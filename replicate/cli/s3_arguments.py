@@ -13,12 +13,12 @@ from merge.errors import BucketUnavailableError, UsageError
 from merge.records.sweep import Run, Sweep
 
 if TYPE_CHECKING:
-    from orchestrator.bucket_claims.claims import SharedClaims
+    from orchestrator.bucket_claims.claims import FolderAndBucketClaims
     from orchestrator.local.events import LocalReport, RunEvent
     from orchestrator.local.settings import LocalSettings
     from orchestrator.plan.plan import Plan
     from orchestrator.s3.url import BucketTarget
-    from orchestrator.sync.backlog import Backlog, Unsent
+    from orchestrator.sync.backlog import Backlog, SyncOutcome
 
 _FLAGS = {
     "endpoint_url": "--endpoint-url",
@@ -120,18 +120,18 @@ def status_command(output: str, arguments: argparse.Namespace) -> str:
     return quote(["replicate", "status", output, *place])
 
 
-def settle_plan(arguments: argparse.Namespace) -> None:
-    """Have one plan in the output folder and, where it is given, in the place of `--claims`.
+def sync_plan(arguments: argparse.Namespace) -> None:
+    """Have the same plan in the output folder and, where it is given, in the place of `--claims`.
 
-    ConfigChangedError where they have two, IncompleteError where they have none.
+    ConfigChangedError where they have different plans, IncompleteError where both have none.
     """
     if arguments.claims is None:
         return
-    from orchestrator.bucket_claims.plan import settle_plan as settle
+    from orchestrator.bucket_claims import plan
 
     target = sync_target(arguments)
     assert target is not None
-    settle(target, arguments.output)
+    plan.sync_plan(target, arguments.output)
 
 
 def add_claims(parser: argparse.ArgumentParser) -> None:
@@ -203,13 +203,13 @@ def with_sync(
     shared = _shared_claims(target, planned.sweep, output, settings) if arguments.claims else None
     backlog = Backlog(output, target, planned.runs, shared)
     if shared:
-        shared.enlist = backlog.completed
+        shared.on_run_ended = backlog.add
         settings = replace(settings, claims=shared)
     backlog.start()
 
     def on_completion(runs: Sequence[Run]) -> None:
         for run in runs:
-            backlog.completed(run)
+            backlog.add(run)
         _tell_news(backlog, report)
 
     trained = train(replace(settings, on_completion=on_completion))
@@ -220,7 +220,7 @@ def with_sync(
     return replace(trained, code_of_sync=_say_unsent(unsent, arguments, output))
 
 
-def _close(backlog: Backlog, patience_s: float, trained: LocalReport) -> Unsent:
+def _close(backlog: Backlog, patience_s: float, trained: LocalReport) -> SyncOutcome:
     # Whoever asks to stop, a scheduler above all, kills those who take their time.
     if trained.was_stopped:
         patience_s = min(patience_s, _PATIENCE_WHEN_STOPPED_S)
@@ -234,38 +234,39 @@ def _refuse_wrong_place(
     target: BucketTarget, sweep: Sweep, report: Callable[[RunEvent], None], *, must_answer: bool
 ) -> None:
     from orchestrator.local.events import Notice
-    from orchestrator.sync.plan import refuse_wrong_place
+    from orchestrator.sync.backlog import delay_message
+    from orchestrator.sync.plan import check_before_training
 
     try:
-        refuse_wrong_place(target, sweep)
+        check_before_training(target, sweep)
     except BucketUnavailableError as error:
         if must_answer:
             raise
-        report(Notice(message=f"not sent for now, training goes on: {error}"))
+        report(Notice(message=delay_message(error)))
 
 
 def _shared_claims(
     target: BucketTarget, sweep: Sweep, output: Path, settings: LocalSettings
-) -> SharedClaims:
-    from orchestrator.bucket_claims.claims import SharedClaims
-    from orchestrator.bucket_claims.plan import agree_on_plan_at
+) -> FolderAndBucketClaims:
+    from orchestrator.bucket_claims.claims import FolderAndBucketClaims
+    from orchestrator.bucket_claims.plan import publish_plan_to
 
-    agree_on_plan_at(target, output, sweep)
-    return SharedClaims(output, target, sweep, settings.heartbeat_s)
+    publish_plan_to(target, output, sweep)
+    return FolderAndBucketClaims(output, target, sweep, settings.heartbeat_s)
 
 
 def _tell_news(backlog: Backlog, report: Callable[[RunEvent], None]) -> None:
     from orchestrator.local.events import Notice
 
-    for message in backlog.news():
+    for message in backlog.pop_messages():
         report(Notice(message=message))
 
 
-def _say_unsent(unsent: Unsent, arguments: argparse.Namespace, output: Path) -> int:
-    for remark in unsent.remarks:
-        print(f"not sent {remark.name}: {remark.reason}", file=sys.stderr)
-    if unsent.runs or unsent.is_view_due:
-        what = f"{len(unsent.runs)} runs" if unsent.runs else "the merged JSON"
+def _say_unsent(unsent: SyncOutcome, arguments: argparse.Namespace, output: Path) -> int:
+    for issue in unsent.issues:
+        print(f"not sent {issue.name}: {issue.reason}", file=sys.stderr)
+    if unsent.unsent_runs or unsent.is_view_outdated:
+        what = f"{len(unsent.unsent_runs)} runs" if unsent.unsent_runs else "the merged JSON"
         print(
             f"{what} could not be sent: {unsent.reason}\nthis sends what is missing:\n"
             f"  {push_command(str(output), arguments.sync, arguments)}",

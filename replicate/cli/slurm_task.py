@@ -26,7 +26,7 @@ def work(arguments: argparse.Namespace) -> LocalReport:
     """Do the task's runs; have SLURM queue the task again where it was asked to stop meanwhile."""
     from orchestrator.slurm.submit import GRACE_MARGIN_S
     from orchestrator.slurm.task import (
-        queue_again,
+        requeue_if_stopped,
         scheduler_signals,
         task_runs,
         why_stopped,
@@ -50,7 +50,7 @@ def work(arguments: argparse.Namespace) -> LocalReport:
             asked,
             arguments.claim_expiry,
         )
-        if queue_again(report, asked, os.environ):
+        if requeue_if_stopped(report, asked, os.environ):
             print("stopped by SLURM: the task is queued again and goes on later", file=sys.stderr)
     return report
 

@@ -12,7 +12,7 @@ from merge.records.records import AttemptRecord, read_attempt
 from merge.records.sweep import Run
 from merge.results.collect import collect
 from merge.results.combine import Merged
-from merge.storage.files import write_atomic
+from merge.storage.atomic import write_atomic
 from merge.storage.paths import RunPaths, SweepPaths
 from replicate.report.content import Panel, Report, Usage, make_report
 from replicate.views.table import notes
@@ -56,9 +56,7 @@ def write_report(output: Path, report: Report, forms: Iterable[str]) -> dict[str
 
 def _renderers() -> Mapping[str, Callable[[Report], str]]:
     from replicate.report.csv_rows import csv_report
-    from replicate.report.html import html_report
-    from replicate.report.latex import latex_report
-    from replicate.report.markdown import markdown_report
+    from replicate.report.forms import html_report, latex_report, markdown_report
 
     return {"md": markdown_report, "html": html_report, "tex": latex_report, "csv": csv_report}
 
@@ -91,7 +89,7 @@ def _attempt(paths: RunPaths, number: int) -> AttemptRecord | None:
     try:
         return read_attempt(paths.attempt(number).record)
     except (FileNotFoundError, RecordError):
-        # A report tells what was used as far as it is known; the merge tells damaged records.
+        # The report counts the attempts that can be read; merging reports the damaged ones.
         return None
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.machine.owners import this_owner
-from orchestrator.servers.workers import Condition, Worker, condition, read_workers
+from orchestrator.servers.workers import Worker, WorkerState, read_workers, worker_state
 from replicate.views.table import align
 
 _HINTS = {
-    Condition.SILENT: "dead, suspended or cut off: `replicate status --reach` asks it",
-    Condition.NOT_STARTED: "it has left no record: see its log",
-    Condition.NOT_ASKED: "its folder is its own: `replicate status --reach` asks it",
+    WorkerState.SILENT: "dead, suspended or cut off: `replicate status --reach` asks it",
+    WorkerState.NOT_STARTED: "it has left no record: see its log",
+    WorkerState.NOT_ASKED: "its folder is its own: `replicate status --reach` asks it",
 }
 
 _ENDS = {
@@ -34,11 +34,11 @@ def server_documents(output: Path, *, reach: bool) -> list[dict[str, Any]]:
     # After the answers: some of them are newer than the question.
     now, here = time.time(), this_owner()
     last = max((submission for submission, _ in said), default="")
-    found = [(worker, condition(worker, now, here), word) for worker, word in said.values()]
+    found = [(worker, worker_state(worker, now, here), word) for worker, word in said.values()]
     return [
         _document(worker, state, now, word or None)
         for worker, state, word in found
-        if worker.submission == last or state in (Condition.AT_WORK, Condition.SILENT)
+        if worker.submission == last or state in (WorkerState.AT_WORK, WorkerState.SILENT)
     ]
 
 
@@ -66,15 +66,17 @@ def _key(worker: Worker) -> tuple[str, str]:
 
 
 def _reached(workers: list[Worker]) -> dict[tuple[str, str], tuple[Worker, str]]:
-    from orchestrator.servers.control import reach_workers
+    from orchestrator.servers.control import query_workers
 
-    return {_key(each.worker): (each.worker, each.said) for each in reach_workers(workers)}
+    return {_key(each.worker): (each.worker, each.process) for each in query_workers(workers)}
 
 
-def _document(worker: Worker, state: Condition, now: float, reached: str | None) -> dict[str, Any]:
+def _document(
+    worker: Worker, state: WorkerState, now: float, reached: str | None
+) -> dict[str, Any]:
     record = worker.record
     reason = worker.problem or (record.reason if record else "")
-    if state is Condition.FAILED and record:
+    if state is WorkerState.FAILED and record:
         reason = reason or _ENDS.get(record.exit_code, f"exit code {record.exit_code}")
     return {
         "submission": worker.submission,

@@ -15,13 +15,11 @@ from merge.results.garbage_collection import no_garbage_collection
 from merge.results.unite import Contribution, unite
 from merge.storage.paths import SweepPaths
 from orchestrator.plan.forecast import Outlook, look_ahead
-from orchestrator.runs.states import RunState, State, read_states
+from orchestrator.runs.states import LIVE_STATES, RunState, State, read_states
 
 if TYPE_CHECKING:
-    from orchestrator.bucket_claims.states import InBucket
+    from orchestrator.bucket_claims.states import BucketState
     from orchestrator.s3.url import BucketTarget
-
-_GOES_ON = (State.CLAIMED, State.RUNNING, State.STALLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,32 +74,32 @@ def read_status(output: Path, now: float, bucket: BucketTarget | None = None) ->
     return SweepStatus(merged=merged, runs=shown, outlook=_outlook(shown, part))
 
 
-def _read_bucket(bucket: BucketTarget | None, now: float) -> InBucket | None:
+def _read_bucket(bucket: BucketTarget | None, now: float) -> BucketState | None:
     if bucket is None:
         return None
-    from orchestrator.bucket_claims.states import read_bucket
+    from orchestrator.bucket_claims.states import read_bucket_state
 
-    return read_bucket(bucket, now)
+    return read_bucket_state(bucket, now)
 
 
-def _merged(output: Path, far: InBucket | None) -> tuple[Contribution, Merged]:
+def _merged(output: Path, far: BucketState | None) -> tuple[Contribution, Merged]:
     """What folder and bucket contribute together, and the view of it."""
     if far is None:
         part = gather(output)
         return part, combine({str(output): part})
     # Any machine may ask a bucket: it needs no folder with the plan.
-    near = gather(output, None if SweepPaths(output).sweep.exists() else far.part.sweep)
+    near = gather(output, None if SweepPaths(output).sweep.exists() else far.contribution.sweep)
     # Of two results the bucket's counts: it came there first, the other is kept aside.
-    entries = {id_: e for id_, e in near.entries.items() if id_ not in far.part.entries}
-    part = unite({str(output): replace(near, entries=entries), "bucket": far.part})
+    entries = {id_: e for id_, e in near.entries.items() if id_ not in far.contribution.entries}
+    part = unite({str(output): replace(near, entries=entries), "bucket": far.contribution})
     return part, combine({str(output): part})
 
 
 def _newest(near: RunState, far: RunState | None) -> RunState:
     """What is true of a run of which this folder says `near` and the bucket `far`."""
-    if far is None or near.state is State.DONE or near.state in _GOES_ON:
+    if far is None or near.state is State.DONE or near.state in LIVE_STATES:
         return near
-    if near.state is State.CANCELLED and far.state not in (State.DONE, *_GOES_ON):
+    if near.state is State.CANCELLED and far.state not in (State.DONE, *LIVE_STATES):
         return near
     return far
 

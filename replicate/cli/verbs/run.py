@@ -95,12 +95,11 @@ def _say_where(merged: Merged, output: Path) -> None:
     print(f"\nmerged results  {paths.results}")
     for path in api.report(output).values():
         print(f"report          {path}")
-    panels = sorted(
-        str(path) for run in merged.sweep.runs for path in (output / run.path).glob("panels/*.png")
-    )
+    runs = [paths.run(run.path) for run in merged.sweep.runs]
+    panels = sorted(str(path) for run in runs for path in run.panels.glob("*.png"))
     if panels:
         print(f"panels          {panels[0]}" + (f" and {len(panels) - 1} more" * (len(panels) > 1)))
-    if any(list((output / run.path).glob("tensorboard")) for run in merged.sweep.runs):
+    if any(run.tensorboard.exists() for run in runs):
         print(f"curves          tensorboard --logdir {output}")
 
 

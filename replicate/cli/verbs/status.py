@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.forecast import Outlook
-from orchestrator.runs.states import RunState, State
+from orchestrator.runs.states import LIVE_STATES, RunState, State
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli import s3_arguments as buckets
@@ -108,11 +108,11 @@ def _now_running(status: SweepStatus) -> list[str]:
             str(entry.state.attempt or "-"),
             progress_text(entry.state) or "starting",
             _age(entry.state.heartbeat_age_s),
-            _age(entry.state.sign_age_s),
+            _age(entry.state.output_age_s),
             entry.state.host,
         ]
         for entry in status.runs
-        if entry.state.state in (State.RUNNING, State.STALLED, State.CLAIMED)
+        if entry.state.state in LIVE_STATES
     ]
     return align(rows, left=7) if len(rows) > 1 else []
 

@@ -15,9 +15,9 @@ from replicate.cli import s3_arguments as buckets
 
 if TYPE_CHECKING:
     from orchestrator.s3.url import BucketTarget
-    from orchestrator.sync.files import Selection
-    from orchestrator.sync.report import Remark, SyncReport
-    from orchestrator.sync.verify import Verified
+    from orchestrator.sync.report import SyncIssue, SyncReport
+    from orchestrator.sync.selection import Selection
+    from orchestrator.sync.verify import VerifyReport
 
 _INTERVAL_S = 5.0
 _MB = 1e6
@@ -68,7 +68,7 @@ def _move(arguments: argparse.Namespace, target: BucketTarget) -> int:
             target,
             _selection(arguments),
             is_dry=arguments.dry_run,
-            tell=progress.tell,
+            on_transfer=progress.add,
         )
     except BucketUnavailableError:
         print(f"{progress.text()}; the same command goes on from there", file=sys.stderr)
@@ -94,7 +94,7 @@ def _verify(arguments: argparse.Namespace, target: BucketTarget) -> int:
 
 
 def _selection(arguments: argparse.Namespace) -> Selection:
-    from orchestrator.sync.files import Part, Selection
+    from orchestrator.sync.selection import Part, Selection
 
     parts = frozenset(Part)
     if arguments.only:
@@ -115,7 +115,7 @@ class _Progress:
         self._num_bytes = 0
         self._told = time.monotonic()
 
-    def tell(self, name: str, size: int) -> None:
+    def add(self, name: str, size: int) -> None:
         self._num_files += 1
         self._num_bytes += size
         if time.monotonic() - self._told >= _INTERVAL_S:
@@ -129,22 +129,22 @@ class _Progress:
 def _show(arguments: argparse.Namespace, report: SyncReport) -> None:
     done = {"push": "sent", "pull": "fetched"}[arguments.action]
     if arguments.dry_run:
-        for name, size in sorted(report.moved.items()):
+        for name, size in sorted(report.transferred.items()):
             print(f"{size:>12}  {name}")
         done = f"to be {done}"
     print(
-        f"{len(report.moved)} files {done} ({report.num_bytes / _MB:.1f} MB), "
-        f"{report.num_same} are there already"
+        f"{len(report.transferred)} files {done} ({report.num_bytes / _MB:.1f} MB), "
+        f"{report.num_unchanged} are there already"
     )
-    _remarks({"kept": report.kept, "aside": report.aside, "problem": report.problems})
+    _show_issues({"kept": report.kept, "aside": report.aside, "problem": report.problems})
 
 
-def _show_verified(verified: Verified) -> None:
+def _show_verified(verified: VerifyReport) -> None:
     print(
         f"{verified.num_equal} files equal here and there, {verified.num_only_there} only there, "
         f"{verified.num_bytes / _MB:.1f} MB read"
     )
-    _remarks(
+    _show_issues(
         {
             "damaged": verified.damaged,
             "different": verified.different,
@@ -157,14 +157,14 @@ def _show_verified(verified: Verified) -> None:
         print(f"running: {path}: not compared while it goes on here", file=sys.stderr)
 
 
-def _remarks(groups: dict[str, list[Remark]]) -> None:
-    for what, remarks in groups.items():
-        for remark in _sorted(remarks):
-            print(f"{what}: {remark.name}: {remark.reason}", file=sys.stderr)
+def _show_issues(groups: dict[str, list[SyncIssue]]) -> None:
+    for what, issues in groups.items():
+        for issue in _sorted(issues):
+            print(f"{what}: {issue.name}: {issue.reason}", file=sys.stderr)
 
 
-def _sorted(remarks: Iterable[Remark]) -> list[Remark]:
-    return sorted(remarks, key=lambda remark: remark.name)
+def _sorted(issues: Iterable[SyncIssue]) -> list[SyncIssue]:
+    return sorted(issues, key=lambda issue: issue.name)
 
 
 def _print_json(arguments: argparse.Namespace, document: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from merge.results.outcome import exit_code
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli import slurm_task
-from replicate.cli.s3_arguments import settle_plan
+from replicate.cli.s3_arguments import sync_plan
 from replicate.cli.this_machine import on_this_machine, train
 
 
@@ -27,18 +27,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--array", metavar="NAME", help="which array of --submission this is")
     flags.add_machine(parser)
     parser.add_argument("--snapshot", metavar="DIGEST", help="run this frozen copy of the code")
-    parser.add_argument("--beacon", type=Path, metavar="FILE", help="record of this worker to keep")
+    parser.add_argument(
+        "--worker-record",
+        type=Path,
+        metavar="FILE",
+        help="record of this worker, with its heartbeat",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from orchestrator.servers.worker_record import beacon
+    from orchestrator.servers.worker_record import worker_record
 
     if not arguments.submission:
         # Before the first sign of life: what is wrong here is told to whoever submits.
-        settle_plan(arguments)
-    with beacon(arguments.beacon, arguments.claim_expiry) as telling:
-        telling.exit_code = _work(arguments)
-    return telling.exit_code
+        sync_plan(arguments)
+    with worker_record(arguments.worker_record, arguments.claim_expiry) as worker:
+        worker.exit_code = _work(arguments)
+    return worker.exit_code
 
 
 def _work(arguments: argparse.Namespace) -> int:

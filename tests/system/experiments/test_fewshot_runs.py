@@ -26,7 +26,7 @@ from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import read_context
 from experiments.runtime.session import build_seeded_model
 from experiments.runtime.stop import StopRequest
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import AttemptPaths
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]

@@ -9,7 +9,7 @@ import pytest
 from support.commands import replicate
 
 from merge.records.sweep import read_sweep
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 
 pytestmark = pytest.mark.system
 
@@ -55,7 +55,7 @@ def test_runs_share_a_gpu_and_each_attempt_names_it_with_its_driver(tmp_path, on
     words = ("--study", study, "--output-dir", "out", "--runs-per-gpu", "3")
     done = replicate("run", *words, cwd=tmp_path, env=one_gpu)
     assert done.returncode == 0, done.stderr
-    assert "3 runs share a GPU: 10.0 GB each (resources.gpu_mem_gb)" in done.stderr
+    assert "3 runs share a GPU: 10.0 GiB each (resources.gpu_mem_gb)" in done.stderr
     for fold in range(3):
         folder = tmp_path / "out" / f"fold={fold}" / "attempts" / "0001"
         assert (folder / "stdout.log").read_text() == "0\n"
@@ -71,7 +71,7 @@ def test_more_runs_than_fit_are_refused_before_anything_is_written(tmp_path, one
     words = ("--study", study, "--output-dir", "out", "--runs-per-gpu", "4")
     done = replicate("run", *words, cwd=tmp_path, env=one_gpu)
     assert done.returncode == 2
-    assert "GPU 0 has 32.0 GB free, 4 runs of 10.0 GB" in done.stderr
+    assert "GPU 0 has 32.0 GiB free, 4 runs of 10.0 GiB" in done.stderr
     assert "at most 3 fit" in done.stderr
     assert not (tmp_path / "out").exists()
 

@@ -14,14 +14,14 @@ from merge.records.records import (
     Outcome,
     Owner,
     Request,
-    Wish,
+    RequestAction,
     WorkerRecord,
     read_attempt,
     read_claim,
     read_request,
     read_worker,
 )
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 
 OWNER = Owner(host="h", pid=7, pid_started="1", boot_id="b")
 CLAIM = Claim(number=1, token="t", owner=OWNER, heartbeat=1)
@@ -35,7 +35,7 @@ ATTEMPT = AttemptRecord(
     started=1.5,
     code={},
 )
-REQUEST = Request(number=1, wish=Wish.CANCEL, claim=0, by="somebody", host="h", time=1.0)
+REQUEST = Request(number=1, action=RequestAction.CANCEL, claim=0, by="somebody", host="h", time=1.0)
 WORKER = WorkerRecord(name="w", owner=OWNER, started=1.0, heartbeat=2.0)
 READERS = {
     Claim: read_claim,
