@@ -35,6 +35,7 @@ class FewShotData:
 
     @property
     def episodes_per_epoch(self) -> int:
+        """Training episodes in an epoch: the option's number, or one pass over the images."""
         return self.options.training.episodes_per_epoch or epoch_length(self.train_split)
 
     def train_dataset(self, epoch: int, fill_rgb: Rgb) -> TrainDataset:

@@ -1,7 +1,7 @@
 """Two ways to compute the same model that a run may choose: torch.compile and channels-last.
 
-Both leave names and shapes of the state as they are, so a checkpoint does not tell them apart; the
-configuration's hash does, because both round differently.
+Both leave names and shapes of the state as they are, so a checkpoint fits with and without them.
+The configuration's hash differs, because both round differently.
 """
 
 from __future__ import annotations

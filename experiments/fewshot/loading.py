@@ -79,6 +79,7 @@ class ImageCache:
             return self._kept[name]
         image_HW3, labels_HW = self._source.image(name), self._source.mask(name)
         size = image_HW3.nbytes + labels_HW.nbytes
+        # No eviction: a pass over more images than fit would evict each before its next use.
         if size <= self._room:
             self._kept[name] = (image_HW3, labels_HW)
             self._room -= size

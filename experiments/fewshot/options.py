@@ -106,7 +106,7 @@ class AbcbOptions:
         return tuple(int(level) for level in self.feature_levels.split(","))
 
     def check(self) -> None:
-        """UsageError for values that do not go together; asked where the method is built.
+        """UsageError for values that do not go together; called where the method is built.
 
         Not at the declaration: a study may sweep methods, and a run of another method ignores them.
         """

@@ -1,7 +1,7 @@
 """Train one run: `python -m experiments.runtime NAME_OR_FOLDER`, or the same under torchrun.
 
-NAME is a folder of `experiments/`; text with a `/` is a folder anywhere. What to run is said by the
-environment of the run contract (docs/run-contract.md).
+NAME is a folder of `experiments/`; text with a `/` is a folder anywhere. The run is described
+by the environment of the run contract (docs/run-contract.md).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from merge.errors import UsageError
 
 
 def train(words: Sequence[str], context: RunContext, stop: StopRequest) -> None:
-    """Train the experiment that the one word names."""
+    """Train the experiment that the one argument names."""
     if len(words) != 1:
         raise UsageError("name one experiment: python -m experiments.runtime NAME_OR_FOLDER")
     experiment = find_experiment(words[0], Path.cwd())

@@ -37,7 +37,7 @@ def save_checkpoint(path: Path, state: Mapping[str, object], *, config_hash: str
 def load_checkpoint(path: Path, ranks: Ranks, *, config_hash: str) -> State | None:
     """The state saved at `path`, on the CPU of every rank; None where there is none yet.
 
-    Rank 0 reads the file for all, so that no rank sees another file than the others do.
+    Rank 0 reads the file for all ranks: over NFS two hosts may see different versions of it.
     RecordError: the file is damaged. UsageError: it belongs to another configuration, or an
     earlier version of papergrid wrote it.
     """

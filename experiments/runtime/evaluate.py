@@ -27,7 +27,7 @@ def evaluate(  # noqa: PLR0913
 ) -> Sums:
     """The tally of the list `name`, on every rank; equal for any number of ranks.
 
-    Stopped where a rank was asked to stop: what was collected so far is dropped.
+    Stopped where a rank received a stop request: the unfinished evaluation is dropped.
     """
     was_training = model.training
     model.eval()

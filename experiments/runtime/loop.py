@@ -163,6 +163,7 @@ class Trainer:
         setup = self._setup
         own = setup.task.weights(batch)
         is_due = setup.ranks.is_main and self.snapshots.is_due()
+        # Integers, so that every rank computes the same shares to the last bit.
         votes = torch.tensor([*own.values(), setup.stop.is_requested, is_due])
         *totals, num_stop, num_due = all_reduce_sum(votes, setup.ranks).tolist()
         if num_stop:

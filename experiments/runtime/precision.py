@@ -23,6 +23,7 @@ class Precision:
     device: torch.device
 
     def autocast(self) -> AbstractContextManager[object]:
+        """The context of a forward pass."""
         return torch.autocast(self.device.type, dtype=_DTYPES[self.amp], enabled=self.amp != "off")
 
     def new_scaler(self) -> torch.amp.GradScaler:
@@ -35,7 +36,7 @@ Amp = Literal["off", "bf16", "fp16"]
 
 
 def resolve_amp(amp: options.Amp, device_kind: DeviceKind, *, has_bf16: bool) -> Amp:
-    """The precision that `amp` means on this device. UsageError: it was asked for on the CPU."""
+    """The precision that `amp` means on this device. UsageError: bf16 or fp16 on the CPU."""
     if amp == "auto":
         if device_kind == "cpu":
             return "off"

@@ -22,7 +22,7 @@ class Evaluation:
     """The tally of each list, over all items."""
 
     def summary(self) -> dict[str, int | float]:
-        """The epoch and the metrics, as events and history tell them."""
+        """The epoch and the metrics, as in events and history."""
         return {"epoch": self.epoch, **self.metrics}
 
     def to_state(self) -> dict[str, Any]:

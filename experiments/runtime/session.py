@@ -55,7 +55,7 @@ def build_seeded_model(task: Task, ranks: Ranks) -> nn.Module:
 
 
 def choose_micro_batch(options: ExperimentOptions, context: RunContext, ranks: Ranks) -> int:
-    """Items that a rank computes at a time: what the executor says, else the configuration."""
+    """Items that a rank computes at a time: the executor's value, else the configuration's."""
     share = divide_batch(options.runtime.global_batch, ranks.world_size)
     return min(context.micro_batch or options.runtime.micro_batch or share, share)
 

@@ -48,6 +48,7 @@ def mask_loss(logits_B2hw: Tensor, target_BHW: Tensor, dice_weight: float = 0.0)
 
 def cross_entropy(logits_B2HW: Tensor, target_BHW: Tensor) -> Tensor:
     """Mean cross entropy over the pixels of the batch that are not ignored; 0 where none is."""
+    # torch's own mean over no pixel at all is NaN, and would end the run.
     total = functional.cross_entropy(
         logits_B2HW, target_BHW.long(), ignore_index=IGNORED, reduction="sum"
     )

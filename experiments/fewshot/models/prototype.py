@@ -93,7 +93,7 @@ def _similarities(features: Features, vectors_BC: list[Tensor]) -> Tensor:
 
 
 def _unit_scale(features: Tensor, dim: int) -> Tensor:
-    """Scale every pixel's features to a mean square of 1, whatever the backbone's scale."""
+    """Scale every pixel's features to a mean square of 1: backbones differ in scale."""
     unit: Tensor = functional.normalize(features, dim=dim) * features.shape[dim] ** 0.5
     return unit
 
