@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # The S3 servers that tests start; PAPERGRID_TEST_S3 names another environment that has them.
 S3_STAMP := $(if $(PAPERGRID_TEST_S3),,.venv-s3/.setup-done)
 
-.PHONY: setup demo check test lint dist requirements services clean
+.PHONY: setup demo check test lint options dist requirements services clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,11 @@ demo: setup
 	@echo "  $(BIN)/replicate --study demo --shots 1 --set epochs=6 --output-dir outputs/longer"
 	@echo "  $(BIN)/replicate plan --datasets pascal5i --backbones resnet50"
 	@echo "  cd examples/bash && ../../$(BIN)/replicate --study study.yaml"
+
+# Each experiment's options.yaml, from the dataclass in its options.py; a test holds that they agree.
+options: setup
+	$(BIN)/python -m experiments.runtime.write_options
+	cd examples && ../$(BIN)/python -m experiments.runtime.write_options ./blobs
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -26,9 +26,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from experiments.backbones.build import build_backbone
-from experiments.fewshot.models.abcb.model import Abcb, AbcbOptions
+from experiments.fewshot.models.abcb.model import Abcb
 from experiments.fewshot.models.abcb.sm import QueryCells
 from experiments.fewshot.models.abcb.tokens import pack
+from experiments.fewshot.options import AbcbOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET_SPEED_UP = 3.0

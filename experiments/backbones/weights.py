@@ -54,14 +54,14 @@ class Weights:
 def read_weights(source: WeightSource, given: Path | None) -> Weights:
     """Find the file (`given` file or folder, torch hub's cache, package), check and read it.
 
-    Raises DataError when it is absent, is not the file its name says, or holds no tensors.
+    Raises DataError when it is absent, has not the sha256 in its name, or holds no tensors.
     """
     path = find_weights(source, given)
     sha256 = _sha256(path)
     official = _CHECKSUM_IN_NAME.search(path.name)
     if official is not None and not sha256.startswith(official[1]):
         raise DataError(
-            f"{path} is damaged or mislabelled: its sha256 starts with {sha256[:8]}, its name says "
+            f"{path} is damaged or mislabelled: its sha256 starts with {sha256[:8]}, its name has "
             f"{official[1]}. Delete it, then {source.origin}"
         )
     return Weights(path, sha256, _read_tensors(path))

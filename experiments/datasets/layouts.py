@@ -66,7 +66,7 @@ def voc_layout(root: Path) -> VocLayout:
 
 
 def find_pascal5i(data_root: Path) -> VocLayout:
-    """VOC2012 with SBD's label maps below `data_root`. DataError says what is not there."""
+    """VOC2012 with SBD's label maps below `data_root`. DataError names what is missing."""
     _check_folder(data_root, _PASCAL_HELP)
     root = _first_root(data_root, VOC_ROOTS, _VOC_PARTS) or data_root
     photographs = root / "JPEGImages"
@@ -134,7 +134,7 @@ def no_train_list(layout: VocLayout) -> DataError:
 
 
 def find_coco20i(data_root: Path) -> CocoLayout:
-    """COCO2014 below `data_root`. DataError says what is not there."""
+    """COCO2014 below `data_root`. DataError names what is missing."""
     _check_folder(data_root, _COCO_HELP)
     root = _first_root(data_root, COCO_ROOTS, _COCO_PARTS)
     if root is None:

@@ -2,7 +2,7 @@
 
 A class is one shape, one texture and one family of hues. Each shape, texture and family belongs
 to exactly two classes of different folds, and no two classes share more than one of the three:
-none of them alone tells the classes apart, and a novel class is a new combination of what the
+none of them alone separates the classes, and a novel class is a new combination of what the
 base classes have.
 
     shapes5i-<version>/

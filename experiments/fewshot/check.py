@@ -1,4 +1,4 @@
-"""`python -m experiments.fewshot.check`: whether the data that runs need is there, in a moment.
+"""`python -m experiments.fewshot.check`: check quickly that the data of the runs is there.
 
 Looks at folders, lists and file names, opens no image and builds nothing; `replicate` starts it
 once before a sweep, so that a missing part is one message and not one failed run after another.
@@ -27,7 +27,7 @@ _MEND = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check the data sets that `argv` names, say all that is missing; the exit code."""
+    """Check the data sets in `argv`, print all that is missing; return the exit code."""
     arguments = _parse(argv)
     code = 0
     for dataset in arguments.datasets:

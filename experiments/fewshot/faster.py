@@ -1,7 +1,7 @@
 """Two ways to compute the same model that a run may choose: torch.compile and channels-last.
 
-Both leave names and shapes of the state as they are, so a checkpoint does not tell them apart; the
-configuration's hash does, because both round differently.
+Both leave names and shapes of the state as they are, so a checkpoint fits with and without them.
+The configuration's hash differs, because both round differently.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from experiments.fewshot.config import FewShotConfig
 from experiments.fewshot.models.base import FewShotModel
+from experiments.fewshot.options import TrainingOptions
 from merge.errors import UsageError
 
 
-def make_faster(model: FewShotModel, config: FewShotConfig, device: torch.device) -> None:
-    """What `config` asks for, in place. UsageError: torch.compile does not work on this machine."""
-    if config.channels_last:
+def make_faster(model: FewShotModel, options: TrainingOptions, device: torch.device) -> None:
+    """What the options ask for, in place. UsageError: torch.compile does not work here."""
+    if options.channels_last:
         use_channels_last(model)
-    if config.compile:
+    if options.compile:
         compile_parts(model, device)
 
 

@@ -1,7 +1,7 @@
 """Print test episode lists as JSON: `python -m experiments.fewshot.list_episodes`; no torch.
 
-One entry for each combination of data set, fold, shot and test seed. What goes wrong is said on
-stderr, with the exit code of its kind of error.
+One entry for each combination of data set, fold, shot and test seed. Errors go to
+stderr, with the exit code of their kind.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.episodes.source import Source
@@ -25,7 +25,6 @@ from experiments.fewshot.episodes.transforms import (
     TrainTransform,
     binary_mask,
 )
-from experiments.runtime.samplers import TrainSampler
 from experiments.runtime.seeds import numpy_generator
 
 Bytes = NDArray[np.uint8]
@@ -80,6 +79,7 @@ class ImageCache:
             return self._kept[name]
         image_HW3, labels_HW = self._source.image(name), self._source.mask(name)
         size = image_HW3.nbytes + labels_HW.nbytes
+        # No eviction: a pass over more images than fit would evict each before its next use.
         if size <= self._room:
             self._kept[name] = (image_HW3, labels_HW)
             self._room -= size
@@ -155,26 +155,6 @@ def collate(samples: Sequence[tuple[Sample, list[Sample]]]) -> TrainBatch:
         torch.stack([_stack(supports, lambda s: s.mask) for _, supports in samples]),
         torch.stack([query.mask for query, _ in samples]),
     )
-
-
-def train_loader(
-    dataset: TrainDataset, sampler: TrainSampler, num_workers: int, *, pin_memory: bool
-) -> DataLoader[TrainBatch]:
-    """Batches of one rank in the sampler's order."""
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-    )
-
-
-def eval_loader(
-    dataset: EvalDataset, indices: Sequence[int], num_workers: int
-) -> DataLoader[EvalItem]:
-    """Single episodes of one rank: a batch could change a prediction in its last bit."""
-    return DataLoader(dataset, batch_size=None, sampler=indices, num_workers=num_workers)
 
 
 def _stack(samples: Sequence[Sample], part: Callable[[Sample], Tensor]) -> Tensor:

@@ -40,6 +40,7 @@ class IoUCounts:
 
     @classmethod
     def empty(cls, class_ids: Sequence[int]) -> IoUCounts:
+        """Counts of no episode."""
         return cls(tuple(class_ids), np.zeros((len(class_ids), len(COLUMNS)), np.int64))
 
     def update(

@@ -9,43 +9,40 @@ import numpy as np
 import torch
 
 from experiments.datasets.labels import Bytes
+from experiments.fewshot.data import FewShotData
 from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.episodes.transforms import binary_mask
-from experiments.fewshot.evaluate import predict_episode
 from experiments.fewshot.feature_cache import FeatureCache
-from experiments.fewshot.loading import EvalItem
+from experiments.fewshot.loading import EvalDataset, EvalItem
 from experiments.fewshot.metrics import episode_counts
 from experiments.fewshot.models.base import FewShotModel
 from experiments.fewshot.panels import PanelRow
-from experiments.fewshot.task import Task
-from experiments.runtime.precision import Precision
+from experiments.fewshot.predict import predict_episode
 
 
 def show_episodes(
-    task: Task,
+    data: FewShotData,
+    dataset: EvalDataset,
     model: FewShotModel,
     device: torch.device,
-    precision: Precision,
     cache: FeatureCache,
 ) -> list[PanelRow]:
-    """`num_panels` episodes of the first test seed with the model's predictions."""
-    model.eval()
+    """`num_panels` episodes of `dataset`, a test list, with the model's predictions."""
     cache.begin(model)
-    dataset = task.test_datasets(model.mean_rgb)[0]
     rows = []
-    for index in choose_episodes(task.test_lists[0], task.config.num_panels):
+    for index in choose_episodes(dataset.episodes, data.options.test.num_panels):
         item = dataset[index]
-        prediction_HW = predict_episode(model, item, device, precision, cache)
+        prediction_HW = predict_episode(model, item, device, cache)
         hits, union = episode_counts(prediction_HW, item.truth)[:2].tolist()
         class_id = item.episode.class_id
-        images = [task.images.read(name) for name in item.episode.supports]
+        images = [data.images.read(name) for name in item.episode.supports]
         supports = [(image_HW3, binary_mask(labels, class_id)) for image_HW3, labels in images]
         row = PanelRow(
             supports=tuple(supports),
-            query=_query_image(task, item),
+            query=_query_image(data, item),
             truth=item.truth,
             prediction=prediction_HW,
-            class_name=_class_name(task.config.dataset, class_id),
+            class_name=_class_name(data.options.data.dataset, class_id),
             iou=hits / union if union else None,
         )
         rows.append(row)
@@ -62,10 +59,10 @@ def choose_episodes(episodes: Sequence[Episode], num_episodes: int) -> list[int]
     return sorted(index for _, index in sorted(ranked)[:num_episodes])
 
 
-def _query_image(task: Task, item: EvalItem) -> Bytes:
+def _query_image(data: FewShotData, item: EvalItem) -> Bytes:
     """The query at the size of its truth, uint8 RGB HW3."""
-    if task.config.counts_at_original_size:
-        return task.images.read(item.episode.query)[0]
+    if data.options.counts_at_original_size:
+        return data.images.read(item.episode.query)[0]
     height, width = item.truth.shape
     image_HW3: Bytes = item.query[:, :height, :width].permute(1, 2, 0).numpy().astype(np.uint8)
     return image_HW3

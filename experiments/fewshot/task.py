@@ -1,86 +1,160 @@
-"""What one run trains and tests on: splits, episode lists, transforms."""
+"""Few-shot segmentation as a task of the runtime."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from experiments.fewshot.config import FewShotConfig
-from experiments.fewshot.episodes.bam import Episode
-from experiments.fewshot.episodes.lists import epoch_length, test_list, train_list
-from experiments.fewshot.episodes.protocols import Split, build_split
-from experiments.fewshot.episodes.source import Source, open_source
-from experiments.fewshot.episodes.transforms import (
-    EvalTransform,
-    FitLongerSide,
-    Squash,
-    TrainTransform,
-)
-from experiments.fewshot.loading import EvalDataset, ImageCache, TrainDataset
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from experiments.fewshot import result
+from experiments.fewshot.data import FewShotData, open_data
+from experiments.fewshot.faster import make_faster
+from experiments.fewshot.feature_cache import FeatureCache
+from experiments.fewshot.loading import EvalDataset, EvalItem, TrainBatch, TrainDataset, collate
+from experiments.fewshot.model import build_method
+from experiments.fewshot.models.base import FewShotModel, Output
+from experiments.fewshot.models.losses import IGNORED, loss_terms
+from experiments.fewshot.options import Options
+from experiments.fewshot.panels import write_panels
+from experiments.fewshot.predict import predict_episode
+from experiments.fewshot.showcase import show_episodes
+from experiments.fewshot.tally import EpisodeTally
+from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import RunContext
+from experiments.runtime.task import Selection, Task, Term
+from merge.storage.atomic import write_bytes
+from merge.storage.json_files import Json, compact_json
 
-Rgb = tuple[float, float, float]
 
+class FewShotTask(Task):
+    """Trains on episodes of the base classes, tests lists of episodes of the fold's classes."""
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """The data of one run; all of it follows from the configuration and the data set."""
+    selection = Selection("miou", "max")
+    options: Options
 
-    config: FewShotConfig
-    source: Source
-    train_split: Split
-    test_split: Split
-    test_lists: tuple[tuple[Episode, ...], ...]
-    """One for each test seed."""
-    images: ImageCache
+    def __init__(self, options: Options, context: RunContext, data: FewShotData) -> None:
+        super().__init__(options, context)
+        self.data = data
+        self.features = FeatureCache(options.test.feature_cache_mb)
+        self._fill_rgb: tuple[float, float, float] | None = None
+        self._test: dict[str, EvalDataset] = {}
+
+    def build_model(self, device: torch.device) -> FewShotModel:
+        """The method on its backbone; a backbone with a weight file is frozen."""
+        model = build_method(self.options, self.context.weights)
+        make_faster(model, self.options.training, device)
+        self._fill_rgb = model.mean_rgb
+        return model
+
+    def num_train_items(self) -> int:
+        """Episodes in an epoch."""
+        return self.data.episodes_per_epoch
+
+    def train_data(self, epoch: int) -> TrainDataset:
+        """The episodes that are drawn for this epoch."""
+        return self.data.train_dataset(epoch, self.fill_rgb)
+
+    def collate(self, items: Sequence[Any]) -> TrainBatch:
+        """Episodes of equal shot and size, stacked."""
+        return collate(items)
+
+    def weights(self, batch: TrainBatch) -> dict[str, int]:
+        """Cross entropy is a mean over the pixels that count, Dice one over episodes."""
+        num_pixels = int((batch.target != IGNORED).sum())
+        return {"pixels": num_pixels, "episodes": len(batch.query)}
+
+    def forward(self, model: nn.Module, batch: TrainBatch) -> Output:
+        """Logits of the queries."""
+        output: Output = model(batch.query, batch.support, batch.support_mask)
+        return output
+
+    def loss(self, output: Output, batch: TrainBatch) -> list[Term]:
+        """Cross entropy and, by option, Dice, of the prediction and the auxiliary ones."""
+        return loss_terms(output, batch.target, self.options.training.dice_weight)
+
+    def frozen(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """The backbone's state, unless the backbone is trained."""
+        backbone = cast(FewShotModel, model).backbone
+        return backbone.state_dict(prefix="backbone.") if backbone.is_frozen else {}
+
+    def lists(self) -> tuple[str, ...]:
+        """One list of test episodes for each test seed, which is its name."""
+        return tuple(str(seed) for seed in self.options.test_seeds)
+
+    def eval_data(self, name: str) -> EvalDataset:
+        """The episodes of one test seed."""
+        if name not in self._test:
+            datasets = self.data.test_datasets(self.fill_rgb)
+            self._test = dict(zip(self.lists(), datasets, strict=True))
+        return self._test[name]
+
+    def eval_order(self, name: str) -> list[int]:
+        """Episodes of a class together: they share images, so the cache of features serves."""
+        episodes = self.eval_data(name).episodes
+        return sorted(range(len(episodes)), key=lambda index: episodes[index].class_id)
+
+    def tally(self, name: str) -> EpisodeTally:
+        """The counts of each episode of a list."""
+        episodes = self.data.test_lists[self.lists().index(name)]
+        return EpisodeTally(episodes, self.data.test_split.class_ids)
+
+    def begin_evaluation(self, model: nn.Module) -> None:
+        """Drop the features of a backbone that has trained since they were computed."""
+        self.features.begin(cast(FewShotModel, model))
+
+    def predict(self, model: nn.Module, item: EvalItem, device: torch.device) -> NDArray[np.bool_]:
+        """The foreground of the query at the size of its truth, bool HW."""
+        return predict_episode(cast(FewShotModel, model), item, device, self.features)
+
+    def identity(self, model: nn.Module) -> dict[str, str]:
+        """A run goes on only with the same weights, data and image lists."""
+        lists = (self.data.train_split.pair_list_hash, self.data.test_split.pair_list_hash)
+        return {
+            "weights": cast(FewShotModel, model).backbone.weights_id,
+            "data": self.data.source.fingerprint(),
+            "image lists": " ".join(lists),
+        }
+
+    def describe(self, evaluation: Evaluation) -> dict[str, Json]:
+        """IoU and counts by class, the bootstrap over episodes, the spread over test seeds."""
+        # What an untrained model scores is no result, so it has no interval.
+        has_interval = evaluation.epoch > 0
+        return result.describe(evaluation.summary(), self._counts(evaluation), has_interval)
+
+    def details(self, model: nn.Module) -> dict[str, Json]:
+        """Protocol, lists and data, and the backbone's weights."""
+        weights = cast(FewShotModel, model).backbone.weights_id
+        return {**result.data_details(self.data), "weights": weights}
+
+    def finish(self, model: nn.Module, reported: Evaluation, device: torch.device) -> None:
+        """Draw panels and write the counts of each test episode."""
+        rows = show_episodes(
+            self.data,
+            self.eval_data(self.lists()[0]),
+            cast(FewShotModel, model),
+            device,
+            self.features,
+        )
+        if rows:
+            write_panels(self.context.panels / "test.png", rows)
+        counts = zip(self.lists(), self._counts(reported), strict=True)
+        record: dict[str, Json] = {name: each.to_json() for name, each in counts}
+        write_bytes(self.context.attempt.per_item_counts, compact_json(record))
+
+    def _counts(self, evaluation: Evaluation) -> list[result.EpisodeCounts]:
+        return [self.tally(name).counts(state) for name, state in evaluation.states.items()]
 
     @property
-    def episodes_per_epoch(self) -> int:
-        return self.config.episodes_per_epoch or epoch_length(self.train_split)
-
-    def train_dataset(self, epoch: int, fill_rgb: Rgb) -> TrainDataset:
-        """The training episodes of `epoch`, counted from 0."""
-        config = self.config
-        episodes = train_list(
-            self.train_split,
-            shot=config.shot,
-            num_episodes=self.episodes_per_epoch,
-            seed=config.seed,
-            epoch=epoch,
-        )
-        transform = TrainTransform(
-            size=config.image_size,
-            scale_range=(config.scale_min, config.scale_max),
-            flip_probability=config.flip_probability,
-            fill_rgb=fill_rgb,
-        )
-        return TrainDataset(self.images, episodes, transform, config.seed, epoch)
-
-    def test_datasets(self, fill_rgb: Rgb) -> tuple[EvalDataset, ...]:
-        """The test episodes of each test seed."""
-        transform = self._test_transform(fill_rgb)
-        return tuple(
-            EvalDataset(self.images, episodes, transform, self.config.counts_at_original_size)
-            for episodes in self.test_lists
-        )
-
-    def _test_transform(self, fill_rgb: Rgb) -> EvalTransform:
-        if self.config.protocol == "bam":
-            return FitLongerSide(size=self.config.image_size, fill_rgb=fill_rgb)
-        return Squash(size=self.config.image_size)
+    def fill_rgb(self) -> tuple[float, float, float]:
+        """The colour that pads images: the one that is 0 once the backbone normalises it."""
+        assert self._fill_rgb is not None  # the model is built before any data is read
+        return self._fill_rgb
 
 
-def open_task(config: FewShotConfig, context: RunContext) -> Task:
+def open_task(options: Options, context: RunContext) -> FewShotTask:
     """Open the data set and draw the test lists. DataError: it is missing or too small."""
-    source = open_source(
-        config.dataset, context.data_root, context.cache_dir, mask_variant=config.mask_variant
-    )
-    min_area_px = config.min_area_px or None
-    train_split, test_split = (
-        build_split(source, config.protocol, config.fold, split, min_area_px=min_area_px)
-        for split in ("train", "val")
-    )
-    test_lists = tuple(
-        test_list(test_split, shot=config.shot, num_episodes=config.test_episodes, seed=seed)
-        for seed in config.chosen_test_seeds
-    )
-    return Task(config, source, train_split, test_split, test_lists, ImageCache(source))
+    return FewShotTask(options, context, open_data(options, context))

@@ -20,7 +20,8 @@ from experiments.runtime.distributed import Ranks, broadcast_object
 from merge.errors import RecordError, UsageError
 from merge.storage.atomic import write_atomic
 
-_SCHEMA = 1
+_SCHEMA = 2
+"""1 held counts by class of each evaluation; since 2 it holds the tally of each test list."""
 
 State = dict[str, Any]
 
@@ -36,13 +37,21 @@ def save_checkpoint(path: Path, state: Mapping[str, object], *, config_hash: str
 def load_checkpoint(path: Path, ranks: Ranks, *, config_hash: str) -> State | None:
     """The state saved at `path`, on the CPU of every rank; None where there is none yet.
 
-    Rank 0 reads the file for all, so that no rank sees another file than the others do.
-    RecordError: the file is damaged. UsageError: it belongs to another configuration.
+    Rank 0 reads the file for all ranks: over NFS two hosts may see different versions of it.
+    RecordError: the file is damaged. UsageError: it belongs to another configuration, or an
+    earlier version of papergrid wrote it.
     """
     content = path.read_bytes() if ranks.is_main and path.exists() else None
     content = broadcast_object(content, ranks)
-    if content is None:
-        return None
+    return None if content is None else _checked(content, path, config_hash)
+
+
+def read_checkpoint(path: Path, *, config_hash: str) -> State | None:
+    """The same on one rank alone."""
+    return _checked(path.read_bytes(), path, config_hash) if path.exists() else None
+
+
+def _checked(content: bytes, path: Path, config_hash: str) -> State:
     state = _decode(content, path)
     if state.get("config_hash") != config_hash:
         raise UsageError(
@@ -88,6 +97,12 @@ def _decode(content: bytes, path: Path) -> State:
             f"{path} is damaged ({reason}): a trainer replaces it only by a complete file, so look "
             "at the disk; delete it and start the run again from the beginning"
         ) from error
+    if isinstance(state, dict) and state.get("schema") == 1:
+        raise UsageError(
+            f"{path} was written by an earlier version of papergrid (checkpoint schema 1, this "
+            f"version reads {_SCHEMA}): finish the run with that version, or delete the folder "
+            f"{path.parent} to train it from the beginning"
+        )
     if not isinstance(state, dict) or state.get("schema") != _SCHEMA:
         raise RecordError(f"{path} is no checkpoint of schema {_SCHEMA}: delete it and start again")
     return state

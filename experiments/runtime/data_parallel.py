@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: DDP compares the hook's annotations with its own types.
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import torch
 import torch.distributed as dist
@@ -31,14 +31,16 @@ def data_parallel(model: nn.Module, ranks: Ranks, *, unsynchronised: Iterable[st
     return parallel
 
 
-def share_buffers(model: nn.Module, ranks: Ranks) -> None:
+def share_buffers(model: nn.Module, ranks: Ranks, *, unless: Container[str] = ()) -> None:
     """Rank 0's buffers on every rank, as DDP itself has them at the beginning of a step.
 
-    After a step the batch statistics of each rank are those of its own part of the batch.
+    After a step the batch statistics of each rank are those of its own part of the batch. Buffers
+    that `unless` names are equal anyway.
     """
     if ranks.world_size > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
+        for name, buffer in model.named_buffers():
+            if name not in unless:
+                dist.broadcast(buffer, src=0)
 
 
 def _rank_ordered_mean(_state: None, bucket: GradBucket) -> torch.futures.Future[Tensor]:

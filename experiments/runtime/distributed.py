@@ -37,6 +37,7 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
+        """Whether this is rank 0, which alone writes files."""
         return self.rank == 0
 
 
@@ -47,14 +48,15 @@ def process_group(
     timeout_s: float = 1800.0,
     on_error: Callable[[Exception], None] = lambda _error: None,
 ) -> Iterator[Ranks]:
-    """Join the process group that the environment names; leave it again whatever happens.
+    """Join the process group that the environment describes; leave it at the end, also on errors.
 
     Works under torchrun and as a single process with or without rank variables; a world of one
     needs no group and makes none. UsageError: incomplete rank variables, no such device.
-    `on_error` is told of an error before the group is left, because that ends the other ranks:
-    with an error of their own, about this one. After an error on CUDA the group is left standing,
-    because nccl's clean-up waits for peers that may be gone; the process must end then, as
-    `entry.run_trainer` sees to.
+
+    `on_error` is called with an error before the group is left. Leaving ends the other ranks with
+    errors of their own, which are consequences of this one and must not be recorded first. After an
+    error on CUDA the group is left standing, because nccl's clean-up waits for peers that may be
+    gone; the process must end then, as `entry.run_trainer` sees to.
     """
     ranks = read_ranks(os.environ, device_kind)
     if ranks.device.type == "cuda":
@@ -100,7 +102,7 @@ def choose_device(device_kind: DeviceKind, local_rank: int) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UsageError(
-            "device cuda was asked for but torch sees no GPU: check the driver, "
+            "device is cuda but torch sees no GPU: check the driver, "
             "CUDA_VISIBLE_DEVICES and that torch was installed with CUDA, or choose --device cpu"
         )
     num_devices = torch.cuda.device_count()
@@ -115,6 +117,7 @@ def choose_device(device_kind: DeviceKind, local_rank: int) -> torch.device:
 def use_reproducible_math(device: torch.device) -> None:
     """On the CPU let torch compute the same bits every time; on a GPU let it pick fast kernels."""
     if device.type == "cuda":
+        # Image sizes are the same in every step, so the search for the fastest kernel pays.
         torch.backends.cudnn.benchmark = True
         return
     torch.use_deterministic_algorithms(True)
@@ -140,7 +143,7 @@ def any_rank(flags: tuple[bool, ...], ranks: Ranks) -> tuple[bool, ...]:
 
 
 def broadcast_object(value: T, ranks: Ranks) -> T:
-    """Rank 0's value on every rank; what the others pass is ignored."""
+    """Rank 0's value on every rank; the values of other ranks are ignored."""
     if ranks.world_size == 1:
         return value
     box = [value]

@@ -17,7 +17,7 @@ from merge.storage.json_files import write_json_exclusive
 
 Train = Callable[[RunContext, StopRequest], None]
 ErrorKind = Literal["data", "config", "cuda_oom", "host_oom", "disk_full", "nan", "other"]
-"""As the run contract names them; with `other` the message tells more."""
+"""As in the run contract; the message describes an error of kind `other`."""
 
 
 class NonFiniteLossError(PapergridError):

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: JSON lines, TensorBoard scalars. Only rank 0 writes."""
+"""Events of a running training: JSON lines and TensorBoard scalars. Only rank 0 writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Field = str | int | float | bool | None
 
 
 class EventLog:
-    """Appends one JSON object a line to `path`; with None for a path it takes all and writes none.
+    """Appends one JSON object a line to `path`; without a path, events are dropped.
 
     The file has this one writer. Each line is one write to the operating system, so a reader
     sees whole lines, except that a last one may be cut where the disk was full.
@@ -41,6 +41,7 @@ class EventLog:
             os.write(self._descriptor, line.encode("utf-8"))
 
     def close(self) -> None:
+        """Close the file; later events are dropped."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -59,6 +60,7 @@ class ScalarLog:
         self._writer: SummaryWriter | None = None
 
     def add(self, name: str, value: float, step: int) -> None:
+        """Write the value of `name` at optimiser step `step`."""
         if self._folder is None:
             return
         if self._writer is None:
@@ -66,6 +68,7 @@ class ScalarLog:
         self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
+        """Flush and close the file, if there is one."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

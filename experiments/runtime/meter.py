@@ -35,4 +35,5 @@ class LossMeter:
         return float(self._sum.item())
 
     def reset(self, start: float = 0.0) -> None:
+        """Begin a new sum, at `start` where an epoch is resumed."""
         self._sum.fill_(start)

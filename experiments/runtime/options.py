@@ -1,113 +1,245 @@
-"""An experiment's options as data (its options.yaml), and a config dataclass built from them.
+"""The options of every experiment, and how a dataclass of options becomes checked values.
 
-The control plane reads the same file to check a study before anything starts; here the check is
-repeated, because a trainer can also be started by hand.
+An experiment's `options.py` declares a frozen dataclass `Options` without importing torch. A field
+that is itself a dataclass is a group; the names of all groups' fields together are flat, as a study
+writes them, and a group may put a prefix before its names:
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Options:
+        runtime: RuntimeOptions = RuntimeOptions(epochs=3)
+        optimiser: OptimiserOptions = OptimiserOptions(lr=0.1)
+        head: Annotated[HeadOptions, Prefix("head_")] = HeadOptions()
+        noise: Annotated[float, Range(0, 1)] = 0.1
+        \"\"\"Standard deviation of the noise.\"\"\"
+
+Types are int, float, bool, str, a `Literal` of values of one type (its choices), or a tuple of one
+of them (`tuple[int, ...]`). The docstring under a field is its help.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-
-import yaml
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Protocol,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from merge.errors import UsageError
-from merge.storage.json_files import Json, is_finite_number
+from merge.records.options import Kind, Option, Options, UnfitError
+from merge.storage.json_files import Json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-ConfigT = TypeVar("ConfigT")
+OptionsT = TypeVar("OptionsT")
 
-_SCALARS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+Amp = Literal["auto", "off", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The least and the largest value of a number; of each item of a list."""
+
+    least: float | None = None
+    largest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What stands before the names of a group."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecidesNoNumber:
+    """No result depends on the option: it is in no configuration's hash."""
+
+
+FREE = DecidesNoNumber()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """One option: `type` is int, float, str, bool, or list[one of them]."""
+class RuntimeOptions:
+    """What the runtime does in every experiment."""
 
-    type: str
-    default: Json
-    help: str
-    choices: tuple[Json, ...] = ()
-    min: float | None = None
-    max: float | None = None
-    decides_numbers: bool = True
-    """Read by the control plane: whether it is part of the configuration's hash."""
+    epochs: Annotated[int, Range(1)] = 1
+    """Training epochs."""
+    global_batch: Annotated[int, Range(1)] = 1
+    """Items in one optimiser step, over all ranks together."""
+    micro_batch: Annotated[int, Range(0), FREE] = 0
+    """Items a rank computes at a time, gradients summed to the same step; 0 is all of its share."""
+    amp: Amp = "auto"
+    """Mixed precision; auto is bf16 (fp16 on older GPUs) on CUDA and off on CPU."""
+    seed: Annotated[int, Range(0)] = 0
+    """Root of all random streams of the training."""
+    eval_every: Annotated[int, Range(1)] = 1
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+    report: Literal["best", "final"] = "best"
+    """Epoch whose metrics are the result; choosing the best on tested data is the field's habit."""
+    checkpoint_every_steps: Annotated[int, Range(0), FREE] = 0
+    """Steps between two checkpoints inside an epoch; 0 leaves it to checkpoint_every_s."""
+    checkpoint_every_s: Annotated[float, Range(0), FREE] = 300.0
+    """Seconds between two checkpoints inside an epoch; 0 leaves it to the epochs' ends."""
+    tensorboard: Annotated[bool, FREE] = True
+    """Write TensorBoard scalars beside the events."""
+    collective_timeout_s: Annotated[float, Range(1), FREE] = 1800.0
+    """Seconds that a rank waits for the other ranks in a collective before the run fails."""
 
 
-def load_options(path: Path) -> dict[str, Option]:
-    """The options that `path` lists, by name."""
-    entries = yaml.safe_load(path.read_text("utf-8"))
-    return {
-        name: Option(**{**entry, "choices": tuple(entry.get("choices", ()))})
-        for name, entry in entries.items()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimiserOptions:
+    """The optimiser and its learning rate, which changes with every optimiser step."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Optimiser."""
+    lr: Annotated[float, Range(0)] = 0.002
+    """Initial learning rate."""
+    momentum: Annotated[float, Range(0, 1)] = 0.9
+    """Momentum of sgd; the first beta of adamw."""
+    weight_decay: Annotated[float, Range(0)] = 0.0001
+    """Weight decay."""
+    poly_power: Annotated[float, Range(0)] = 0.9
+    """Exponent of the poly schedule, lr * (1 - step / num_steps) ** poly_power; 0 keeps lr."""
+
+    def rate(self, step: int, num_steps: int) -> float:
+        """Learning rate of optimiser step `step` of `num_steps`, counted from 0."""
+        rate: float = self.lr * (1 - step / num_steps) ** self.poly_power
+        return rate
+
+
+class ExperimentOptions(Protocol):
+    """What the runtime reads of an experiment's options."""
+
+    @property
+    def runtime(self) -> RuntimeOptions: ...
+
+    @property
+    def optimiser(self) -> OptimiserOptions: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One option as its dataclass declares it."""
+
+    owner: type
+    field: str
+    name: str
+    """As a study writes it: with the prefixes of its groups."""
+    path: tuple[str, ...]
+    """Names of the groups it lies in, then its own."""
+    option: Option
+    default: object
+
+
+def leaves(kind: type) -> list[Leaf]:
+    """All options of the dataclass `kind`, in the order in which `options.yaml` lists them."""
+    found = {leaf.name: leaf for leaf in _walk(kind, cast(Any, kind)(), "", ())}
+    order: tuple[str, ...] = getattr(kind, "ORDER", tuple(found))
+    if sorted(order) != sorted(found):
+        raise TypeError(f"{kind.__name__}.ORDER does not name each of its options once")
+    return [found[name] for name in order]
+
+
+def declared(kind: type, experiment: str) -> Options:
+    """The options that the dataclass `kind` declares, ready to check values."""
+    all_leaves = leaves(kind)
+    return Options(
+        experiment=experiment,
+        by_name={leaf.name: leaf.option for leaf in all_leaves},
+        defaults={leaf.name: cast(Any, _as_json(leaf.default)) for leaf in all_leaves},
+    )
+
+
+def build(kind: type[OptionsT], values: Mapping[str, Json], experiment: str = "") -> OptionsT:
+    """A `kind` with `values`, named flat, over the defaults.
+
+    UsageError lists all names and values that it does not take.
+    """
+    try:
+        fitted = declared(kind, experiment).fitted_all(values)
+    except UnfitError as error:
+        raise UsageError(str(error)) from error
+    options: OptionsT = kind()
+    paths = {leaf.name: leaf.path for leaf in leaves(kind)}
+    changes: dict[str, Any] = {}
+    for name, value in fitted.items():
+        *groups, field = paths[name]
+        inner = changes
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[field] = tuple(value) if isinstance(value, list) else value
+    return _replaced(options, changes)
+
+
+def flat(options: DataclassInstance) -> dict[str, Json]:
+    """The options by their flat names as JSON values, as run.json has them."""
+    values: dict[str, Json] = {}
+    for leaf in leaves(type(options)):
+        value: Any = options
+        for part in leaf.path:
+            value = getattr(value, part)
+        values[leaf.name] = _as_json(value)
+    return values
+
+
+def _replaced(options: OptionsT, changes: Mapping[str, object]) -> OptionsT:
+    """`options` with `changes`, where a change of a group is a mapping of its fields."""
+    inner = {
+        name: _replaced(getattr(options, name), change) if isinstance(change, dict) else change
+        for name, change in changes.items()
     }
+    return cast(OptionsT, dataclasses.replace(cast(Any, options), **inner))
 
 
-def build_config(
-    config_type: type[ConfigT], options: Mapping[str, Option], values: Mapping[str, Json]
-) -> ConfigT:
-    """The config with `values` over the defaults. UsageError lists all that is wrong with them."""
-    problems = [
-        problem
-        for name, value in values.items()
-        if (problem := _check_value(name, value, options)) is not None
-    ]
-    if problems:
-        raise UsageError("; ".join(problems))
-    given = {name: _convert(options[name].type, value) for name, value in values.items()}
-    return config_type(**given)
+def _walk(kind: type, default: object, prefix: str, path: tuple[str, ...]) -> Iterator[Leaf]:
+    hints = get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(cast(Any, kind)):
+        plain, notes = _unwrapped(hints[field.name])
+        value, place = getattr(default, field.name), (*path, field.name)
+        if dataclasses.is_dataclass(plain):
+            more = "".join(note.text for note in notes if isinstance(note, Prefix))
+            yield from _walk(cast(type, plain), value, prefix + more, place)
+        else:
+            option = _option(plain, notes)
+            yield Leaf(kind, field.name, prefix + field.name, place, option, value)
 
 
-def options_of(config: DataclassInstance) -> dict[str, Json]:
-    """A config as JSON values, for a result's details."""
-    values = dataclasses.asdict(config)
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+def _unwrapped(hint: object) -> tuple[object, tuple[object, ...]]:
+    """A type without `Annotated`, and what that adds to it."""
+    if get_origin(hint) is Annotated:
+        plain, *notes = get_args(hint)
+        return plain, tuple(notes)
+    return hint, ()
 
 
-def _check_value(name: str, value: Json, options: Mapping[str, Option]) -> str | None:
-    option = options.get(name)
-    if option is None:
-        near = difflib.get_close_matches(name, options, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(options)}"
-        return f"unknown option {name!r}: {hint}"
-    if not _has_type(option.type, value):
-        return f"option {name!r} is {value!r}: it must be of type {option.type}"
-    for item in value if isinstance(value, list) else [value]:
-        problem = _check_item(name, item, option)
-        if problem is not None:
-            return problem
-    return None
+def _option(plain: object, notes: tuple[object, ...]) -> Option:
+    is_list = get_origin(plain) is tuple
+    item = get_args(plain)[0] if is_list else plain
+    choices = get_args(item) if get_origin(item) is Literal else ()
+    kind = type(choices[0]) if choices else item
+    if kind not in (int, float, bool, str):
+        raise TypeError(f"an option is {plain}: it must be int, float, bool, str, Literal or tuple")
+    limits = next((note for note in notes if isinstance(note, Range)), Range())
+    return Option(
+        kind=cast(Kind, kind.__name__),
+        is_list=is_list,
+        choices=choices,
+        minimum=limits.least,
+        maximum=limits.largest,
+        decides_numbers=FREE not in notes,
+    )
 
 
-def _check_item(name: str, item: Json, option: Option) -> str | None:
-    if option.choices and item not in option.choices:
-        choices = ", ".join(str(choice) for choice in option.choices)
-        return f"option {name!r} is {item!r}: choose one of {choices}"
-    if isinstance(item, int | float):
-        if option.min is not None and item < option.min:
-            return f"option {name!r} is {item!r}: the least is {option.min}"
-        if option.max is not None and item > option.max:
-            return f"option {name!r} is {item!r}: the most is {option.max}"
-    return None
-
-
-def _has_type(kind: str, value: Json) -> bool:
-    if kind.startswith("list["):
-        inner = kind.removeprefix("list[").removesuffix("]")
-        return isinstance(value, list) and all(_has_type(inner, item) for item in value)
-    if kind == "float":
-        return is_finite_number(value)
-    return type(value) is _SCALARS[kind]
-
-
-def _convert(kind: str, value: Json) -> object:
-    if isinstance(value, list):
-        inner = kind.removeprefix("list[").removesuffix("]")
-        return tuple(_convert(inner, item) for item in value)
-    return float(value) if kind == "float" and isinstance(value, int) else value
+def _as_json(value: object) -> Json:
+    return cast(Json, list(value) if isinstance(value, tuple) else value)

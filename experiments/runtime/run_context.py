@@ -1,4 +1,4 @@
-"""What the executor tells a trainer: the environment of the run contract and the run's run.json."""
+"""What a trainer reads at its start: the environment of the run contract and the run's run.json."""
 
 from __future__ import annotations
 
@@ -37,14 +37,16 @@ class RunContext:
     num_workers: int
     """Loader processes per rank."""
     micro_batch: int | None = None
-    """Items that a rank computes at a time, where the executor says other than the config."""
+    """Items that a rank computes at a time, where the executor overrides the configuration."""
 
     @property
     def tensorboard(self) -> Path:
+        """Folder of the TensorBoard files; one for all attempts, so that a curve goes on."""
         return self.run.tensorboard
 
     @property
     def panels(self) -> Path:
+        """Folder of the pictures that an experiment draws."""
         return self.run.panels
 
 

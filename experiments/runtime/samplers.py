@@ -44,6 +44,7 @@ class TrainSampler:
         return max(0, self.num_steps - self._first_step)
 
     def __iter__(self) -> Iterator[list[int]]:
+        # Drawn anew in each epoch, not carried on: a resumed run needs no state of a generator.
         generator = numpy_generator(self._seed, "train order", self._epoch)
         order = generator.permutation(self._num_items)
         for step in range(self._first_step, self.num_steps):

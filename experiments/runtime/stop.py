@@ -20,13 +20,13 @@ class Stopped(Exception):  # noqa: N818
 
 
 class StopRequest:
-    """Whether this process was asked to stop.
+    """Whether this process received a request to stop.
 
     torchrun sends SIGTERM too, when another rank has failed. A rank that waits for the failed one
     inside a collective never gets to act on it; so from a first signal on, a thread looks whether
     all ranks of this machine still live, and ends this process when one does not. The thread also
-    ends this process when torchrun's agent has died: nobody would start or stop the ranks together
-    any more, and the next attempt must not find them at work.
+    ends this process when torchrun's agent has died: nothing would start or stop the ranks
+    together any more, and the next attempt must not run beside them.
     """
 
     def __init__(self) -> None:
@@ -36,6 +36,7 @@ class StopRequest:
 
     @property
     def is_requested(self) -> bool:
+        """Whether a stop signal has arrived; the ranks then agree on the step to stop at."""
         return self._is_requested
 
     def install(self) -> None:

@@ -69,21 +69,12 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PerItemCounts:
-    """The file of an attempt that holds the counts of each test item."""
-
-    file: str
-    bootstrap: str
-    """What an interval drawn over these items is called."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportWords:
     """What a report shows of an experiment's results."""
 
     provenance: tuple[str, ...] = ()
     """Details that say what the numbers were made with."""
-    panels: str = ""
+    panels_title: str = ""
     """Heading of the pictures."""
     panels_show: str = ""
     """What a picture shows, in two words."""
@@ -99,7 +90,8 @@ class Manifest:
     repeats: tuple[str, ...] = ()
     """Axes that only repeat a measurement. Over two of them, the interval is of the last one."""
     baseline: Baseline | None = None
-    per_item_counts: PerItemCounts | None = None
+    bootstrap: str = "bootstrap"
+    """What an interval drawn over the test items of a run is called."""
     report: ReportWords = field(default_factory=ReportWords)
 
     def metric(self, name: str) -> Metric:
@@ -125,11 +117,10 @@ class Manifest:
             "repeats": list(self.repeats),
             "baseline": self.baseline
             and {"label": self.baseline.label, "details": self.baseline.details},
-            "per_item_counts": self.per_item_counts
-            and {"file": self.per_item_counts.file, "bootstrap": self.per_item_counts.bootstrap},
+            "bootstrap": self.bootstrap,
             "report": {
                 "provenance": list(self.report.provenance),
-                "panels": self.report.panels,
+                "panels_title": self.report.panels_title,
                 "panels_show": self.report.panels_show,
             },
         }
@@ -140,7 +131,7 @@ def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
 
     KeyError, TypeError or ValueError where it is none.
     """
-    baseline, counts = document.get("baseline"), document.get("per_item_counts")
+    baseline = document.get("baseline")
     words = document.get("report") or {}
     return Manifest(
         title=_text(document.get("title", "")),
@@ -149,11 +140,10 @@ def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
         repeats=_texts(document.get("repeats", ())),
         baseline=baseline
         and Baseline(label=_text(baseline["label"]), details=_text(baseline["details"])),
-        per_item_counts=counts
-        and PerItemCounts(file=_text(counts["file"]), bootstrap=_text(counts["bootstrap"])),
+        bootstrap=_text(document.get("bootstrap", "bootstrap")),
         report=ReportWords(
             provenance=_texts(words.get("provenance", ())),
-            panels=_text(words.get("panels", "")),
+            panels_title=_text(words.get("panels_title", "")),
             panels_show=_text(words.get("panels_show", "")),
         ),
     )

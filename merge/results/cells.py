@@ -110,7 +110,5 @@ def _interval(sweep: Sweep, manifest: Manifest, entries: Sequence[Entry]) -> Int
         for entry in entries
     ]
     if all(is_finite_number(error) for error in errors):
-        counts = manifest.per_item_counts
-        name = counts.bootstrap if counts else "bootstrap"
-        return bootstrap_interval(values, errors, name, sweep.average_over)
+        return bootstrap_interval(values, errors, manifest.bootstrap, sweep.average_over)
     return t_interval(values, sweep.average_over)

@@ -259,9 +259,10 @@ class AttemptPaths:
     def environment(self) -> Path:
         return self.root / "env.json"
 
-    def per_item_counts(self, file: str) -> Path:
-        """Counts of each test item; `file` is the name that the experiment's manifest gives."""
-        return self.root / file
+    @property
+    def per_item_counts(self) -> Path:
+        """Counts of each test item, where the trainer keeps them."""
+        return self.root / "episode_counts.json"
 
     @property
     def error(self) -> Path:

@@ -51,7 +51,7 @@ def _settle(place: Workplace, attempt: Attempt) -> Ended:
         paths,
         exit_code,
         metric,
-        did=attempt.stop_cause,
+        stop_cause=attempt.stop_cause,
         num_oom_kills=num_oom_kills() - attempt.num_oom_kills,
     )
     record = replace(

@@ -116,7 +116,8 @@ def build_launch(run: Run, given: Assignment, inherited: Mapping[str, str]) -> L
 
 def _trainer_words(run: Run, given: Assignment) -> tuple[str, ...]:
     if run.command is None:
-        return (f"experiments.{run.experiment}",)
+        assert run.experiment is not None  # a run has one of the two
+        return ("experiments.runtime", run.experiment)
     folders: dict[str, ConfigValue] = {
         "run_dir": str(given.paths.root),
         "run_spec": str(given.spec or given.paths.spec),

@@ -156,8 +156,6 @@ def _problems(document: Document, shape: ManifestShape, experiments: Path) -> It
         yield document.problem(
             ("baseline", "label"), f"{shape.baseline.label!r} is a key of the merged results"
         )
-    if shape.per_item_counts and "/" in shape.per_item_counts.file:
-        yield document.problem(("per_item_counts", "file"), "must be a file's name without /")
     yield from _module_problems(document, shape)
 
 

@@ -41,18 +41,11 @@ class BaselineEntry(Shape):
     details: str = ""
 
 
-class PerItemCountsEntry(Shape):
-    """The file of counts by test item, and the name of an interval drawn over them."""
-
-    file: str = ""
-    bootstrap: str = ""
-
-
 class ReportEntry(Shape):
     """What a report shows."""
 
     provenance: list[str] = Field(default_factory=list)
-    panels: str = ""
+    panels_title: str = ""
     panels_show: str = ""
 
 
@@ -80,7 +73,7 @@ class ManifestShape(Shape):
     comparability: ComparabilityEntry = Field(default_factory=ComparabilityEntry)
     repeats: list[str] = Field(default_factory=list)
     baseline: BaselineEntry | None = None
-    per_item_counts: PerItemCountsEntry | None = None
+    bootstrap: str = "bootstrap"
     report: ReportEntry = Field(default_factory=ReportEntry)
     code: list[str] = Field(default_factory=list)
     """Shared folders of `experiments/` whose code computes this experiment's numbers."""

@@ -86,8 +86,8 @@ def _render(name: str, report: Report, **more: object) -> str:
         resources=facts.resources_used(report),
         provenance=facts.provenance(report),
         table=paper_table(report),
-        panels_title=words.panels or "Panels",
-        panels_alt=words.panels_show or "panels",
+        panels_title=words.panels_title or "Pictures",
+        panels_alt=words.panels_show or "pictures",
         **more,
     )
 

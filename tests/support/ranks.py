@@ -49,7 +49,9 @@ class TrialRun:
         self.attempt(number).mkdir(parents=True, exist_ok=True)
         log = self.attempt(number) / "output.log"
         environment = {**self.environment(number), **more}
-        return start_ranks(words or ("-m", "experiments.fewshot"), world_size, environment, log)
+        return start_ranks(
+            words or ("-m", "experiments.runtime", "fewshot"), world_size, environment, log
+        )
 
     def finish(self, number: int, world_size: int) -> dict[str, Any]:
         """Run an attempt to its end; its result."""

@@ -74,7 +74,7 @@ class _Part:
         try:
             return Remote(**read_json(self.sidecar))
         except (FileNotFoundError, RecordError, TypeError):
-            # Without a sidecar nobody knows what it is a part of; the download begins anew.
+            # Without its sidecar file it is unknown of which file it is a part: start again.
             return None
 
     def drop(self) -> None:
@@ -107,7 +107,7 @@ def download(archive: Archive, folder: Path, urls: Sequence[str], patience: Pati
             failures.append(f"  {url}: {error}")
         else:
             return _finish(part, folder / archive.file, url)
-        logger.info("%s is given up (%s)", url, failures[-1].rpartition(": ")[2])
+        logger.info("no more attempts for %s (%s)", url, failures[-1].rpartition(": ")[2])
     raise _failure(archive, folder, failures, is_passing=is_passing)
 
 

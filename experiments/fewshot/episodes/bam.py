@@ -31,7 +31,7 @@ class Drawable(Protocol):
 
     @property
     def classes_by_image(self) -> Mapping[str, Sequence[int]]:
-        """The images that may be a query, and the classes that each may be asked for."""
+        """The images that may be a query, with the classes that may be drawn for each."""
         ...
 
 

@@ -2,8 +2,8 @@
 
 `bam`    PFENet, BAM, HDMNet and others. Training drops every image that shows a novel class, at
          any size. An image counts for a class that has at least 2,048 pixels in it: as a query, if
-         it counts for one, and as a support. What a query is asked for is drawn among all classes
-         that it shows, of whatever size, as that code does.
+         it counts for one, and as a support. A query's class is drawn among all classes
+         that it shows, of any size, as in that code.
 `hsnet`  HSNet, VAT, DCAMA: (image, class) pairs. Training keeps images that show novel classes;
          their pixels are background there. PASCAL-5i trains on all labelled images outside val.
          Where the data root holds HSNet's own lists of pairs, those are taken as they are.

@@ -1,4 +1,4 @@
-"""A source of photographs and label maps, whatever its layout on disk."""
+"""A source of photographs and label maps: one interface for all layouts on disk."""
 
 from __future__ import annotations
 

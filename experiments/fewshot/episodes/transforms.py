@@ -71,7 +71,7 @@ class FitLongerSide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Squash:
-    """Both sides to `size`, whatever the aspect ratio (protocol `hsnet`)."""
+    """Both sides to `size`, which changes the aspect ratio (protocol `hsnet`)."""
 
     size: int
 

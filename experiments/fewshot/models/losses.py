@@ -6,8 +6,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from experiments.fewshot.models.base import Output, resize_logits
+from experiments.runtime.task import Term
 
 IGNORED = 255
+
+
+def loss_terms(output: Output, target_BHW: Tensor, dice_weight: float) -> list[Term]:
+    """The terms of the loss, of the logits and the auxiliary logits.
+
+    Cross entropy is a mean over pixels and a rank may have more of them than another; Dice is a
+    mean over episodes, of which every rank has as many.
+    """
+    terms = [Term(segmentation_loss(output, target_BHW), "pixels")]
+    if dice_weight:
+        size = target_BHW.shape[-2], target_BHW.shape[-1]
+        for logits, weight in ((output.logits, 1.0), *output.auxiliary):
+            value = dice(resize_logits(logits, size), target_BHW)
+            terms.append(Term(value, "episodes", dice_weight * weight))
+    return terms
 
 
 def segmentation_loss(output: Output, target_BHW: Tensor, *, dice_weight: float = 0.0) -> Tensor:
@@ -32,6 +48,7 @@ def mask_loss(logits_B2hw: Tensor, target_BHW: Tensor, dice_weight: float = 0.0)
 
 def cross_entropy(logits_B2HW: Tensor, target_BHW: Tensor) -> Tensor:
     """Mean cross entropy over the pixels of the batch that are not ignored; 0 where none is."""
+    # torch's own mean over no pixel at all is NaN, and would end the run.
     total = functional.cross_entropy(
         logits_B2HW, target_BHW.long(), ignore_index=IGNORED, reduction="sum"
     )

@@ -8,26 +8,15 @@ projected features. Nothing in it is tied to the training classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.backbones.build import Backbone
 from experiments.fewshot.models.base import Features, FewShotModel, Output, area_fractions
+from experiments.fewshot.options import PrototypeOptions
 
 _FOREGROUND, _BACKGROUND = 1, 0
-
-
-@dataclass(frozen=True, slots=True)
-class PrototypeOptions:
-    """Options of the method `prototype`."""
-
-    channels: int = 64
-    """Width of the learned head."""
-    similarity_scale: float = 10.0
-    """What cosine similarities are multiplied by at the start; learned from there."""
 
 
 class Prototype(FewShotModel):
@@ -104,7 +93,7 @@ def _similarities(features: Features, vectors_BC: list[Tensor]) -> Tensor:
 
 
 def _unit_scale(features: Tensor, dim: int) -> Tensor:
-    """Scale every pixel's features to a mean square of 1, whatever the backbone's scale."""
+    """Scale every pixel's features to a mean square of 1: backbones differ in scale."""
     unit: Tensor = functional.normalize(features, dim=dim) * features.shape[dim] ** 0.5
     return unit
 

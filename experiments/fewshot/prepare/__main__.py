@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 done.append(prepare(dataset, request))
             except PapergridError as error:
-                # One data set's server says nothing of the next one's.
+                # Another data set lies on another server, which may answer.
                 print(f"replicate: {error}", file=sys.stderr)
                 code = code or error.exit_code
     except PapergridError as error:

@@ -77,7 +77,7 @@ def _make_parts(dataset: str, request: Request) -> tuple[Mapping[str, str], ...]
     with storage_errors(root):
         root.mkdir(parents=True, exist_ok=True)
     with _alone(dataset, root):
-        # Whoever held the lock before may have made all of it.
+        # Another process may have made all of it while this one waited for the lock.
         steps = missing_steps(dataset, root, manifest)
         _check_obtainable(dataset, steps, manifest, request)
         _check_space(steps, root, keeps_archives=request.keeps_archives)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.fewshot import new_method
 from torch import Tensor
 
 from experiments.fewshot.episodes.lists import train_list
@@ -15,13 +16,12 @@ from experiments.fewshot.episodes.transforms import TrainTransform
 from experiments.fewshot.loading import ImageCache, TrainBatch, TrainDataset, collate
 from experiments.fewshot.models.base import Output, predict
 from experiments.fewshot.models.losses import IGNORED, segmentation_loss
-from experiments.fewshot.models.registry import build_model
 
 pytestmark = [pytest.mark.system, pytest.mark.data]
 
 NUM_EPISODES, NUM_STEPS, SIDE = 4, 150, 129
 MIN_AREA_PX = 128 * 128  # at 17x17 cells the outlines of small objects alone cost a tenth
-OPTIONS = {"channels": 64, "num_heads": 4}
+OPTIONS = {"abcb_channels": 64, "abcb_num_heads": 4}
 
 
 def test_abcb_learns_a_fixed_small_set_and_no_iteration_is_worse_than_the_first(
@@ -29,7 +29,7 @@ def test_abcb_learns_a_fixed_small_set_and_no_iteration_is_worse_than_the_first(
 ) -> None:
     batch, classes = _fixed_set(real_data / "coco-mini", tmp_path)
     torch.manual_seed(0)
-    model = build_model("abcb", "efficientnet_lite0", options=OPTIONS)
+    model = new_method("abcb", "efficientnet_lite0", **OPTIONS)
     images = torch.cat([batch.query, batch.support.flatten(0, 1)])
     with torch.no_grad():
         levels = model.encode(images)

@@ -17,21 +17,23 @@ from experiments.runtime.entry import record_failure, run_trainer
 
 def train(context, stop):
     import torch
-    from experiments.fewshot.config import read_config
-    from experiments.fewshot.learner import Learner
     from experiments.fewshot.loading import TrainBatch
-    from experiments.runtime.precision import Precision
-    from experiments.fewshot.session import build_seeded_model
+    from experiments.fewshot.model import build_method
+    from experiments.fewshot.options import Options
     from experiments.runtime import distributed
+    from experiments.runtime.options import build
+    from experiments.runtime.seeds import seed_everything
     from support.abcb import balance
+    from support.fewshot import new_learner
 
-    config = read_config(context.config)
+    config = build(Options, context.config)
     on_error = functools.partial(record_failure, context)
     with distributed.process_group("cpu", timeout_s=200, on_error=on_error) as ranks:
-        model = build_seeded_model(config, context)
-        learner = Learner(model, config, ranks, Precision("off", ranks.device))
+        seed_everything(config.runtime.seed, "model")
+        model = build_method(config)
+        learner = new_learner(model, config, ranks)
         generator = torch.Generator().manual_seed(0)
-        batch, side = config.global_batch, config.image_size
+        batch, side = config.runtime.global_batch, config.images.image_size
         images = torch.rand(batch, 2, 3, side, side, generator=generator) * 255
         masks = torch.zeros(batch, 2, side, side, dtype=torch.uint8)
         for b in range(batch):
@@ -44,7 +46,8 @@ def train(context, stop):
         part = TrainBatch(images[own, 0], images[own, 1:], masks[own, 1:], masks[own, 0])
         counted = int((part.target != 255).sum())
         total = int(distributed.all_reduce_sum(torch.tensor(counted), ranks))
-        learner.step(part, pixel_share=counted * ranks.world_size / total, lr=0.0)
+        of_rank = {"pixels": counted * ranks.world_size / total, "episodes": 1.0}
+        learner.step(part, shares_of_rank=of_rank, lr=0.0)
         gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
         torch.save(gradients, context.attempt.root / f"gradients{ranks.rank}.pt")
         distributed.barrier(ranks)

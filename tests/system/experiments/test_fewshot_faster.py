@@ -16,10 +16,11 @@ from experiments.runtime.entry import record_failure, run_trainer
 
 def train(context, stop):
     import torch
-    from experiments.fewshot.config import read_config
+    from experiments.fewshot.options import Options
     from experiments.runtime import distributed
+    from experiments.runtime.options import build
 
-    config = read_config(context.config)
+    config = build(Options, context.config)
     on_error = functools.partial(record_failure, context)
     with distributed.process_group("cpu", timeout_s=400, on_error=on_error) as ranks:
         first = new_learner(config, ranks)
@@ -41,10 +42,10 @@ def new_learner(config, ranks):
     import torch
     from torch import nn
     from experiments.fewshot.faster import make_faster
-    from experiments.fewshot.learner import Learner
-    from experiments.fewshot.models.abcb.model import Abcb, AbcbOptions
+    from experiments.fewshot.models.abcb.model import Abcb
+    from experiments.fewshot.options import AbcbOptions
     from experiments.backbones.build import Backbone
-    from experiments.runtime.precision import Precision
+    from support import fewshot
 
     torch.manual_seed(0)
     stages = [nn.Conv2d(3, 8, 3, stride=4, padding=1)]
@@ -52,8 +53,8 @@ def new_learner(config, ranks):
     backbone = Backbone("resnet18", stages, (2,), "two frozen convolutions")
     options = AbcbOptions(channels=16, num_heads=2, initialisation="random")
     model = Abcb(backbone, options)
-    make_faster(model, config, ranks.device)
-    return Learner(model, config, ranks, Precision("off", ranks.device))
+    make_faster(model, config.training, ranks.device)
+    return fewshot.new_learner(model, config, ranks)
 
 def step(learner, ranks, seed):
     import torch
@@ -64,7 +65,7 @@ def step(learner, ranks, seed):
     masks = (torch.rand(2, 2, 64, 64, generator=generator) < 0.5).to(torch.uint8)
     masks[:, :, :32] = 1
     batch = TrainBatch(images[:, 0], images[:, 1:], masks[:, 1:], masks[:, 0])
-    learner.step(batch, pixel_share=1.0, lr=0.01)
+    learner.step(batch, shares_of_rank={"pixels": 1.0, "episodes": 1.0}, lr=0.01)
 
 run_trainer(train)
 """

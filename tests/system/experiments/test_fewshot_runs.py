@@ -13,17 +13,18 @@ import torch
 from PIL import Image
 from support.ranks import TrialRun, wait_until
 
-from experiments.fewshot.config import read_config
-from experiments.fewshot.evaluate import evaluate
 from experiments.fewshot.feature_cache import FeatureCache
-from experiments.fewshot.learner import load_trained_state
-from experiments.fewshot.progress import Evaluation
-from experiments.fewshot.session import build_seeded_model
+from experiments.fewshot.options import Options
 from experiments.fewshot.task import open_task
 from experiments.runtime.checkpoint import load_checkpoint
 from experiments.runtime.distributed import Ranks
+from experiments.runtime.evaluate import evaluate
+from experiments.runtime.learner import load_trained_state
+from experiments.runtime.options import build
 from experiments.runtime.precision import Precision
+from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import read_context
+from experiments.runtime.session import build_seeded_model
 from experiments.runtime.stop import StopRequest
 from merge.storage.json_files import read_json
 from merge.storage.paths import AttemptPaths
@@ -203,21 +204,23 @@ def test_the_world_size_changes_no_count_and_no_gradient(request, new_run, undis
 def measured_again(run, cache):
     """The best checkpoint in one process: its task, its evaluation, the counts of its episodes."""
     context = read_context(run.environment(1))
-    config = read_config(context.config)
     alone = Ranks(0, 0, 1, torch.device("cpu"))
-    task, model = open_task(config, context), build_seeded_model(config, context)
+    task = open_task(build(Options, context.config), context)
+    task.features = cache
+    model = build_seeded_model(task, alone)
     state = load_checkpoint(context.run.best_checkpoint, alone, config_hash="c0ffee")
-    load_trained_state(model, state["model"])
-    episodes = evaluate(
+    load_trained_state(task, model, state["model"])
+    (name,) = task.lists()
+    rows = evaluate(
+        task,
+        name,
         model,
-        task.test_datasets(model.mean_rgb)[0],
-        task.test_split.class_ids,
         ranks=alone,
         precision=Precision("off", alone.device),
         num_workers=0,
         stop=StopRequest(),
-        cache=cache,
     )
+    episodes = task.tally(name).counts(rows)
     return task, Evaluation.from_state(state["evaluation"]), episodes
 
 
@@ -226,21 +229,21 @@ def test_a_reloaded_best_checkpoint_reproduces_its_metric_with_any_cache(undistu
     cache = FeatureCache(cache_mb)
     task, saved, episodes = measured_again(undisturbed, cache)
     counts = episodes.total()
-    written = read_json(AttemptPaths(undisturbed.attempt(1)).per_item_counts("episode_counts.json"))
+    written = read_json(AttemptPaths(undisturbed.attempt(1)).per_item_counts)
     assert list(written.values()) == [episodes.to_json()]
-    names = {name for e in task.test_lists[0] for name in (e.query, *e.supports)}
+    names = {name for e in task.data.test_lists[0] for name in (e.query, *e.supports)}
     assert (cache.num_encoded > len(names)) is (cache_mb == 0)
     recorded = undisturbed.result(1)["details"]["best"]
     assert counts.to_json() == recorded["counts"]
     assert counts.miou() == recorded["miou"]
-    assert saved.miou == recorded["miou"]
+    assert saved.metrics["miou"] == recorded["miou"]
 
 
 def test_all_ranks_measure_a_trained_backbone_with_the_batch_statistics_that_are_saved(new_run):
     run = new_run("scratch", **FROM_SCRATCH)
     run.finish(1, world_size=2)
     _, _, episodes = measured_again(run, FeatureCache(0))
-    written = read_json(AttemptPaths(run.attempt(1)).per_item_counts("episode_counts.json"))
+    written = read_json(AttemptPaths(run.attempt(1)).per_item_counts)
     assert list(written.values()) == [episodes.to_json()]
 
 

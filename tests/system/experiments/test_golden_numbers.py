@@ -1,8 +1,8 @@
 """Two small trainings whose numbers are frozen: a refactoring of the trainers may not change them.
 
 `tests/golden/*.json` holds the configuration and the numbers. What follows from integers and seeds
-alone is compared exactly: the episodes of each epoch, the test list, the number of episodes by
-class. Losses and pixel counts depend on the CPU: other vector instructions (ATEN_CPU_CAPABILITY,
+alone is compared exactly: the episodes of each epoch, the test list, the episodes of each class.
+Losses and pixel counts depend on the CPU: other vector instructions (ATEN_CPU_CAPABILITY,
 ONEDNN_MAX_CPU_ISA, MKL_ENABLE_INSTRUCTIONS) sum in another order. From SSE to AVX-512, with one and
 two threads, losses moved by at most 2e-7 of their value and counts by at most one pixel; the
 tolerances leave five times that.

@@ -212,7 +212,7 @@ except Exception as error:
 
 def test_a_trainer_without_the_contract_says_so_before_it_imports_torch():
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "experiments.fewshot"],
+        [sys.executable, "-X", "importtime", "-m", "experiments.runtime", "fewshot"],
         cwd=ROOT,
         env={k: v for k, v in os.environ.items() if not k.startswith("PAPERGRID_")},
         capture_output=True,

@@ -202,7 +202,7 @@ def _kind(pid: int, executor: int) -> str:
         return "torchrun"
     if "walk.py" in words:
         return "command"
-    return "rank" if "experiments.fewshot" in words else f"other {words[:60]}"
+    return "rank" if "experiments.runtime" in words else f"other {words[:60]}"
 
 
 def _assert_nothing_left(command: MarkedCommand) -> None:

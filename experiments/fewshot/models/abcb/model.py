@@ -2,87 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from experiments.backbones.build import Backbone
-from experiments.fewshot.models.abcb.ic import ConfidenceBias, InformationCleansing, entropy
-from experiments.fewshot.models.abcb.layers import Normalisation
-from experiments.fewshot.models.abcb.neck import CellScale, Neck, NeckEnd
+from experiments.fewshot.models.abcb.ic import InformationCleansing, entropy
+from experiments.fewshot.models.abcb.neck import Neck
 from experiments.fewshot.models.abcb.qp import QueryPrediction
 from experiments.fewshot.models.abcb.sm import (
-    Evolution,
     EvolutionFeature,
     QueryCells,
     SupportModulation,
 )
 from experiments.fewshot.models.abcb.tokens import Tokens, pack, support_cells
 from experiments.fewshot.models.base import Features, FewShotModel, Output
-from merge.errors import UsageError
-
-
-@dataclass(frozen=True, slots=True)
-class AbcbOptions:
-    """Options of the method `abcb`; docs/abcb.md says which defaults the paper states."""
-
-    iterations: int = 3
-    """T. With 1 the model is the paper's baseline: one query prediction, no other step."""
-    channels: int = 512
-    """C."""
-    num_heads: int = 8
-    num_bins: int = 16
-    """L."""
-    auxiliary_weight: float = 0.2
-    """Of the predictions after support modulation in the loss (Eq. 7)."""
-    feature_levels: Literal["2,3", "3,4", "2,3,4"] = "2,3,4"
-    """Backbone levels that the neck reads."""
-    cell_scale: CellScale = "unit"
-    """Cells of the backbone's levels and of f: brought to one length, or left as they are."""
-    neck_end: NeckEnd = "linear"
-    """Whether the neck ends in its second convolution or in a ReLU after it."""
-    initialisation: Literal["comparison", "random"] = "comparison"
-    """Start as a comparison of cells with the support's mean that the later steps leave alone."""
-    evolution: Evolution = "both"
-    """Ep + Es, Ep alone ("pixel") or Es alone ("statistics"): the paper's ablations."""
-    has_cleansing: bool = True
-    """Without it S_SM goes straight into the next iteration: the paper's ablation "+SM"."""
-    confidence_bias: ConfidenceBias = "entropy_rise"
-    """V of Eq. 5: C_hat - C, C - C_hat, or 0."""
-    normalisation: Normalisation = "none"
-    """Of the tokens that enter an attention."""
-    foreground_threshold: float = 0.5
-    """A query cell is foreground above this probability."""
-    support_threshold: float = 0.5
-    """A support cell is foreground from this fraction of its area on."""
-    empty_foreground: Literal["keep", "peak"] = "keep"
-    """Without any foreground cell: keep S_QP, or take the most probable cell as foreground."""
-    shot_fusion: Literal["concatenate", "average"] = "concatenate"
-    """K shots: one token set, or K one-shot predictions whose logits are averaged."""
-
-    def __post_init__(self) -> None:
-        for is_wrong, problem in (
-            (self.iterations < 1, f"iterations is {self.iterations}: it must be at least 1"),
-            (self.num_bins < 2, f"num_bins is {self.num_bins}: it must be at least 2"),
-            (
-                self.num_heads < 1 or self.channels % self.num_heads,
-                f"{self.channels} channels do not divide into {self.num_heads} heads",
-            ),
-            (
-                not (0 < self.foreground_threshold < 1 and 0 < self.support_threshold <= 1),
-                "a threshold must lie between 0 and 1",
-            ),
-        ):
-            if is_wrong:
-                raise UsageError(f"method abcb: {problem}")
-
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """Backbone levels as numbers."""
-        return tuple(int(level) for level in self.feature_levels.split(","))
+from experiments.fewshot.options import AbcbOptions
 
 
 class Abcb(FewShotModel):
@@ -90,6 +25,7 @@ class Abcb(FewShotModel):
 
     def __init__(self, backbone: Backbone, options: AbcbOptions) -> None:
         super().__init__(backbone)
+        options.check()
         channels, heads, norm = options.channels, options.num_heads, options.normalisation
         self.options = options
         self.neck = Neck(backbone.out_channels, channels, options.cell_scale, options.neck_end)

@@ -77,7 +77,7 @@ def test_a_given_path_that_does_not_exist_is_refused_though_the_cache_has_the_fi
 
 def test_a_file_with_an_official_name_must_have_its_checksum(hub: Path) -> None:
     torch.save(_network().state_dict(), hub / SOURCE.file_name)
-    with pytest.raises(DataError, match="its name says 0123abcd"):
+    with pytest.raises(DataError, match="its name has 0123abcd"):
         read_weights(SOURCE, None)
 
 

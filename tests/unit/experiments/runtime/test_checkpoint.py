@@ -67,7 +67,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
 
 def test_a_foreign_file_is_no_checkpoint(tmp_path):
     torch.save([1, 2], tmp_path / "last.pt")
-    with pytest.raises(RecordError, match="no checkpoint of schema 1"):
+    with pytest.raises(RecordError, match="no checkpoint of schema 2"):
         load_checkpoint(tmp_path / "last.pt", ALONE, config_hash="ab")
 
 
@@ -75,3 +75,9 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
     save_checkpoint(tmp_path / "last.pt", {}, config_hash="ab")
     with pytest.raises(UsageError, match="another configuration"):
         load_checkpoint(tmp_path / "last.pt", ALONE, config_hash="cd")
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_with_what_to_do(tmp_path):
+    torch.save({"schema": 1, "config_hash": "ab"}, tmp_path / "last.pt")
+    with pytest.raises(UsageError, match=r"earlier version .* finish the run with that version"):
+        load_checkpoint(tmp_path / "last.pt", ALONE, config_hash="ab")

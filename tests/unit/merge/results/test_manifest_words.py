@@ -27,7 +27,7 @@ SALIENCY = manifest_from_json(
         },
         "repeats": ["observer", "seed"],
         "baseline": {"label": "centre bias", "details": "before"},
-        "per_item_counts": {"file": "items.json", "bootstrap": "image bootstrap"},
+        "bootstrap": "image bootstrap",
     }
 )
 

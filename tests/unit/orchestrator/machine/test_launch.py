@@ -147,13 +147,18 @@ def test_what_describes_the_executor_is_not_handed_on():
 @pytest.mark.parametrize(
     ("sweep", "devices", "argv", "has_agent"),
     [
-        ({"experiment": "fewshot"}, 1, [sys.executable, "-m", "experiments.fewshot"], False),
+        (
+            {"experiment": "fewshot"},
+            1,
+            [sys.executable, "-m", "experiments.runtime", "fewshot"],
+            False,
+        ),
         (
             {"experiment": "fewshot"},
             2,
             [
                 *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-                *("--nproc-per-node=2", "-m", "experiments.fewshot"),
+                *("--nproc-per-node=2", "-m", "experiments.runtime", "fewshot"),
             ],
             True,
         ),

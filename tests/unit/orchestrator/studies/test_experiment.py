@@ -89,11 +89,6 @@ def test_a_folder_without_both_files_is_no_experiment(tmp_path):
         ("title:", "data: {check: {module: ../x}}\ntitle:", "data.check.module: '../x' is not a"),
         (
             "title:",
-            "per_item_counts: {file: ../x, bootstrap: b}\ntitle:",
-            "per_item_counts.file: must be a file's name",
-        ),
-        (
-            "title:",
             "comparability: {recorded: [a], equal_in_a_cell: [b]}\ntitle:",
             "'b' is compared but not among the `recorded` details",
         ),

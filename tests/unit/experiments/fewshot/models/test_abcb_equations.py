@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from experiments.backbones.build import build_backbone
 from experiments.fewshot.models.abcb.ic import ConfidenceBias, InformationCleansing, entropy
 from experiments.fewshot.models.abcb.layers import Attention, Mlp
-from experiments.fewshot.models.abcb.model import Abcb, AbcbOptions
+from experiments.fewshot.models.abcb.model import Abcb
 from experiments.fewshot.models.abcb.qp import QueryPrediction
 from experiments.fewshot.models.abcb.sm import EvolutionFeature, QueryCells, SupportModulation
 from experiments.fewshot.models.abcb.tokens import Tokens, pack
 from experiments.fewshot.models.losses import cross_entropy, segmentation_loss
+from experiments.fewshot.options import AbcbOptions
 
 C, HEADS, BINS, SIDE = 8, 2, 16, 6
 N = SIDE * SIDE

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 from support.abcb import balance
+from support.fewshot import new_method
 from torch import Tensor, nn
 
 from experiments.backbones.build import build_backbone
-from experiments.fewshot.models.abcb.model import Abcb, AbcbOptions
+from experiments.fewshot.models.abcb.model import Abcb
 from experiments.fewshot.models.abcb.tokens import Tokens
 from experiments.fewshot.models.base import Output
 from experiments.fewshot.models.losses import segmentation_loss
-from experiments.fewshot.models.registry import build_model, parse_options
-from merge.errors import UsageError
+from experiments.fewshot.options import AbcbOptions
 
 SIDE, CELLS = 48, 6
 
@@ -269,7 +269,7 @@ def test_a_few_steps_lower_the_loss(backbone: nn.Module) -> None:
 
 def test_the_parts_have_the_papers_budget_of_parameters() -> None:
     with torch.device("meta"):
-        model = build_model("abcb", "resnet50", from_scratch=True)
+        model = new_method("abcb", "resnet50", from_scratch=True)
     millions = {
         name: sum(parameter.numel() for parameter in part.parameters()) / 1e6
         for name, part in model.named_children()
@@ -280,25 +280,8 @@ def test_the_parts_have_the_papers_budget_of_parameters() -> None:
         assert millions[name] == pytest.approx(published, rel=0.13), name
 
 
-@pytest.mark.parametrize(
-    ("options", "hint"),
-    [
-        ({"channels": 500}, "500 channels do not divide into 8 heads"),
-        ({"iterations": 0}, "at least 1"),
-        ({"num_bins": 1}, "at least 2"),
-        ({"foreground_threshold": 1.0}, "between 0 and 1"),
-        ({"confidence_bias": "entropy"}, "must be one of entropy_rise, entropy_fall, none"),
-        ({"feature_levels": "4"}, "must be one of 2,3, 3,4, 2,3,4"),
-        ({"has_cleansing": 1}, "must be a value of type bool"),
-    ],
-)
-def test_a_wrong_option_says_what_it_must_be(options: dict[str, Any], hint: str) -> None:
-    with pytest.raises(UsageError, match=hint):
-        parse_options("abcb", options)
-
-
 def test_a_query_of_odd_size_runs_through_the_whole_model() -> None:
-    model = build_model("abcb", "efficientnet_lite0", options={"channels": 16, "num_heads": 2})
+    model = new_method("abcb", "efficientnet_lite0", abcb_channels=16, abcb_num_heads=2)
     query, support, mask = _episode(batch=1)
     output = model(query[..., :47, :41], support[..., :47, :41], mask[..., :47, :41])
     assert output.logits.shape == (1, 2, 6, 6)

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from experiments.backbones.build import build_backbone
-from experiments.fewshot.models.abcb.model import Abcb, AbcbOptions
+from experiments.fewshot.models.abcb.model import Abcb
 from experiments.fewshot.models.abcb.neck import Neck
 from experiments.fewshot.models.abcb.qp import QueryPrediction
 from experiments.fewshot.models.abcb.tokens import Tokens
+from experiments.fewshot.options import AbcbOptions
 
 CHANNELS = 64
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from support.fewshot import new_method
 from torch import Tensor
 
 from experiments.fewshot.models.base import area_fractions, predict
 from experiments.fewshot.models.losses import segmentation_loss
 from experiments.fewshot.models.prototype import pool_shots
-from experiments.fewshot.models.registry import build_model, option_defaults, parse_options
-from merge.errors import UsageError
 
 SIDE = 64
 
@@ -79,7 +78,7 @@ def test_the_untrained_model_is_the_training_free_classifier_whatever_the_seed()
     logits = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        model = build_model("prototype", "efficientnet_lite0").eval()
+        model = new_method("prototype", "efficientnet_lite0").eval()
         with torch.no_grad():
             logits.append(model(query, support, mask).logits)
     assert torch.equal(*logits)
@@ -90,7 +89,7 @@ def test_the_untrained_model_is_the_training_free_classifier_whatever_the_seed()
 
 def test_training_lowers_the_loss_and_leaves_the_backbone_alone() -> None:
     torch.manual_seed(0)
-    model = build_model("prototype", "efficientnet_lite0")
+    model = new_method("prototype", "efficientnet_lite0")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.SGD(trained, lr=0.05, momentum=0.9)
     query, support, mask, target = _episodes(4, 1)
@@ -110,7 +109,7 @@ def test_training_lowers_the_loss_and_leaves_the_backbone_alone() -> None:
 
 @pytest.mark.parametrize("label", [0, 1, 255])
 def test_uniform_support_masks_give_finite_logits_and_gradients(label: int) -> None:
-    model = build_model("prototype", "efficientnet_lite0")
+    model = new_method("prototype", "efficientnet_lite0")
     query, support, mask, target = _episodes(1, 2)
     output = model(query, support, torch.full_like(mask, label))
     segmentation_loss(output, target).backward()
@@ -119,7 +118,7 @@ def test_uniform_support_masks_give_finite_logits_and_gradients(label: int) -> N
 
 
 def test_episodes_of_a_batch_and_the_order_of_shots_do_not_matter() -> None:
-    model = build_model("prototype", "efficientnet_lite0").eval()
+    model = new_method("prototype", "efficientnet_lite0").eval()
     query, support, mask, _ = _episodes(3, 2)
     with torch.no_grad():
         together = model(query, support, mask).logits
@@ -128,7 +127,7 @@ def test_episodes_of_a_batch_and_the_order_of_shots_do_not_matter() -> None:
 
 
 def test_segmenting_kept_features_equals_the_whole_forward_pass() -> None:
-    model = build_model("prototype", "efficientnet_lite0").eval()
+    model = new_method("prototype", "efficientnet_lite0").eval()
     query, support, mask, _ = _episodes(1, 2)
     with torch.no_grad():
         shots = [model.encode(support[:, k]) for k in range(2)]
@@ -139,27 +138,6 @@ def test_segmenting_kept_features_equals_the_whole_forward_pass() -> None:
 
 
 def test_levels_of_unequal_stride_meet_at_the_deepest_ones_resolution() -> None:
-    model = build_model("prototype", "efficientnet_lite0", output_stride=16).eval()
+    model = new_method("prototype", "efficientnet_lite0", output_stride=16).eval()
     query, support, mask, _ = _episodes(1, 1)
     assert model(query, support, mask).logits.shape == (1, 2, SIDE // 16, SIDE // 16)
-
-
-@pytest.mark.parametrize(
-    ("method", "options", "hint"),
-    [
-        ("prototypes", {}, "choose one of prototype"),
-        ("prototype", {"width": 3}, "it has channels"),
-        ("prototype", {"channels": 3.5}, "must be a value of type int"),
-        ("prototype", {"channels": True}, "must be a value of type int"),
-    ],
-)
-def test_a_wrong_method_or_option_is_refused_with_the_choices(
-    method: str, options: dict[str, float], hint: str
-) -> None:
-    with pytest.raises(UsageError, match=hint):
-        parse_options(method, options)
-
-
-def test_a_whole_number_is_a_valid_value_of_a_real_option() -> None:
-    assert option_defaults("prototype")["similarity_scale"] == 10.0
-    assert parse_options("prototype", {"similarity_scale": 4}).similarity_scale == 4  # type: ignore[attr-defined]

@@ -1,30 +1,30 @@
-"""The checkpoints of a few-shot run: last.pt to go on from, best.pt to use.
+"""The checkpoints of a run: last.pt to go on from, best.pt to use.
 
-A frozen backbone is in neither; they name its weight file, and are refused with another one.
+What a weight file decides alone is in neither; they name it, and are refused with another one.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.fewshot.config import FewShotConfig
-from experiments.fewshot.learner import Learner, load_trained_state, trained_state
-from experiments.fewshot.models.base import FewShotModel
-from experiments.fewshot.progress import Evaluation, Progress
-from experiments.fewshot.task import Task
 from experiments.runtime.checkpoint import (
     load_checkpoint,
     random_state,
+    read_checkpoint,
     restore_random_state,
     save_checkpoint,
 )
 from experiments.runtime.distributed import Ranks, gather_objects
-from experiments.runtime.options import options_of
+from experiments.runtime.learner import Learner, load_trained_state
+from experiments.runtime.options import flat
+from experiments.runtime.progress import Evaluation, Progress
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.seeds import seed_everything
-from merge.errors import UsageError
+from experiments.runtime.task import Task
+from merge.errors import PapergridError, UsageError
 from merge.storage.leftovers import remove_leftovers
 
 
@@ -40,32 +40,26 @@ class Restored:
 class Snapshots:
     """Saves and loads the checkpoints of one run; rank 0 writes them."""
 
-    def __init__(
-        self,
-        context: RunContext,
-        config: FewShotConfig,
-        task: Task,
-        learner: Learner,
-        ranks: Ranks,
-    ) -> None:
+    def __init__(self, context: RunContext, task: Task, learner: Learner, ranks: Ranks) -> None:
         self._context = context
-        self._config = config
+        self._task = task
+        self._options = task.options.runtime
         self._learner = learner
         self._ranks = ranks
-        self._identity = {
-            "weights": learner.model.backbone.weights_id,
-            "data": task.source.fingerprint(),
-            "image lists": f"{task.train_split.pair_list_hash} {task.test_split.pair_list_hash}",
-        }
+        self._identity = task.identity(learner.model)
         self._saved_at = time.monotonic()
         self._steps_since = 0
 
     def count_step(self) -> None:
+        """Take note of one optimiser step."""
         self._steps_since += 1
 
     def is_due(self) -> bool:
         """Whether a checkpoint inside an epoch should be written; ask on rank 0."""
-        every_steps, every_s = self._config.checkpoint_every_steps, self._config.checkpoint_every_s
+        every_steps, every_s = (
+            self._options.checkpoint_every_steps,
+            self._options.checkpoint_every_s,
+        )
         if every_steps and self._steps_since >= every_steps:
             return True
         return bool(every_s) and time.monotonic() - self._saved_at >= every_s
@@ -88,13 +82,18 @@ class Snapshots:
         self._steps_since = 0
 
     def save_best(self, evaluation: Evaluation) -> None:
-        """Replace best.pt by the model that `evaluation` measured."""
+        """Replace best.pt by the model that `evaluation` measured; after `save`, never before.
+
+        A run that is killed between the two then has that model in last.pt, and `load` writes
+        best.pt again. The other way round best.pt would be of an epoch that a resumed run has not
+        reached, and on a GPU need not reach with the same numbers.
+        """
         if self._ranks.is_main:
             state = {
-                "model": trained_state(self._learner.model),
+                "model": self._learner.trained_state(),
                 "evaluation": evaluation.to_state(),
                 "identity": self._identity,
-                "config": options_of(self._config),
+                "config": flat(self._task.options),  # type: ignore[arg-type]
             }
             path = self._context.run.best_checkpoint
             save_checkpoint(path, state, config_hash=self._context.config_hash)
@@ -102,7 +101,7 @@ class Snapshots:
     def load(self, steps_per_epoch: int) -> Restored | None:
         """Put model, optimiser and random generators back; None where nothing was saved yet.
 
-        With another world size training goes on at the same step of the same order of episodes,
+        With another world size training goes on at the same step of the same order of items,
         with fresh streams for what ranks draw by themselves: no longer bit for bit the same.
         RecordError: the file is damaged. UsageError: another configuration, weights or data.
         """
@@ -115,26 +114,61 @@ class Snapshots:
         self._refuse_foreign(state)
         self._learner.load_state_dict(state)
         progress = Progress.from_state(state["progress"])
-        if state["world_size"] == self._ranks.world_size:
-            own = state["ranks"][self._ranks.rank]
-            restore_random_state(own["random"], self._ranks.device)
-            return Restored(progress, own["loss_sum"])
-        step = progress.epoch * steps_per_epoch + progress.step
-        seed_everything(self._config.seed, "rank", self._ranks.rank, step)
-        mean = sum(own["loss_sum"] for own in state["ranks"]) / state["world_size"]
-        return Restored(progress, mean)
+        self._complete_best(progress)
+        return Restored(progress, self._restore_rank(state, progress, steps_per_epoch))
 
-    def load_best(self, model: FewShotModel) -> Evaluation:
-        """Put the best epoch's weights into `model`; what was measured with them."""
+    def load_best(self, expected: Evaluation) -> None:
+        """Put the model that `expected` measured back.
+
+        UsageError: the file is gone, or is of another epoch than the result reports.
+        """
         path = self._context.run.best_checkpoint
         state = load_checkpoint(path, self._ranks, config_hash=self._context.config_hash)
         if state is None:
             raise UsageError(f"{path} is gone: delete last.pt beside it to train this run again")
         self._refuse_foreign(state)
-        load_trained_state(model, state["model"])
-        return Evaluation.from_state(state["evaluation"])
+        epoch = state["evaluation"]["epoch"]
+        if epoch != expected.epoch:
+            raise UsageError(
+                f"{path} is of epoch {epoch}, but the best epoch of this run is {expected.epoch}: "
+                "delete both checkpoints to train this run again"
+            )
+        load_trained_state(self._task, self._learner.model, state["model"])
 
-    def _refuse_foreign(self, state: dict[str, Any]) -> None:
+    def _complete_best(self, progress: Progress) -> None:
+        """Write best.pt where a kill came between last.pt and it."""
+        best = progress.best
+        # Only at the end of the best epoch itself is the model of last.pt the one it measured.
+        if best is None or (best.epoch, 0) != (progress.epoch, progress.step):
+            return
+        if self._ranks.is_main and self._best_epoch() != best.epoch:
+            self.save_best(best)
+
+    def _best_epoch(self) -> int | None:
+        """The epoch of best.pt; None where the file is missing or cannot be used."""
+        try:
+            state = read_checkpoint(
+                self._context.run.best_checkpoint, config_hash=self._context.config_hash
+            )
+        except PapergridError:
+            return None
+        return None if state is None else int(state["evaluation"]["epoch"])
+
+    def _restore_rank(
+        self, state: Mapping[str, Any], progress: Progress, steps_per_epoch: int
+    ) -> float:
+        """Put this rank's random generators back; its sum of losses in the present epoch."""
+        if state["world_size"] == self._ranks.world_size:
+            own = state["ranks"][self._ranks.rank]
+            restore_random_state(own["random"], self._ranks.device)
+            loss_sum: float = own["loss_sum"]
+            return loss_sum
+        step = progress.epoch * steps_per_epoch + progress.step
+        seed_everything(self._options.seed, "rank", self._ranks.rank, step)
+        total: float = sum(own["loss_sum"] for own in state["ranks"])
+        return total / float(state["world_size"])
+
+    def _refuse_foreign(self, state: Mapping[str, Any]) -> None:
         for name, ours in self._identity.items():
             theirs = state["identity"][name]
             if theirs != ours:

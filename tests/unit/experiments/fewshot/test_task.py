@@ -1,14 +1,13 @@
-"""The parts of the few-shot trainer that need no ranks."""
+"""Episodes as batches, losses in parts, and what a few-shot result holds; no ranks."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from support.fewshot import ALONE, fewshot_options, new_learner, new_method, task_without_data
 
-from experiments.fewshot.config import FewShotConfig
+from experiments.fewshot.episode_counts import EpisodeCounts
 from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.episodes.transforms import (
     FitLongerSide,
@@ -16,38 +15,26 @@ from experiments.fewshot.episodes.transforms import (
     TrainTransform,
     restore_logits,
 )
-from experiments.fewshot.learner import (
-    Learner,
-    divide,
-    global_loss,
-    load_trained_state,
-    poly_lr,
-    trained_state,
-)
 from experiments.fewshot.loading import EvalDataset, ImageCache, TrainBatch, TrainDataset, collate
 from experiments.fewshot.metrics import IoUCounts
 from experiments.fewshot.models.base import Output
-from experiments.fewshot.models.registry import build_model
-from experiments.fewshot.progress import Evaluation, Progress
+from experiments.fewshot.models.losses import loss_terms
+from experiments.fewshot.result import describe
 from experiments.fewshot.showcase import choose_episodes
-from experiments.runtime.distributed import Ranks
-from experiments.runtime.entry import NonFiniteLossError
-from experiments.runtime.meter import LossMeter
-from experiments.runtime.precision import Precision
-
-CPU = torch.device("cpu")
-ALONE = Ranks(0, 0, 1, CPU)
+from experiments.runtime.batches import shares
+from experiments.runtime.learner import load_trained_state, trained_state, weighted_sum
 
 
-def counts_with(intersection: int) -> IoUCounts:
+def counts_with(intersection: int) -> EpisodeCounts:
     row = [intersection, 10, 5, 10, 1]
-    return IoUCounts((3, 4), np.array([row, row], np.int64))
+    rows = np.array([row, row], np.int64)
+    return EpisodeCounts((3, 4), np.array([3, 4]), rows)
 
 
 @pytest.fixture(scope="module")
 def scratch_model():
     torch.manual_seed(0)
-    return build_model("prototype", "resnet18", from_scratch=True)
+    return new_method("prototype", "resnet18", from_scratch=True)
 
 
 @pytest.fixture
@@ -103,19 +90,6 @@ def test_images_that_fit_are_decoded_once(source):
     assert source.reads == ["a", "bb"]
 
 
-@given(st.integers(1, 99), st.floats(0.1, 2))
-def test_poly_starts_at_lr_and_falls_with_every_step(num_steps, power):
-    config = FewShotConfig(lr=0.5, poly_power=power)
-    rates = [poly_lr(config, step, num_steps) for step in range(num_steps)]
-    assert rates[0] == 0.5
-    assert rates == sorted(set(rates), reverse=True)
-    assert rates[-1] > 0
-
-
-def test_a_poly_power_of_zero_keeps_the_rate():
-    assert poly_lr(FewShotConfig(lr=0.5, poly_power=0), 9, 10) == 0.5
-
-
 @pytest.mark.parametrize("dice_weight", [0.0, 0.5])
 def test_the_parts_of_the_ranks_average_to_the_loss_of_the_whole_batch(dice_weight):
     generator = torch.Generator().manual_seed(0)
@@ -123,16 +97,17 @@ def test_the_parts_of_the_ranks_average_to_the_loss_of_the_whole_batch(dice_weig
     target = torch.randint(0, 2, (4, 9, 9), generator=generator).to(torch.uint8)
     target[:2, :, 3:] = 255
     numbers = [int((half != 255).sum()) for half in (target[:2], target[2:])]
+
+    def loss(part: slice, share: float) -> torch.Tensor:
+        output = Output(logits[part], ((logits[part] * 2, 0.3),))
+        terms = loss_terms(output, target[part], dice_weight)
+        return weighted_sum(terms, {"pixels": share, "episodes": 1.0})
+
     parts = [
-        global_loss(
-            Output(logits[part], ((logits[part] * 2, 0.3),)),
-            target[part],
-            2 * number / sum(numbers),
-            dice_weight,
-        )
+        loss(part, 2 * number / sum(numbers))
         for part, number in zip((slice(0, 2), slice(2, 4)), numbers, strict=True)
     ]
-    whole = global_loss(Output(logits, ((logits * 2, 0.3),)), target, 1.0, dice_weight)
+    whole = loss(slice(0, 4), 1.0)
     torch.testing.assert_close(sum(parts) / 2, whole)
 
 
@@ -165,15 +140,16 @@ def test_a_step_in_micro_batches_is_the_step_of_the_whole_batch(micro_batch, dic
 
     def stepped(size: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         torch.manual_seed(0)
-        model = frozen_batch_norm(build_model("prototype", "resnet18", from_scratch=True))
+        model = frozen_batch_norm(new_method("prototype", "resnet18", from_scratch=True))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 # Heads begin at zero, which would hide the gradients of what is below them.
                 if not name.startswith("backbone"):
                     parameter.add_(0.1 * torch.randn_like(parameter))
-        config = FewShotConfig(dice_weight=dice_weight, momentum=0.0, weight_decay=0.0)
-        learner = Learner(model, config, ALONE, Precision("off", CPU), size)
-        loss = learner.step(noise_batch(5), pixel_share=0.9, lr=0.1)
+        options = fewshot_options(dice_weight=dice_weight, momentum=0.0, weight_decay=0.0)
+        learner = new_learner(model, options, ALONE, size)
+        of_rank = {"pixels": 0.9, "episodes": 1.0}
+        loss = learner.step(noise_batch(5), shares_of_rank=of_rank, lr=0.1)
         return loss, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
 
     whole_loss, whole = stepped(0)
@@ -186,56 +162,21 @@ def test_a_step_in_micro_batches_is_the_step_of_the_whole_batch(micro_batch, dic
 
 
 def test_the_parts_of_a_batch_are_all_of_it_in_order():
+    task = task_without_data(fewshot_options())
     batch = noise_batch(5)
-    parts = divide(batch, 2)
-    assert [len(part.batch.query) for part in parts] == [2, 2, 1]
-    assert sum(part.pixel_share for part in parts) == pytest.approx(1)
-    assert sum(part.episode_share for part in parts) == pytest.approx(1)
-    for whole, *pieces in zip(batch, *(part.batch for part in parts), strict=True):
-        assert torch.equal(torch.cat(pieces), whole)
-    (alone,) = divide(batch, 0)
-    assert (alone.pixel_share, alone.episode_share) == (1.0, 1.0)
-
-
-def test_one_bad_loss_is_named_by_its_step():
-    meter = LossMeter(CPU)
-    for step, loss in enumerate([1.0, float("inf"), float("nan"), 1.0], start=1):
-        meter.add(torch.tensor(loss), step)
-    with pytest.raises(NonFiniteLossError, match="at step 2:"):
-        meter.check()
-
-
-def test_a_meter_goes_on_from_a_saved_sum():
-    meter = LossMeter(CPU)
-    meter.reset(2.5)
-    meter.add(torch.tensor(0.25), 1)
-    meter.check()
-    assert meter.sum == 2.75
-
-
-def test_the_best_evaluation_is_the_earliest_of_the_highest():
-    progress = Progress()
-    marks = [progress.record(Evaluation(e, (counts_with(i),))) for e, i in enumerate([3, 5, 5, 4])]
-    assert marks == [True, True, False, False]
-    assert progress.best is not None
-    assert progress.final is not None
-    assert (progress.best.epoch, progress.final.epoch) == (1, 3)
-
-
-def test_progress_travels_through_plain_values():
-    progress = Progress(epoch=2, step=3, untrained=Evaluation(0, (counts_with(1),)))
-    progress.record(Evaluation(2, (counts_with(4), counts_with(6))))
-    progress.history.append({"epoch": 1, "loss": 0.5})
-    again = Progress.from_state(progress.to_state())
-    assert again.to_state() == progress.to_state()
-    assert again.best is not None
-    assert again.best.miou == 0.5
+    parts = task.split(batch, 2)
+    assert [len(part.query) for part in parts] == [2, 2, 1]
+    whole = task.weights(batch)
+    of_parts = [shares(task.weights(part), whole) for part in parts]
+    for name in ("pixels", "episodes"):
+        assert sum(each[name] for each in of_parts) == pytest.approx(1)
+    for tensor, *pieces in zip(batch, *parts, strict=True):
+        assert torch.equal(torch.cat(pieces), tensor)
 
 
 def test_an_evaluation_on_several_test_seeds_is_their_mean_and_keeps_each():
     one, other = counts_with(4), counts_with(6)
-    details = Evaluation(2, (one, other)).details()
-    assert details["miou"] == 0.5
+    details = describe({"epoch": 2}, (one, other), has_interval=True)
     assert details["std"]["miou"] == pytest.approx(0.02**0.5)
     assert details["std"]["fb_iou"] == pytest.approx(0.02**0.5 / 2)
     kept = [IoUCounts.from_json(entry["counts"]).miou() for entry in details["by_test_seed"]]
@@ -243,10 +184,15 @@ def test_an_evaluation_on_several_test_seeds_is_their_mean_and_keeps_each():
 
 
 def test_an_evaluation_on_one_test_seed_has_no_spread():
-    details = Evaluation(2, (counts_with(4),)).details()
+    details = describe({"epoch": 2, "miou": 0.4}, (counts_with(4),), has_interval=True)
     assert details["miou"] == 0.4
-    assert details["counts"] == counts_with(4).to_json()
+    assert details["counts"] == counts_with(4).total().to_json()
+    assert details["bootstrap"]["episodes"] == [2]
     assert details.keys().isdisjoint({"std", "by_test_seed"})
+
+
+def test_what_an_untrained_model_scores_has_no_interval():
+    assert "bootstrap" not in describe({"epoch": 0}, (counts_with(4),), has_interval=False)
 
 
 @pytest.mark.parametrize("transform", [Squash(size=33), FitLongerSide(size=33)])
@@ -279,13 +225,14 @@ def test_panels_show_the_classes_in_turn():
 
 
 def test_a_step_changes_what_is_trained_and_a_saved_state_brings_it_back(scratch_model, source):
-    learner = Learner(scratch_model, FewShotConfig(lr=0.1), ALONE, Precision("off", CPU))
-    before = {name: value.clone() for name, value in trained_state(scratch_model).items()}
+    options = fewshot_options(lr=0.1)
+    task, learner = task_without_data(options), new_learner(scratch_model, options, ALONE)
+    before = {name: value.clone() for name, value in trained_state(task, scratch_model).items()}
     assert any(name.startswith("backbone.") for name in before)
     batch = collate([train_dataset(source)[0], train_dataset(source)[1]])
-    learner.step(batch, pixel_share=1.0, lr=0.1)
-    changed = trained_state(scratch_model)
+    learner.step(batch, shares_of_rank={"pixels": 1.0, "episodes": 1.0}, lr=0.1)
+    changed = trained_state(task, scratch_model)
     assert any(not torch.equal(changed[name], before[name]) for name in before)
-    load_trained_state(scratch_model, before)
-    after = trained_state(scratch_model)
+    load_trained_state(task, scratch_model, before)
+    after = trained_state(task, scratch_model)
     assert all(torch.equal(after[name], before[name]) for name in before)

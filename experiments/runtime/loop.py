@@ -1,4 +1,4 @@
-"""The training loop of one few-shot run, from whatever its last checkpoint says to its last epoch.
+"""The training loop of one run, from its last checkpoint to its last epoch.
 
 Every decision (stop, save, best epoch) is taken on values that all ranks share. On the CPU a run
 that was killed or stopped anywhere continues to the same numbers, bit for bit, as one that was
@@ -10,25 +10,24 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
-from experiments.fewshot.config import FewShotConfig
-from experiments.fewshot.evaluate import evaluate
-from experiments.fewshot.feature_cache import FeatureCache
-from experiments.fewshot.learner import Learner, poly_lr
-from experiments.fewshot.loading import TrainBatch, train_loader
-from experiments.fewshot.models.losses import IGNORED
-from experiments.fewshot.progress import Evaluation, Progress
-from experiments.fewshot.snapshots import Snapshots
-from experiments.fewshot.task import Task
+from experiments.runtime.batches import Batch, shares
 from experiments.runtime.distributed import Ranks, all_reduce_sum
+from experiments.runtime.evaluate import evaluate
 from experiments.runtime.events import EventLog, ScalarLog
+from experiments.runtime.learner import Learner
 from experiments.runtime.meter import LossMeter
 from experiments.runtime.precision import Precision
+from experiments.runtime.progress import Evaluation, Progress
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import TrainSampler
+from experiments.runtime.snapshots import Snapshots
 from experiments.runtime.stop import Stopped, StopRequest
+from experiments.runtime.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +39,12 @@ class Setup:
     """What a training works with."""
 
     context: RunContext
-    config: FewShotConfig
     task: Task
     ranks: Ranks
     precision: Precision
     learner: Learner
+    micro_batch: int
+    """Items that a rank computes at a time."""
     stop: StopRequest
     events: EventLog
 
@@ -54,21 +54,20 @@ class Trainer:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        config, ranks = setup.config, setup.ranks
+        self._options = setup.task.options.runtime
         self.progress = Progress()
-        self.features = FeatureCache(config.feature_cache_mb)
-        self.snapshots = Snapshots(setup.context, config, setup.task, setup.learner, ranks)
+        self.snapshots = Snapshots(setup.context, setup.task, setup.learner, setup.ranks)
         self._sampler = TrainSampler(
-            setup.task.episodes_per_epoch,
-            global_batch=config.global_batch,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            seed=config.seed,
+            setup.task.num_train_items(),
+            global_batch=self._options.global_batch,
+            rank=setup.ranks.rank,
+            world_size=setup.ranks.world_size,
+            seed=self._options.seed,
         )
-        self._meter = LossMeter(ranks.device)
+        self._meter = LossMeter(setup.ranks.device)
         self._scalars = ScalarLog(None, first_step=0)
         self._mark = time.monotonic()
-        self._told_at = -_STEP_EVENT_EVERY_S
+        self._reported_at = -_STEP_EVENT_EVERY_S
 
     @property
     def global_step(self) -> int:
@@ -81,7 +80,7 @@ class Trainer:
         self._begin()
         try:
             self._evaluate_untrained()
-            while self.progress.epoch < self._setup.config.epochs:
+            while self.progress.epoch < self._options.epochs:
                 self._run_epoch()
         except Stopped:
             self._save()
@@ -99,16 +98,16 @@ class Trainer:
 
     def _begin(self) -> None:
         setup = self._setup
-        if setup.config.tensorboard and setup.ranks.is_main:
+        if self._options.tensorboard and setup.ranks.is_main:
             folder = setup.context.tensorboard
             self._scalars = ScalarLog(folder, first_step=self.global_step + 1)
         setup.events.emit(
             "start",
             epoch=self.progress.epoch,
             step=self.progress.step,
-            epochs=setup.config.epochs,
+            epochs=self._options.epochs,
             steps_per_epoch=self._sampler.num_steps,
-            global_batch=setup.config.global_batch,
+            global_batch=self._options.global_batch,
             world_size=setup.ranks.world_size,
         )
         logger.info("%s: epoch %d", setup.context.run_id, self.progress.epoch)
@@ -119,71 +118,77 @@ class Trainer:
             self._save()
 
     def _run_epoch(self) -> None:
-        config, progress = self._setup.config, self.progress
+        progress, options = self.progress, self._options
         self._train_steps()
         loss = self._mean_loss()
         done = progress.epoch + 1
         evaluation, is_best = None, False
-        if done % config.eval_every == 0 or done == config.epochs:
+        if done % options.eval_every == 0 or done == options.epochs:
             evaluation = self._evaluate(done)
-            is_best = progress.record(evaluation)
+            is_best = progress.record(evaluation, self._setup.task.selection)
         summary = {} if evaluation is None else evaluation.summary()
         progress.history.append({"epoch": done, "loss": loss, **summary})
         self._setup.events.emit("epoch", epoch=done, loss=loss)
         self._scalars.add("train/loss", loss, self.global_step)
-        logger.info("epoch %d/%d loss %.4f", done, config.epochs, loss)
+        logger.info("epoch %d/%d loss %.4f", done, options.epochs, loss)
         progress.epoch, progress.step = done, 0
         self._meter.reset()
+        self._save()
         if is_best and evaluation is not None:
             self.snapshots.save_best(evaluation)
-        self._save()
 
     def _train_steps(self) -> None:
         """The steps of the present epoch that are not done yet."""
-        setup = self._setup
-        fill_rgb = setup.learner.model.mean_rgb
         self._sampler.set_epoch(self.progress.epoch, first_step=self.progress.step)
-        dataset = setup.task.train_dataset(self.progress.epoch, fill_rgb)
-        pin_memory = setup.ranks.device.type == "cuda"
-        num_workers = setup.context.num_workers
-        for batch in train_loader(dataset, self._sampler, num_workers, pin_memory=pin_memory):
-            pixel_share = self._agree(batch)
-            self._step(batch, pixel_share)
+        for batch in self._loader():
+            self._step(batch, self._agree(batch))
 
-    def _agree(self, batch: TrainBatch) -> float:
-        """This rank's share of the pixels that count, over the mean share; stop or save if due.
+    def _loader(self) -> DataLoader[Any]:
+        """Batches of this rank in the sampler's order."""
+        setup = self._setup
+        data: Any = setup.task.train_data(self.progress.epoch)
+        return DataLoader(
+            data,
+            batch_sampler=self._sampler,
+            collate_fn=setup.task.collate,
+            num_workers=setup.context.num_workers,
+            pin_memory=setup.ranks.device.type == "cuda",
+        )
 
-        One small all-reduce over gloo carries all three, so that no GPU is waited for.
+    def _agree(self, batch: Batch) -> dict[str, float]:
+        """This rank's share of what the loss counts, over the mean share; stop or save if due.
+
+        One small all-reduce over gloo carries all of it, so that no GPU is waited for.
         """
         setup = self._setup
-        num_pixels = int((batch.target != IGNORED).sum())
+        own = setup.task.weights(batch)
         is_due = setup.ranks.is_main and self.snapshots.is_due()
-        votes = torch.tensor([num_pixels, setup.stop.is_requested, is_due])
-        total, num_stop, num_due = all_reduce_sum(votes, setup.ranks).tolist()
+        # Integers, so that every rank computes the same shares to the last bit.
+        votes = torch.tensor([*own.values(), setup.stop.is_requested, is_due])
+        *totals, num_stop, num_due = all_reduce_sum(votes, setup.ranks).tolist()
         if num_stop:
             raise Stopped
         if num_due:
             self._save()
-        return num_pixels * setup.ranks.world_size / total if total else 1.0
+        return shares(own, dict(zip(own, totals, strict=True)), parts=setup.ranks.world_size)
 
-    def _step(self, batch: TrainBatch, pixel_share: float) -> None:
-        config = self._setup.config
-        num_steps = config.epochs * self._sampler.num_steps
-        lr = poly_lr(config, self.global_step, num_steps)
-        loss = self._setup.learner.step(batch, pixel_share=pixel_share, lr=lr)
+    def _step(self, batch: Batch, shares_of_rank: dict[str, float]) -> None:
+        num_steps = self._options.epochs * self._sampler.num_steps
+        lr = self._setup.task.options.optimiser.rate(self.global_step, num_steps)
+        loss = self._setup.learner.step(batch, shares_of_rank=shares_of_rank, lr=lr)
         self.progress.step += 1
         self.snapshots.count_step()
         self._meter.add(loss, self.global_step)
-        is_told = time.monotonic() - self._told_at >= _STEP_EVENT_EVERY_S
+        is_reported = time.monotonic() - self._reported_at >= _STEP_EVENT_EVERY_S
         # Reading a value waits for the GPU, so there it is done once in a while only.
-        if is_told or loss.device.type == "cpu":
+        if is_reported or loss.device.type == "cpu":
             self._meter.check()
-        if is_told:
-            self._told_at = time.monotonic()
-            self._tell_step(float(loss), lr)
+        if is_reported:
+            self._reported_at = time.monotonic()
+            self._report_step(float(loss), lr)
 
-    def _tell_step(self, loss: float, lr: float) -> None:
-        """Tell rank 0's part of the loss."""
+    def _report_step(self, loss: float, lr: float) -> None:
+        """Write rank 0's part of the loss to events and TensorBoard."""
         progress = self.progress
         self._setup.events.emit("step", epoch=progress.epoch, step=progress.step, loss=loss, lr=lr)
         self._scalars.add("train/step_loss", loss, self.global_step)
@@ -201,29 +206,28 @@ class Trainer:
         setup = self._setup
         self._tick("train")
         setup.learner.share_statistics()
-        episodes = tuple(
-            evaluate(
+        states = {
+            name: evaluate(
+                setup.task,
+                name,
                 setup.learner.model,
-                dataset,
-                setup.task.test_split.class_ids,
                 ranks=setup.ranks,
                 precision=setup.precision,
                 num_workers=setup.context.num_workers,
                 stop=setup.stop,
-                cache=self.features,
             )
-            for dataset in setup.task.test_datasets(setup.learner.model.mean_rgb)
-        )
-        seconds = self._tick("eval")
-        counts = tuple(each.total() for each in episodes)
-        # What an untrained model scores is no result: its episodes need not travel.
-        evaluation = Evaluation(epoch, counts, episodes if epoch else ())
-        summary = evaluation.summary()
-        setup.events.emit("eval", **summary, seconds=seconds)
-        self._scalars.add("test/miou", evaluation.miou, self.global_step)
-        self._scalars.add("test/fb_iou", evaluation.fb_iou, self.global_step)
-        logger.info("epoch %d miou %.4f fb_iou %.4f", epoch, evaluation.miou, evaluation.fb_iou)
+            for name in setup.task.lists()
+        }
+        evaluation = Evaluation(epoch, setup.task.metrics(states), states)
+        self._report_evaluation(evaluation, self._tick("eval"))
         return evaluation
+
+    def _report_evaluation(self, evaluation: Evaluation, seconds: float) -> None:
+        self._setup.events.emit("eval", **evaluation.summary(), seconds=seconds)
+        for name, value in evaluation.metrics.items():
+            self._scalars.add(f"test/{name}", value, self.global_step)
+        shown = " ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items())
+        logger.info("epoch %d %s", evaluation.epoch, shown)
 
     def _save(self) -> None:
         self._meter.check()

@@ -1,0 +1,88 @@
+"""What one run trains and tests on: splits, episode lists, transforms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experiments.fewshot.episodes.bam import Episode
+from experiments.fewshot.episodes.lists import epoch_length, test_list, train_list
+from experiments.fewshot.episodes.protocols import Split, build_split
+from experiments.fewshot.episodes.source import Source, open_source
+from experiments.fewshot.episodes.transforms import (
+    EvalTransform,
+    FitLongerSide,
+    Squash,
+    TrainTransform,
+)
+from experiments.fewshot.loading import EvalDataset, ImageCache, TrainDataset
+from experiments.fewshot.options import Options
+from experiments.runtime.run_context import RunContext
+
+Rgb = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class FewShotData:
+    """The data of one run; all of it follows from the configuration and the data set."""
+
+    options: Options
+    source: Source
+    train_split: Split
+    test_split: Split
+    test_lists: tuple[tuple[Episode, ...], ...]
+    """One for each test seed."""
+    images: ImageCache
+
+    @property
+    def episodes_per_epoch(self) -> int:
+        """Training episodes in an epoch: the option's number, or one pass over the images."""
+        return self.options.training.episodes_per_epoch or epoch_length(self.train_split)
+
+    def train_dataset(self, epoch: int, fill_rgb: Rgb) -> TrainDataset:
+        """The training episodes of `epoch`, counted from 0."""
+        images = self.options.images
+        episodes = train_list(
+            self.train_split,
+            shot=self.options.data.shot,
+            num_episodes=self.episodes_per_epoch,
+            seed=self.options.runtime.seed,
+            epoch=epoch,
+        )
+        transform = TrainTransform(
+            size=images.image_size,
+            scale_range=(images.scale_min, images.scale_max),
+            flip_probability=images.flip_probability,
+            fill_rgb=fill_rgb,
+        )
+        return TrainDataset(self.images, episodes, transform, self.options.runtime.seed, epoch)
+
+    def test_datasets(self, fill_rgb: Rgb) -> tuple[EvalDataset, ...]:
+        """The test episodes of each test seed."""
+        transform = self._test_transform(fill_rgb)
+        return tuple(
+            EvalDataset(self.images, episodes, transform, self.options.counts_at_original_size)
+            for episodes in self.test_lists
+        )
+
+    def _test_transform(self, fill_rgb: Rgb) -> EvalTransform:
+        if self.options.data.protocol == "bam":
+            return FitLongerSide(size=self.options.images.image_size, fill_rgb=fill_rgb)
+        return Squash(size=self.options.images.image_size)
+
+
+def open_data(options: Options, context: RunContext) -> FewShotData:
+    """Open the data set and draw the test lists. DataError: it is missing or too small."""
+    chosen = options.data
+    source = open_source(
+        chosen.dataset, context.data_root, context.cache_dir, mask_variant=chosen.mask_variant
+    )
+    min_area_px = chosen.min_area_px or None
+    train_split, test_split = (
+        build_split(source, chosen.protocol, chosen.fold, split, min_area_px=min_area_px)
+        for split in ("train", "val")
+    )
+    test_lists = tuple(
+        test_list(test_split, shot=chosen.shot, num_episodes=options.test.test_episodes, seed=seed)
+        for seed in options.test_seeds
+    )
+    return FewShotData(options, source, train_split, test_split, test_lists, ImageCache(source))

@@ -1,0 +1,216 @@
+"""Options of the experiment `fewshot`: the one declaration of their names, defaults and ranges.
+
+Defaults are the ABCB paper's recipe for PASCAL-5i where it states one; what it does not state is an
+inference and says so. `make options` writes options.yaml, which the control plane reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from experiments.fewshot.episodes.protocols import DEFAULT_TEST_SEED
+from experiments.runtime.options import FREE, OptimiserOptions, Prefix, Range, RuntimeOptions
+from merge.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataOptions:
+    """Which data a run trains and tests on."""
+
+    dataset: Literal["pascal5i", "coco20i", "shapes5i"] = "shapes5i"
+    """Data set; shapes5i is generated on first use and needs no data root."""
+    fold: Annotated[int, Range(0, 3)] = 0
+    """Fold whose classes are tested; the other three folds' classes are trained."""
+    shot: Annotated[int, Range(1, 10)] = 1
+    """Support images in an episode."""
+    protocol: Literal["bam", "hsnet"] = "bam"
+    """Image lists, test episodes and resizing; results compare only within one protocol."""
+    eval_size: Literal["protocol", "original"] = "protocol"
+    """Size at which predictions are counted; protocol is original for bam, resized for hsnet."""
+    mask_variant: Literal["exact", "field"] = "exact"
+    """How COCO's objects become label maps; field is what most public code uses."""
+    min_area_px: Annotated[int, Range(0)] = 0
+    """Pixels of a class from which an image counts for it; 0 is the protocol's own rule or
+    lists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackboneOptions:
+    """The feature extractor."""
+
+    backbone: Literal["resnet18", "resnet50", "resnet101", "efficientnet_lite0"] = (
+        "efficientnet_lite0"
+    )
+    """Feature extractor; frozen unless it is trained from scratch."""
+    from_scratch: bool = False
+    """Start the backbone from random weights and train it too; no weight file is needed."""
+    output_stride: Literal[8, 16, 32] = 8
+    """Pixels per feature cell; 8 is an inference from the paper's MACs."""
+    resnet_stem: Literal["plain", "deep"] = "plain"
+    """Stem of resnet50 and resnet101; deep is PSPNet's, whose weights are resnet50_v2.pth."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrototypeOptions:
+    """Options of the method `prototype`."""
+
+    channels: Annotated[int, Range(1)] = 64
+    """Width of the learned head of the method prototype."""
+    similarity_scale: Annotated[float, Range(0)] = 10.0
+    """Factor on the cosine similarities before the head of the method prototype."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbcbOptions:
+    """Options of the method `abcb`; docs/abcb.md says which defaults the paper states."""
+
+    iterations: Annotated[int, Range(1)] = 3
+    """T of the method abcb; 1 is the paper's baseline."""
+    channels: Annotated[int, Range(1)] = 512
+    """C of the method abcb."""
+    num_heads: Annotated[int, Range(1)] = 8
+    """Attention heads of the method abcb; they divide its channels."""
+    num_bins: Annotated[int, Range(2)] = 16
+    """Bins of the affinity histogram of the method abcb."""
+    auxiliary_weight: Annotated[float, Range(0)] = 0.2
+    """Weight of the predictions after support modulation in the loss of the method abcb."""
+    feature_levels: Literal["2,3", "3,4", "2,3,4"] = "2,3,4"
+    """Backbone levels that the method abcb reads; an inference."""
+    cell_scale: Literal["unit", "none"] = "unit"
+    """Whether the method abcb scales each cell's features to a mean square of 1; an inference."""
+    neck_end: Literal["linear", "relu"] = "linear"
+    """Whether a ReLU ends the neck of the method abcb; an inference."""
+    initialisation: Literal["comparison", "random"] = "comparison"
+    """Start of the method abcb; comparison is a distance to the support's mean; an inference."""
+    evolution: Literal["both", "pixel", "statistics"] = "both"
+    """Evolution feature of the method abcb; pixel is without Es, statistics without Ep."""
+    has_cleansing: bool = True
+    """Whether the method abcb cleanses; without it is the ablation "+SM"."""
+    confidence_bias: Literal["entropy_rise", "entropy_fall", "none"] = "entropy_rise"
+    """V of the method abcb's equation 5; its sign is an inference."""
+    normalisation: Literal["none", "layer_norm"] = "none"
+    """Of the tokens that enter an attention of the method abcb; an inference."""
+    foreground_threshold: Annotated[float, Range(0, 1)] = 0.5
+    """Probability above which the method abcb calls a query cell foreground; an inference."""
+    support_threshold: Annotated[float, Range(0, 1)] = 0.5
+    """Part of a support cell from which on the method abcb calls it foreground; an inference."""
+    empty_foreground: Literal["keep", "peak"] = "keep"
+    """Without foreground the method abcb keeps its tokens, or takes the peak; an inference."""
+    shot_fusion: Literal["concatenate", "average"] = "concatenate"
+    """How the method abcb joins shots; an inference."""
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Backbone levels as numbers."""
+        return tuple(int(level) for level in self.feature_levels.split(","))
+
+    def check(self) -> None:
+        """UsageError for values that do not go together; called where the method is built.
+
+        Not at the declaration: a study may sweep methods, and a run of another method ignores them.
+        """
+        if self.channels % self.num_heads:
+            raise UsageError(
+                f"method abcb: {self.channels} channels do not divide into {self.num_heads} heads"
+            )
+        if not (0 < self.foreground_threshold < 1 and 0 < self.support_threshold <= 1):
+            raise UsageError("method abcb: a threshold must lie between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOptions:
+    """Size of the images, and how training images are varied."""
+
+    image_size: Annotated[int, Range(16)] = 473
+    """Side in pixels of training crops and of resized test images."""
+    scale_min: Annotated[float, Range(0.05)] = 0.9
+    """Least random scale of the longer side relative to image_size; an inference."""
+    scale_max: Annotated[float, Range(0.05)] = 1.1
+    """Largest random scale of the longer side relative to image_size; an inference."""
+    flip_probability: Annotated[float, Range(0, 1)] = 0.5
+    """Probability of a horizontal flip."""
+
+    def __post_init__(self) -> None:
+        if self.scale_min > self.scale_max:
+            raise UsageError(
+                f"scale_min={self.scale_min} is above scale_max={self.scale_max}: swap them"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOptions:
+    """How episodes become gradients."""
+
+    episodes_per_epoch: Annotated[int, Range(0)] = 0
+    """Training episodes in an epoch; 0 is one pass over the images (hsnet on PASCAL, pairs)."""
+    dice_weight: Annotated[float, Range(0)] = 0.0
+    """Weight of the Dice loss that is added to the cross entropy."""
+    compile: bool = False
+    """Compile backbone and neck with torch.compile; needs a C++ compiler, rounds differently."""
+    channels_last: bool = False
+    """Keep images and convolutions in the memory format channels-last; rounds differently."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestOptions:
+    """What is tested and shown."""
+
+    test_episodes: Annotated[int, Range(1)] = 1000
+    """Episodes of the fixed test list of each test seed."""
+    test_seeds: Annotated[tuple[int, ...], Range(0, 4294967295)] = ()
+    """A test list is drawn for each, and the metrics are their means; none is the protocol's
+    own."""
+    feature_cache_mb: Annotated[int, Range(0), FREE] = 2048
+    """Host memory of a rank for features of test images; 0 computes them anew each time."""
+    num_panels: Annotated[int, Range(0), FREE] = 4
+    """Test episodes drawn as PNG panels at the end."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.test_seeds)) < len(self.test_seeds):
+            raise UsageError(f"test_seeds={list(self.test_seeds)} has a seed twice: name each once")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """All options of a few-shot run, in groups."""
+
+    data: DataOptions = DataOptions()
+    encoder: BackboneOptions = BackboneOptions()
+    method: Literal["prototype", "abcb"] = "prototype"
+    """Few-shot segmentation method."""
+    prototype: Annotated[PrototypeOptions, Prefix("prototype_")] = PrototypeOptions()
+    abcb: Annotated[AbcbOptions, Prefix("abcb_")] = AbcbOptions()
+    images: ImageOptions = ImageOptions()
+    training: TrainingOptions = TrainingOptions()
+    test: TestOptions = TestOptions()
+    optimiser: OptimiserOptions = OptimiserOptions()
+    runtime: RuntimeOptions = RuntimeOptions(epochs=250, global_batch=16, eval_every=5)
+
+    # As in sweeps that were frozen before the options had groups.
+    # fmt: off
+    ORDER: ClassVar[tuple[str, ...]] = (
+        "dataset", "fold", "shot", "backbone", "from_scratch", "output_stride", "resnet_stem",
+        "method", "prototype_channels", "prototype_similarity_scale", "abcb_iterations",
+        "abcb_channels", "abcb_num_heads", "abcb_num_bins", "abcb_auxiliary_weight",
+        "abcb_feature_levels", "abcb_cell_scale", "abcb_neck_end", "abcb_initialisation",
+        "abcb_evolution", "abcb_has_cleansing", "abcb_confidence_bias", "abcb_normalisation",
+        "abcb_foreground_threshold", "abcb_support_threshold", "abcb_empty_foreground",
+        "abcb_shot_fusion", "protocol", "eval_size", "mask_variant", "min_area_px", "image_size",
+        "scale_min", "scale_max", "flip_probability", "epochs", "episodes_per_epoch",
+        "global_batch", "micro_batch", "optimizer", "lr", "momentum", "weight_decay",
+        "poly_power", "dice_weight", "amp", "compile", "channels_last", "seed", "test_episodes",
+        "test_seeds", "eval_every", "report", "checkpoint_every_steps", "checkpoint_every_s",
+        "feature_cache_mb", "num_panels", "tensorboard", "collective_timeout_s",
+    )
+    # fmt: on
+
+    @property
+    def test_seeds(self) -> tuple[int, ...]:
+        """The test seeds, the protocol's own where none is named."""
+        return self.test.test_seeds or (DEFAULT_TEST_SEED[self.data.protocol],)
+
+    @property
+    def counts_at_original_size(self) -> bool:
+        """Whether predictions are counted at the images' own size, not as they were resized."""
+        return self.data.protocol == "bam" or self.data.eval_size == "original"

@@ -1,0 +1,31 @@
+"""The prediction for one test episode, at the size at which it is counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from experiments.fewshot.episodes.transforms import restore_logits
+from experiments.fewshot.feature_cache import FeatureCache, stack_shots
+from experiments.fewshot.loading import EvalItem
+from experiments.fewshot.models.base import FewShotModel, resize_logits
+
+
+@torch.inference_mode()
+def predict_episode(
+    model: FewShotModel, item: EvalItem, device: torch.device, cache: FeatureCache
+) -> NDArray[np.bool_]:
+    """The predicted foreground at the size of the truth, bool HW; a tie is background."""
+    query, support, support_mask = (
+        tensor.to(device) for tensor in (item.query, item.support, item.support_mask)
+    )
+    names = item.episode.supports
+    of_query = cache.encode(model, item.episode.query, query)
+    of_shots = [cache.encode(model, *shot) for shot in zip(names, support, strict=True)]
+    output = model.segment(query[None], of_query, stack_shots(of_shots), support_mask[None])
+    # To the canvas in the same way as the loss does, so that training and test agree.
+    canvas = resize_logits(output.logits, item.placement.canvas_hw)
+    logits_2HW = restore_logits(canvas, item.placement)[0]
+    prediction: NDArray[np.bool_] = (logits_2HW[1] > logits_2HW[0]).cpu().numpy()
+    return prediction

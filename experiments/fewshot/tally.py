@@ -1,0 +1,40 @@
+"""What a test list scores: the pixel counts of each episode, by rank, added up over ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.fewshot.episode_counts import EpisodeCounts
+from experiments.fewshot.episodes.bam import Episode
+from experiments.fewshot.loading import EvalItem
+from experiments.fewshot.metrics import COLUMNS, episode_counts
+from experiments.runtime.task import Sums, Tally
+
+
+class EpisodeTally(Tally[NDArray[np.bool_], EvalItem]):
+    """One row of `metrics.COLUMNS` an episode: 0 for those that other ranks predict."""
+
+    def __init__(self, episodes: Sequence[Episode], class_ids: tuple[int, ...]) -> None:
+        self._class_ids = class_ids
+        self._class_of_each = np.array([episode.class_id for episode in episodes], np.int64)
+        self._rows = np.zeros((len(episodes), len(COLUMNS)), np.int64)
+
+    def add(self, index: int, prediction: NDArray[np.bool_], item: EvalItem) -> None:
+        """Count one episode."""
+        self._rows[index] = episode_counts(prediction, item.truth)
+
+    def state(self) -> Sums:
+        """Episodes by columns, int64."""
+        return self._rows
+
+    def metrics(self, state: Sums) -> dict[str, float]:
+        """mIoU and FB-IoU, as fractions."""
+        counts = self.counts(state).total()
+        return {"miou": counts.miou(), "fb_iou": counts.fb_iou()}
+
+    def counts(self, state: Sums) -> EpisodeCounts:
+        """The counts of all episodes with their classes."""
+        return EpisodeCounts(self._class_ids, self._class_of_each, state.astype(np.int64))

@@ -1,0 +1,146 @@
+"""The model of one run under training: DDP, optimiser, accumulation, mixed precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from experiments.runtime.batches import Batch, shares, to_device
+from experiments.runtime.data_parallel import data_parallel, share_buffers
+from experiments.runtime.distributed import Ranks
+from experiments.runtime.options import OptimiserOptions
+from experiments.runtime.precision import Precision
+from experiments.runtime.task import Task, Term
+
+State = dict[str, Any]
+
+
+class Learner:
+    """Takes optimiser steps on a model; the same step on every rank."""
+
+    def __init__(
+        self, task: Task, model: nn.Module, ranks: Ranks, precision: Precision, micro_batch: int = 0
+    ) -> None:
+        """`micro_batch` is how many items are computed at a time; 0 is the whole batch."""
+        self._task = task
+        self._micro_batch = micro_batch
+        self.model = model.to(ranks.device)
+        self._ranks = ranks
+        self._precision = precision
+        # What is frozen is equal on all ranks by its weight file: nothing of it has to travel.
+        self._frozen = frozenset(task.frozen(model))
+        self._parallel = data_parallel(self.model, ranks, unsynchronised=self._frozen)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._optimizer = build_optimizer(task.options.optimiser, trained)
+        self._scaler = precision.new_scaler()
+
+    def step(self, batch: Batch, *, shares_of_rank: Mapping[str, float], lr: float) -> Tensor:
+        """One optimiser step; this rank's part of the loss, a detached scalar on the device.
+
+        `shares_of_rank` are this rank's counts (see `Task.weights`) over their means over ranks:
+        with them the averaged gradient is that of the mean loss over the global batch.
+        """
+        self._parallel.train()
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        self._optimizer.zero_grad(set_to_none=True)
+        *before, last = self._parts(batch)
+        with self._no_sync():
+            losses = [self._accumulate(*part, shares_of_rank) for part in before]
+        losses.append(self._accumulate(*last, shares_of_rank))
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return sum(losses[1:], start=losses[0])
+
+    def share_statistics(self) -> None:
+        """Let all ranks measure and save one model: that of rank 0."""
+        share_buffers(self.model, self._ranks, unless=self._frozen)
+
+    def _parts(self, batch: Batch) -> list[tuple[Batch, dict[str, float]]]:
+        """The parts that are computed one after the other, each with its shares of the batch."""
+        whole = self._task.weights(batch)
+        parts = self._task.split(batch, self._micro_batch) if self._micro_batch else [batch]
+        return [(part, shares(self._task.weights(part), whole)) for part in parts]
+
+    def _accumulate(
+        self,
+        batch: Batch,
+        shares_of_part: Mapping[str, float],
+        shares_of_rank: Mapping[str, float],
+    ) -> Tensor:
+        """Add the gradient of a part of the batch; its part of the loss."""
+        batch = to_device(batch, self._ranks.device)
+        with self._precision.autocast():
+            output = self._task.forward(self._parallel, batch)
+        loss = weighted_sum(self._task.loss(output, batch), shares_of_rank, shares_of_part)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _no_sync(self) -> AbstractContextManager[None]:
+        """Gradients stay on this rank: the last part's step brings the sum to all."""
+        if isinstance(self._parallel, DistributedDataParallel):
+            return self._parallel.no_sync()
+        return nullcontext()
+
+    def trained_state(self) -> State:
+        """The model's state without what its weight file decides."""
+        return trained_state(self._task, self.model)
+
+    def state_dict(self) -> State:
+        """Model (see `trained_state`), optimiser and loss scaler."""
+        return {
+            "model": self.trained_state(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from what `state_dict` returned."""
+        load_trained_state(self._task, self.model, state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+
+
+def weighted_sum(terms: Iterable[Term], *shares_of: Mapping[str, float]) -> Tensor:
+    """The loss of a part of the global batch: over all parts and ranks it is that of the whole."""
+    total: Tensor | None = None
+    for term in terms:
+        share = term.factor
+        for each in shares_of:
+            share *= each[term.counted]
+        total = term.value * share if total is None else total + term.value * share
+    if total is None:
+        raise ValueError("a loss without any term: Task.loss must return at least one")
+    return total
+
+
+def trained_state(task: Task, model: nn.Module) -> State:
+    """The model's state without what its weight file decides."""
+    frozen = task.frozen(model)
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def load_trained_state(task: Task, model: nn.Module, state: State) -> None:
+    """Load what `trained_state` returned into a model of the same configuration and weights."""
+    model.load_state_dict({**task.frozen(model), **state})
+
+
+def build_optimizer(
+    options: OptimiserOptions, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """The optimiser that the options name."""
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(
+            parameters,
+            lr=options.lr,
+            betas=(options.momentum, 0.999),
+            weight_decay=options.weight_decay,
+        )
+    return torch.optim.SGD(
+        parameters, lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
+    )

@@ -1,0 +1,44 @@
+"""The result of a finished run: its metrics, and everything needed to judge them."""
+
+from __future__ import annotations
+
+import resource
+
+import torch
+
+from experiments.runtime.distributed import gather_objects
+from experiments.runtime.loop import Setup
+from experiments.runtime.options import flat
+from experiments.runtime.progress import Progress
+from merge.storage.json_files import Json
+
+
+def build_result(progress: Progress, setup: Setup) -> dict[str, Json]:
+    """The content of result.json. All ranks call it: their peak memory is gathered."""
+    peaks = gather_objects(_peak_memory_mb(setup.ranks.device), setup.ranks)
+    task, options = setup.task, setup.task.options.runtime
+    return {
+        "metrics": dict(progress.reported(options.report).metrics),
+        "details": {
+            "reported": options.report,
+            **{name: task.describe(each) for name, each in progress.evaluations().items()},
+            "history": list(progress.history),
+            **task.details(setup.learner.model),
+            "world_size": setup.ranks.world_size,
+            "global_batch": options.global_batch,
+            "micro_batch": setup.micro_batch,
+            "device": setup.ranks.device.type,
+            "amp": setup.precision.amp,
+            "torch": str(torch.__version__),
+            "seconds": dict(progress.seconds),
+            "peak_memory_mb": {kind: max(peak[kind] for peak in peaks) for kind in peaks[0]},
+            "config": flat(task.options),  # type: ignore[arg-type]
+        },
+    }
+
+
+def _peak_memory_mb(device: torch.device) -> dict[str, float]:
+    peaks = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if device.type == "cuda":
+        peaks["device"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return peaks

@@ -1,0 +1,115 @@
+"""One attempt at a run of any experiment: set-up, training, result."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import partial
+
+from torch import nn
+
+from experiments.runtime.distributed import (
+    Ranks,
+    barrier,
+    gather_objects,
+    process_group,
+    use_reproducible_math,
+)
+from experiments.runtime.entry import record_failure
+from experiments.runtime.environment import describe_environment
+from experiments.runtime.events import EventLog
+from experiments.runtime.experiment import Experiment
+from experiments.runtime.learner import Learner
+from experiments.runtime.loop import Setup, Trainer
+from experiments.runtime.options import ExperimentOptions, build
+from experiments.runtime.precision import choose_precision
+from experiments.runtime.result import build_result
+from experiments.runtime.run_context import RunContext
+from experiments.runtime.samplers import divide_batch
+from experiments.runtime.seeds import seed_everything
+from experiments.runtime.stop import Stopped, StopRequest
+from experiments.runtime.task import Task
+from merge.storage.json_files import write_json
+
+
+def train_experiment(experiment: Experiment, context: RunContext, stop: StopRequest) -> None:
+    """Train the run that `context` describes; leave its result, or a checkpoint if stopped."""
+    options: ExperimentOptions = build(experiment.options_type, context.config, experiment.name)
+    with process_group(
+        context.device_kind,
+        timeout_s=options.runtime.collective_timeout_s,
+        on_error=partial(record_failure, context),
+    ) as ranks:
+        stop.watch_peers(_local_peers(ranks))
+        divide_batch(options.runtime.global_batch, ranks.world_size)
+        _train(_set_up(experiment, options, context, ranks, stop))
+        # From here on ranks leave one by one, and none may take that for a failure.
+        stop.watch_peers(())
+        barrier(ranks)
+
+
+def build_seeded_model(task: Task, ranks: Ranks) -> nn.Module:
+    """The run's model before training: the same on every rank and for any number of ranks."""
+    seed_everything(task.options.runtime.seed, "model")
+    return task.build_model(ranks.device)
+
+
+def choose_micro_batch(options: ExperimentOptions, context: RunContext, ranks: Ranks) -> int:
+    """Items that a rank computes at a time: the executor's value, else the configuration's."""
+    share = divide_batch(options.runtime.global_batch, ranks.world_size)
+    return min(context.micro_batch or options.runtime.micro_batch or share, share)
+
+
+def _set_up(
+    experiment: Experiment,
+    options: ExperimentOptions,
+    context: RunContext,
+    ranks: Ranks,
+    stop: StopRequest,
+) -> Setup:
+    precision = choose_precision(options.runtime.amp, ranks.device)
+    use_reproducible_math(ranks.device)
+    task = experiment.open_task(options, context)
+    model = build_seeded_model(task, ranks)
+    # Dropout and the like differ between ranks.
+    seed_everything(options.runtime.seed, "rank", ranks.rank)
+    if ranks.is_main:
+        write_json(context.attempt.environment, describe_environment(ranks))
+    micro_batch = choose_micro_batch(options, context, ranks)
+    return Setup(
+        context=context,
+        task=task,
+        ranks=ranks,
+        precision=precision,
+        learner=Learner(task, model, ranks, precision, micro_batch),
+        micro_batch=micro_batch,
+        stop=stop,
+        events=EventLog(context.attempt.events if ranks.is_main else None),
+    )
+
+
+def _train(setup: Setup) -> None:
+    trainer = Trainer(setup)
+    try:
+        progress = trainer.fit()
+    except Stopped:
+        return
+    result = build_result(progress, setup)
+    report = setup.task.options.runtime.report
+    reported = progress.reported(report)
+    if report == "best":
+        trainer.snapshots.load_best(reported)
+    if setup.ranks.is_main:
+        model = setup.learner.model.eval()
+        with setup.precision.autocast():
+            setup.task.finish(model, reported, setup.ranks.device)
+        # Last: the executor takes a run with a result for done.
+        write_json(setup.context.attempt.result, result)
+    setup.events.emit("end", **reported.summary())
+
+
+def _local_peers(ranks: Ranks) -> tuple[int, ...]:
+    """Process ids of the other ranks on this machine."""
+    own = (socket.gethostname(), os.getpid())
+    everyone = gather_objects(own, ranks)
+    return tuple(pid for host, pid in everyone if host == own[0] and pid != own[1])

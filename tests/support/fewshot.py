@@ -1,0 +1,42 @@
+"""Parts of the few-shot experiment for tests, from options by their flat names."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+
+from experiments.fewshot.model import build_method
+from experiments.fewshot.models.base import FewShotModel
+from experiments.fewshot.options import Options
+from experiments.fewshot.task import FewShotTask
+from experiments.runtime.distributed import Ranks
+from experiments.runtime.learner import Learner
+from experiments.runtime.options import build
+from experiments.runtime.precision import Precision
+
+
+def fewshot_options(**values: Any) -> Options:
+    """The options of a run.json with these values."""
+    return build(Options, values, "fewshot")
+
+
+def new_method(method: str, backbone: str, **values: Any) -> FewShotModel:
+    """An untrained method on a backbone."""
+    return build_method(fewshot_options(method=method, backbone=backbone, **values))
+
+
+def task_without_data(options: Options) -> FewShotTask:
+    """A task for what needs no data: losses, weights, a learner."""
+    return FewShotTask(options, cast(Any, None), cast(Any, None))
+
+
+def new_learner(
+    model: FewShotModel, options: Options, ranks: Ranks, micro_batch: int = 0
+) -> Learner:
+    """A learner in full precision."""
+    precision = Precision("off", ranks.device)
+    return Learner(task_without_data(options), model, ranks, precision, micro_batch)
+
+
+ALONE = Ranks(0, 0, 1, torch.device("cpu"))
