@@ -41,6 +41,9 @@ def test_no_word_of_a_trainer_stands_in_another_layer():
     assert {name for name, _ in found} == set(ALLOWED_LINES)
 
 
-@pytest.mark.parametrize("name", sorted(p.parent.name for p in ROOT.glob("experiments/*/task.py")))
+EXPERIMENTS = sorted(path.parent.name for path in ROOT.glob("experiments/*/manifest.yaml"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_no_layer_names_an_experiments_module(name):
     assert lines_with(re.compile(rf"experiments[./]{name}\b")) == []
