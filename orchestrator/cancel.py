@@ -12,9 +12,7 @@ from merge.records.records import Cause, Wish
 from merge.records.sweep import Run
 from merge.storage.paths import SweepPaths
 from orchestrator.runs.requests import ask
-from orchestrator.runs.states import RunState, State, read_states
-
-_HELD = (State.CLAIMED, State.RUNNING, State.STALLED)
+from orchestrator.runs.states import LIVE_STATES, RunState, State, read_states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +92,7 @@ def _cancelling(state: RunState) -> tuple[bool, str]:
         return False, "it has its result"
     if state.state is State.CANCELLED:
         return False, state.reason
-    if state.state in _HELD:
+    if state.state in LIVE_STATES:
         return True, f"its executor on {state.host} has it write a checkpoint and stop"
     return True, "it is started nowhere"
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 from merge.records.sweep import Run
 from orchestrator.plan.durations import EXPLANATIONS, Estimate, estimate, longest_first
-from orchestrator.runs.states import RunState, State
-
-_GOING_ON = (State.CLAIMED, State.RUNNING, State.STALLED)
+from orchestrator.runs.states import LIVE_STATES, RunState, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +38,7 @@ def look_ahead(
     executor does it.
     """
     estimates = estimate(runs, measured_h)
-    live = [run for run in runs if states[run.run_id].state in _GOING_ON]
+    live = [run for run in runs if states[run.run_id].state in LIVE_STATES]
     waiting = [run for run in runs if states[run.run_id].state is State.PENDING]
     left = [*live, *waiting]
     if not left or all(estimates[run.run_id].source == "unknown" for run in left):
@@ -62,7 +60,7 @@ def _remaining_h(
     run: Run, states: Mapping[str, RunState], estimates: Mapping[str, Estimate]
 ) -> float:
     age_s = states[run.run_id].attempt_age_s or 0.0
-    is_live = states[run.run_id].state in _GOING_ON
+    is_live = states[run.run_id].state in LIVE_STATES
     return max(0.0, estimates[run.run_id].hours - (age_s / 3600 if is_live else 0.0))
 
 

@@ -55,6 +55,10 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
+LIVE_STATES = frozenset({State.CLAIMED, State.RUNNING, State.STALLED})
+"""A live executor has the run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
     """What a run's files say; absent files are None."""

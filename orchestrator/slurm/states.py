@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orchestrator.runs.states import RunState, State
+from orchestrator.runs.states import LIVE_STATES, RunState, State
 from orchestrator.slurm.queue import Queue, TaskRow
 
 QUEUED = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
@@ -28,7 +28,6 @@ _ENDS = {
     "DEADLINE": "its deadline passed",
 }
 _SETTLED = (State.DONE, State.UNKNOWN, State.CANCELLED)
-_LIVE = (State.CLAIMED, State.RUNNING, State.STALLED)
 
 
 def is_active(row: TaskRow | None) -> bool:
@@ -44,7 +43,7 @@ def with_queue(state: RunState, tasks: Sequence[str], queue: Queue) -> RunState:
         return _unheard(state, tasks[-1], queue.problem)
     task = next((task for task in reversed(tasks) if is_active(queue.rows.get(task))), tasks[-1])
     row = queue.rows.get(task)
-    if state.state in _LIVE:
+    if state.state in LIVE_STATES:
         return _of_ended(state, row) if row and _ended_its_claim(state, row) else state
     return _of_row(state, row) if row else _of_absent(state, task)
 
@@ -106,7 +105,9 @@ def _why(row: TaskRow) -> str:
 
 
 def _last(state: RunState) -> str:
-    return f"; last attempt: {state.reason}" if state.reason and state.state not in _LIVE else ""
+    return (
+        f"; last attempt: {state.reason}" if state.reason and state.state not in LIVE_STATES else ""
+    )
 
 
 def _short(host: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -14,30 +14,34 @@ from merge.errors import UsageError
 from merge.records.sweep import Run
 from orchestrator.plan.plan import Plan
 from replicate import api
-from replicate.cli.s3_arguments import with_sync
+from replicate.cli.s3_arguments import push_command, sync_target
 from replicate.views.live import shown
 from replicate.views.table import counted, format_of
 
 if TYPE_CHECKING:
-    from orchestrator.local.events import RunEvent
-    from orchestrator.local.executor import LocalReport, LocalSettings
+    from orchestrator.local.events import Listener, LocalReport
+    from orchestrator.local.settings import LocalSettings
+    from orchestrator.s3.url import BucketTarget
 
 
 class Train(Protocol):
     """`api.run` and `api.work`."""
 
-    def __call__(
+    def __call__(  # noqa: PLR0913 (all but three by keyword)
         self,
         plan: Plan,
         output: Path,
-        settings: LocalSettings | None,
+        settings: LocalSettings | None = None,
         *,
-        report: Callable[[RunEvent], None],
+        listeners: Sequence[Listener] = (),
+        sync: BucketTarget | None = None,
+        claims: BucketTarget | None = None,
+        sync_patience_s: float = ...,
     ) -> LocalReport: ...
 
 
 def on_this_machine(planned: Plan, arguments: argparse.Namespace) -> Plan:
-    """`planned` with the ranks and loaders that the flags ask for. UsageError where they cannot."""
+    """`planned` with the ranks and loaders of the flags. UsageError where they do not fit."""
     ranks, workers = arguments.devices_per_run, arguments.num_workers
     if (ranks is not None and ranks < 1) or (workers is not None and workers < 0):
         raise UsageError("--devices-per-run takes 1 or more, --num-workers 0 or more")
@@ -80,7 +84,7 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
 
 
 def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
-    """What the flags let `planned` use of this machine. UsageError where that cannot serve it."""
+    """The settings that the flags give. UsageError where the devices cannot serve `planned`."""
     from orchestrator.local.settings import among_others
 
     settings = api.local_settings(
@@ -96,13 +100,13 @@ def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
 
 
 def train(
-    door: Train,
+    start: Train,
     planned: Plan,
     output: Path,
     arguments: argparse.Namespace,
     settings: LocalSettings | None = None,
 ) -> LocalReport:
-    """Run `planned` through `door` (`api.run` or `api.work`), telling a person what happens."""
+    """Train `planned` by `start` (`api.run` or `api.work`) and show its progress on stderr."""
     settings = settings or settings_of(planned, arguments)
     if arguments.runs_per_gpu > 1:
         settings, note = api.share_gpus(planned, output, settings, arguments.runs_per_gpu)
@@ -119,21 +123,41 @@ def train(
     )
     form = format_of(planned.sweep)
     metric = planned.sweep.metric
-    with shown(len(planned.runs), lambda value: f"{metric} {form.value(value)}") as report:
-        return with_sync(
-            arguments,
+    target = sync_target(arguments)
+    with shown(len(planned.runs), lambda value: f"{metric} {form.value(value)}") as view:
+        report = start(
             planned,
             output,
             settings,
-            lambda chosen: door(planned, output, chosen, report=report),
-            report,
+            listeners=[view],
+            sync=target,
+            claims=target if arguments.claims else None,
+            sync_patience_s=arguments.sync_patience,
+        )
+    _show_unsent(report, arguments, output)
+    return report
+
+
+def _show_unsent(report: LocalReport, arguments: argparse.Namespace, output: Path) -> None:
+    """What is not in the bucket, and the command that sends it."""
+    unsent = report.unsent
+    if unsent is None:
+        return
+    for remark in unsent.remarks:
+        print(f"not sent {remark.name}: {remark.reason}", file=sys.stderr)
+    if unsent.runs or unsent.is_view_due:
+        what = f"{len(unsent.runs)} runs" if unsent.runs else "the merged JSON"
+        print(
+            f"{what} could not be sent: {unsent.reason}\nthis sends what is missing:\n"
+            f"  {push_command(str(output), arguments.sync, arguments)}",
+            file=sys.stderr,
         )
 
 
 def _with_snapshot(
     settings: LocalSettings, planned: Plan, output: Path, arguments: argparse.Namespace
 ) -> LocalSettings:
-    """`settings` with the frozen code that `--snapshot` asks for: a new copy, or one by name."""
+    """`settings` with the frozen code of `--snapshot`: a new copy, or an existing one by name."""
     if not arguments.snapshot:
         return settings
     from orchestrator.local.settings import with_snapshot
@@ -146,9 +170,9 @@ def _with_snapshot(
 
 
 def frozen_code(planned: Plan, output: Path, arguments: argparse.Namespace) -> str | None:
-    """Copy the code of here into the output folder, if `--snapshot` asks for it; its digest.
+    """With `--snapshot`, copy this code into the output folder; the digest of the copy.
 
-    A dry run copies nothing: the digest is then only a word that stands for it.
+    A dry run copies nothing and returns a placeholder.
     """
     from orchestrator.plan.snapshot import take_snapshot
 

@@ -1,9 +1,9 @@
-"""`replicate run` (and `replicate` without a verb): train the selected runs on this machine."""
+"""`replicate run` (the default command): train the selected runs on this machine."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random weights, no file needed: short for --set from_scratch=true",
     )
     flags.add_snapshot(parser)
-    _add_data(parser.add_argument_group("data (`replicate prepare` has more flags for it)"))
+    _add_data(parser.add_argument_group("data (`replicate prepare` has more flags)"))
     parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
 
 
@@ -42,7 +42,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         "--download", action="store_true", help="first download and unpack what data is missing"
     )
     group.add_argument(
-        "--prepare-only", action="store_true", help="make the data ready and train nothing"
+        "--prepare-only", action="store_true", help="prepare the data and train nothing"
     )
 
 
@@ -61,21 +61,21 @@ def execute(arguments: argparse.Namespace) -> int:
     if code := _make_data_ready(planned.runs, output, arguments):
         return code
     report = train(api.run, planned, output, arguments, settings)
-    merged = api.merge(output)
+    merged, reports = api.merge_and_report(output)
     print()
     show_merged(merged)
-    _say_where(merged, output)
+    _show_files(merged, output, reports.values())
     for line in next_steps(report, output):
         print(line)
     return report.exit_code or (1 if exit_code(merged) == 1 else 0)
 
 
 def _make_data_ready(runs: Sequence[Run], output: Path, arguments: argparse.Namespace) -> int:
-    """Prepare or check the data once, before any run finds it missing; an exit code."""
+    """Prepare or check the data once, instead of failing in every run; an exit code."""
     from replicate.experiment_data import check_data
 
     paths = SweepPaths(output)
-    # What is done needs no data: a finished sweep may be shown where there is none.
+    # Finished runs need no data: the table of a finished sweep can be shown on any machine.
     to_do = [run for run in runs if not paths.run(run.path).has_result()]
     if to_do and arguments.download:
         return _prepare(to_do, arguments)
@@ -90,10 +90,9 @@ def _prepare(runs: Sequence[Run], arguments: argparse.Namespace) -> int:
     return start([*words, *(["--download"] if arguments.download else [])]).returncode
 
 
-def _say_where(merged: Merged, output: Path) -> None:
-    paths = SweepPaths(output)
-    print(f"\nmerged results  {paths.results}")
-    for path in api.report(output).values():
+def _show_files(merged: Merged, output: Path, reports: Iterable[Path]) -> None:
+    print(f"\nmerged results  {SweepPaths(output).results}")
+    for path in reports:
         print(f"report          {path}")
     panels = sorted(
         str(path) for run in merged.sweep.runs for path in (output / run.path).glob("panels/*.png")
@@ -105,7 +104,7 @@ def _say_where(merged: Merged, output: Path) -> None:
 
 
 def next_steps(report: LocalReport, output: Path) -> list[str]:
-    """What a person may do next, as the selected runs ended."""
+    """The commands that help with the runs that are not done."""
     from orchestrator.local.events import RunOutcome
 
     steps = [f"replicate status {output}"]
