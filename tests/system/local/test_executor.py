@@ -15,7 +15,14 @@ from merge.errors import StorageError, UsageError
 from merge.records.records import Outcome, read_attempt, read_claim, read_result
 from merge.records.sweep import Run
 from merge.storage.paths import RunPaths, SweepPaths
-from orchestrator.local.events import Notice, RunEnded, RunOutcome, RunProgressed, RunStarted
+from orchestrator.local.events import (
+    Notice,
+    RunEnded,
+    RunOutcome,
+    RunProgressed,
+    RunsCompleted,
+    RunStarted,
+)
 from orchestrator.runs.states import State, derive_state, read_facts
 
 pytestmark = pytest.mark.system
@@ -165,7 +172,7 @@ def test_events_are_told_while_a_run_goes_on(tmp_path):
     events = Seeing(tmp_path)
     run_here(make_sweep(shell(script)), tmp_path, events=events)
     kinds = [type(event) for event in events]
-    assert kinds == [RunStarted, RunProgressed, RunEnded]
+    assert kinds == [RunStarted, RunProgressed, RunEnded, RunsCompleted]
     assert (events[1].progress.epoch, events[1].progress.loss) == (4, 0.5)
 
 
