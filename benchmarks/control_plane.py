@@ -19,7 +19,7 @@ from pathlib import Path
 
 from merge.records.records import Result
 from merge.records.sweep import Axis, Run, Sweep, config_hash
-from merge.storage.files import canonical_json
+from merge.storage.json_files import canonical_json
 from merge.storage.paths import SweepPaths
 
 _TURNS = 7

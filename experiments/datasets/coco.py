@@ -35,7 +35,8 @@ from experiments.datasets.labels import Bytes, read_photograph
 from experiments.datasets.layouts import CocoLayout, ImageList, examples
 from experiments.datasets.pair_lists import Pair
 from merge.errors import DataError
-from merge.storage.files import canonical_json, write_atomic
+from merge.storage.atomic import write_atomic
+from merge.storage.json_files import canonical_json
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from experiments.datasets.labels import Bytes, class_areas
 from merge.errors import RecordError
-from merge.storage.files import canonical_json, storage_errors, write_atomic
+from merge.storage.atomic import storage_errors, write_atomic
+from merge.storage.json_files import canonical_json
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from PIL import Image
 
 from experiments.datasets.scenes import Look, draw_scene
 from experiments.runtime.seeds import numpy_generator
-from merge.storage.files import fsync_folder, fsync_tree, storage_errors
+from merge.storage.atomic import fsync_folder, fsync_tree, storage_errors
 
 VERSION = 1
 """Raised with every change of what is drawn, so that two generators never share a folder."""

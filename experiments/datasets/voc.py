@@ -20,7 +20,7 @@ from experiments.datasets.labels import Bytes, read_label_map, read_photograph
 from experiments.datasets.layouts import ImageList, VocLayout, examples, no_train_list, read_names
 from experiments.datasets.pair_lists import Pair, read_pair_lists
 from merge.errors import DataError
-from merge.storage.files import canonical_json
+from merge.storage.json_files import canonical_json
 
 logger = logging.getLogger(__name__)
 

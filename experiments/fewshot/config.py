@@ -12,7 +12,7 @@ from experiments.runtime.options import build_config, load_options
 from experiments.runtime.precision import Amp
 from experiments.runtime.run_context import DeviceKind
 from merge.errors import UsageError
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 OPTIONS_PATH = Path(__file__).with_name("options.yaml")
 

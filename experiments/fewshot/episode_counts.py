@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from experiments.fewshot.metrics import COLUMNS, IoUCounts
 from merge.results.statistics import LEVEL
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 REPLICATES = 1000
 _SEED = 20_240_601

@@ -24,7 +24,7 @@ from experiments.fewshot.episodes.protocols import (
 )
 from experiments.fewshot.episodes.source import NUM_FOLDS, Dataset, MaskVariant, Source, open_source
 from merge.errors import PapergridError
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 SCHEMA = 1
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from experiments.datasets.labels import IGNORE
 from merge.errors import RecordError
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 COLUMNS = (
     "foreground_intersection",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from experiments.datasets.labels import IGNORE, Bytes
-from merge.storage.files import write_atomic
+from merge.storage.atomic import write_atomic
 
 _CELL_PX = 224
 _GAP_PX = 8

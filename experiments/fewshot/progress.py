@@ -8,7 +8,7 @@ from typing import Any, Self
 from experiments.fewshot.episode_counts import EpisodeCounts, bootstrap
 from experiments.fewshot.metrics import IoUCounts
 from merge.results.statistics import mean, sample_std
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from experiments.fewshot.task import Task
 from experiments.runtime.distributed import Ranks, gather_objects
 from experiments.runtime.options import options_of
 from experiments.runtime.precision import Precision
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 
 def build_result(

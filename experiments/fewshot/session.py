@@ -34,7 +34,8 @@ from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import divide_batch
 from experiments.runtime.seeds import seed_everything
 from experiments.runtime.stop import Stopped, StopRequest
-from merge.storage.files import compact_json, write_bytes, write_json
+from merge.storage.atomic import write_bytes
+from merge.storage.json_files import compact_json, write_json
 
 
 def train_fewshot(context: RunContext, stop: StopRequest) -> None:

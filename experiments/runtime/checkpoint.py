@@ -19,7 +19,7 @@ import torch
 
 from experiments.runtime.distributed import Ranks, broadcast_object
 from merge.errors import RecordError, UsageError
-from merge.storage.files import TEMPORARY_SUFFIX, write_atomic
+from merge.storage.atomic import TEMPORARY_SUFFIX, write_atomic
 
 _SCHEMA = 1
 _STALE_AFTER_S = 3600.0

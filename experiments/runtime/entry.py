@@ -13,7 +13,7 @@ from experiments.runtime.events import EventLog
 from experiments.runtime.run_context import RunContext, read_context
 from experiments.runtime.stop import StopRequest
 from merge.errors import DataError, PapergridError, StorageError, UsageError
-from merge.storage.files import write_json_exclusive
+from merge.storage.json_files import write_json_exclusive
 
 Train = Callable[[RunContext, StopRequest], None]
 ErrorKind = Literal["data", "config", "cuda_oom", "host_oom", "disk_full", "nan", "other"]

@@ -10,7 +10,7 @@ from importlib import metadata
 import torch
 
 from experiments.runtime.distributed import Ranks
-from merge.storage.files import Json
+from merge.storage.json_files import Json
 
 _PACKAGES = ("papergrid", "torch", "torchvision", "timm", "numpy", "pillow")
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merge.storage.files import storage_errors
+from merge.storage.atomic import storage_errors
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import yaml
 
 from merge.errors import UsageError
-from merge.storage.files import Json, is_finite_number
+from merge.storage.json_files import Json, is_finite_number
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

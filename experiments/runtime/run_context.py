@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import RecordError, UsageError
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import AttemptPaths, RunPaths
 
 DeviceKind = Literal["cuda", "cpu"]

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from merge.records.sweep import Run, Sweep, run_to_json, sweep_from_json
-from merge.storage.files import Json, canonical_json
+from merge.storage.json_files import Json, canonical_json
 
 _MOST_LINES = 16
 _MOST_NAMED = 3

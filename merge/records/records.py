@@ -11,7 +11,7 @@ from typing import Any
 from merge.errors import RecordError
 from merge.records.field_types import check_types
 from merge.records.sweep import SCHEMA, Value, refuse_foreign_schema
-from merge.storage.files import is_finite_number, read_json
+from merge.storage.json_files import is_finite_number, read_json
 
 EXPIRY_S = 60.0
 """How long the owner of a claim may be silent, unless its claim says otherwise."""

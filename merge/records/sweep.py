@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import RecordError
-from merge.storage.files import Json, canonical_json, is_finite_number, read_json
+from merge.storage.json_files import Json, canonical_json, is_finite_number, read_json
 
 SCHEMA = 1
 

@@ -10,7 +10,7 @@ from merge.results.comparability import Flag, flags_of_cell
 from merge.results.entries import Entry
 from merge.results.spread import over_test_seeds
 from merge.results.statistics import Interval, bootstrap_interval, mean, sample_std, t_interval
-from merge.storage.files import is_finite_number
+from merge.storage.json_files import is_finite_number
 
 SUMMARY_KEYS = (
     "mean",

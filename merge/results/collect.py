@@ -14,7 +14,8 @@ from merge.records.sweep import Run, Sweep, read_sweep
 from merge.results.entries import Entry, Problem, entry_of
 from merge.results.index import ResultIndex, load_index
 from merge.results.unite import Contribution
-from merge.storage.files import TEMPORARY_SUFFIX, read_json
+from merge.storage.atomic import TEMPORARY_SUFFIX
+from merge.storage.json_files import read_json
 from merge.storage.paths import RunPaths, SweepPaths
 
 _RESULT = RunPaths(Path()).result.name
@@ -159,7 +160,7 @@ def _run_folders(output: Path, sweep: Sweep) -> Iterator[tuple[Run, list[str] | 
     """The runs that have a folder, and the names in it or why they are kept from us.
 
     Each folder is listed before a file in it is opened, which NFS would else say is not there
-    (`merge.storage.files.fresh_names`).
+    (`merge.storage.nfs.fresh_names`).
     """
     root = str(output)
     for run in sweep.runs:

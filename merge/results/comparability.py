@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from merge.records.sweep import Run
 from merge.results.entries import Entry
-from merge.storage.files import Json, canonical_json
+from merge.storage.json_files import Json, canonical_json
 
 _EQUAL_IN_A_CELL = (
     "code.source",

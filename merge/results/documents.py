@@ -19,7 +19,7 @@ from merge.results.entries import (
     well_formed,
 )
 from merge.results.unite import Contribution
-from merge.storage.files import Json, compact_json, is_finite_number
+from merge.storage.json_files import Json, compact_json, is_finite_number
 
 _SUFFIX = "the file was changed by hand or is damaged: merge its output folders again"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from merge.records.records import Result
-from merge.storage.files import canonical_json, is_finite_number
+from merge.storage.json_files import canonical_json, is_finite_number
 
 CODE_TRAITS = ("source", "version", "git_commit", "git_dirty")
 DETAIL_TRAITS = (

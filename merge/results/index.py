@@ -15,7 +15,8 @@ from typing import Any
 from merge.errors import RecordError
 from merge.records.records import Result, result_from_json
 from merge.results.entries import Entry, entry_from_json, entry_of
-from merge.storage.files import compact_json, parse_json, write_bytes
+from merge.storage.atomic import write_bytes
+from merge.storage.json_files import compact_json, parse_json
 
 _VERSION = 2
 """To be raised whenever an entry is made differently of a result."""

@@ -31,7 +31,7 @@ from merge.results.legacy import (
     stale_means,
 )
 from merge.results.unite import Contribution, unite
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import RunPaths, SweepPaths
 
 

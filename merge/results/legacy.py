@@ -19,7 +19,7 @@ from merge.records.sweep import Axis, Run, Sweep
 from merge.results.cells import SUMMARY_KEYS
 from merge.results.entries import LegacyEntry
 from merge.results.statistics import mean
-from merge.storage.files import is_finite_number
+from merge.storage.json_files import is_finite_number
 
 Unit = Literal["percent", "fraction"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from merge.errors import RecordError, StorageError
 from merge.records.sweep import Sweep
-from merge.storage.files import disturb, fresh_names
+from merge.storage.nfs import disturb, fresh_names
 from merge.storage.paths import RunPaths, SweepPaths
 
 

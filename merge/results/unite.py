@@ -15,7 +15,7 @@ from merge.errors import ConfigChangedError, IncompleteError
 from merge.records.plan_diff import plan_differences, shortened
 from merge.records.sweep import Run, Sweep
 from merge.results.entries import Entry, LegacyEntry, Problem, unique_entries, unique_problems
-from merge.storage.files import canonical_json
+from merge.storage.json_files import canonical_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

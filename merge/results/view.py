@@ -20,7 +20,8 @@ from merge.results.index import ResultIndex, ResultReader, known_entries, load_i
 from merge.results.inputs import read_inputs
 from merge.results.legacy import Unit
 from merge.results.result_files import result_files
-from merge.storage.files import read_json, write_bytes
+from merge.storage.atomic import write_bytes
+from merge.storage.json_files import read_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.locking import LOCK_PATIENCE_S, exclusively
 from merge.storage.paths import RunPaths, SweepPaths

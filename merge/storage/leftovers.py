@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from merge.errors import PapergridError
-from merge.storage.files import clock_of, fresh_names, is_temporary
+from merge.storage.atomic import is_temporary
+from merge.storage.nfs import clock_of, fresh_names
 
 LEFT_AFTER_S = 3600.0
 """A writer that lives has changed its file within it: what we write takes seconds."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from merge.errors import StorageError
-from merge.storage.files import storage_errors
+from merge.storage.atomic import storage_errors
 from merge.storage.mounts import mount_of
 
 _POLL_S = 0.005

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from merge.storage.files import fresh_names
+from merge.storage.nfs import fresh_names
 
 _CLAIM_NAME = re.compile(r"claim-(\d{4,})\.json")
 _REQUEST_NAME = re.compile(r"request-(\d{4,})\.json")

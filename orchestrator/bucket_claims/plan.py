@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from merge.records.sweep import Sweep, read_sweep
-from merge.storage.files import canonical_json
+from merge.storage.json_files import canonical_json
 from merge.storage.paths import SweepPaths
 from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.url import BucketTarget

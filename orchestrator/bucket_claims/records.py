@@ -16,7 +16,7 @@ from pathlib import Path
 
 from merge.errors import RecordError
 from merge.records.records import Claim, Owner, claim_from_json
-from merge.storage.files import canonical_json
+from merge.storage.json_files import canonical_json
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import owner_alive
 from orchestrator.runs.claims import Busy, Taken, is_live

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from merge.errors import IncompleteError
-from merge.storage.files import storage_errors
+from merge.storage.atomic import storage_errors
 from merge.storage.mounts import Mount, mount_of
 from merge.storage.paths import SweepPaths
 from orchestrator.doctor.check import Check, Verdict

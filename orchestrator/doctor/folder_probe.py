@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from merge.storage.files import fresh_names, read_json, write_atomic, write_json
+from merge.storage.atomic import write_atomic
+from merge.storage.json_files import read_json, write_json
+from merge.storage.nfs import fresh_names
 from orchestrator.doctor.rendezvous import Meeting, meet, poll
 
 NUM_ROUNDS = 60

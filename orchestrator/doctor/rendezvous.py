@@ -16,15 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import IncompleteError, StorageError
-from merge.storage.files import (
-    Json,
-    age_s,
-    disturb,
-    fresh_names,
-    read_json,
-    storage_errors,
-    write_json_exclusive,
-)
+from merge.storage.atomic import storage_errors
+from merge.storage.json_files import Json, read_json, write_json_exclusive
+from merge.storage.nfs import age_s, disturb, fresh_names
 
 Role = Literal["first", "second"]
 

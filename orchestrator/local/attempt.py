@@ -13,7 +13,7 @@ from typing import Any
 from merge.errors import UsageError
 from merge.records.records import AttemptRecord, Cause, Claim, Outcome, Request
 from merge.records.sweep import Run, Sweep
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.local.settings import LocalSettings
 from orchestrator.local.spec import _own_spec, ensure_spec

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from merge.errors import PapergridError, StorageError
 from merge.records.records import AttemptRecord, Cause, Outcome, Result
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.paths import RunPaths
 from orchestrator.local.attempt import Attempt, Workplace

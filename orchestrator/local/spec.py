@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
-from merge.storage.files import canonical_json, read_json, write_json, write_json_exclusive
+from merge.storage.json_files import canonical_json, read_json, write_json, write_json_exclusive
 from merge.storage.paths import RunPaths
 
 

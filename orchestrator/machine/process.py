@@ -11,7 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from merge.storage.files import storage_errors, write_json_exclusive
+from merge.storage.atomic import storage_errors
+from merge.storage.json_files import write_json_exclusive
 from orchestrator.machine import guard
 from orchestrator.machine.guard import (
     EXECUTOR,

@@ -13,7 +13,7 @@ from typing import Any
 from merge.errors import ConfigChangedError
 from merge.records.plan_diff import plan_differences, shortened
 from merge.records.sweep import Sweep, read_sweep
-from merge.storage.files import write_json_exclusive
+from merge.storage.json_files import write_json_exclusive
 from merge.storage.paths import SweepPaths
 from orchestrator.config.values import text_of
 from orchestrator.studies.grid import expand

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from merge.errors import RecordError, SelectionError, UsageError
 from merge.records.sweep import SCHEMA, Run
-from merge.storage.files import canonical_json, read_json, write_json_exclusive
+from merge.storage.json_files import canonical_json, read_json, write_json_exclusive
 from merge.storage.paths import SweepPaths
 from orchestrator.config.values import slug
 from orchestrator.config.wording import hint

@@ -26,7 +26,9 @@ from merge.records.records import (
     read_claim,
     read_result,
 )
-from merge.storage.files import fresh_names, storage_errors, write_json, write_json_exclusive
+from merge.storage.atomic import storage_errors
+from merge.storage.json_files import write_json, write_json_exclusive
+from merge.storage.nfs import fresh_names
 from merge.storage.paths import RunPaths
 from orchestrator.machine.guard import TOKEN, kill_marked
 from orchestrator.machine.owners import owner_alive

@@ -13,7 +13,7 @@ from typing import Any
 
 from merge.errors import RecordError
 from merge.records.records import Claim, Result, check_metrics
-from merge.storage.files import is_finite_number, read_json, write_json_exclusive
+from merge.storage.json_files import is_finite_number, read_json, write_json_exclusive
 from merge.storage.paths import RunPaths
 from orchestrator.runs.claims import holds
 

@@ -12,7 +12,7 @@ import time
 
 from merge.errors import RecordError
 from merge.records.records import AttemptRecord, Request, Wish, read_attempt, read_request
-from merge.storage.files import write_json_exclusive
+from merge.storage.json_files import write_json_exclusive
 from merge.storage.paths import RunPaths
 
 

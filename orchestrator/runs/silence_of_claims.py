@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from merge.records.records import Claim
-from merge.storage.files import age_s
+from merge.storage.nfs import age_s
 from merge.storage.paths import RunPaths
 
 

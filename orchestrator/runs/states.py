@@ -33,7 +33,7 @@ from merge.records.records import (
     read_attempt,
 )
 from merge.records.sweep import Run
-from merge.storage.files import clock_of
+from merge.storage.nfs import clock_of
 from merge.storage.paths import AttemptPaths, RunPaths
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.runs.claims import finished, is_live, last_claim

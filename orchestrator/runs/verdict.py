@@ -8,7 +8,7 @@ from signal import Signals
 
 from merge.errors import RecordError
 from merge.records.records import Cause, Outcome
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import AttemptPaths
 from orchestrator.runs.causes import Evidence, find_cause, killed_by, killed_rank
 from orchestrator.runs.commit import Left, read_left

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from merge.errors import RecordError
-from merge.storage.files import storage_errors
+from merge.storage.atomic import storage_errors
 from orchestrator.s3.bucket import Bucket, RefusedError, Stored
 
 PIECE_SIZE = 8 * 2**20

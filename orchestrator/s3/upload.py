@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
-from merge.storage.files import read_json, write_json
+from merge.storage.json_files import read_json, write_json
 from merge.storage.paths import SyncPaths
 from orchestrator.s3.bucket import NO_UPLOAD, SHA256_KEY, Bucket, RefusedError, condition, plain
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merge.errors import PapergridError, ServersError
-from merge.storage.files import write_atomic
+from merge.storage.atomic import write_atomic
 from merge.storage.paths import SweepPaths
 from orchestrator.plan.code_version import code_version
 from orchestrator.s3.bucket import Bucket

@@ -22,7 +22,8 @@ from typing import Any
 from merge.errors import PapergridError, RecordError
 from merge.records.records import read_worker
 from merge.records.sweep import Resources, Run
-from merge.storage.files import fresh_names, write_atomic
+from merge.storage.atomic import write_atomic
+from merge.storage.nfs import fresh_names
 from merge.storage.paths import SweepPaths
 from orchestrator.machine.devices import Devices, find_devices
 from orchestrator.machine.owners import owner_alive, this_owner

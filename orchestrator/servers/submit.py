@@ -8,7 +8,8 @@ from pathlib import Path
 
 from merge.errors import UsageError
 from merge.records.sweep import Sweep
-from merge.storage.files import write_atomic, write_json_exclusive
+from merge.storage.atomic import write_atomic
+from merge.storage.json_files import write_json_exclusive
 from merge.storage.paths import SweepPaths
 from orchestrator.bucket_claims.plan import agree_on_plan_at
 from orchestrator.plan.freeze import freeze

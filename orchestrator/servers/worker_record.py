@@ -12,7 +12,7 @@ from pathlib import Path
 
 from merge.errors import PapergridError, UsageError
 from merge.records.records import WorkerRecord
-from merge.storage.files import write_json, write_json_exclusive
+from merge.storage.json_files import write_json, write_json_exclusive
 from orchestrator.machine.owners import this_owner
 
 _BEATS_PER_EXPIRY = 6

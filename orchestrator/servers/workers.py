@@ -10,7 +10,7 @@ from typing import Any
 from merge.errors import INTERRUPTED_EXIT_CODE, RecordError, UsageError
 from merge.records.records import Owner, WorkerRecord, read_worker
 from merge.records.sweep import refuse_foreign_schema
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import SubmissionPaths, SweepPaths
 from orchestrator.machine.owners import owner_alive
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from merge.records.sweep import Resources, Run
-from merge.storage.files import canonical_json
+from merge.storage.json_files import canonical_json
 from orchestrator.slurm.request import SlurmRequest
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from merge.errors import RecordError
 from merge.records.sweep import SCHEMA, refuse_foreign_schema
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import SweepPaths
 
 KIND = "slurm"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from merge.errors import NoAnswerError, SchedulerError
-from merge.storage.files import write_atomic, write_json
+from merge.storage.atomic import write_atomic
+from merge.storage.json_files import write_json
 from merge.storage.paths import SubmissionPaths, SweepPaths
 from orchestrator.machine.own_modules import module_words
 from orchestrator.runs.requests import user_name

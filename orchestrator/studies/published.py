@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import Field
 
 from merge.errors import StudyError
-from merge.storage.files import is_finite_number
+from merge.storage.json_files import is_finite_number
 from orchestrator.config.schema import Shape, fit
 from orchestrator.config.values import text_of
 from orchestrator.config.wording import hint, listed

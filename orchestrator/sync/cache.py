@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
-from merge.storage.files import read_json, write_json
+from merge.storage.json_files import read_json, write_json
 from merge.storage.paths import SweepPaths, SyncPaths
 from orchestrator.s3.bucket import Bucket, Head, Stored
 from orchestrator.s3.upload import Snapshot

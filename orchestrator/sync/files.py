@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from merge.records.sweep import Run, Sweep
-from merge.storage.files import TEMPORARY_SUFFIX
+from merge.storage.atomic import TEMPORARY_SUFFIX
 from merge.storage.paths import SweepPaths
 
 _STAYS = re.compile(r"(claim|request)-\d{4,}\.json")

@@ -20,7 +20,7 @@ from merge.results.documents import view_bytes
 from merge.results.entries import Problem
 from merge.results.index import load_index
 from merge.results.unite import Contribution
-from merge.storage.files import write_atomic
+from merge.storage.atomic import write_atomic
 from merge.storage.paths import SweepPaths
 from orchestrator.s3.bucket import ABSENT, Bucket, Stored, delay_s
 from orchestrator.s3.conditional_writes import refuse_without_conditions

@@ -13,7 +13,7 @@ from merge.errors import (
 )
 from merge.records.plan_diff import plan_differences
 from merge.records.sweep import Sweep, read_sweep
-from merge.storage.files import write_atomic
+from merge.storage.atomic import write_atomic
 from merge.storage.paths import SweepPaths
 from orchestrator.s3.bucket import ABSENT, Bucket
 from orchestrator.s3.download import damaged

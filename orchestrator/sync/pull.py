@@ -12,7 +12,7 @@ from pathlib import Path
 from merge.errors import RecordError, StorageError
 from merge.records.records import read_result
 from merge.records.sweep import Run, Sweep, read_sweep
-from merge.storage.files import move_into_place, storage_errors, write_atomic, write_exclusive
+from merge.storage.atomic import move_into_place, storage_errors, write_atomic, write_exclusive
 from merge.storage.paths import SweepPaths
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.runs.claims import is_live, last_claim

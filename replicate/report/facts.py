@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from merge.records.records import Result
-from merge.storage.files import is_finite_number
+from merge.storage.json_files import is_finite_number
 from replicate.report.content import Cell, Report
 from replicate.views.table import duration
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from merge.storage.files import is_finite_number
+from merge.storage.json_files import is_finite_number
 from replicate.report.content import Cell, Report
 from replicate.views.table import Format
 

@@ -11,7 +11,7 @@ from merge.errors import RecordError, UsageError
 from merge.records.records import AttemptRecord, Result, read_attempt
 from merge.records.sweep import Run
 from merge.results.combine import Merged
-from merge.storage.files import write_atomic
+from merge.storage.atomic import write_atomic
 from merge.storage.paths import RunPaths, SweepPaths
 from replicate.report.content import Panel, Report, Usage, make_report
 from replicate.views.table import notes

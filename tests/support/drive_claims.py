@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from merge.records.records import Claim, Owner, Result
-from merge.storage.files import write_exclusive
+from merge.storage.atomic import write_exclusive
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import this_owner
 from orchestrator.runs.claims import Finished, Taken, take

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from merge.records.records import Result
 from merge.records.sweep import Axis, Run, Sweep, config_hash
-from merge.storage.files import write_json, write_json_exclusive
+from merge.storage.json_files import write_json, write_json_exclusive
 from merge.storage.paths import SweepPaths
 
 

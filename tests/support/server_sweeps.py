@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import SweepPaths
 from orchestrator.servers.workers import Worker, read_workers
 from support.commands import replicate

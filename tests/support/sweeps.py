@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.records.sweep import Axis, Resources, Run, Sweep, config_hash
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 
 LEAVE_RESULT = (

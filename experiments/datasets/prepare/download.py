@@ -33,7 +33,8 @@ from experiments.datasets.prepare.ranges import (
     read_answer,
 )
 from merge.errors import DataError, DownloadError, RecordError, UsageError
-from merge.storage.files import fsync_folder, read_json, storage_errors, write_json
+from merge.storage.atomic import fsync_folder, storage_errors
+from merge.storage.json_files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from experiments.datasets.prepare.progress import Progress
 from experiments.datasets.prepare.unpack import Member, opened
 from experiments.datasets.shapes import voc_palette
 from merge.errors import DataError
-from merge.storage.files import fsync_folder, fsync_tree, storage_errors
+from merge.storage.atomic import fsync_folder, fsync_tree, storage_errors
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from experiments.datasets.layouts import (
 from experiments.datasets.prepare.manifest import Archive, DatasetManifest
 from experiments.datasets.prepare.sbd import build_label_maps
 from experiments.datasets.prepare.unpack import unpack
-from merge.storage.files import write_atomic
+from merge.storage.atomic import write_atomic
 
 
 @dataclass(frozen=True, slots=True)

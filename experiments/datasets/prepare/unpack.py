@@ -23,7 +23,7 @@ from typing import IO, cast
 from experiments.datasets.prepare.manifest import Archive
 from experiments.datasets.prepare.progress import Progress
 from merge.errors import DataError
-from merge.storage.files import fsync_folder, fsync_tree, storage_errors
+from merge.storage.atomic import fsync_folder, fsync_tree, storage_errors
 
 _DAMAGE = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError),

@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.runtime.seeds import numpy_generator
 from merge.errors import DataError
-from merge.storage.files import canonical_json
+from merge.storage.json_files import canonical_json
 
 ItemT = TypeVar("ItemT")
 

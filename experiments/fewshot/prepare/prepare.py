@@ -24,7 +24,7 @@ from experiments.datasets.prepare.progress import size_text
 from experiments.datasets.prepare.steps import Step, missing_steps
 from experiments.fewshot.episodes.source import open_source
 from merge.errors import DataError, StorageError
-from merge.storage.files import storage_errors
+from merge.storage.atomic import storage_errors
 
 logger = logging.getLogger(__name__)
 

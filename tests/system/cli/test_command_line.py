@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.commands import MarkedCommand, replicate
 
-from merge.storage.files import canonical_json, read_json
+from merge.storage.json_files import canonical_json, read_json
 from replicate import api
 
 pytestmark = pytest.mark.system

@@ -9,7 +9,7 @@ from PIL import Image
 from support.browser import browser, open_page
 from support.commands import replicate
 
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 

@@ -12,7 +12,7 @@ from support.archive_server import Fault, archive_server
 from experiments.datasets.prepare.download import Patience, addresses, download, receipt
 from experiments.datasets.prepare.manifest import Archive
 from merge.errors import DataError, DownloadError, PapergridError, UsageError
-from merge.storage.files import read_json, write_json
+from merge.storage.json_files import read_json, write_json
 
 pytestmark = pytest.mark.system
 

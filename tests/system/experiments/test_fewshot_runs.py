@@ -25,7 +25,7 @@ from experiments.runtime.distributed import Ranks
 from experiments.runtime.precision import Precision
 from experiments.runtime.run_context import read_context
 from experiments.runtime.stop import StopRequest
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import AttemptPaths
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.commands import replicate
 
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 
 pytestmark = [pytest.mark.system, pytest.mark.data, pytest.mark.timeout(600)]
 

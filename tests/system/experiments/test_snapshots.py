@@ -10,7 +10,7 @@ import pytest
 from support.commands import MarkedCommand, command_line
 from support.executors import wait_until
 
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 
 pytestmark = pytest.mark.system
 

@@ -9,7 +9,7 @@ import pytest
 from support.commands import replicate
 
 from merge.records.sweep import read_sweep
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 
 pytestmark = pytest.mark.system
 

@@ -21,7 +21,7 @@ from merge.records.records import (
     read_result,
 )
 from merge.records.sweep import Run
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.local.events import RunOutcome
 from orchestrator.machine.guard import marked_processes

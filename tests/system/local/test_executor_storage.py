@@ -13,7 +13,7 @@ from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 
 from merge.records.records import read_result
 from merge.records.sweep import Run
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import SweepPaths
 from orchestrator.local.events import RunOutcome, RunsCompleted
 from replicate import api

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.commands import MarkedCommand, command_line, replicate
 
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(1500)]
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from support.commands import replicate
 
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 
 pytestmark = pytest.mark.system
 

@@ -23,7 +23,8 @@ from support.s3_server import BUCKET, S3Server, environment, ministack, rclone
 from merge.errors import ConfigChangedError, IncompleteError
 from merge.records.records import AttemptRecord, Cause, Outcome, Owner
 from merge.records.sweep import Run, read_sweep
-from merge.storage.files import write_bytes, write_json
+from merge.storage.atomic import write_bytes
+from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 from orchestrator.bucket_claims.claims import SharedClaims
 from orchestrator.bucket_claims.plan import settle_plan

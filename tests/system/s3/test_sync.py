@@ -17,7 +17,7 @@ from support.s3_server import BUCKET, S3Server, environment, ministack
 
 from merge.errors import BucketError, BucketUnavailableError, ConfigChangedError, IncompleteError
 from merge.records.sweep import Sweep
-from merge.storage.files import read_json, write_json
+from merge.storage.json_files import read_json, write_json
 from merge.storage.paths import SweepPaths
 from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.permissions import bucket_check

@@ -18,7 +18,7 @@ from support.executors import wait_until
 from support.server_sweeps import ServerSweep
 from support.ssh_hosts import ssh_hosts, why_not
 
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -14,7 +14,7 @@ import pytest
 from support.sweeps import LEAVE_RESULT
 
 from merge.records.records import Claim, Owner
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths
 
 pytestmark = pytest.mark.system

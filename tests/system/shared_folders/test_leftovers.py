@@ -15,7 +15,8 @@ from support.grids import write_sweep as write_grid
 from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 
 from merge.results.view import rebuild
-from merge.storage.files import is_temporary, write_json
+from merge.storage.atomic import is_temporary
+from merge.storage.json_files import write_json
 from merge.storage.leftovers import LEFT_AFTER_S, remove_leftovers
 from merge.storage.paths import SweepPaths
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.system
 HANG_IN_WRITE = """
 import sys, time
 from pathlib import Path
-from merge.storage.files import write_atomic
+from merge.storage.atomic import (write_atomic)
 def write(file):
     file.write(b"half")
     file.flush()

@@ -15,7 +15,7 @@ from support.grids import make_grid, make_result, write_sweep
 
 from merge.records.sweep import Run, Sweep
 from merge.results.view import rebuild
-from merge.storage.files import write_json_exclusive
+from merge.storage.json_files import write_json_exclusive
 from merge.storage.paths import SweepPaths
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]

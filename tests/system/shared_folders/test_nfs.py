@@ -13,7 +13,7 @@ from support.nfs_lab import NfsLab, skip_without_nfs
 from support.sweeps import make_sweep, shell, write_sweep
 
 from merge.records.records import Outcome, read_attempt, read_claim, read_result
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from merge.storage.paths import RunPaths, SweepPaths
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]

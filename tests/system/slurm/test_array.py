@@ -10,7 +10,7 @@ from support.commands import replicate
 from support.slurm_cluster import MAX_ARRAY_SIZE, wait_for
 from support.slurm_sweeps import STEADY, submit
 
-from merge.storage.files import read_json
+from merge.storage.json_files import read_json
 from orchestrator.slurm.jobs import cancel_jobs
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]

@@ -12,7 +12,7 @@ from support.grids import make_grid, write_result, write_sweep
 from merge import merge_results, to_pandas
 from merge.errors import ConfigChangedError, IncompleteError
 from merge.results.view import merge_inputs
-from merge.storage.files import read_json, write_json
+from merge.storage.json_files import read_json, write_json
 from merge.storage.paths import RunPaths
 
 CELL = "pascal5i_resnet50_1shot"

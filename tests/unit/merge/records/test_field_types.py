@@ -21,7 +21,7 @@ from merge.records.records import (
     read_request,
     read_worker,
 )
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 
 OWNER = Owner(host="h", pid=7, pid_started="1", boot_id="b")
 CLAIM = Claim(number=1, token="t", owner=OWNER, heartbeat=1)

@@ -11,7 +11,7 @@ from support.grids import make_grid, make_result
 from merge.errors import ConfigChangedError
 from merge.results.collect import Collected
 from merge.results.combine import combine
-from merge.storage.files import canonical_json
+from merge.storage.json_files import canonical_json
 
 CELL = "pascal5i_resnet50_1shot"
 MIOUS = (0.66, 0.67, 0.73, 0.73)

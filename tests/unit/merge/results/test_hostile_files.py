@@ -13,7 +13,7 @@ from merge.errors import PapergridError, RecordError
 from merge.records.sweep import read_sweep
 from merge.results.documents import view_bytes
 from merge.results.view import rebuild
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 
 STRANGE = (None, 10**400, "x", [1], {"a": {"b": [1]}})
 PUBLISHED = {"cells": {"a": {"0": 0.5, "mean": 0.5}}, "tolerance": 0.01, "notes": {"a": "n"}}

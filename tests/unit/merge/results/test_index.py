@@ -9,7 +9,7 @@ import pytest
 from support.grids import make_grid, write_result, write_sweep
 
 from merge.results.view import rebuild
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 
 
 @pytest.fixture

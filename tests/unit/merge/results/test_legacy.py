@@ -12,7 +12,7 @@ from merge.errors import IncompleteError, RecordError
 from merge.results.combine import combine
 from merge.results.inputs import read_inputs
 from merge.results.view import merge_inputs, rebuild
-from merge.storage.files import read_json, write_json
+from merge.storage.json_files import read_json, write_json
 
 CELL = "pascal5i_resnet50_1shot"
 

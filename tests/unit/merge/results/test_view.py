@@ -10,7 +10,7 @@ from support.grids import make_grid, write_result, write_sweep
 
 from merge.errors import IncompleteError, RecordError, UsageError
 from merge.results.view import merge_inputs, rebuild
-from merge.storage.files import read_json, write_json
+from merge.storage.json_files import read_json, write_json
 
 
 def test_a_view_that_was_deleted_is_rebuilt_byte_for_byte(tmp_path):

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from merge.errors import RecordError, StorageError
-from merge.storage.files import (
+from merge.storage.atomic import write_atomic
+from merge.storage.json_files import (
     canonical_json,
     is_finite_number,
     read_json,
-    write_atomic,
     write_json,
     write_json_exclusive,
 )

@@ -10,7 +10,7 @@ from support.grids import make_grid, make_result
 
 from merge.records.records import AttemptRecord, Outcome
 from merge.records.sweep import Run
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import this_owner
 from orchestrator.plan.durations import estimate, measure

@@ -15,7 +15,7 @@ import pytest
 
 from merge.errors import RecordError
 from merge.records.records import Claim, Owner, Result, read_claim
-from merge.storage.files import write_json, write_json_exclusive
+from merge.storage.json_files import write_json, write_json_exclusive
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.runs.claims import Busy, Finished, Taken, beat, holds, is_live, release, take

@@ -18,7 +18,7 @@ from support.sweeps import make_sweep
 
 from merge.records.records import AttemptRecord, Claim, Outcome, Owner, Request, Result, Wish
 from merge.records.sweep import Run
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import this_owner
 from orchestrator.runs.progress import Progress, read_progress

@@ -13,7 +13,7 @@ import pytest
 
 from merge.errors import UsageError
 from merge.records.records import WorkerRecord, read_worker
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 from orchestrator.machine.owners import this_owner
 from orchestrator.servers.control import record_script, signal_script

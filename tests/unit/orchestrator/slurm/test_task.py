@@ -15,7 +15,7 @@ from support.sweeps import make_sweep, shell, write_sweep
 
 from merge.errors import UsageError
 from merge.records.records import Cause, Result
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 from orchestrator.local.events import LocalReport, RunEnded, RunOutcome
 from orchestrator.machine.owners import this_owner

@@ -16,7 +16,7 @@ from merge.records.sweep import Sweep
 from merge.results.collect import Collected
 from merge.results.combine import combine
 from merge.results.view import rebuild_with_results
-from merge.storage.files import write_json
+from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 from replicate.report.content import Report, Usage, Verdict, judge_mean, make_report
 from replicate.report.csv_rows import csv_report

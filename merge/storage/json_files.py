@@ -1,0 +1,109 @@
+"""JSON in files, and the one text of a value: strict on both ways, no NaN, no infinity."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from merge.errors import RecordError
+from merge.storage.atomic import write_atomic, write_exclusive
+from merge.storage.nfs import read_whole
+
+Json = dict[str, Any] | list[Any] | str | int | float | bool | None
+
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
+_LARGEST = int(sys.float_info.max)
+
+
+def write_json(path: Path, value: Json) -> None:
+    """Replace `path` atomically by `value` as indented JSON."""
+    write_atomic(path, _json_writer(value))
+
+
+def write_json_exclusive(path: Path, value: Json) -> bool:
+    """Create `path` with `value` as JSON, or return False where it already exists."""
+    return write_exclusive(path, _json_writer(value))
+
+
+def read_json(path: Path, label: str | None = None) -> dict[str, Any]:
+    """The JSON object in `path`. RecordError names the file, as `label`, and what is wrong with it.
+
+    FileNotFoundError passes through: a file that is absent is no damaged file.
+    """
+    try:
+        data = read_whole(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RecordError(f"{label or path} cannot be read ({error.strerror})") from error
+    return parse_json(label or path, data)
+
+
+def parse_json(path: Path | str, data: bytes) -> dict[str, Any]:
+    """The JSON object that `data` is; RecordError, which names `path`, where it is none."""
+    try:
+        text = data.decode("utf-8")
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if "\\ud" in text or "\\uD" in text:
+            value = _encodable(value)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise RecordError(f"{path} holds a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def canonical_json(value: Json) -> bytes:
+    """One byte string for one value: sorted keys, no spaces, no NaN."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8")
+
+
+def compact_json(value: Json) -> bytes:
+    """`value` in one line that a person can read: sorted keys, no NaN."""
+    return _COMPACT.encode(value).encode("utf-8")
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether `value` is a float or an int (no bool) that a float can hold; no NaN or infinity."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    # JSON allows whole numbers of any length.
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
+
+
+def _json_writer(value: Json) -> Callable[[IO[bytes]], object]:
+    # Encoded before the file exists, so that a value which is no JSON leaves no trace.
+    data = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+    return lambda file: file.write(data)
+
+
+def _encodable(value: Json) -> Json:
+    """`value` with `?` for halves of surrogate pairs: JSON can escape them, no file can hold them.
+
+    Python makes them of file names that are not UTF-8.
+    """
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case list():
+            return [_encodable(one) for one in value]
+        case dict():
+            return {str(_encodable(key)): _encodable(one) for key, one in value.items()}
+        case _:
+            return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:20]} is larger than any number here")
+    return value
