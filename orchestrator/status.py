@@ -100,11 +100,17 @@ def read_status(
     `asks_servers` each server of a submission is asked over ssh. IncompleteError where there is no
     sweep, ConfigChangedError where the bucket holds another one.
     """
-    far = _read_bucket(bucket, now)
     with no_garbage_collection():
-        part, merged = _merged(output, far)
-        runs = merged.sweep.runs
-        states = _states(output, runs, part, now)
+        return _read_status(output, now, bucket, asks_servers=asks_servers)
+
+
+def _read_status(
+    output: Path, now: float, bucket: BucketTarget | None, *, asks_servers: bool
+) -> SweepStatus:
+    far = _read_bucket(bucket, now)
+    part, merged = _merged(output, far)
+    runs = merged.sweep.runs
+    states = _states(output, runs, part, now)
     if far:
         states = [
             _newest(near, far.states.get(run.run_id))
@@ -174,7 +180,8 @@ def _outlook(shown: Sequence[RunStatus], part: Contribution) -> Outlook | None:
 def _states(output: Path, runs: Sequence[Run], part: Contribution, now: float) -> list[RunState]:
     is_open = [run.run_id not in part.entries for run in runs]
     states = iter(read_states(output, [*compress(runs, is_open)], now))
-    return [next(states) if one else RunState(state=State.DONE) for one in is_open]
+    done = RunState(state=State.DONE)
+    return [next(states) if one else done for one in is_open]
 
 
 def _jobs(output: Path) -> tuple[JobStatus, ...]:
