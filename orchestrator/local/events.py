@@ -30,7 +30,7 @@ class RunOutcome(StrEnum):
     CANCELLED = "cancelled"
     """A request holds that it is stopped and not started anywhere."""
     INTERRUPTED = "interrupted"
-    """Stopped on request; the next attempt goes on from its checkpoint."""
+    """Stopped on request; the next attempt continues from its checkpoint."""
     ELSEWHERE = "running elsewhere"
     NOT_STARTED = "not started"
     """The sweep was stopped before its turn."""

@@ -1,7 +1,7 @@
 """Which run starts when and on which devices, and what follows the end of an attempt.
 
-One thread decides everything. What happens in other threads and processes (an ended command, a
-signal, a lost claim, a dead guard) arrives as a message in one inbox, so no two decisions race.
+One thread decides everything. Events of other threads and processes (an ended command, a signal,
+a lost claim, a dead guard) arrive as a message in one inbox, so no two decisions race.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
     """Judge an attempt whose command has ended, commit its result, record it, release its run.
 
     StorageError where the result could not be written, RecordError where the claims are damaged;
-    the run is released all the same, whatever goes wrong.
+    the claim is released in any case.
     """
     try:
         return _settle(place, attempt)

@@ -34,13 +34,13 @@ def run(  # noqa: PLR0913 (all but three by keyword)
 
     Merges after completions; skips runs that are done; starts the longest first. `settings`
     defaults to all devices and the user's cache folder. Each of `listeners` is called with every
-    event (`orchestrator.local.events`) from this thread; its exceptions are reported to the others
-    and stop nothing.
+    event (`orchestrator.local.events`) from this thread; its exceptions are reported to all
+    of them and stop nothing.
 
     `sync` is a place in a bucket, `s3://bucket/prefix` or `bucket(...)`, to which finished runs are
     sent beside the training. `claims` is such a place through which hosts that share no folder
-    share the runs; it implies `sync`. At the end it goes on for `sync_patience_s` seconds while
-    nothing can be sent; `unsent` of the report has the rest.
+    share the runs; it implies `sync`. At the end it keeps trying for `sync_patience_s` seconds
+    while nothing can be sent; `unsent` of the report has the rest.
 
     ConfigChangedError where `output` or the bucket holds another plan, BucketError where the bucket
     refuses: nothing is started then.

@@ -52,7 +52,7 @@ def work(arguments: argparse.Namespace) -> LocalReport:
             arguments.claim_expiry,
         )
         if queue_again(report, asked, os.environ):
-            print("stopped by SLURM: the task is queued again and goes on later", file=sys.stderr)
+            print("stopped by SLURM: the task is queued again and continues later", file=sys.stderr)
     return report
 
 

@@ -48,7 +48,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.print_commands:
         return _print_commands(planned, request)
-    started = submit(planned.sweep, request, _tell_notes)
+    started = submit(planned.sweep, request, _print_notes)
     if arguments.json:
         print(json.dumps(_document(request, started), indent=1, ensure_ascii=False))
     else:
@@ -68,7 +68,7 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
     if arguments.claims and arguments.snapshot:
         raise UsageError(
             "--snapshot copies the code into the output folder, which servers with --claims do not "
-            "share: leave it out; they are checked to have the code of here"
+            "share: leave it out; servers are checked to have the same code as this machine"
         )
     fleet = _chosen(read_hosts(arguments.servers), arguments)
     planned = plan_verb.plan_of(arguments)
@@ -94,7 +94,7 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
 
 
 def _chosen(fleet: Fleet, arguments: argparse.Namespace) -> Fleet:
-    """The servers that the flags name, with the flags' values where the file gives none."""
+    """The selected servers, with the values of flags where the file gives none."""
     from orchestrator.config.wording import hint
 
     names = [server.name for server in fleet.servers]
@@ -134,12 +134,13 @@ def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
         "--runs-per-gpu": arguments.runs_per_gpu,
     }
     given = [(flag, str(value)) for flag, value in options.items() if value is not None]
-    # A worker that leaves while others are at work would leave the runs of those that die undone.
+    # Without it a worker would end while others still run, and nothing would take over the runs
+    # of those that die later.
     words = ["--stand-by", *(["--retry-cancelled"] if arguments.retry_cancelled else [])]
     return (*words, *(word for pair in given for word in pair), *sync_words(arguments))
 
 
-def _tell_notes(checked: Sequence[Checked]) -> None:
+def _print_notes(checked: Sequence[Checked]) -> None:
     for each in checked:
         for note in each.notes:
             print(f"note     {each.part.server.name}: {note}", file=sys.stderr)
@@ -186,7 +187,7 @@ def _lines(
 
 
 def _log(request: ServerRequest, part: Part, output: Path) -> str:
-    """Where the worker's log lies, for a person here."""
+    """The path of the worker's log, as seen from this machine."""
     name = part.server.name
     if request.claims:
         return f"{name}:{request.paths_on(part.server).log(name)}"

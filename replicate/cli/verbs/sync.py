@@ -70,7 +70,7 @@ def _move(arguments: argparse.Namespace, target: BucketTarget) -> int:
                 tell=progress.moved,
             )
     except BucketUnavailableError:
-        print(f"{progress.text()}; the same command goes on from there", file=sys.stderr)
+        print(f"{progress.text()}; the same command continues from there", file=sys.stderr)
         raise
     if arguments.json:
         _print_json(arguments, report.to_json())
