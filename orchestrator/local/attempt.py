@@ -14,7 +14,7 @@ from merge.errors import UsageError
 from merge.records.records import AttemptRecord, Cause, Claim, Outcome, Request
 from merge.records.sweep import Run, Sweep
 from merge.storage.json_files import write_json
-from merge.storage.paths import RunPaths, SweepPaths
+from merge.storage.paths import AttemptPaths, RunPaths, SweepPaths
 from orchestrator.local.settings import LocalSettings
 from orchestrator.local.spec import _own_spec, ensure_spec
 from orchestrator.machine.devices import device_kind
@@ -147,23 +147,30 @@ def _start(
         took_over=describe_predecessor(all_attempts(paths), claim.owner, place.environment),
     )
     files = paths.attempt(claim.number)
+    # Before the process: an attempt whose executor is killed now is still found, as lost.
     write_json(files.record, record.to_json())
+    # Before the process too: it may be killed for memory at once.
     oom_kills = num_oom_kills()
-    try:
-        process = Process(launch, files.stdout, files.stderr, lambda: on_exit(claim.token))
-    except OSError as error:
-        reason = _why_not_started(launch, error)
-        write_json(files.record, _not_started(record, reason).to_json())
-        raise UsageError(reason) from error
     return Attempt(
         run=run,
         paths=paths,
         claim=claim,
         record=record,
-        process=process,
+        process=_started(launch, files, record, on_exit),
         silence=Silence(files),
         num_oom_kills=oom_kills,
     )
+
+
+def _started(
+    launch: Launch, files: AttemptPaths, record: AttemptRecord, on_exit: Callable[[str], None]
+) -> Process:
+    try:
+        return Process(launch, files.stdout, files.stderr, lambda: on_exit(record.token))
+    except OSError as error:
+        reason = _why_not_started(launch, error)
+        write_json(files.record, _not_started(record, reason).to_json())
+        raise UsageError(reason) from error
 
 
 def _begun(
@@ -246,6 +253,8 @@ def _not_started(record: AttemptRecord, reason: str) -> AttemptRecord:
 
 
 def _free_port() -> int:
+    # Another process may take the port before torchrun binds it: that attempt fails with
+    # `port_in_use`, which has a retry rule of its own.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -98,6 +98,8 @@ class Schedule:
         self._end_delays()
         if not self._waiting:
             return False
+        # Only the head: if a run of one device overtook a waiting run of four, the latter might
+        # never find four free at once.
         devices = self._slots.take(self._waiting[0].resources.devices_per_run)
         if devices is None:
             return False

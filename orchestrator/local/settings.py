@@ -9,17 +9,17 @@ from typing import Any
 
 from merge.errors import UsageError
 from merge.records.records import EXPIRY_S, Cause, Owner
+from orchestrator.local.limits import (
+    BEATS_PER_EXPIRY,
+    GRACE_S,
+    LONGEST_EXPIRY_S,
+    SHORTEST_EXPIRY_S,
+)
 from orchestrator.machine.devices import Devices
 from orchestrator.machine.owners import this_owner
 from orchestrator.plan.snapshot import Snapshot
 from orchestrator.runs.claims import Claims, FolderClaims
 from orchestrator.runs.retries import NO_RETRIES, Policy
-
-BEATS_PER_EXPIRY = 6
-"""Heartbeats that must all be missed before an owner counts as dead."""
-
-_SHORTEST_EXPIRY_S = 1.0
-_LONGEST_EXPIRY_S = 86400.0
 
 
 def _same(cause: Cause) -> Cause:
@@ -43,7 +43,7 @@ class LocalSettings:
     """Version of the code that runs now; empty means that of the plan."""
     nodes: int = 1
     """Nodes of this SLURM job that share each run; `devices` are those of one node."""
-    grace_s: float = 120.0
+    grace_s: float = GRACE_S
     """How long a run may take to write its checkpoint when it is asked to stop."""
     expiry_s: float = EXPIRY_S
     """Seconds without a heartbeat after which other hosts may take a run of this executor over."""
@@ -65,9 +65,9 @@ class LocalSettings:
 
 def among_others(settings: LocalSettings, *, expiry_s: float, stand_by: bool) -> LocalSettings:
     """`settings` with claims that expire after `expiry_s`. UsageError where it is out of range."""
-    if not _SHORTEST_EXPIRY_S <= expiry_s <= _LONGEST_EXPIRY_S:
+    if not SHORTEST_EXPIRY_S <= expiry_s <= LONGEST_EXPIRY_S:
         raise UsageError(
-            f"--claim-expiry {expiry_s:g}: choose from {_SHORTEST_EXPIRY_S:g} s to a day"
+            f"--claim-expiry {expiry_s:g}: choose from {SHORTEST_EXPIRY_S:g} s to a day"
         )
     return replace(
         settings, expiry_s=expiry_s, heartbeat_s=expiry_s / BEATS_PER_EXPIRY, stand_by=stand_by

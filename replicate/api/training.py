@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merge.errors import UsageError
+from orchestrator.local.limits import GRACE_S
 from orchestrator.sync.options import SYNC_PATIENCE_S, SyncOptions
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def local_settings(
     data_root: str | Path | None = None,
     weights: str | Path | None = None,
     cache_dir: str | Path | None = None,
-    grace_s: float = 120.0,
+    grace_s: float = GRACE_S,
 ) -> LocalSettings:
     """What `run` may use of this machine; none of it changes a number.
 

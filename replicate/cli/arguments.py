@@ -8,13 +8,13 @@ from pathlib import Path
 
 from merge.errors import UsageError
 from merge.records.records import EXPIRY_S
+from orchestrator.local.limits import GRACE_S
 from replicate.cli.s3_arguments import add_sync
 
 FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "folds": "fold"}
 """Flag -> the axis that it filters."""
 
 DEFAULT_STUDY = "abcb"
-GRACE_S = 120.0
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:

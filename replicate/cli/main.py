@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, Protocol, cast
+from typing import NoReturn, Protocol, TextIO, cast
 
 from merge.errors import PapergridError, StorageError, UsageError
 from orchestrator.config.wording import did_you_mean, hint
@@ -94,16 +94,8 @@ def _silence() -> None:
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="replicate",
-        description="Run the grid of trainings behind a paper's results table.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
     if not words or words[0] in ("-h", "--help"):
-        _list_verbs(parser)
-        parser.print_help(sys.stdout if words else sys.stderr)
+        _print_help(sys.stdout if words else sys.stderr)
         raise SystemExit(0 if words else 2)
     if words[0] == "--version":
         from importlib.metadata import version
@@ -144,10 +136,18 @@ class _VerbParser(argparse.ArgumentParser):
         self.error(f"{what} {word}{did_you_mean(word, flags)}")
 
 
-def _list_verbs(parser: argparse.ArgumentParser) -> None:
+def _print_help(stream: TextIO) -> None:
+    parser = argparse.ArgumentParser(
+        prog="replicate",
+        description="Run the grid of trainings behind a paper's results table.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     verbs = parser.add_argument_group("commands (`replicate COMMAND --help` lists their flags)")
     for name, purpose in VERBS.items():
         verbs.add_argument(name, nargs="?", help=purpose)
+    parser.print_help(stream)
 
 
 def _verb(name: str) -> Verb:

@@ -94,14 +94,6 @@ def sync_words(arguments: argparse.Namespace) -> list[str]:
     return [flag, arguments.sync, *patience, *access_words(arguments)]
 
 
-def status_command(output: str, arguments: argparse.Namespace) -> str:
-    """The command that shows the status of runs that are trained with `arguments`."""
-    from orchestrator.config.shell import quote
-
-    place = ["--claims", arguments.claims, *access_words(arguments)] if arguments.claims else []
-    return quote(["replicate", "status", output, *place])
-
-
 def settle_plan(arguments: argparse.Namespace) -> None:
     """Have one plan in the output folder and, where it is given, in the place of `--claims`.
 
@@ -137,13 +129,6 @@ def _refuse_access_words(arguments: argparse.Namespace, flag: str) -> None:
     unused = [word for name, word in _FLAGS.items() if getattr(arguments, name) is not None]
     if unused:
         raise UsageError(f"{unused[0]} is for a bucket: name the bucket with {flag} S3URL")
-
-
-def push_command(output: str, url: str, arguments: argparse.Namespace) -> str:
-    """The command that sends what is not in the bucket yet."""
-    from orchestrator.config.shell import quote
-
-    return quote(["replicate", "sync", "push", output, url, *access_words(arguments)])
 
 
 def _add_access(group: argparse._ArgumentGroup) -> None:

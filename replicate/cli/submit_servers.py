@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from merge.errors import UsageError
 from orchestrator.plan.plan import Plan
 from replicate.cli import arguments as flags
-from replicate.cli.s3_arguments import status_command, sync_target, sync_words
+from replicate.cli.next_steps import status_command
+from replicate.cli.s3_arguments import sync_target, sync_words
 from replicate.cli.this_machine import frozen_code, on_this_machine
 from replicate.cli.verbs import plan as plan_verb
 from replicate.views.table import align
@@ -53,7 +54,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print(json.dumps(_document(request, started), indent=1, ensure_ascii=False))
     else:
         output = flags.output_folder(arguments)
-        status = status_command(str(output), arguments)
+        status = status_command(output, arguments)
         print("\n".join(_lines(request, started, output, status)))
     for each in started:
         if each.problem:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from merge.errors import SchedulerError, UsageError
 from merge.records.records import EXPIRY_S
+from orchestrator.local.limits import GRACE_S
 from replicate import api
 from replicate.cli import arguments as flags
+from replicate.cli.next_steps import status_command
 from replicate.cli.s3_arguments import sync_words
 from replicate.cli.slurm_selection import groups, still_to_send
 from replicate.cli.this_machine import frozen_code, on_this_machine
@@ -135,7 +137,7 @@ def _parcel(arguments: argparse.Namespace) -> Parcel:
 def _refuse_flags_of_a_machine(arguments: argparse.Namespace) -> None:
     if arguments.devices is not None:
         raise UsageError("--devices is for this machine: ask SLURM for GPUs with --gres gpu:N")
-    if arguments.grace != flags.GRACE_S:
+    if arguments.grace != GRACE_S:
         raise UsageError("--grace is for this machine: a task has until its end, see --signal-s")
     if arguments.stand_by:
         raise UsageError("--stand-by is for this machine: a task has runs of its own, leave it out")
@@ -252,5 +254,5 @@ def _lines(submission: Submission, parcel: Parcel) -> list[str]:
         lines.append(f"  job {array.job_id}  {array.name}, {len(array.tasks)} tasks")
     if submission.merge is not None:
         lines.append(f"  job {submission.merge.job_id}  merges when they have ended")
-    lines += [f"logs   {parcel.paths.logs}", f"next   replicate status {parcel.output}"]
+    lines += [f"logs   {parcel.paths.logs}", f"next   {status_command(parcel.output)}"]
     return lines

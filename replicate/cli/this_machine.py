@@ -14,7 +14,8 @@ from merge.errors import UsageError
 from merge.records.sweep import Run
 from orchestrator.plan.plan import Plan
 from replicate import api
-from replicate.cli.s3_arguments import push_command, sync_target
+from replicate.cli.next_steps import push_command
+from replicate.cli.s3_arguments import sync_target
 from replicate.views.live import shown
 from replicate.views.table import counted, format_of
 
@@ -107,20 +108,7 @@ def train(
     settings: LocalSettings | None = None,
 ) -> LocalReport:
     """Train `planned` by `start` (`api.run` or `api.work`) and show its progress on stderr."""
-    settings = settings or settings_of(planned, arguments)
-    if arguments.runs_per_gpu > 1:
-        settings, note = api.share_gpus(planned, output, settings, arguments.runs_per_gpu)
-        print(f"note     {note}", file=sys.stderr)
-    if arguments.retry_cancelled:
-        api.retry(output, planned.runs, ["cancelled"])
-    settings = _with_snapshot(settings, planned, output, arguments)
-    for note in settings.devices.notes:
-        print(f"note     {note}", file=sys.stderr)
-    print(
-        f"{counted(len(planned.runs), 'run')} of study {planned.sweep.study!r} into {output} "
-        f"on {', '.join(settings.devices.slots)} ({settings.devices.kind})",
-        file=sys.stderr,
-    )
+    settings = _prepared(settings or settings_of(planned, arguments), planned, output, arguments)
     form = format_of(planned.sweep)
     metric = planned.sweep.metric
     target = sync_target(arguments)
@@ -138,6 +126,27 @@ def train(
     return report
 
 
+def _prepared(
+    settings: LocalSettings, planned: Plan, output: Path, arguments: argparse.Namespace
+) -> LocalSettings:
+    """`settings` with shared GPUs and frozen code, as the flags say; prints what will run where."""
+    notes: list[str] = []
+    if arguments.runs_per_gpu > 1:
+        settings, note = api.share_gpus(planned, output, settings, arguments.runs_per_gpu)
+        notes.append(note)
+    if arguments.retry_cancelled:
+        api.retry(output, planned.runs, ["cancelled"])
+    settings = _with_snapshot(settings, planned, output, arguments)
+    for note in (*notes, *settings.devices.notes):
+        print(f"note     {note}", file=sys.stderr)
+    print(
+        f"{counted(len(planned.runs), 'run')} of study {planned.sweep.study!r} into {output} "
+        f"on {', '.join(settings.devices.slots)} ({settings.devices.kind})",
+        file=sys.stderr,
+    )
+    return settings
+
+
 def _show_unsent(report: LocalReport, arguments: argparse.Namespace, output: Path) -> None:
     """What is not in the bucket, and the command that sends it."""
     unsent = report.unsent
@@ -149,7 +158,7 @@ def _show_unsent(report: LocalReport, arguments: argparse.Namespace, output: Pat
         what = f"{len(unsent.runs)} runs" if unsent.runs else "the merged JSON"
         print(
             f"{what} could not be sent: {unsent.reason}\nthis sends what is missing:\n"
-            f"  {push_command(str(output), arguments.sync, arguments)}",
+            f"  {push_command(output, arguments.sync, arguments)}",
             file=sys.stderr,
         )
 

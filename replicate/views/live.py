@@ -42,7 +42,7 @@ _COLOURS = {
 def shown(num_runs: int, show_value: Callable[[float], str]) -> Iterator[Listener]:
     """A listener that shows a sweep of `num_runs` runs: live on a terminal, else as plain lines."""
     if not sys.stderr.isatty():
-        yield _Plain(num_runs, show_value).on_event
+        yield _Plain(num_runs, show_value)
         return
     from rich.console import Console, Group
     from rich.live import Live
@@ -54,7 +54,7 @@ def shown(num_runs: int, show_value: Callable[[float], str]) -> Iterator[Listene
     total = Progress(MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), console=console)
     # The two are drawn by one Live: each `Progress` alone would fight for the cursor.
     with Live(Group(runs, total), console=console, refresh_per_second=4, transient=True) as live:
-        yield _Lively(_Plain(num_runs, show_value), runs, total, live).on_event
+        yield _Lively(_Plain(num_runs, show_value), runs, total, live)
 
 
 def retry_text(retried: RunRetried) -> str:
@@ -66,13 +66,15 @@ def retry_text(retried: RunRetried) -> str:
 class _Plain:
     """A line for each event; the progress of a run at most every ten seconds."""
 
+    name = "the progress on stderr"
+
     def __init__(self, num_runs: int, show_value: Callable[[float], str]) -> None:
         self.num_runs = num_runs
         self.num_ended = 0
         self._show_value = show_value
         self._shown_at: dict[str, float] = {}
 
-    def on_event(self, event: RunEvent) -> None:
+    def __call__(self, event: RunEvent) -> None:
         text = self.text(event)
         if text:
             print(text, file=sys.stderr, flush=True)
@@ -121,6 +123,8 @@ class _Plain:
 class _Lively:
     """Outcomes scroll up as lines; below them stay a line for each live run, and a bar for all."""
 
+    name = "the progress on stderr"
+
     def __init__(self, plain: _Plain, runs: Progress, total: Progress, live: Live) -> None:
         self._plain = plain
         self._runs = runs
@@ -129,7 +133,7 @@ class _Lively:
         self._live = live
         self._lines: dict[str, TaskID] = {}
 
-    def on_event(self, event: RunEvent) -> None:
+    def __call__(self, event: RunEvent) -> None:
         style = ""
         match event:
             case RunStarted(run=run, devices=devices):

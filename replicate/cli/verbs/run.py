@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from merge.records.sweep import Run
 from merge.results.combine import Merged
@@ -14,13 +12,11 @@ from merge.results.outcome import exit_code
 from merge.storage.paths import SweepPaths
 from replicate import api
 from replicate.cli import arguments as flags
+from replicate.cli.next_steps import next_steps, status_command
 from replicate.cli.s3_arguments import sync_target
 from replicate.cli.this_machine import on_this_machine, settings_of, train
 from replicate.cli.verbs import plan as plan_verb
 from replicate.cli.verbs.merge import show_merged
-
-if TYPE_CHECKING:
-    from orchestrator.local.events import LocalReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +61,7 @@ def execute(arguments: argparse.Namespace) -> int:
     print()
     show_merged(merged)
     _show_files(merged, output, reports.values())
-    for line in next_steps(report, output):
+    for line in next_steps(report, output, status_command(output, arguments)):
         print(line)
     return report.exit_code or (1 if exit_code(merged) == 1 else 0)
 
@@ -101,21 +97,3 @@ def _show_files(merged: Merged, output: Path, reports: Iterable[Path]) -> None:
         print(f"panels          {panels[0]}" + (f" and {len(panels) - 1} more" * (len(panels) > 1)))
     if any(list((output / run.path).glob("tensorboard")) for run in merged.sweep.runs):
         print(f"curves          tensorboard --logdir {output}")
-
-
-def next_steps(report: LocalReport, output: Path) -> list[str]:
-    """The commands that help with the runs that are not done."""
-    from orchestrator.local.events import RunOutcome
-
-    steps = [f"replicate status {output}"]
-    if report.having(
-        RunOutcome.FAILED,
-        RunOutcome.STORAGE,
-        RunOutcome.INTERRUPTED,
-        RunOutcome.ELSEWHERE,
-        RunOutcome.NOT_STARTED,
-    ):
-        steps.append("the same command again runs what is missing")
-    if report.having(RunOutcome.CANCELLED):
-        steps.append(f"replicate retry {output}, then the same command, runs what was cancelled")
-    return [f"{word:<16}{step}" for word, step in zip_longest(["next"], steps, fillvalue="")]

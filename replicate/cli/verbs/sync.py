@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge.errors import BucketUnavailableError
 from replicate.cli import s3_arguments as buckets
-from replicate.views.transfers import MB, transfers
+from replicate.views.transfers import megabytes, transfers
 
 if TYPE_CHECKING:
     from orchestrator.s3.url import BucketTarget
@@ -112,7 +112,7 @@ def _show(arguments: argparse.Namespace, report: SyncReport) -> None:
             print(f"{size:>12}  {name}")
         done = f"to be {done}"
     print(
-        f"{len(report.moved)} files {done} ({report.num_bytes / MB:.1f} MB), "
+        f"{len(report.moved)} files {done} ({megabytes(report.num_bytes)}), "
         f"{report.num_same} are there already"
     )
     _remarks({"kept": report.kept, "aside": report.aside, "problem": report.problems})
@@ -121,7 +121,7 @@ def _show(arguments: argparse.Namespace, report: SyncReport) -> None:
 def _show_verified(verified: Verified) -> None:
     print(
         f"{verified.num_equal} files equal here and there, {verified.num_only_there} only there, "
-        f"{verified.num_bytes / MB:.1f} MB read"
+        f"{megabytes(verified.num_bytes)} read"
     )
     _remarks(
         {
