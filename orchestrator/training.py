@@ -26,8 +26,8 @@ from orchestrator.plan.shards import settle_shards
 from orchestrator.sync.options import SyncOptions
 
 if TYPE_CHECKING:
-    from orchestrator.bucket_claims.claims import SharedClaims
-    from orchestrator.sync.backlog import Unsent
+    from orchestrator.bucket_claims.claims import FolderAndBucketClaims
+    from orchestrator.sync.backlog import SyncOutcome
 
 _MERGE_PATIENCE_S = 2.0
 """How long a merge between runs waits for the lock: a suspended host may hold it for hours."""
@@ -104,15 +104,16 @@ def _freeze(plan: Plan, output: Path) -> Sweep:
 
 
 def _ask_bucket(sync: SyncOptions, sweep: Sweep, events: Listeners) -> None:
-    from orchestrator.sync.plan import refuse_wrong_place
+    from orchestrator.sync.backlog import delay_message
+    from orchestrator.sync.plan import check_before_training
 
     try:
-        refuse_wrong_place(sync.target, sweep)
+        check_before_training(sync.target, sweep)
     except BucketUnavailableError as error:
         # Without claims no run needs the bucket to start: what it misses is sent later.
         if sync.has_claims:
             raise
-        events.notice(f"not sent for now, training goes on: {error}")
+        events.notice(delay_message(error))
 
 
 class _Merging:
@@ -149,7 +150,7 @@ class _Sending:
         self._backlog = Backlog(output, sync.target, plan.runs, self._claims)
         self.settings = settings
         if self._claims:
-            self._claims.enlist = self._backlog.completed
+            self._claims.on_run_ended = self._backlog.add
             self.settings = replace(settings, claims=self._claims)
         self._backlog.start()
         events.add(self)
@@ -157,7 +158,7 @@ class _Sending:
     def __call__(self, event: RunEvent) -> None:
         if isinstance(event, RunsCompleted):
             for run in event.runs:
-                self._backlog.completed(run)
+                self._backlog.add(run)
             self._publish_news()
 
     def finish(self, trained: LocalReport) -> LocalReport:
@@ -169,7 +170,7 @@ class _Sending:
         self._publish_news()
         return replace(trained, sync_exit_code=_exit_code(unsent), unsent=unsent)
 
-    def close(self, patience_s: float) -> Unsent:
+    def close(self, patience_s: float) -> SyncOutcome:
         """Send what is left while something moves at least every `patience_s` seconds."""
         try:
             return self._backlog.close(patience_s)
@@ -180,24 +181,24 @@ class _Sending:
                 self._claims.close()
 
     def _publish_news(self) -> None:
-        for message in self._backlog.news():
+        for message in self._backlog.pop_messages():
             self._events.notice(message)
 
 
 def _claims(
     sync: SyncOptions, sweep: Sweep, output: Path, settings: LocalSettings
-) -> SharedClaims | None:
+) -> FolderAndBucketClaims | None:
     if not sync.has_claims:
         return None
-    from orchestrator.bucket_claims.claims import SharedClaims
-    from orchestrator.bucket_claims.plan import agree_on_plan_at
+    from orchestrator.bucket_claims.claims import FolderAndBucketClaims
+    from orchestrator.bucket_claims.plan import publish_plan_to
 
-    agree_on_plan_at(sync.target, output, sweep)
-    return SharedClaims(output, sync.target, sweep, settings.heartbeat_s)
+    publish_plan_to(sync.target, output, sweep)
+    return FolderAndBucketClaims(output, sync.target, sweep, settings.heartbeat_s)
 
 
-def _exit_code(unsent: Unsent) -> int:
+def _exit_code(unsent: SyncOutcome) -> int:
     """75 try again later, 1 the bucket has another result or something damaged, 0 all is sent."""
-    if unsent.runs or unsent.is_view_due:
+    if unsent.unsent_runs or unsent.is_view_outdated:
         return BucketUnavailableError.exit_code
     return 1 if unsent.has_second_results else 0

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support.skips import pytest_terminal_summary
+
+__all__ = ["pytest_terminal_summary"]
 
 # How long an example takes says how busy the machine is; CI must judge a change, not its luck.
 settings.register_profile(
@@ -33,11 +36,11 @@ def real_data() -> Path:
     """Folder with `coco-mini/` (photographs) and `pascal-masks/` (label maps)."""
     named = os.environ.get("PAPERGRID_TEST_DATA")
     if not named:
-        pytest.skip("no real data: PAPERGRID_TEST_DATA is not set")
+        pytest.skip("real data: PAPERGRID_TEST_DATA is not set")
     folder = Path(named).resolve()
     for part in ("coco-mini", "pascal-masks"):
         if not (folder / part).is_dir():
-            pytest.skip(f"no real data: {folder} has no folder {part}")
+            pytest.skip(f"real data: {folder} has no folder {part}")
     return folder
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 from experiments.fewshot.episodes.protocols import DEFAULT_TEST_SEED
 from experiments.runtime.options import build_config, load_options
 from experiments.runtime.precision import Amp
-from experiments.runtime.run_context import DeviceKind
 from merge.errors import UsageError
+from merge.records.sweep import DeviceKind
 from merge.storage.json_files import Json
 
 OPTIONS_PATH = Path(__file__).with_name("options.yaml")

@@ -16,8 +16,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from experiments.runtime.run_context import DeviceKind
 from merge.errors import UsageError
+from merge.records.sweep import DeviceKind
 
 T = TypeVar("T")
 

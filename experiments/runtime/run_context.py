@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from merge.errors import RecordError, UsageError
+from merge.records.sweep import SCHEMA, DeviceKind
 from merge.storage.json_files import read_json
 from merge.storage.paths import AttemptPaths, RunPaths
 
-DeviceKind = Literal["cuda", "cpu"]
-
-_SCHEMA = 1
 _REQUIRED = (
     "PAPERGRID_RUN_DIR",
     "PAPERGRID_RUN_SPEC",
@@ -83,8 +81,8 @@ def _read_spec(path: Path) -> dict[str, Any]:
         spec = read_json(path)
     except FileNotFoundError as error:
         raise UsageError(f"PAPERGRID_RUN_SPEC names {path}, which does not exist") from error
-    if spec.get("schema") != _SCHEMA:
-        raise RecordError(f"{path} has schema {spec.get('schema')!r}; this version reads {_SCHEMA}")
+    if spec.get("schema") != SCHEMA:
+        raise RecordError(f"{path} has schema {spec.get('schema')!r}; this version reads {SCHEMA}")
     for key, kind in (("run_id", str), ("config", dict), ("config_hash", str)):
         if not isinstance(spec.get(key), kind):
             raise RecordError(f"{path} is no run spec: {key!r} is missing or no {kind.__name__}")

@@ -11,6 +11,7 @@ from typing import Any
 from merge.errors import RecordError
 from merge.records.field_types import check_types
 from merge.records.sweep import SCHEMA, Value, refuse_foreign_schema
+from merge.storage.disk import SYSTEM_DISK, Disk
 from merge.storage.json_files import is_finite_number, read_json
 
 EXPIRY_S = 60.0
@@ -127,7 +128,7 @@ class AttemptRecord:
         return {"schema": SCHEMA, **asdict(self), "command": list(self.command)}
 
 
-class Wish(StrEnum):
+class RequestAction(StrEnum):
     """What a person wants of a run."""
 
     CANCEL = "cancel"
@@ -138,10 +139,10 @@ class Wish(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A wish about a run, for whichever executor has it; the one of the highest number holds."""
+    """A request about a run, to the executor that has it; the one of the highest number holds."""
 
     number: int
-    wish: Wish
+    action: RequestAction
     claim: int
     """The highest claim when it was written; 0 where there was none."""
     by: str
@@ -150,7 +151,14 @@ class Request:
     """Unix time, in seconds."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **asdict(self)}
+        fields = asdict(self)
+        # "wish" is the key of `action` in the folders of all versions.
+        return {
+            "schema": SCHEMA,
+            "number": fields.pop("number"),
+            "wish": fields.pop("action"),
+            **fields,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,9 +219,9 @@ class Result:
         }
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: Path, disk: Disk = SYSTEM_DISK) -> Result:
     """The result in `path`. FileNotFoundError where there is none, RecordError where unusable."""
-    return result_from_json(path, read_json(path))
+    return result_from_json(path, read_json(path, disk=disk))
 
 
 def result_from_json(path: Path | str, document: Mapping[str, Any]) -> Result:
@@ -260,12 +268,12 @@ def check_metrics(path: Path | str, metrics: object) -> None:
             raise RecordError(f"{path}: metric {name!r} is {value!r}, not a finite number")
 
 
-def read_claim(path: Path) -> Claim:
+def read_claim(path: Path, disk: Disk = SYSTEM_DISK) -> Claim:
     """The claim in `path`. FileNotFoundError where there is none, RecordError where unusable."""
-    return claim_from_json(path, read_json(path))
+    return claim_from_json(path, read_json(path, disk=disk))
 
 
-def claim_from_json(path: Path, document: Mapping[str, Any]) -> Claim:
+def claim_from_json(path: Path | str, document: Mapping[str, Any]) -> Claim:
     """The claim that `document`, read from `path`, holds. RecordError where it is none."""
     refuse_foreign_schema(path, document)
     try:
@@ -294,9 +302,9 @@ def worker_from_json(path: Path, document: Mapping[str, Any]) -> WorkerRecord:
     return worker
 
 
-def read_attempt(path: Path) -> AttemptRecord:
+def read_attempt(path: Path, disk: Disk = SYSTEM_DISK) -> AttemptRecord:
     """The attempt in `path`. FileNotFoundError where absent, RecordError where unusable."""
-    return attempt_from_json(path, read_json(path))
+    return attempt_from_json(path, read_json(path, disk=disk))
 
 
 def attempt_from_json(path: Path | str, document: Mapping[str, Any]) -> AttemptRecord:
@@ -316,13 +324,14 @@ def attempt_from_json(path: Path | str, document: Mapping[str, Any]) -> AttemptR
     return attempt
 
 
-def read_request(path: Path) -> Request:
+def read_request(path: Path, disk: Disk = SYSTEM_DISK) -> Request:
     """The request in `path`. FileNotFoundError where absent, RecordError where unusable."""
-    document = read_json(path)
+    document = read_json(path, disk=disk)
     refuse_foreign_schema(path, document)
     try:
         fields = _without_schema(document)
-        request = Request(**{**fields, "wish": Wish(fields["wish"])})
+        action = RequestAction(fields.pop("wish"))
+        request = Request(**fields, action=action)
         check_types(request)
     except (KeyError, TypeError, ValueError) as error:
         raise _malformed(path, error) from error

@@ -18,6 +18,9 @@ Value = str | int | float | bool
 
 Goal = Literal["max", "min"]
 
+DeviceKind = Literal["cuda", "cpu"]
+"""What a run computes on, once `auto` is decided."""
+
 _NO_PARTS = frozenset({"", ".", ".."})
 
 _REPAIR = (

@@ -1,6 +1,8 @@
 """Atomic files: temporary name in the same folder, fsync, rename, fsync of the folder.
 
-A reader sees the old file, the new file or no file; never a part of one, whatever is killed when.
+A reader sees the old file, the new file or no file; never a part of one, no matter when the writer
+is killed. When a function returns, a power cut cannot undo it: a new folder's own entry in the
+folder above is durable too.
 """
 
 from __future__ import annotations
@@ -9,13 +11,12 @@ import errno
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from merge.errors import StorageError
+from merge.storage.disk import SYSTEM_DISK, Disk, Write, discard_tree
 
 TEMPORARY_SUFFIX = ".tmp"
 _TEMPORARY = re.compile(r"\.(.+\.\d+\.[0-9a-f]{8}|[0-9a-f]{16})\.tmp")
@@ -40,54 +41,55 @@ def storage_errors(path: Path) -> Iterator[None]:
         reason = _REFUSALS.get(error.errno or 0)
         if reason is None:
             raise
-        raise StorageError(f"cannot write {path}: {reason}") from error
+        raise StorageError(f"cannot write {path}: {reason}", path=path) from error
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_atomic(path: Path, write: Write, disk: Disk = SYSTEM_DISK) -> None:
     """Replace `path` by what `write(file)` writes; all of it or nothing."""
     with storage_errors(path):
-        temporary = write_temporary(path, write)
+        folders = disk.make_folder(path.parent)
+        temporary = write_temporary(path, write, disk)
         try:
-            temporary.replace(path)
+            disk.rename(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            _discard(temporary, disk)
             raise
-        fsync_folder(path.parent)
+        _fsync_entries(path.parent, folders, disk)
 
 
-def write_exclusive(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
+def write_exclusive(path: Path, write: Write, disk: Disk = SYSTEM_DISK) -> bool:
     """Create `path` with all its content, or return False, untouched, where it already exists.
 
     By hard link from a finished temporary file: exactly one of several writers wins, also on NFS.
     """
     with storage_errors(path):
-        temporary = write_temporary(path, write)
+        folders = disk.make_folder(path.parent)
+        temporary = write_temporary(path, write, disk)
         try:
-            os.link(temporary, path)
+            disk.link(temporary, path)
         except FileExistsError:
             # An NFS server may have made the link and lost the reply: two links say it is ours.
-            won = temporary.stat().st_nlink == 2
+            won = disk.status(temporary).st_nlink == 2
         else:
             won = True
         finally:
-            temporary.unlink(missing_ok=True)
-        fsync_folder(path.parent)
+            _discard(temporary, disk)
+        _fsync_entries(path.parent, folders, disk)
         return won
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, disk: Disk = SYSTEM_DISK) -> None:
     """Replace `path` atomically by `data`."""
-    write_atomic(path, lambda file: file.write(data))
+    write_atomic(path, lambda file: file.write(data), disk)
 
 
 def move_into_place(finished: Path, path: Path) -> None:
     """Replace `path` by the file `finished` of the same file system, durably."""
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with finished.open("rb") as file:
-            os.fsync(file.fileno())
-        finished.replace(path)
-        fsync_folder(path.parent)
+        folders = SYSTEM_DISK.make_folder(path.parent)
+        SYSTEM_DISK.fsync(finished)
+        SYSTEM_DISK.rename(finished, path)
+        _fsync_entries(path.parent, folders, SYSTEM_DISK)
 
 
 def publish_folder(parent: Path, fill: Callable[[Path], str]) -> Path:
@@ -97,15 +99,28 @@ def publish_folder(parent: Path, fill: Callable[[Path], str]) -> Path:
     """
     with storage_errors(parent):
         temporary = parent / f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-        temporary.mkdir(parents=True)
+        folders = SYSTEM_DISK.make_folder(parent)
+        SYSTEM_DISK.make_folder(temporary)
         try:
             path = parent / fill(temporary)
-            _fsync_below(temporary)
+            fsync_tree(temporary)
             _rename_folder(temporary, path)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        fsync_folder(parent)
+            discard_tree(temporary)
+        _fsync_entries(parent, folders, SYSTEM_DISK)
     return path
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and what is missing above it, durably. StorageError where it is refused."""
+    with storage_errors(folder):
+        _fsync_entries(folder, SYSTEM_DISK.make_folder(folder), SYSTEM_DISK)
+
+
+def remove_file(path: Path) -> None:
+    """Remove `path` where it is there. StorageError where that is refused."""
+    with storage_errors(path):
+        _discard(path, SYSTEM_DISK)
 
 
 def is_temporary(name: str) -> bool:
@@ -113,31 +128,21 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def write_temporary(
-    path: Path, write: Callable[[IO[bytes]], object], *, makes_folder: bool = True
-) -> Path:
-    if makes_folder:
-        path.parent.mkdir(parents=True, exist_ok=True)
+def write_temporary(path: Path, write: Write, disk: Disk) -> Path:
+    """A durable file of a temporary name beside `path`, in a folder that is there."""
     name = f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
     temporary = path.parent / name
     try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
+        disk.create(temporary, write)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary, disk)
         raise
     return temporary
 
 
 def fsync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    SYSTEM_DISK.fsync(folder)
 
 
 def fsync_tree(root: Path) -> None:
@@ -145,23 +150,35 @@ def fsync_tree(root: Path) -> None:
 
     Without this a power cut could leave a whole-looking folder of empty files.
     """
-    for path in (root, *root.rglob("*")):
-        fsync_folder(path)
-
-
-def _fsync_below(folder: Path) -> None:
-    for root, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            path = Path(root, name)
+    for folder, _, names in os.walk(root, topdown=False):
+        for path in (Path(folder, name) for name in names):
+            # What a link leads to is not ours, and may not be there.
             if not path.is_symlink():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        fsync_folder(Path(root))
+                SYSTEM_DISK.fsync(path)
+        SYSTEM_DISK.fsync(Path(folder))
+
+
+def _fsync_entries(folder: Path, above: tuple[Path, ...], disk: Disk) -> None:
+    """Make the entries of `folder` durable, and its own where it is new: those in `above`.
+
+    The folders above come last: on a journaling file system the first fsync has written their
+    entries too, and these return at once.
+    """
+    disk.fsync(folder)
+    for parent in reversed(above):
+        # A folder that may be written but not listed cannot be opened for this.
+        with suppress(PermissionError):
+            disk.fsync(parent)
+
+
+def _discard(path: Path, disk: Disk) -> None:
+    with suppress(FileNotFoundError):
+        disk.unlink(path)
 
 
 def _rename_folder(old: Path, new: Path) -> None:
     try:
-        old.rename(new)
+        SYSTEM_DISK.rename(old, new)
     except OSError as error:
         # What is there already stays.
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):

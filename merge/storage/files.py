@@ -12,6 +12,7 @@ from merge.storage.atomic import (
     write_bytes,
     write_exclusive,
 )
+from merge.storage.disk import open_at_once
 from merge.storage.json_files import (
     Json,
     canonical_json,
@@ -22,7 +23,7 @@ from merge.storage.json_files import (
     write_json,
     write_json_exclusive,
 )
-from merge.storage.nfs import age_s, clock_of, disturb, fresh_names, open_at_once
+from merge.storage.nfs import age_s, clock_of, disturb, fresh_names
 
 __all__ = [
     "TEMPORARY_SUFFIX",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from merge.errors import RecordError
 from merge.storage.atomic import write_atomic, write_exclusive
+from merge.storage.disk import SYSTEM_DISK, Disk, Write
 from merge.storage.nfs import read_whole
 
 Json = dict[str, Any] | list[Any] | str | int | float | bool | None
@@ -20,23 +20,23 @@ _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
 _LARGEST = int(sys.float_info.max)
 
 
-def write_json(path: Path, value: Json) -> None:
+def write_json(path: Path, value: Json, disk: Disk = SYSTEM_DISK) -> None:
     """Replace `path` atomically by `value` as indented JSON."""
-    write_atomic(path, _json_writer(value))
+    write_atomic(path, _json_writer(value), disk)
 
 
-def write_json_exclusive(path: Path, value: Json) -> bool:
+def write_json_exclusive(path: Path, value: Json, disk: Disk = SYSTEM_DISK) -> bool:
     """Create `path` with `value` as JSON, or return False where it already exists."""
-    return write_exclusive(path, _json_writer(value))
+    return write_exclusive(path, _json_writer(value), disk)
 
 
-def read_json(path: Path, label: str | None = None) -> dict[str, Any]:
+def read_json(path: Path, label: str | None = None, disk: Disk = SYSTEM_DISK) -> dict[str, Any]:
     """The JSON object in `path`. RecordError names the file, as `label`, and what is wrong with it.
 
     FileNotFoundError passes through: a file that is absent is no damaged file.
     """
     try:
-        data = read_whole(path)
+        data = read_whole(path, disk)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -83,7 +83,7 @@ def is_finite_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
-def _json_writer(value: Json) -> Callable[[IO[bytes]], object]:
+def _json_writer(value: Json) -> Write:
     # Encoded before the file exists, so that a value which is no JSON leaves no trace.
     data = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
     return lambda file: file.write(data)

@@ -1,14 +1,14 @@
-"""Temporary files of writers that were killed: removed once nobody can be writing to them."""
+"""Temporary files of writers that were killed: removed once no process can be writing to them."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from merge.errors import PapergridError
 from merge.storage.atomic import is_temporary
+from merge.storage.disk import remove_tree
 from merge.storage.nfs import clock_of, fresh_names
 
 LEFT_AFTER_S = 3600.0
@@ -26,11 +26,4 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
             now = clock_of(folder) if found else 0.0
             for path in found:
                 if now - path.lstat().st_mtime >= LEFT_AFTER_S:
-                    _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+                    remove_tree(path)

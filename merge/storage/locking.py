@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from merge.errors import StorageError
-from merge.storage.atomic import storage_errors
+from merge.storage.atomic import make_folder, storage_errors
 from merge.storage.mounts import mount_of
 
 _POLL_S = 0.005
@@ -55,8 +55,8 @@ def exclusively(
 def _native_lock(path: Path, patience_s: float) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
+    make_folder(path.parent)
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, timeout=patience_s, poll_interval=_POLL_S, fallback_to_soft=False)
         try:
             lock.acquire()

@@ -25,12 +25,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from merge.storage.control_paths import SnapshotPaths, SubmissionPaths, SyncPaths
+from merge.storage.disk import SYSTEM_DISK, Disk
 from merge.storage.nfs import fresh_names
 
 _CLAIM_NAME = re.compile(r"claim-(\d{4,})\.json")
@@ -110,96 +111,11 @@ class SweepPaths:
 
 
 @dataclass(frozen=True, slots=True)
-class SyncPaths:
-    """Paths of what sync remembers of an output folder; all of it may be deleted."""
-
-    root: Path
-
-    @property
-    def hashes(self) -> Path:
-        """SHA-256 of local files, by name, size, time and inode."""
-        return self.root / "hashes.json"
-
-    @property
-    def pull_lock(self) -> Path:
-        return self.root / "pull.lock"
-
-    def place(self, digest: str) -> Path:
-        """What one place in a bucket holds, as last seen."""
-        return self.root / f"place-{digest}.json"
-
-    def upload(self, digest: str) -> Path:
-        """A multipart upload that was begun."""
-        return self.root / "uploads" / f"{digest}.json"
-
-    def download(self, digest: str) -> Path:
-        """The first bytes of an object."""
-        return self.root / "downloads" / f"{digest}.part"
-
-    def view(self, digest: str, name: str) -> Path:
-        """The plan and the results of one place in a bucket, as an output folder."""
-        return self.root / f"view-{digest}" / name
-
-
-@dataclass(frozen=True, slots=True)
-class SubmissionPaths:
-    """Paths of one submission: what was sent where, and what became of it."""
-
-    root: Path
-
-    @property
-    def record(self) -> Path:
-        return self.root / "submission.json"
-
-    @property
-    def workers(self) -> Path:
-        return self.root / "workers"
-
-    def worker(self, name: str) -> Path:
-        """What the worker `name` says of itself: written by it alone, again at each heartbeat."""
-        return self.workers / f"{name}.json"
-
-    def runs(self, name: str) -> Path:
-        """The ids of the runs that `name` was given, one a line."""
-        return self.root / "runs" / f"{name}.txt"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    def script(self, name: str) -> Path:
-        return self.root / f"{name}.sbatch"
-
-    def log(self, name: str) -> Path:
-        return self.logs / f"{name}.log"
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotPaths:
-    """Paths of a frozen copy of the code."""
-
-    root: Path
-
-    @property
-    def record(self) -> Path:
-        return self.root / "snapshot.json"
-
-    @property
-    def papergrid(self) -> Path:
-        """What stands for the root of papergrid's own source tree."""
-        return self.root / "papergrid"
-
-    @property
-    def work(self) -> Path:
-        """What stands for the root of the checkout that a study's command is started in."""
-        return self.root / "work"
-
-
-@dataclass(frozen=True, slots=True)
 class RunPaths:
-    """Paths of one run's folder."""
+    """Paths of one run's folder, and the disk that it is on."""
 
     root: Path
+    disk: Disk = field(default=SYSTEM_DISK, repr=False, compare=False)
 
     @property
     def spec(self) -> Path:
@@ -211,7 +127,7 @@ class RunPaths:
 
     def has_result(self) -> bool:
         """Whether a result is there, as far as this user may look into the folder."""
-        return os.path.exists(self.result)  # noqa: PTH110 - Path.exists raises where it may not
+        return self.disk.exists(self.result)
 
     @property
     def checkpoints(self) -> Path:
@@ -229,7 +145,7 @@ class RunPaths:
         return self.root / f"claim-{number:04d}.json"
 
     def attempt(self, number: int) -> AttemptPaths:
-        return AttemptPaths(self.root / "attempts" / f"{number:04d}")
+        return AttemptPaths(self.root / "attempts" / f"{number:04d}", self.disk)
 
     def attempt_number(self, name: str) -> int | None:
         """The number of the attempt whose record's path is `name`; None where it is none."""
@@ -266,15 +182,16 @@ class RunPaths:
         return self._numbers(_REQUEST_NAME)
 
     def _numbers(self, pattern: re.Pattern[str]) -> list[int]:
-        names = fresh_names(self.root)
+        names = fresh_names(self.root, self.disk)
         return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptPaths:
-    """Paths of one attempt's folder."""
+    """Paths of one attempt's folder, and the disk that it is on."""
 
     root: Path
+    disk: Disk = field(default=SYSTEM_DISK, repr=False, compare=False)
 
     @property
     def record(self) -> Path:

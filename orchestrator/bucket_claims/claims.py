@@ -1,18 +1,16 @@
-"""Runs shared through a bucket by hosts that share no folder.
+"""Claims of hosts that share a bucket and no folder.
 
-A run is claimed in the bucket first, then in the folder. What an earlier owner sent is fetched, so
-that the run goes on from its checkpoint. The bucket's claim is given back only once the run's files
-are there: until then its result can be seen nowhere else.
+A run is claimed in the bucket first, then in the output folder. The files that an earlier owner
+sent are fetched, so that the run resumes from its checkpoint. The claim in the bucket is given back
+only once the run's files are there: until then no other host can see its result.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -20,66 +18,50 @@ from merge.errors import BucketUnavailableError, StorageError
 from merge.records.records import EXPIRY_S, AttemptRecord, Claim, Owner
 from merge.records.sweep import Run, Sweep
 from merge.storage.paths import RunPaths
-from orchestrator.bucket_claims.records import BucketClaims, HasResult
+from orchestrator.bucket_claims.held_runs import HeldRun, HeldRuns
+from orchestrator.bucket_claims.remote_claims import HasResult, RemoteClaims
 from orchestrator.bucket_claims.states import attempts_in
+from orchestrator.machine.repeating_thread import RepeatingThread
 from orchestrator.runs.claims import Busy, Finished, FolderClaims, Taken
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.runs.requests import first_counted
-from orchestrator.runs.silence_of_claims import Watch
 from orchestrator.s3.bucket import Bucket
-from orchestrator.s3.conditional_writes import refuse_claims_without_conditions
+from orchestrator.s3.conditional_writes import require_exclusive_claims
 from orchestrator.s3.url import BucketTarget
-from orchestrator.sync.cache import Memory
-from orchestrator.sync.files import RunNames, Selection
-from orchestrator.sync.pull import Pull, names_by_run
-from orchestrator.sync.report import SyncReport
+from orchestrator.sync.pull import Pull, objects_by_run
+from orchestrator.sync.selection import RunNames, runs_by_path
 
-_BEATS_PER_CHECKPOINT = 3
+_HEARTBEATS_PER_CHECKPOINT = 3
 
 _log = logging.getLogger(__name__)
 
-
-@dataclass(slots=True, kw_only=True)
-class _Held:
-    run: Run
-    claim: Claim
-    """In the bucket."""
-    token: str
-    """Of the claim in the folder."""
-    is_going_on: bool = True
-    """False once the attempt has ended: to be given back when all is sent."""
-    is_lost: bool = False
-    writing: threading.Lock = field(default_factory=threading.Lock)
-    """Whoever writes the claim's object: a sign of life must not undo its release."""
+_TakeLocal = Callable[[float], Taken | Busy | Finished]
+"""Claims the run in the output folder, at a Unix time."""
 
 
-class SharedClaims:
-    """Claims in a bucket and in the output folder; a thread gives the signs of life in the bucket.
+class FolderAndBucketClaims:
+    """Claims in a bucket and in the output folder; a thread sends the heartbeats to the bucket.
 
-    Of the seam `claim_stores.Claims`.
+    Implements `runs.claims.Claims`. BucketError where the store ignores conditional writes.
     """
 
     def __init__(
         self, output: Path, target: BucketTarget, sweep: Sweep, heartbeat_s: float
     ) -> None:
         self._output = output.resolve()
-        self._target = target
         self._sweep = sweep
-        self._by_path = {run.path: run for run in sweep.runs}
+        self._by_path = runs_by_path(sweep)
         self._bucket = Bucket(target)
-        refuse_claims_without_conditions(self._bucket)
-        self._far = BucketClaims(self._bucket)
-        self._near = FolderClaims()
-        self._held: dict[str, _Held] = {}
-        """By run id."""
-        self._lock = threading.Lock()
-        self._end = threading.Event()
-        self._heartbeat_s = heartbeat_s
-        self.checkpoints_every_s = _BEATS_PER_CHECKPOINT * heartbeat_s
-        """How often the files of going runs are sent, so that others can go on from them."""
-        self.enlist: Callable[[Run], object] = lambda _: None
-        """Told of each run whose attempt has ended: it is to be sent."""
-        self._thread = threading.Thread(target=self._beat_all, name="bucket claims", daemon=True)
-        self._thread.start()
+        require_exclusive_claims(self._bucket)
+        self._remote = RemoteClaims(self._bucket)
+        self._local = FolderClaims()
+        self._held = HeldRuns(self._remote)
+        self.checkpoints_every_s = _HEARTBEATS_PER_CHECKPOINT * heartbeat_s
+        """How often the files of running runs are sent, so that other hosts can resume them."""
+        self.on_run_ended: Callable[[Run], object] = lambda _: None
+        """Called with each run whose attempt has ended: its files are to be sent."""
+        self._heartbeat = RepeatingThread("bucket claims", heartbeat_s, self._held.beat_all)
+        self._heartbeat.start()
 
     def take(
         self,
@@ -89,194 +71,193 @@ class SharedClaims:
         *,
         now: float,
         expiry_s: float = EXPIRY_S,
-        watch: Watch | None = None,
+        watch: HeartbeatWatch | None = None,
     ) -> Taken | Busy | Finished:
         """As `claims.take`. StorageError where the bucket does not answer: nothing is started."""
+
+        def take_local(now: float) -> Taken | Busy | Finished:
+            return self._local.take(
+                paths, config_hash, owner, now=now, expiry_s=expiry_s, watch=watch
+            )
+
         run = self._run_of(paths)
-        if held := self._held.get(run.run_id):
-            with held.writing:
-                if self._held.get(run.run_id) is held:
-                    # Its attempt has ended and is not sent yet: the run is still ours.
-                    return self._take_again(held, paths, config_hash, owner, expiry_s, watch)
-        with _or_nothing_starts(run):
-            taking = self._far.take(run.path, owner, now=now, expiry_s=expiry_s)
-            if isinstance(taking, Busy):
-                return taking
-            self._fetch(run)
-        near = self._near.take(paths, config_hash, owner, now=now, expiry_s=expiry_s, watch=watch)
-        if isinstance(taking, HasResult):
-            if isinstance(near, Taken):
-                self._near.release(paths, near.claim)
-                raise StorageError(f"the result of {run.run_id} could not be fetched: try again")
-            return near
-        if isinstance(near, Taken):
-            held = _Held(run=run, claim=taking.claim, token=near.claim.token)
-            with self._lock:
-                self._held[run.run_id] = held
-        else:
-            self._far.release(run.path, taking.claim)
-        return near
+        if held := self._held.get(run):
+            # Under the lock `release_sent` cannot give the run back in between.
+            with held.write_lock:
+                if self._held.get(run) is held:
+                    # Its attempt has ended and its files are not sent yet: the run is still ours.
+                    return self._take_again(held, take_local)
+        return self._take_remote(run, paths, owner, now, expiry_s, take_local)
 
     def holds(self, paths: RunPaths, claim: Claim) -> bool:
-        """Whether the run is ours in the folder and, as far as the bucket answers, there."""
-        held = self._held.get(self._run_of(paths).run_id)
-        if held is None or held.token != claim.token or held.is_lost:
+        """Whether the run is ours in the folder and, by the last heartbeat, in the bucket."""
+        held = self._held.get(self._run_of(paths))
+        if held is None or held.local_token != claim.token or held.is_lost:
             return False
-        return self._near.holds(paths, claim)
+        return self._local.holds(paths, claim)
 
     def may_commit(self, paths: RunPaths, claim: Claim) -> bool:
-        """As `holds`, with the bucket asked; where it does not answer, what was known last.
+        """As `holds`, but the bucket is asked; where it does not answer, its last answer counts.
 
-        The result's object is created once in any case.
+        Even then no result is lost: the result's object is created once.
         """
-        held = self._held.get(self._run_of(paths).run_id)
+        held = self._held.get(self._run_of(paths))
         if held is not None and not held.is_lost:
             try:
-                held.is_lost = not self._far.holds(held.run.path, held.claim)
+                held.is_lost = not self._remote.holds(held.run.path, held.remote_claim)
             except BucketUnavailableError as error:
-                _log.warning("not known whether %s is still ours: %s", held.run.run_id, error)
+                _log.warning(
+                    "unknown whether %s is still ours in the bucket, its last answer counts: %s",
+                    held.run.run_id,
+                    error,
+                )
         return self.holds(paths, claim)
 
     def beat(self, paths: RunPaths, claim: Claim, *, now: float) -> Claim:
-        """A sign of life in the folder; those in the bucket have a thread of their own."""
-        return self._near.beat(paths, claim, now=now)
+        """A heartbeat in the folder; those in the bucket have a thread of their own.
+
+        A slow store must not delay the heartbeats on disk.
+        """
+        return self._local.beat(paths, claim, now=now)
 
     def release(self, paths: RunPaths, claim: Claim) -> None:
         """Give the run back in the folder now, and in the bucket when its files are there."""
-        self._near.release(paths, claim)
+        self._local.release(paths, claim)
         run = self._run_of(paths)
-        with self._lock:
-            if held := self._held.get(run.run_id):
-                held.is_going_on = False
-        self.enlist(run)
+        self._held.end(run)
+        self.on_run_ended(run)
 
     def num_ended(self, paths: RunPaths) -> int:
-        """As in a folder; of a run that was never claimed, or is done, one listing tells."""
+        """The number of the highest claim in the bucket that has ended; 0 for a finished run.
+
+        One listing answers for all runs that were never claimed or are finished.
+        """
         run = self._run_of(paths)
-        with _or_nothing_starts(run):
+        with _refusing_to_start(run):
             names = self._names_at_first.get(run.path, set())
-            has_ended = RunNames(run).result in names
-            last = None if has_ended else self._far.last(run.path, names)
+            is_finished = RunNames(run).result in names
+            last = None if is_finished else self._remote.last(run.path, names)
         return last.claim.number - (not last.claim.released) if last else 0
 
     def last(self, paths: RunPaths) -> Claim | None:
-        """The claim in the bucket."""
+        """The claim in the bucket that has the run, or had it last."""
         run = self._run_of(paths)
-        with _or_nothing_starts(run):
-            last = self._far.last(run.path)
+        with _refusing_to_start(run):
+            last = self._remote.last(run.path)
         return last.claim if last else None
 
     def history(self, paths: RunPaths, last: Claim) -> Sequence[AttemptRecord]:
-        """The attempts of all hosts, as they were sent; a claim's attempts are its owner's."""
+        """The attempts of all hosts that count, as their records were sent.
+
+        Empty where the owner of the claim `last` has not sent its own.
+        """
         run = self._run_of(paths)
-        with _or_nothing_starts(run):
+        with _refusing_to_start(run):
             sent = attempts_in(self._bucket, run)
+        # A claim's number in the bucket is not that of an attempt in a folder: owners are compared.
         counted = [record for record in sent if record.number >= first_counted(paths)]
         return counted if counted and counted[-1].owner == last.owner else ()
 
     @cached_property
     def _names_at_first(self) -> Mapping[str, set[str]]:
-        """The objects directly in each folder, as they were when this was asked for first."""
+        """The objects directly in each folder, as they were when first asked for."""
         found: dict[str, set[str]] = {}
-        for stored in self._bucket.list():
-            found.setdefault(stored.name.rpartition("/")[0], set()).add(stored.name)
+        for listed in self._bucket.list():
+            found.setdefault(listed.name.rpartition("/")[0], set()).add(listed.name)
         return found
 
-    def ended(self, run: Run) -> str | None:
-        """The attempt at `run` that has ended and left all its files, by its token; else None."""
-        with self._lock:
-            held = self._held.get(run.run_id)
-            return None if held is None or held.is_going_on else held.token
+    def ended_token(self, run: Run) -> str | None:
+        """The token of the attempt at `run` that has ended and left all its files; else None."""
+        return self._held.ended_token(run)
 
-    def was_sent(self, run: Run, ended: str | None) -> None:
-        """All files of `run` are in the bucket that there were when `ended` was asked.
+    def release_sent(self, run: Run, ended_token: str | None) -> None:
+        """Give the run back in the bucket, where all files of its attempt `ended_token` are.
 
-        The run is given back, unless an attempt has gone on since: it left more.
+        A no-op where a new attempt was started since: it will leave more files.
         """
-        held = self._held.get(run.run_id)
+        held = self._held.get(run)
         if held is None:
             return
-        with held.writing:
-            if held.is_going_on or held.token != ended:
+        with held.write_lock:
+            if held.is_running or held.local_token != ended_token:
                 return
             if not held.is_lost:
-                self._far.release(run.path, held.claim)
-            with self._lock:
-                del self._held[run.run_id]
+                self._remote.release(run.path, held.remote_claim)
+            self._held.remove(held)
 
-    def going_on(self) -> Sequence[Run]:
-        """The runs whose attempts go on here."""
-        with self._lock:
-            return [h.run for h in self._held.values() if h.is_going_on and not h.is_lost]
+    def running(self) -> Sequence[Run]:
+        """The runs whose attempts are running here."""
+        return self._held.running()
 
     def close(self) -> None:
-        """No more signs of life: what was not sent expires, and others may take it over."""
-        self._end.set()
-        self._thread.join()
+        """End the heartbeats. Claims of runs that were not sent expire, then others take over."""
+        self._heartbeat.stop()
 
-    def _take_again(
+    def _take_remote(
         self,
-        held: _Held,
+        run: Run,
         paths: RunPaths,
-        config_hash: str,
         owner: Owner,
+        now: float,
         expiry_s: float,
-        watch: Watch | None,
+        take_local: _TakeLocal,
     ) -> Taken | Busy | Finished:
+        with _refusing_to_start(run):
+            taking = self._remote.take(run.path, owner, now=now, expiry_s=expiry_s)
+            if isinstance(taking, Busy):
+                return taking
+            # Before the claim in the folder: a pull changes no run that a live process has there.
+            self._fetch(run)
+        local = take_local(now)
+        if isinstance(taking, HasResult):
+            return self._expect_result(run, paths, local)
+        if isinstance(local, Taken):
+            token = local.claim.token
+            self._held.add(HeldRun(run=run, remote_claim=taking.claim, local_token=token))
+        else:
+            self._remote.release(run.path, taking.claim)
+        return local
+
+    def _take_again(self, held: HeldRun, take_local: _TakeLocal) -> Taken | Busy | Finished:
         if held.is_lost:
-            return Busy(held.claim)
-        near = self._near.take(
-            paths, config_hash, owner, now=time.time(), expiry_s=expiry_s, watch=watch
-        )
-        if isinstance(near, Taken):
-            with self._lock:
-                held.token, held.is_going_on = near.claim.token, True
-        return near
+            return Busy(held.remote_claim)
+        # Not the caller's time: a heartbeat may have kept the lock for minutes of retries.
+        local = take_local(time.time())
+        if isinstance(local, Taken):
+            self._held.start_again(held, local.claim.token)
+        return local
+
+    def _expect_result(
+        self, run: Run, paths: RunPaths, local: Taken | Busy | Finished
+    ) -> Busy | Finished:
+        """`local`, where the bucket has the run's result; StorageError where it is not here."""
+        if isinstance(local, Taken):
+            self._local.release(paths, local.claim)
+            raise StorageError(
+                f"the result of {run.run_id} could not be fetched from {self._bucket.target.url}: "
+                f"run the same command again"
+            )
+        return local
 
     def _fetch(self, run: Run) -> None:
-        """Bring what others left of `run` into the folder; damaged objects stay where they are."""
-        memory = Memory(self._output, self._bucket)
-        pull = Pull(
-            output=self._output,
-            bucket=self._bucket,
-            memory=memory,
-            selection=Selection(),
-            report=SyncReport(),
-        )
-        listing = {s.name: s for s in self._bucket.list(RunNames(run).folder)}
-        pull.run(run, names_by_run(self._sweep, listing)[run.run_id])
-        memory.save()
-        for remark in pull.report.problems:
-            _log.warning("not fetched: %s", remark.reason)
+        """Bring the files that other hosts sent of `run` into the folder.
+
+        A damaged object is left out: the run then starts from an older checkpoint, or anew.
+        """
+        pull = Pull.between(self._output, self._bucket)
+        listing = pull.list_objects(RunNames(run).folder)
+        pull.pull_run(run, objects_by_run(self._sweep, listing)[run.run_id])
+        pull.cache.save()
+        for issue in pull.report.problems:
+            _log.warning("not fetched: %s", issue.reason)
 
     def _run_of(self, paths: RunPaths) -> Run:
         return self._by_path[paths.root.relative_to(self._output).as_posix()]
 
-    def _beat_all(self) -> None:
-        while not self._end.wait(self._heartbeat_s):
-            for run_id in list(self._held):
-                try:
-                    self._beat(run_id)
-                except Exception:  # noqa: BLE001
-                    # A store that is away for a minute must not end the signs of life.
-                    _log.exception("no sign of life could be sent; it is tried again")
-
-    def _beat(self, run_id: str) -> None:
-        held = self._held.get(run_id)
-        if held is None or held.is_lost:
-            return
-        with held.writing:
-            if self._held.get(run_id) is not held:
-                return
-            held.claim = self._far.beat(held.run.path, held.claim, now=time.time())
-            held.is_lost = not self._far.holds(held.run.path, held.claim)
-        if held.is_lost:
-            _log.warning("the claim of %s in %s was lost", run_id, self._target.url)
-
 
 @contextmanager
-def _or_nothing_starts(run: Run) -> Iterator[None]:
-    """StorageError, which ends `run` for now, where the bucket does not answer."""
+def _refusing_to_start(run: Run) -> Iterator[None]:
+    """StorageError, so that `run` is not started now, where the bucket does not answer."""
     try:
         yield
     except BucketUnavailableError as error:

@@ -1,4 +1,4 @@
-"""Shapes: pydantic models of what a person writes, fitted with all problems told at once."""
+"""Shapes: pydantic models of a person's YAML, validated with all problems in one list."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.config.wording import hint
+from merge.wording import hint
 from orchestrator.config.yaml_document import Document, Place, Problem
 
 
 class Shape(BaseModel):
     """Base of all shapes: unknown keys are refused, and no value is converted.
 
-    Every field has a default: a missing key is told by whoever needs it, beside all else.
+    Every field has a default: the code that needs a key reports it as missing, with all other
+    problems.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -39,12 +40,13 @@ _LIMITS = {"greater_than_equal": ("at least", "ge"), "greater_than": ("more than
 def fit(
     document: Document, model: type[ShapeT], data: object, at: Place = ()
 ) -> tuple[ShapeT, list[Problem]]:
-    """`data`, which stands at `at` in the document, as a `model`, and what does not fit.
+    """`data`, at place `at` of the document, as a `model`, and the problems with it.
 
-    What does not fit is left out, so that the rest can still be checked.
+    Invalid values are left out, so that the rest can still be checked.
     """
     rest = deepcopy(data)
     problems: list[Problem] = []
+    # pydantic returns no partial model: remove what is invalid and validate again.
     while True:
         try:
             return model.model_validate(rest), problems
@@ -53,6 +55,7 @@ def fit(
         problems += [_problem(document, model, at, item) for item in details]
         if any(not item["loc"] for item in details):
             rest = {}
+        # From the end: removing an item of a list shifts the indices behind it.
         for place in sorted({item["loc"] for item in details}, key=_sort_key, reverse=True):
             _remove(rest, place)
 
@@ -66,7 +69,7 @@ def _problem(document: Document, model: type[Shape], at: Place, item: ErrorDetai
     if item["type"] == "literal_error":
         message = f"{item['input']!r} is not one of {item['ctx']['expected']}"
     elif item["type"] in _EXPECTED:
-        message = f"{_EXPECTED[item['type']]}, {_instead(item['input'])}"
+        message = f"{_EXPECTED[item['type']]}, {_but_found(item['input'])}"
     elif item["type"] in _LIMITS:
         words, limit = _LIMITS[item["type"]]
         message = f"must be {words} {item['ctx'][limit]:g}, not {item['input']!r}"
@@ -75,8 +78,8 @@ def _problem(document: Document, model: type[Shape], at: Place, item: ErrorDetai
     return document.problem(place, message)
 
 
-def _instead(value: object) -> str:
-    return "and nothing stands here" if value is None else f"not {value!r}"
+def _but_found(value: object) -> str:
+    return "but the value is empty" if value is None else f"not {value!r}"
 
 
 def _model_at(model: type[Shape], place: Place) -> type[Shape]:

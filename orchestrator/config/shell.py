@@ -1,4 +1,4 @@
-"""The one place where words become shell text. Pure."""
+"""The only place that makes shell text out of words. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from merge.errors import UsageError
 def quote(words: Iterable[str]) -> str:
     """`words` as a line that any POSIX shell splits into exactly these words again.
 
-    UsageError for a NUL byte, which no process can be given.
+    UsageError for a NUL byte, which cannot be part of an argument.
     """
-    known = list(words)
-    for word in known:
+    all_words = list(words)
+    for word in all_words:
         if "\0" in word:
-            raise UsageError(f"{word!r} holds a NUL byte, which no command can be given")
-    return shlex.join(known)
+            raise UsageError(f"{word!r} holds a NUL byte, which cannot be part of an argument")
+    return shlex.join(all_words)

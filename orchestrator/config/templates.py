@@ -1,4 +1,4 @@
-"""Templates with `{placeholders}`: names of cells and paths of runs, and what a path may be."""
+"""Templates with `{placeholders}`: names of cells, paths of runs, and which paths are valid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from merge.errors import UsageError
 from orchestrator.config.values import ConfigValue, slug, text_of
 
 LAUNCH_PLACEHOLDERS = ("run_dir", "run_spec", "attempt_dir")
-"""What a launch knows beside the configuration (the run contract)."""
+"""Placeholders of a command beside the keys of the configuration (the run contract)."""
 
 RESERVED_NAMES = frozenset(
     {
@@ -35,20 +35,20 @@ RESERVED_NAMES = frozenset(
         "tensorboard",
     }
 )
-"""Names that the layout of an output folder needs for itself, at any depth."""
+"""Names that the layout of an output folder uses itself, at any depth."""
 
 _RESERVED_STARTS = ("claim-", "request-", "result.aside-")
 _PART = re.compile(r"[A-Za-z0-9_+=,@][A-Za-z0-9._+=,@-]*(?<!\.)")
-_LONGEST = 200
+_MAX_LENGTH = 200
 _IN_COMMAND = re.compile(r"\{\{(?P<literal>\w+)\}\}|(?<!\$)\{(?P<name>[A-Za-z_]\w*)\}")
 
 
 class TemplateError(ValueError):
-    """A template that cannot be read, or that asks for a value that is not there."""
+    """A template that cannot be parsed, or that names a value that does not exist."""
 
 
 def placeholders(template: str) -> tuple[str, ...]:
-    """Names in braces, in order. TemplateError for stray braces and anything but plain names."""
+    """Names in braces, in order. TemplateError for single braces and anything but plain names."""
     return tuple(name for _, name in _parts(template) if name is not None)
 
 
@@ -84,7 +84,7 @@ def fill_placeholders(words: tuple[str, ...], values: Mapping[str, ConfigValue])
 
 
 def render(template: str, values: Mapping[str, ConfigValue]) -> str:
-    """`template` filled for a folder's name: what does not belong in one becomes a dash."""
+    """`template` filled in for a folder name: characters that are unsafe there become dashes."""
     words = []
     for literal, name in _parts(template):
         words.append(literal)
@@ -94,16 +94,17 @@ def render(template: str, values: Mapping[str, ConfigValue]) -> str:
 
 
 def path_problem(path: str) -> str | None:
-    """Why `path` cannot be a folder below the output folder; None where it can."""
-    if len(path) > _LONGEST:
-        return f"is {len(path)} characters long: at most {_LONGEST} are safe on every file system"
+    """Why `path` cannot be a folder below the output folder; None if it can."""
+    if len(path) > _MAX_LENGTH:
+        return f"is {len(path)} characters long: only {_MAX_LENGTH} are safe on every file system"
     for part in path.split("/"):
+        # Case-insensitive file systems (macOS, exFAT) take `Sweep.json` for `sweep.json`.
         if part.casefold() in RESERVED_NAMES or part.casefold().startswith(_RESERVED_STARTS):
-            return f"uses the name {part!r}, which the output folder needs for itself"
+            return f"uses the name {part!r}, which is reserved in an output folder"
         if not _PART.fullmatch(part):
             return (
-                f"has the part {part!r}: a part is made of letters, digits and . _ + = , @ -, does "
-                f"not begin with . or -, and does not end with ."
+                f"has the part {part!r}: use letters, digits and . _ + = , @ -, no . or - at the "
+                f"beginning, no . at the end"
             )
     return None
 
@@ -113,10 +114,12 @@ def _parts(template: str) -> tuple[tuple[str, str | None], ...]:
     try:
         parsed = tuple(Formatter().parse(template))
     except ValueError as error:
-        raise TemplateError(f"{error} (a brace that is meant is written twice)") from error
+        raise TemplateError(f"{error} (write {{{{ or }}}} for a literal brace)") from error
     for _, name, spec, conversion in parsed:
         if name is not None and (spec or conversion or not name.isidentifier()):
-            raise TemplateError(f"only plain names stand in braces, not {{{name}}} with more to it")
+            raise TemplateError(
+                f"braces may hold only a plain name: remove the format or index from {{{name}}}"
+            )
     return tuple((literal, name) for literal, name, _, _ in parsed)
 
 
@@ -125,5 +128,7 @@ def _scalar(name: str, values: Mapping[str, ConfigValue]) -> ConfigValue:
         raise TemplateError(f"{{{name}}} has no value")
     value = values[name]
     if isinstance(value, list) or value is None:
-        raise TemplateError(f"{{{name}}} is {text_of(value)}: only a single value can be filled in")
+        raise TemplateError(
+            f"{{{name}}} is {text_of(value)}: a template can use single values only"
+        )
     return value

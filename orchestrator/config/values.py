@@ -12,7 +12,7 @@ from typing import TypeGuard
 from merge.records.sweep import Value
 
 ConfigValue = Value | None | list[Value]
-"""A value of a configuration: one value, nothing, or a list of values."""
+"""A value of a configuration: one value, null, or a list of values."""
 
 _WORDS: dict[str, bool | None] = {
     "": None,
@@ -34,7 +34,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._+=,@-]+")
 
 
 def parse_scalar(text: str) -> Value | None:
-    """The value that the plain (unquoted) `text` stands for."""
+    """The value of the plain (unquoted) YAML scalar `text`."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
@@ -47,7 +47,7 @@ def parse_scalar(text: str) -> Value | None:
 
 
 def text_of(value: ConfigValue) -> str:
-    """How `value` is written: in a filter, in a command, as a key of the results."""
+    """`value` as text: in a filter, in a command, as a key of the results."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -58,12 +58,12 @@ def text_of(value: ConfigValue) -> str:
 
 
 def is_scalar(value: object) -> TypeGuard[Value]:
-    """Whether `value` is a single value, as an axis has them."""
+    """Whether `value` is a single value, as on an axis."""
     return isinstance(value, str | int | float)
 
 
 def is_named_by(value: Value, text: str) -> bool:
-    """Whether a person who writes `text` means `value`: `1e-4` names 0.0001."""
+    """Whether `text`, as a person writes it, means `value`: `1e-4` means 0.0001."""
     if text_of(value) == text:
         return True
     if isinstance(value, bool | str):
@@ -73,5 +73,5 @@ def is_named_by(value: Value, text: str) -> bool:
 
 
 def slug(value: ConfigValue) -> str:
-    """`value` with all that does not belong in a folder name replaced by a dash."""
+    """`value` as part of a folder name: unsafe characters become dashes."""
     return _NOT_IN_A_NAME.sub("-", text_of(value))

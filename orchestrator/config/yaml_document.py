@@ -1,6 +1,6 @@
-"""A YAML file that a person wrote: its values, and the place of each in the file.
+"""A YAML file that a person wrote: its values, and the line and column of each.
 
-Only plain data is read: no tags, no merge keys, no second document. Keys are text as written.
+Only plain data is accepted: no tags, no merge keys, no second document. Keys are text as written.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Place = tuple[str | int, ...]
 """Keys and indices from the top of a file: ("axes", "backbone", 0)."""
 
 _TEXT_TAG = "tag:yaml.org,2002:str"
-_DEEPEST = 12
-_MOST_VALUES = 100_000
-"""Aliases can blow a short file up to any size: no study is larger than this."""
+_MAX_DEPTH = 12
+_MAX_VALUES = 100_000
+"""Aliases can expand a short file to any size ('billion laughs'); real studies stay far below."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong at a place of a file. Lines and columns count from 1."""
+    """A problem at a place of a file. Lines and columns count from 1."""
 
     line: int
     column: int
@@ -42,16 +42,16 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file's values with their places."""
+    """The values of a file with their places."""
 
     path: Path
     data: dict[str, Any]
     root: yaml.MappingNode
     problems: tuple[Problem, ...]
-    """What was wrong with single values; these are None in `data`."""
+    """Problems with single values; these values are None in `data`."""
 
     def problem(self, place: Place, message: str, *, at_key: bool = False) -> Problem:
-        """A problem at `place`, or at the nearest place above it that the file has."""
+        """A problem at `place`, or at the nearest place above it that exists in the file."""
         mark = _mark(self.root, place, at_key=at_key)
         return Problem(mark.line + 1, mark.column + 1, self.path.name, spelled(place), message)
 
@@ -67,17 +67,17 @@ def spelled(place: Place) -> str:
 def read_document(path: Path) -> Document:
     """Read the YAML mapping in `path`.
 
-    UsageError where the file cannot be read, StudyError where it is no YAML mapping. Single bad
-    values do not end the reading: they are listed in `problems`.
+    UsageError where the file cannot be read, StudyError where it is not a YAML mapping. Single bad
+    values do not stop the reading: `problems` lists them.
     """
     node = _compose(path, _read_text(path))
     if not isinstance(node, yaml.MappingNode):
-        raise StudyError(str(path), (f"{path.name}:1:1: the file holds no `key: value` lines",))
+        raise StudyError(str(path), (f"{path.name}:1:1: the file has no `key: value` lines",))
     reader = _Reader(path.name)
     try:
         data = reader.mapping(node, ())
     except _TooLargeError as error:
-        problem = f"{path.name}: nested too deeply, or more than {_MOST_VALUES} values"
+        problem = f"{path.name}: nested too deeply, or more than {_MAX_VALUES} values"
         raise StudyError(str(path), (problem,)) from error
     return Document(path=path, data=data, root=node, problems=tuple(reader.problems))
 
@@ -97,27 +97,27 @@ def _compose(path: Path, text: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
-        said = ", ".join(part for part in (error.context, error.problem) if part)
-        said += ": indent with spaces" if "'\\t'" in said else ""
-        raise StudyError(str(path), (f"{path.name}:{place}: no YAML: {said}",)) from error
+        message = ", ".join(part for part in (error.context, error.problem) if part)
+        message += ": indent with spaces" if "'\\t'" in message else ""
+        raise StudyError(str(path), (f"{path.name}:{place}: invalid YAML: {message}",)) from error
     except yaml.YAMLError as error:
-        raise StudyError(str(path), (f"{path.name}: no YAML: {error}",)) from error
+        raise StudyError(str(path), (f"{path.name}: invalid YAML: {error}",)) from error
     except RecursionError as error:
         raise StudyError(str(path), (f"{path.name}: nested too deeply",)) from error
 
 
 class _TooLargeError(Exception):
-    """The file unfolds into more than any study needs, perhaps by referring to itself."""
+    """The file expands to more values than any study has, perhaps because it refers to itself."""
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Leaves every plain scalar as text: `parse_scalar` decides what it stands for."""
+    """Leaves every plain scalar as text; `parse_scalar` converts it (YAML 1.2 rules)."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
 
 class _Reader:
-    """Turns nodes into values and notes what is wrong with them."""
+    """Converts nodes to values and collects problems."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -128,16 +128,16 @@ class _Reader:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._note(key_node, place, "a key is a single word")
+                self._note(key_node, place, "a key must be a single word")
             elif key_node.value in values:
-                self._note(key_node, (*place, key_node.value), "this key is given twice")
+                self._note(key_node, (*place, key_node.value), "this key appears twice")
             else:
                 values[key_node.value] = self._value(value_node, (*place, key_node.value))
         return values
 
     def _value(self, node: yaml.Node, place: Place) -> object:
         self._num_values += 1
-        if len(place) > _DEEPEST or self._num_values > _MOST_VALUES:
+        if len(place) > _MAX_DEPTH or self._num_values > _MAX_VALUES:
             raise _TooLargeError
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, place)
@@ -184,13 +184,13 @@ def _step(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | Non
 
 
 def as_lines(problems: Iterable[Problem]) -> tuple[str, ...]:
-    """The problems as text, in the order of the file, each once."""
+    """The problems as text, in the order of the file, without duplicates."""
     in_order = sorted(problems, key=lambda problem: (problem.line, problem.column))
     return tuple(dict.fromkeys(str(problem) for problem in in_order))
 
 
 class Notes:
-    """Problems found so far in `document`, and in files that it refers to."""
+    """Collects problems in `document`, and in files that it refers to."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -199,7 +199,7 @@ class Notes:
         self._touched: set[str] = set()
 
     def add(self, place: Place, message: str, *, at_key: bool = False) -> None:
-        """Note a problem at `place` of the file."""
+        """Add a problem at `place` of the file."""
         self.extend([self.document.problem(place, message, at_key=at_key)])
 
     def extend(self, problems: Iterable[Problem]) -> None:
@@ -208,15 +208,15 @@ class Notes:
             self._touched.add(problem.where.split(".")[0].split("[")[0])
 
     def add_elsewhere(self, error: StudyError) -> None:
-        """Note the problems of another file, which this one refers to."""
+        """Add the problems of another file, which this one refers to."""
         self._elsewhere += error.problems
 
     def touches(self, *keys: str) -> bool:
-        """Whether any problem lies below one of these keys at the top of the file."""
+        """Whether there is a problem at or below one of these top-level keys."""
         return not self._touched.isdisjoint(keys)
 
     def has(self, place: Place) -> bool:
-        """Whether a problem was noted at exactly this place."""
+        """Whether there is a problem at exactly this place."""
         return any(problem.where == spelled(place) for problem in self._problems)
 
     @property

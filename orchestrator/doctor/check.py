@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from orchestrator.s3.permissions import Permission
 
 Verdict = Literal["ok", "warning", "refused"]
 
@@ -26,20 +29,7 @@ class Check:
         return asdict(self)
 
 
-class Right(Protocol):
-    """One thing that an object store lets us do, or does not."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def is_given(self) -> bool: ...
-    @property
-    def is_needed(self) -> bool: ...
-    @property
-    def reason(self) -> str: ...
-
-
-def checks_of_rights(rights: Iterable[Right]) -> list[Check]:
+def checks_of_rights(rights: Iterable[Permission]) -> list[Check]:
     """What a bucket allows, as checks."""
     return [
         Check(

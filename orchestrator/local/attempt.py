@@ -23,11 +23,11 @@ from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.machine.process import Process
 from orchestrator.runs.claims import Busy, Finished, Taken
 from orchestrator.runs.heartbeat import Heartbeat
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.runs.lost_attempts import describe_predecessor
 from orchestrator.runs.progress import Progress
 from orchestrator.runs.requests import all_attempts, cancellation, counted_attempts
 from orchestrator.runs.retries import Means, deviations, next_means, planned_means
-from orchestrator.runs.silence_of_claims import Watch
 from orchestrator.runs.stall import Silence
 
 _NOT_FOUND = 127
@@ -45,7 +45,7 @@ class Workplace:
     heartbeat: Heartbeat
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Host, versions and settings that every attempt records."""
-    watch: Watch = field(default_factory=Watch)
+    watch: HeartbeatWatch = field(default_factory=HeartbeatWatch)
 
 
 @dataclass(frozen=True, slots=True)

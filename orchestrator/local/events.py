@@ -13,7 +13,7 @@ from merge.records.sweep import Run
 from orchestrator.runs.progress import Progress
 
 if TYPE_CHECKING:
-    from orchestrator.sync.backlog import Unsent
+    from orchestrator.sync.backlog import SyncOutcome
 
 
 class RunOutcome(StrEnum):
@@ -118,7 +118,7 @@ class LocalReport:
     was_stopped: bool
     sync_exit_code: int = 0
     """Of sending the results to a bucket; 0 also where nothing was to be sent."""
-    unsent: Unsent | None = None
+    unsent: SyncOutcome | None = None
     """What could not be sent to the bucket; None where nothing was to be sent."""
 
     def having(self, *outcomes: RunOutcome) -> tuple[RunEnded, ...]:

@@ -1,11 +1,11 @@
-"""Kills what a dead executor leaves behind, even one that was killed with SIGKILL.
+"""Kills the processes of a dead executor, even of one that was killed with SIGKILL.
 
 As a script (`python -I -S guard.py MARKER`) it waits on a pipe that only the executor holds open.
-The pipe's end without a farewell is the executor's death: every process that was started with
-`PAPERGRID_EXECUTOR=MARKER` is killed. Standard library only, so that it starts in milliseconds.
+If the pipe closes without a byte, the executor is dead: every process that was started with
+`PAPERGRID_EXECUTOR=MARKER` gets SIGKILL. Standard library only, so that it starts in milliseconds.
 
-Processes are found by the environment they were started with (/proc, Linux): what leaves its
-process group or session, as daemons and loaders do, is found all the same.
+Processes are found by the environment with which they started (/proc, Linux). A process group or
+session is not enough: torchrun, daemons and data loaders leave theirs.
 """
 
 from __future__ import annotations
@@ -16,24 +16,29 @@ import sys
 import time
 
 EXECUTOR = "PAPERGRID_EXECUTOR"
-"""Names the executor in the environment of all that it starts."""
+"""Identifies the executor, in the environment of all processes that it starts."""
 
 TOKEN = "PAPERGRID_TOKEN"
-"""Names the attempt in the environment of all its processes."""
+"""Identifies the attempt, in the environment of all its processes."""
 
 _CHUNK = 1 << 16
-_EXEC_PATIENCE_S = 1.0
+_EXEC_TIMEOUT_S = 1.0
 
 _MEMORY, _ENV_END = 23 - 3, 51 - 3
-"""Fields vsize and env_end of /proc/PID/stat, counted behind the name."""
+"""Indices of vsize and env_end in /proc/PID/stat, counted from the field after the name."""
 
 
 def initial_environment(pid: int) -> bytes:
-    """What `pid` was started with, as `\\0NAME=value\\0...`; empty where it is gone or not ours."""
+    """The environment at the start of `pid`, as `\\0NAME=value\\0...`.
+
+    Empty for a process that is gone or belongs to another user.
+    """
     try:
         data = _read(f"/proc/{pid}/environ")
-        deadline = time.monotonic() + _EXEC_PATIENCE_S
+        deadline = time.monotonic() + _EXEC_TIMEOUT_S
+        # In the middle of execve the file reads as empty: such a process would be missed.
         while not data and time.monotonic() < deadline:
+            # Checked before the second read: what was empty after the exec is empty for good.
             is_started = _is_started(pid)
             data = _read(f"/proc/{pid}/environ")
             if is_started:
@@ -45,9 +50,9 @@ def initial_environment(pid: int) -> bytes:
 
 
 def _is_started(pid: int) -> bool:
-    """False in the middle of an exec, where the environment still reads as empty."""
+    """False in the middle of execve, while the environment still reads as empty."""
     fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    # The dead and the kernel's own have no memory to keep one in.
+    # Zombies and kernel threads have no memory and never get an environment.
     return fields[_MEMORY] == b"0" or fields[_ENV_END] != b"0"
 
 
@@ -64,18 +69,19 @@ def _read(path: str) -> bytes:
 
 
 def marked_processes(name: str, value: str) -> list[int]:
-    """Ids of all other processes that were started with `name=value` in their environment."""
+    """Ids of all other processes that started with `name=value` in their environment."""
     needle = f"\0{name}={value}\0".encode()
     others = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())  # noqa: PTH208
     return [pid for pid in others if pid != os.getpid() and needle in initial_environment(pid)]
 
 
-def kill_marked(name: str, value: str, patience_s: float = 10.0) -> list[int]:
-    """SIGKILL every process started with `name=value` until none is left.
+def kill_marked(name: str, value: str, timeout_s: float = 10.0) -> list[int]:
+    """Send SIGKILL to every process started with `name=value` until none is left.
 
-    Returns those that still stand after `patience_s` seconds: blocked inside the kernel.
+    Repeated, because a process may fork between two scans. Returns the ids of those that survive
+    `timeout_s` seconds: they are blocked inside the kernel (state D), as on a dead NFS server.
     """
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while found := marked_processes(name, value):
         for pid in found:
             _kill(pid)
@@ -93,14 +99,15 @@ def _kill(pid: int) -> None:
 
 
 def main(marker: str) -> None:
-    # A scheduler signals every process of a job; this one ends with its executor, not before.
+    # A scheduler or terminal signals all processes of a job; the guard must outlive the executor.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    farewell = os.read(sys.stdin.fileno(), 1)
-    if farewell:
+    byte = os.read(sys.stdin.fileno(), 1)
+    if byte:
+        # The executor ended in order (`Guardian.close`).
         return
     kill_marked(EXECUTOR, marker)
-    # A child that was being started at the moment of death carries the marker only from its exec.
+    # A child that the executor was just starting has the marker only after its execve.
     time.sleep(0.2)
     kill_marked(EXECUTOR, marker)
 

@@ -10,10 +10,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from merge.errors import UsageError
-from merge.records.sweep import Run
+from merge.records.sweep import DeviceKind, Run
 from merge.storage.paths import RunPaths
 from orchestrator.config.templates import fill_placeholders
 from orchestrator.config.values import ConfigValue, text_of
@@ -24,22 +23,21 @@ from orchestrator.machine.own_modules import (
     source_root,
 )
 
-DeviceKind = Literal["cuda", "cpu"]
-
 _AGENT = (sys.executable, "-m", "torch.distributed.run")
 
 
-_FOREIGN = re.compile(
+_NOT_INHERITED = re.compile(
     r"PAPERGRID_(RUN_DIR|RUN_SPEC|ATTEMPT|ATTEMPT_DIR|CONFIG_.*|DEVICE|NUM_WORKERS|MICRO_BATCH)"
     r"|PAPERGRID_(CACHE_DIR|DATA_ROOT|WEIGHTS|TOKEN|EXECUTOR)"
     r"|TORCHELASTIC_.*|(GROUP_|LOCAL_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)"
 )
-"""Variables that describe whoever started the executor: never handed on to a run."""
+"""Variables that describe the process in which the executor itself runs, such as another attempt or
+a rank of torchrun: a run must not take them for its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What an attempt was given: its folder and token, devices, and where data lies."""
+    """The resources of an attempt: folder, token, devices, and folders with data."""
 
     paths: RunPaths
     """Absolute."""
@@ -48,7 +46,7 @@ class Assignment:
     executor: str
     kind: DeviceKind
     devices: tuple[str, ...]
-    """Names as CUDA_VISIBLE_DEVICES takes them; names of slots on a CPU."""
+    """Entries of CUDA_VISIBLE_DEVICES; names of slots on a CPU."""
     port: int
     """A free TCP port, for a single process."""
     cwd: Path
@@ -58,13 +56,13 @@ class Assignment:
     spec: Path | None = None
     """The attempt's own run.json; None for the run's."""
     num_workers: int | None = None
-    """Loader processes of a rank; None for what the run's resources say."""
+    """Loader processes of a rank; None: as in the run's resources."""
     micro_batch: int | None = None
-    """Of a rank, where it is not the planned one."""
+    """Items per forward pass of a rank; None: as planned."""
     source: Path | None = None
-    """What papergrid's packages are imported from, where it is a frozen copy."""
+    """Folder of papergrid's packages, if the run uses a frozen copy of the code."""
     nodes: int = 1
-    """Nodes of a SLURM job, `devices` of each of which the run is given."""
+    """Nodes of the SLURM job; the run gets `devices` on each of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +75,11 @@ class Launch:
     has_agent: bool
     """Whether the command is torchrun's agent, with the ranks as its children."""
     stop_file: Path | None = None
-    """Where ranks on several nodes look whether they are to stop; else they get a signal."""
+    """File that tells ranks on several nodes to stop; None: they get a signal."""
 
 
 def build_launch(run: Run, given: Assignment, inherited: Mapping[str, str]) -> Launch:
-    """How to start `run` as `given`, on top of the `inherited` environment.
+    """The process of `run` with the resources `given`, on top of the `inherited` environment.
 
     One device, or `launcher: none`: a single process. Several: torchrun with a rank per device.
     UsageError where the command has a placeholder that the configuration does not fill.
@@ -93,7 +91,7 @@ def build_launch(run: Run, given: Assignment, inherited: Mapping[str, str]) -> L
         return Launch(
             argv=(
                 *srun_words(given.nodes, inherited),
-                *_spread_torchrun(run, given, inherited),
+                *_torchrun_on_nodes(run, given, inherited),
                 *words,
             ),
             environment=environment,
@@ -128,10 +126,14 @@ def _trainer_words(run: Run, given: Assignment) -> tuple[str, ...]:
 
 
 def srun_words(nodes: int, inherited: Mapping[str, str]) -> tuple[str, ...]:
-    """The words that start one process on each of the `nodes` of the SLURM job we are in."""
+    """The srun command that starts one process on each of the `nodes` of this SLURM job."""
+    # Since SLURM 22.05 srun ignores SLURM_CPUS_PER_TASK: it must be given again.
     cpus = inherited.get("SLURM_CPUS_PER_TASK")
     return (
         *("srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"),
+        # --overlap: the task itself runs in a step that holds all CPUs and GPUs; without it this
+        # step would wait for that one. --kill-on-bad-exit: without it a failed node leaves the
+        # other nodes blocked in a collective operation until its time-out.
         *("--overlap", "--kill-on-bad-exit=1", "--unbuffered"),
         *((f"--cpus-per-task={cpus}",) if cpus else ()),
     )
@@ -141,7 +143,9 @@ def _torchrun(num_ranks: int, run: Run) -> tuple[str, ...]:
     return (*_AGENT, "--standalone", f"--nproc-per-node={num_ranks}", _kind(run))
 
 
-def _spread_torchrun(run: Run, given: Assignment, inherited: Mapping[str, str]) -> tuple[str, ...]:
+def _torchrun_on_nodes(
+    run: Run, given: Assignment, inherited: Mapping[str, str]
+) -> tuple[str, ...]:
     return (
         *module_words(
             sys.executable, given.source or source_root(), "orchestrator.slurm.node_launcher"
@@ -161,34 +165,36 @@ def _kind(run: Run) -> str:
 
 
 def _environment(run: Run, given: Assignment, inherited: Mapping[str, str]) -> dict[str, str]:
-    attempt = given.paths.attempt(given.number).root
-    environment = {key: value for key, value in inherited.items() if not _FOREIGN.fullmatch(key)}
-    environment |= {
-        # What a Python trainer prints is its sign of life: it must not wait in a buffer.
-        "PYTHONUNBUFFERED": "1",
-        "PAPERGRID_RUN_DIR": str(given.paths.root),
-        "PAPERGRID_RUN_SPEC": str(given.spec or given.paths.spec),
-        "PAPERGRID_ATTEMPT_DIR": str(attempt),
-        "PAPERGRID_ATTEMPT": str(given.number),
-        "PAPERGRID_DEVICE": given.kind,
-        "PAPERGRID_CACHE_DIR": str(given.cache_dir),
-        "PAPERGRID_NUM_WORKERS": str(
-            run.resources.num_workers if given.num_workers is None else given.num_workers
-        ),
-        EXECUTOR: given.executor,
-        TOKEN: given.token,
-    }
-    if given.data_root:
-        environment["PAPERGRID_DATA_ROOT"] = str(given.data_root)
-    if given.weights:
-        environment["PAPERGRID_WEIGHTS"] = str(given.weights)
-    if given.micro_batch is not None:
-        environment["PAPERGRID_MICRO_BATCH"] = str(given.micro_batch)
+    environment = {k: v for k, v in inherited.items() if not _NOT_INHERITED.fullmatch(k)}
+    environment |= _contract_variables(run, given)
     environment |= _config_variables(run)
     environment |= _device_variables(given, inherited)
     if run.command is None:
         environment |= import_variables(inherited, given.source or source_root())
     return environment
+
+
+def _contract_variables(run: Run, given: Assignment) -> dict[str, str]:
+    num_workers = run.resources.num_workers if given.num_workers is None else given.num_workers
+    variables = {
+        # Growing logs show that a trainer is alive: output must not wait in a buffer.
+        "PYTHONUNBUFFERED": "1",
+        "PAPERGRID_RUN_DIR": str(given.paths.root),
+        "PAPERGRID_RUN_SPEC": str(given.spec or given.paths.spec),
+        "PAPERGRID_ATTEMPT_DIR": str(given.paths.attempt(given.number).root),
+        "PAPERGRID_ATTEMPT": str(given.number),
+        "PAPERGRID_DEVICE": given.kind,
+        "PAPERGRID_CACHE_DIR": str(given.cache_dir),
+        "PAPERGRID_NUM_WORKERS": str(num_workers),
+        EXECUTOR: given.executor,
+        TOKEN: given.token,
+    }
+    optional = {
+        "PAPERGRID_DATA_ROOT": given.data_root,
+        "PAPERGRID_WEIGHTS": given.weights,
+        "PAPERGRID_MICRO_BATCH": given.micro_batch,
+    }
+    return variables | {name: str(value) for name, value in optional.items() if value is not None}
 
 
 def _config_variables(run: Run) -> dict[str, str]:
@@ -209,9 +215,10 @@ def _device_variables(given: Assignment, inherited: Mapping[str, str]) -> dict[s
     if given.kind == "cuda":
         return {
             "CUDA_VISIBLE_DEVICES": ",".join(given.devices),
-            # Numbers are then those of nvidia-smi, as the person who gave them reads them.
+            # CUDA's default is fastest first; in PCI order its numbers are those of nvidia-smi.
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         }
+    # One thread per slot: torch would start a thread per core in each of the parallel runs.
     threads = inherited.get("OMP_NUM_THREADS", "1")
     return {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads}
 

@@ -1,4 +1,4 @@
-"""How often the kernel has killed for memory in this process's cgroup. Linux: reads /proc, /sys."""
+"""How often the kernel killed a process of this cgroup because memory ran out (Linux)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 def num_oom_kills(proc: Path = _PROC, root: Path = _ROOT) -> int:
-    """The kernel's count so far, of this cgroup and those below it; 0 where it keeps none.
+    """The kernel's count so far, for this cgroup and those below it; 0 where there is none.
 
-    Its growth while an attempt ran is evidence, of which process is not told.
+    A count that grew while an attempt ran is evidence for an out-of-memory kill; the kernel does
+    not say which process it was.
     """
     for path in _candidates(proc, root):
         try:
@@ -36,7 +37,8 @@ def _candidates(proc: Path, root: Path) -> list[Path]:
     for line in lines:
         _, controllers, folder = line.split(":", 2)
         relative = folder.lstrip("/")
-        # Inside a container the folder is named as the host sees it, and mounted as the root.
+        # In a container /proc shows the path on the host, while that folder is mounted as the root.
+        # cgroup v1 has a line per controller, v2 one line without controllers.
         if "memory" in controllers.split(","):
             base = root / "memory"
             paths += [base / relative / "memory.oom_control", base / "memory.oom_control"]

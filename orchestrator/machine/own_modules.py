@@ -1,4 +1,4 @@
-"""How a process of ours is started so that it imports papergrid, and no folder of that name."""
+"""How to start a Python process that imports papergrid's own packages, not others of that name."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _RUN_MODULE = (
 
 
 def source_root() -> Path | None:
-    """What our packages must be imported from; None where they are installed and found anyway."""
-    # The folder of installed packages, put first, would shadow standard modules.
+    """Folder from which to import papergrid's packages; None if they are installed."""
+    # site-packages in front of sys.path would shadow modules of the standard library.
     return None if _SOURCE.name in _INSTALLED else _SOURCE
 
 
 def import_variables(inherited: Mapping[str, str], source: Path | None) -> dict[str, str]:
-    """What a process needs in its environment to import our packages, from `source` if given."""
-    # A folder named `experiments` where the person stands must not be taken for ours.
+    """Variables for a process that imports papergrid's packages, from `source` if given."""
+    # A folder named `experiments` in the current directory must not shadow papergrid's.
     variables = {"PYTHONSAFEPATH": "1"}
     if source:
         known = inherited.get("PYTHONPATH")
@@ -30,11 +30,12 @@ def import_variables(inherited: Mapping[str, str], source: Path | None) -> dict[
 
 
 def module_words(python: str, source: Path | None, module: str) -> tuple[str, ...]:
-    """The command that runs `module` of ours, imported from `source` if given.
+    """The command that runs papergrid's `module`, imported from `source` if given.
 
-    Where our packages lie is an argument, not a variable: a study's commands would inherit that.
+    The folder is an argument, not PYTHONPATH: commands of a study would inherit a variable.
     """
-    # -P: a folder named `replicate` where the process starts must not be taken for ours.
+    # -P: a folder named `replicate` in the current directory must not shadow papergrid's. -u: a log
+    # must show a line when it is printed.
     if source is None:
         return (python, "-P", "-u", "-m", module)
     return (python, "-P", "-u", "-c", _RUN_MODULE, str(source), module)

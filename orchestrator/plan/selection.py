@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from merge.errors import SelectionError
 from merge.records.sweep import Axis, Run
+from merge.wording import did_you_mean, listed
 from orchestrator.config.values import is_named_by, text_of
-from orchestrator.config.wording import did_you_mean, listed
 
 
 def select(

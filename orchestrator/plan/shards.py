@@ -12,8 +12,8 @@ from merge.errors import RecordError, SelectionError, UsageError
 from merge.records.sweep import SCHEMA, Run
 from merge.storage.json_files import canonical_json, read_json, write_json_exclusive
 from merge.storage.paths import SweepPaths
+from merge.wording import hint
 from orchestrator.config.values import slug
-from orchestrator.config.wording import hint
 
 SINGLE = "run"
 """In place of axes: each run is a shard."""

@@ -19,9 +19,10 @@ from typing import Any
 from merge.errors import RecordError, UsageError
 from merge.records.sweep import SCHEMA, Run
 from merge.storage.atomic import publish_folder
+from merge.storage.control_paths import SnapshotPaths
 from merge.storage.json_files import read_json, write_json
 from merge.storage.leftovers import remove_leftovers
-from merge.storage.paths import SnapshotPaths, SweepPaths
+from merge.storage.paths import SweepPaths
 from orchestrator.plan.code_version import code_version, is_script
 
 LARGEST_BYTES = 256 * 2**20

@@ -1,9 +1,9 @@
-"""Claims: who has a run. They save work; the fence is `commit.commit_result`.
+"""Claims: which process has a run. They save work; the fence is `commit.commit_result`.
 
-A claim is a file of its own, claim-NNNN.json, created exclusively; the highest number has the run.
-It is live while it is not released and its owner lives: on the same host and boot that is asked of
-the system (a suspended process lives), elsewhere it must not be silent for longer than it promised.
-A dead owner's claim is never touched: the next number takes the run over.
+A claim is a file of its own (`RunPaths.claim`), created exclusively; the highest number has the
+run. It is live while it is not released and its owner lives. On the same host and boot the system
+is asked (a suspended process lives); on another host, its heartbeat must be newer than its expiry.
+A dead owner's claim is never changed: the next number takes the run over.
 
 Also right where other hosts share the folder by NFS (docs/shared-folders.md): what another host may
 have made is listed before it is opened, and no two hosts' clocks are compared.
@@ -32,8 +32,8 @@ from merge.storage.nfs import fresh_names
 from merge.storage.paths import RunPaths
 from orchestrator.machine.guard import TOKEN, kill_marked
 from orchestrator.machine.owners import owner_alive
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.runs.requests import counted_attempts
-from orchestrator.runs.silence_of_claims import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,13 @@ def take(
     *,
     now: float,
     expiry_s: float = EXPIRY_S,
-    watch: Watch | None = None,
+    watch: HeartbeatWatch | None = None,
 ) -> Taken | Busy | Finished:
     """Claim a run for `owner`, unless it is finished or a live owner has it.
 
-    What a dead owner on this host left running is killed first. `now` is in Unix seconds;
-    `expiry_s` is what `owner` promises; `watch` remembers what was seen of other hosts' claims.
+    Processes that a dead owner left running on this host are killed first. `now` is in Unix
+    seconds; without a heartbeat for `expiry_s`, other hosts may take the run over from `owner`;
+    `watch` remembers the heartbeats that were seen of other hosts.
     RecordError where the result or the highest claim is unreadable or not of this plan.
     """
     if result := finished(paths, config_hash):
@@ -77,7 +78,7 @@ def take(
     last = last_claim(paths)
     if last and not last.released:
         alive = owner_alive(last.owner, owner)
-        silence_s = (watch or Watch()).silence_s(paths, last) if alive is None else 0.0
+        silence_s = (watch or HeartbeatWatch()).silence_s(paths, last) if alive is None else 0.0
         if is_live(last, alive, silence_s=silence_s):
             return Busy(last)
         if alive is False:
@@ -96,12 +97,13 @@ def take(
 def finished(paths: RunPaths, config_hash: str) -> Result | None:
     """The run's result; None where there is none yet. RecordError where it is not of this plan."""
     result = _read_result(paths)
-    if result is None and paths.result.name in fresh_names(paths.root):
+    if result is None and paths.result.name in fresh_names(paths.root, paths.disk):
         result = _read_result(paths)
     if result is not None and result.config_hash != config_hash:
         raise RecordError(
             f"{paths.result} belongs to another configuration ({result.config_hash}, the plan has "
-            f"{config_hash}): use another output folder, or move that file away"
+            f"{config_hash}): use another output folder, or move that file away",
+            path=paths.result,
         )
     return result
 
@@ -113,7 +115,7 @@ def last_claim(paths: RunPaths) -> Claim | None:
 
 
 def is_live(claim: Claim, alive: bool | None, *, silence_s: float) -> bool:
-    """Whether `claim` still holds its run: `alive` as `owner_alive` tells, else by its silence."""
+    """Whether `claim` still holds its run: by `alive` of `owner_alive`; where None, by silence."""
     if claim.released:
         return False
     return silence_s < claim.expiry_s if alive is None else alive
@@ -126,32 +128,32 @@ def holds(paths: RunPaths, claim: Claim) -> bool:
 
 
 def beat(paths: RunPaths, claim: Claim, *, now: float) -> Claim:
-    """Write a sign of life of time `now` into `claim`'s file and return the claim as written."""
+    """Write a heartbeat of Unix time `now` into `claim`'s file; return the claim as written."""
     beaten = replace(claim, heartbeat=now)
-    write_json(paths.claim(claim.number), beaten.to_json())
+    write_json(paths.claim(claim.number), beaten.to_json(), paths.disk)
     return beaten
 
 
 def release(paths: RunPaths, claim: Claim) -> None:
-    """Give the run back: whoever comes next may take it at once."""
+    """Give the run back: the next process may take it at once."""
     path = paths.claim(claim.number)
     try:
-        write_json(path, replace(claim, released=True).to_json())
+        write_json(path, replace(claim, released=True).to_json(), paths.disk)
     except StorageError:
         # A full disk must not keep the run claimed as long as this process lives: to remove the
         # claim needs no space, and an attempt's number is never used twice (see `_create`).
         with storage_errors(path):
-            path.unlink()
+            paths.disk.unlink(path)
 
 
 def _create(paths: RunPaths, number: int, draft: Claim) -> Claim | None:
     """`draft` as a claim from `number` on; None where another process was faster."""
     while True:
         claim = replace(draft, number=number, token=secrets.token_hex(8))
-        if not write_json_exclusive(paths.claim(number), claim.to_json()):
+        if not write_json_exclusive(paths.claim(number), claim.to_json(), paths.disk):
             return None
-        # An attempt of this number can only be there if somebody removed its claim by hand.
-        if not paths.attempt(number).root.exists():
+        # An attempt of this number can only be there if its claim was removed by hand.
+        if not paths.disk.exists(paths.attempt(number).root):
             return claim
         release(paths, claim)
         number += 1
@@ -159,13 +161,14 @@ def _create(paths: RunPaths, number: int, draft: Claim) -> Claim | None:
 
 def _read_result(paths: RunPaths) -> Result | None:
     try:
-        return read_result(paths.result)
+        return read_result(paths.result, paths.disk)
     except FileNotFoundError:
         return None
     except RecordError as error:
         raise RecordError(
             f"{error}: make it readable, or move it away to train the run again; nothing was "
-            f"overwritten"
+            f"overwritten",
+            path=paths.result,
         ) from error
 
 
@@ -173,7 +176,9 @@ def _must_exist(paths: RunPaths) -> Claim:
     last = last_claim(paths)
     if last is None:
         raise RecordError(
-            f"the claims in {paths.root} vanish while runs start: stop whatever removes them"
+            f"the claims in {paths.root} vanish while runs start: stop the process that removes "
+            f"them",
+            path=paths.root,
         )
     return last
 
@@ -181,23 +186,24 @@ def _must_exist(paths: RunPaths) -> Claim:
 def _read(paths: RunPaths, number: int) -> Claim:
     path = paths.claim(number)
     try:
-        claim = read_claim(path)
+        claim = read_claim(path, paths.disk)
         if claim.number != number:
-            raise RecordError(f"{path} says that it is claim {claim.number}")
+            raise RecordError(f"{path} says that it is claim {claim.number}", path=path)
     except FileNotFoundError as error:
-        raise RecordError(f"{path} vanished while it was read: run the same command again") from (
-            error
-        )
+        raise RecordError(
+            f"{path} vanished while it was read: run the same command again", path=path
+        ) from error
     except RecordError as error:
         raise RecordError(
-            f"{error}: who has this run is unknown, so it is not started; make sure that nobody "
-            f"trains it, then remove that file"
+            f"{error}: which process has this run is unknown, so it is not started; make sure that "
+            f"none trains it, then remove that file",
+            path=path,
         ) from error
     return claim
 
 
 class Claims(Protocol):
-    """Who decides whose a run is: the folder alone, or a bucket too."""
+    """Where claims are kept: in the output folder alone, or in a bucket too."""
 
     def take(
         self,
@@ -207,15 +213,15 @@ class Claims(Protocol):
         *,
         now: float,
         expiry_s: float = EXPIRY_S,
-        watch: Watch | None = None,
+        watch: HeartbeatWatch | None = None,
     ) -> Taken | Busy | Finished: ...
 
     def holds(self, paths: RunPaths, claim: Claim) -> bool:
-        """As far as is known here, at once."""
+        """Whether `claim` has the run, as far as this host knows; never waits for another."""
         ...
 
     def may_commit(self, paths: RunPaths, claim: Claim) -> bool:
-        """As `holds`, asked anew wherever claims are kept: the last word before a commit."""
+        """As `holds`, but every place that keeps claims is asked: decides about a commit."""
         ...
 
     def beat(self, paths: RunPaths, claim: Claim, *, now: float) -> Claim: ...
@@ -223,7 +229,7 @@ class Claims(Protocol):
     def release(self, paths: RunPaths, claim: Claim) -> None: ...
 
     def num_ended(self, paths: RunPaths) -> int:
-        """The highest claim that has ended; asked before any run is taken."""
+        """The number of the highest claim that has ended; asked before any run is taken."""
         ...
 
     def last(self, paths: RunPaths) -> Claim | None:
@@ -246,7 +252,7 @@ class FolderClaims:
         *,
         now: float,
         expiry_s: float = EXPIRY_S,
-        watch: Watch | None = None,
+        watch: HeartbeatWatch | None = None,
     ) -> Taken | Busy | Finished:
         return take(paths, config_hash, owner, now=now, expiry_s=expiry_s, watch=watch)
 
@@ -269,6 +275,6 @@ class FolderClaims:
         return last_claim(paths)
 
     def history(self, paths: RunPaths, last: Claim) -> Sequence[AttemptRecord]:
-        fresh_names(paths.attempt(last.number).root)
+        fresh_names(paths.attempt(last.number).root, paths.disk)
         history = counted_attempts(paths)
         return history if history and history[-1].number == last.number else ()

@@ -1,7 +1,7 @@
-"""The fence: how what a trainer leaves becomes the one result of its run.
+"""The fence: how the result file of a trainer becomes the one result of its run.
 
 A result is created exclusively, under the claim's token, and only while that claim has the run.
-Whatever comes late is kept aside, for a person to look at, and never counted.
+A late result is kept aside, for a person to look at, and never counted.
 """
 
 from __future__ import annotations
@@ -49,11 +49,12 @@ def read_left(path: Path, metric: str) -> Left | None:
     if not is_finite_number(metrics.get(metric)):
         raise RecordError(
             f"{path} has no metric {metric!r}, which the study averages; it has: "
-            f"{', '.join(sorted(metrics))}"
+            f"{', '.join(sorted(metrics))}",
+            path=path,
         )
     details = document.get("details", {})
     if not isinstance(details, dict):
-        raise RecordError(f'{path}: "details" is not an object')
+        raise RecordError(f'{path}: "details" is not an object', path=path)
     return Left(metrics, details)
 
 
@@ -70,12 +71,12 @@ def commit_result(
     assert result.token == claim.token
     if not holds(paths, claim):
         return _keep_aside(paths, result, "another executor took the run over meanwhile")
-    if not write_json_exclusive(paths.result, result.to_json()):
+    if not write_json_exclusive(paths.result, result.to_json(), paths.disk):
         return _keep_aside(paths, result, "the run had a result already")
     return None
 
 
 def _keep_aside(paths: RunPaths, result: Result, reason: str) -> Aside:
     path = paths.result_aside(result.token)
-    write_json_exclusive(path, result.to_json())
+    write_json_exclusive(path, result.to_json(), paths.disk)
     return Aside(path, reason)

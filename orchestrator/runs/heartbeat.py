@@ -1,15 +1,16 @@
-"""The executor's signs of life: a thread that rewrites the claims it holds."""
+"""The executor's heartbeat: a thread that rewrites the claims it holds."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 
 from merge.records.records import Claim
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import RunPaths
+from orchestrator.machine.repeating_thread import RepeatingThread, failures_logged
 from orchestrator.runs.claims import Claims, FolderClaims
 from orchestrator.runs.requests import cancellation
 
@@ -17,10 +18,10 @@ _log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Rewrites every held claim each `interval_s` seconds; tells of claims lost to others.
+    """Rewrites every held claim each `interval_s` seconds; reports lost claims and cancelled runs.
 
-    `on_lost(token)` is called from the thread at each beat of a claim that another has overtaken,
-    `on_cancelled(token)` at each beat of one whose run is to be cancelled.
+    `on_lost(token)` is called from the thread at each heartbeat of a claim that another has
+    overtaken, `on_cancelled(token)` at each heartbeat of one whose run is to be cancelled.
     """
 
     def __init__(
@@ -29,15 +30,15 @@ class Heartbeat:
         on_lost: Callable[[str], None],
         on_cancelled: Callable[[str], None] = lambda _token: None,
         claims: Claims | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._interval_s = interval_s
         self._claims = claims or FolderClaims()
         self._on_lost = on_lost
         self._on_cancelled = on_cancelled
+        self._clock = clock
         self._held: dict[str, tuple[RunPaths, Claim]] = {}
         self._lock = threading.Lock()
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread = RepeatingThread("heartbeat", interval_s, self.beat_all)
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()
@@ -49,8 +50,7 @@ class Heartbeat:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._end.set()
-        self._thread.join()
+        self._thread.stop()
 
     def hold(self, paths: RunPaths, claim: Claim) -> None:
         """Keep `claim` alive from now on."""
@@ -58,29 +58,27 @@ class Heartbeat:
             self._held[claim.token] = (paths, claim)
 
     def let_go(self, token: str) -> None:
-        """Release the claim. Under the lock, so that no beat can follow the release."""
+        """Release the claim. Under the lock, so that no heartbeat can follow the release."""
         with self._lock:
             paths, claim = self._held.pop(token)
             self._claims.release(paths, claim)
 
-    def _run(self) -> None:
-        while not self._end.wait(self._interval_s):
-            for token in list(self._held):
-                try:
-                    self._beat(token)
-                except Exception:  # noqa: BLE001
-                    # A file system that is away for a minute must not end the signs of life.
-                    _log.exception("no sign of life could be written; it is tried again")
+    def beat_all(self) -> None:
+        """One heartbeat of every held claim; that of one may fail, the rest still get theirs."""
+        for token in list(self._held):
+            with failures_logged("a heartbeat"):
+                self._beat(token)
 
     def _beat(self, token: str) -> None:
         with self._lock:
             if token not in self._held:
                 return
             paths, claim = self._held[token]
-            self._held[token] = (paths, self._claims.beat(paths, claim, now=time.time()))
+            self._held[token] = (paths, self._claims.beat(paths, claim, now=self._clock.now()))
             lost = not self._claims.holds(paths, claim)
             if lost:
                 _log.warning("claim %s of %s was lost", claim.number, paths.root)
+        # Outside of the lock: the executor may answer with `let_go`.
         if lost:
             self._on_lost(token)
         elif cancellation(paths):

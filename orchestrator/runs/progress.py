@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from merge.storage.disk import open_at_once
 from merge.storage.json_files import is_finite_number
-from merge.storage.nfs import open_at_once
 
 _TAIL_BYTES = 1 << 16
 

@@ -29,7 +29,7 @@ from merge.records.records import (
     Outcome,
     Owner,
     Request,
-    Wish,
+    RequestAction,
     read_attempt,
 )
 from merge.records.sweep import Run
@@ -39,7 +39,7 @@ from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.runs.claims import finished, is_live, last_claim
 from orchestrator.runs.progress import Progress, read_progress
 from orchestrator.runs.requests import cancelled_text, last_request
-from orchestrator.runs.stall import last_sign, modified
+from orchestrator.runs.stall import last_output, modified
 
 STALLED_AFTER_S = 600.0
 
@@ -55,8 +55,8 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-LIVE_STATES = frozenset({State.CLAIMED, State.RUNNING, State.STALLED})
-"""A live executor has the run."""
+LIVE_STATES = (State.CLAIMED, State.RUNNING, State.STALLED)
+"""States of a run with a live claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class RunFacts:
     attempt: AttemptRecord | None = None
     """The attempt of `claim`."""
     progress: Progress | None = None
-    last_sign: float | None = None
+    last_output: float | None = None
     """Unix time at which the attempt's process last wrote something."""
 
 
@@ -97,7 +97,7 @@ class RunState:
     """Since the attempt began."""
     heartbeat_age_s: float | None = None
     """Since the owner's last sign of life."""
-    sign_age_s: float | None = None
+    output_age_s: float | None = None
     """Since the trainer last wrote something."""
 
 
@@ -123,7 +123,7 @@ def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
         owner_alive=None if claim.released else owner_alive(claim.owner, here or this_owner()),
         attempt=attempt,
         progress=read_progress(files.events),
-        last_sign=last_sign(files),
+        last_output=last_output(files),
     )
 
 
@@ -160,7 +160,7 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
     else:
         state, reason = _of_abandoned(claim, attempt)
         cause = Cause.LOST
-    if request and request.wish is Wish.CANCEL:
+    if request and request.action is RequestAction.CANCEL:
         state, reason = State.CANCELLED, cancelled_text(request)
     elif request and request.claim >= claim.number:
         state, reason = State.PENDING, "to be tried again"
@@ -176,12 +176,12 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
         loss=progress.loss if progress else None,
         attempt_age_s=now - attempt.started if attempt else None,
         heartbeat_age_s=silence_s,
-        sign_age_s=None if facts.last_sign is None else now - facts.last_sign,
+        output_age_s=None if facts.last_output is None else now - facts.last_output,
     )
 
 
 def _of_untouched(request: Request | None) -> RunState:
-    if request and request.wish is Wish.CANCEL:
+    if request and request.action is RequestAction.CANCEL:
         return RunState(state=State.CANCELLED, reason=cancelled_text(request))
     return RunState(state=State.PENDING)
 
@@ -201,7 +201,7 @@ def _of_ended(attempt: AttemptRecord) -> tuple[State, str]:
 def _of_live(facts: RunFacts, now: float) -> tuple[State, str]:
     if facts.attempt is None:
         return State.CLAIMED, ""
-    silence_s = now - max(facts.attempt.started, facts.last_sign or 0.0)
+    silence_s = now - max(facts.attempt.started, facts.last_output or 0.0)
     if silence_s > STALLED_AFTER_S:
         return State.STALLED, f"its process wrote nothing for {silence_s / 60:.0f} min"
     return State.RUNNING, ""

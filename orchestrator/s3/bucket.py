@@ -1,15 +1,12 @@
-"""A place in a bucket: the few requests that sync needs, each tried again where waiting helps.
+"""One place in a bucket: requests for whole objects, with retries and plain error messages.
 
-The one room that talks to boto3 for whole objects; `bucket_upload` and `bucket_download` move
-large ones. Nothing here logs a request: its headers carry credentials.
+`upload.py` and `download.py` move large objects in parts. Nothing here logs a request: its headers
+hold credentials.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,53 +15,62 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeVar
 
-from merge.errors import BucketUnavailableError, PapergridError
+from merge.errors import PapergridError
+from orchestrator.s3.backoff import retry_with_backoff
+from orchestrator.s3.bandwidth import BandwidthLimit
+from orchestrator.s3.checksums import SHA256_KEY, sha256_base64, sha256_hex
+from orchestrator.s3.client import make_client, server_name
 from orchestrator.s3.errors import Request, error_code, explain
 from orchestrator.s3.url import BucketTarget
 
-SHA256_KEY = "papergrid-sha256"
-"""The user metadata that holds an object's SHA-256, in hex digits."""
-
 ABSENT: Literal["*"] = "*"
-"""The condition of a put that may only create."""
+"""The condition of a write that may create an object but not replace one."""
 
-NO_UPLOAD = "NoSuchUpload"
+NO_SUCH_UPLOAD = "NoSuchUpload"
+# HEAD answers have no body, so botocore knows their status alone and uses it as the code.
 _NOT_FOUND = {"404", "NoSuchKey", "NotFound"}
-_NOT_MET = {"PreconditionFailed", "412", "ConditionalRequestConflict", *_NOT_FOUND}
-_TALKATIVE = ("boto3", "botocore", "s3transfer", "urllib3")
-
-Client = Any
-"""Of botocore, which makes the classes of its clients at run time."""
+# 412: the condition does not hold. 409: another conditional write of this key is under way.
+# 404: If-Match on an object that was removed.
+_CONDITION_FAILED = {
+    "PreconditionFailed",
+    "412",
+    "ConditionalRequestConflict",
+    *_NOT_FOUND,
+}
 
 _T = TypeVar("_T")
 
-_FIRST_S = 0.2
-_LONGEST_S = 20.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """An object as a listing tells it."""
+class ListedObject:
+    """An object as a listing shows it."""
 
     name: str
-    """Relative to the place, as the file's name below the output folder."""
+    """Relative to the place in the bucket: the name of its file below the output folder."""
     size: int
+    """Bytes."""
     etag: str
     modified: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """What is stored with an object."""
+class ObjectHead:
+    """An object's metadata."""
 
     size: int
+    """Bytes."""
     etag: str
     sha256: str | None
-    """As its writer stored it; None where papergrid did not write it."""
+    """As its writer stored it, in hex digits; None where papergrid did not write it."""
     server_sha256: str | None
-    """As the server computed it over the whole object; None where it does not."""
+    """As the server computed it over the whole object; None where the server does not."""
     age_s: float
     """Seconds since it was written, by the server's own clock."""
+
+    @property
+    def best_sha256(self) -> str | None:
+        """The server's own SHA-256, which is of the stored bytes; else the writer's."""
+        return self.server_sha256 or self.sha256
 
 
 class Bucket:
@@ -72,226 +78,197 @@ class Bucket:
 
     def __init__(self, target: BucketTarget) -> None:
         self.target = target
+        self.server = target.endpoint_url or "Amazon S3"
+        """The server that is asked, as messages name it."""
+        # A slot is held during one attempt only, never while a thread waits to retry.
         self._slots = threading.BoundedSemaphore(target.max_concurrency)
-        self.bandwidth = Bandwidth(target.max_bytes_per_s)
-        self.honours_conditions: bool | None = None
-        """Known once `bucket_conditions` has asked."""
-        self.client = self.translated("connect", "", lambda: _make_client(target))
+        self.bandwidth = BandwidthLimit(target.max_bytes_per_s)
+        self.has_conditional_writes: bool | None = None
+        """None until `supports_conditional_writes` has tried."""
+        self.client = self._with_plain_errors("connect", "", lambda: make_client(target))
+        self.server = server_name(self.client)
 
-    def list(self, below: str = "") -> Iterator[Stored]:
-        """All objects of this place whose name begins with `below`."""
-        prefix = self.target.url.key(below)
-        if self.target.url.prefix and not below:
+    def url(self, name: str) -> str:
+        """`s3://bucket/prefix/name`, for messages."""
+        return self.target.url.object_url(name)
+
+    def list(self, name_prefix: str = "") -> Iterator[ListedObject]:
+        """All objects of this place whose name begins with `name_prefix`.
+
+        Complete: S3 listings show every write that was answered before.
+        """
+        prefix = self.target.url.key(name_prefix)
+        if self.target.url.prefix and not name_prefix:
+            # With the slash: the prefix `abcb` must not list `abcb-old/...`.
             prefix = f"{self.target.url.prefix}/"
-        more: dict[str, str] = {}
+        next_page: dict[str, str] = {}
         while True:
             page = self.call(
-                "ListObjectsV2", "", self.client.list_objects_v2, Prefix=prefix, **more
+                "ListObjectsV2", "", self.client.list_objects_v2, Prefix=prefix, **next_page
             )
-            for entry in page.get("Contents", []):
-                yield Stored(
-                    name=self.target.url.name(entry["Key"]),
-                    size=entry["Size"],
-                    etag=plain(entry["ETag"]),
-                    modified=entry["LastModified"],
-                )
+            yield from map(self._listed, page.get("Contents", []))
             if not page.get("IsTruncated"):
                 return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            next_page = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def head(self, name: str) -> Head | None:
-        """What is stored with the object `name`; None where there is none."""
-        answer = self._unless_absent("HeadObject", name, self.client.head_object)
+    def head(self, name: str) -> ObjectHead | None:
+        """The metadata of the object `name`; None where there is no such object."""
+        answer = self._none_if_absent("HeadObject", name, self.client.head_object)
         return _head(answer) if answer else None
 
-    def get(self, name: str) -> tuple[bytes, Head] | None:
-        """A small object and what is stored with it; None where there is none."""
+    def get(self, name: str) -> tuple[bytes, ObjectHead] | None:
+        """The content and the metadata of a small object; None where there is no such object."""
 
-        def fetch(**words: object) -> Mapping[str, Any]:
-            answer = self.client.get_object(**words)
+        def fetch(**parameters: object) -> Mapping[str, Any]:
+            answer = self.client.get_object(**parameters)
+            # Read inside of the retried action: the connection may break in the middle of a body.
             return {**answer, "Data": answer["Body"].read()}
 
-        answer = self._unless_absent("GetObject", name, fetch)
+        answer = self._none_if_absent("GetObject", name, fetch)
         return (answer["Data"], _head(answer)) if answer else None
 
     def put(self, name: str, data: bytes, *, only_if: str | None = None) -> str | None:
-        """Write a small object and return its etag; None where the condition was not met.
+        """Write a small object. Its new ETag; None where the condition does not hold.
 
-        `only_if` is ABSENT or the etag that is to be replaced. After a lost answer, None may stand
-        for a write of our own: whoever gets it reads what is there.
+        `only_if` is ABSENT, the ETag that may be replaced, or None for no condition. After a lost
+        answer and a retry, None may stand for a write of our own: the caller reads the object.
         """
-        digest = hashlib.sha256(data)
-        self.bandwidth.take(len(data))
-        return self.conditionally(
+        self.bandwidth.acquire(len(data))
+        return self.conditional_write(
             "PutObject",
             name,
             self.client.put_object,
             Body=data,
-            ChecksumSHA256=base64.b64encode(digest.digest()).decode(),
-            Metadata={SHA256_KEY: digest.hexdigest()},
-            **self.encryption,
-            **condition(only_if),
+            ChecksumSHA256=sha256_base64(data),
+            Metadata={SHA256_KEY: sha256_hex(data)},
+            **self.encryption_parameters,
+            **condition_parameters(only_if),
         )
 
     def delete(self, name: str) -> None:
-        """Remove the object `name`; none is fine too."""
+        """Remove the object `name`; a no-op where there is no such object."""
         self.call("DeleteObject", name, self.client.delete_object, Key=self.target.url.key(name))
 
     @property
-    def encryption(self) -> dict[str, str]:
-        """The words of a put that choose the server's encryption."""
+    def encryption_parameters(self) -> dict[str, str]:
+        """The parameters of a write that choose the server's encryption."""
         target = self.target
-        words = {"ServerSideEncryption": target.encryption, "SSEKMSKeyId": target.kms_key_id}
-        return {key: value for key, value in words.items() if value}
+        parameters = {"ServerSideEncryption": target.encryption, "SSEKMSKeyId": target.kms_key_id}
+        return {key: value for key, value in parameters.items() if value}
 
-    def conditionally(
-        self, operation: str, name: str, function: Callable[..., Any], **words: object
+    def conditional_write(
+        self, operation: str, name: str, function: Callable[..., Any], **parameters: object
     ) -> str | None:
-        """The etag that a conditional write returns; None where its condition was not met."""
-        try:
-            answer = self.call(operation, name, function, Key=self.target.url.key(name), **words)
-        except RefusedError as refused:
-            if refused.code in _NOT_MET and ("IfMatch" in words or "IfNoneMatch" in words):
-                return None
-            if refused.code == NO_UPLOAD:
-                raise
-            raise refused.told from refused
-        return plain(answer["ETag"])
+        """The ETag that a conditional write returns; None where its condition does not hold.
 
-    def call(self, operation: str, name: str, function: Callable[..., _T], **words: object) -> _T:
-        """One request, tried again while waiting may help; errors are of `merge.errors`."""
-        tries = self.target.patience
+        RequestRefusedError where the multipart upload that it completes does not exist.
+        """
+        try:
+            key = self.target.url.key(name)
+            answer = self.call(operation, name, function, Key=key, **parameters)
+        except RequestRefusedError as refused:
+            is_conditional = "IfMatch" in parameters or "IfNoneMatch" in parameters
+            if refused.code in _CONDITION_FAILED and is_conditional:
+                return None
+            if refused.code == NO_SUCH_UPLOAD:
+                raise
+            raise refused.explained from refused
+        return unquoted(answer["ETag"])
+
+    def call(
+        self, operation: str, name: str, function: Callable[..., _T], **parameters: object
+    ) -> _T:
+        """One request, with retries; its errors are those of `merge.errors`."""
         bucket = self.target.url.bucket
-        return patiently(
-            lambda: self.translated(operation, name, lambda: function(Bucket=bucket, **words)),
-            tries,
+        return retry_with_backoff(
+            lambda: self._with_plain_errors(
+                operation, name, lambda: function(Bucket=bucket, **parameters)
+            ),
+            self.target.max_attempts,
             time.sleep,
         )
 
-    def translated(self, operation: str, name: str, action: Callable[[], _T]) -> _T:
-        """What `action` returns; an error of botocore becomes one that a person understands."""
+    def _with_plain_errors(self, operation: str, name: str, action: Callable[[], _T]) -> _T:
+        """What `action` returns; an error of botocore becomes one of `merge.errors`."""
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
 
         try:
             with self._slots:
                 return action()
+        # ResponseParserError, for an answer that was cut off, is no BotoCoreError.
         except (BotoCoreError, ClientError, ResponseParserError) as error:
-            told = explain(error, Request(self.target, operation, name))
-            if error_code(error) in _NOT_MET or error_code(error) == NO_UPLOAD:
-                raise RefusedError(error_code(error), told) from error
-            raise told from error
+            explained = explain(error, Request(self.target, operation, self.server, name))
+            code = error_code(error)
+            if code in _CONDITION_FAILED or code == NO_SUCH_UPLOAD:
+                raise RequestRefusedError(code, explained) from error
+            raise explained from error
 
-    def _unless_absent(
+    def _none_if_absent(
         self, operation: str, name: str, function: Callable[..., Mapping[str, Any]]
     ) -> Mapping[str, Any] | None:
         key = self.target.url.key(name)
         try:
+            # ChecksumMode: without it the server leaves its own checksum out of the answer.
             return self.call(operation, name, function, Key=key, ChecksumMode="ENABLED")
-        except RefusedError as refused:
+        except RequestRefusedError as refused:
             if refused.code in _NOT_FOUND:
                 return None
-            raise refused.told from refused
+            raise refused.explained from refused
+
+    def _listed(self, entry: Mapping[str, Any]) -> ListedObject:
+        return ListedObject(
+            name=self.target.url.name(entry["Key"]),
+            size=entry["Size"],
+            etag=unquoted(entry["ETag"]),
+            modified=entry["LastModified"],
+        )
 
 
-class RefusedError(PapergridError):
-    """An answer that may be none of a person's business: not found, condition not met."""
+class RequestRefusedError(PapergridError):
+    """A refusal that a caller may expect: no such object or upload, condition does not hold."""
 
     exit_code = 2
 
-    def __init__(self, code: str, told: PapergridError) -> None:
-        super().__init__(code, told)
+    def __init__(self, code: str, explained: PapergridError) -> None:
+        super().__init__(code, explained)
         self.code = code
-        self.told = told
+        self.explained = explained
+        """The error to raise where the caller does not expect the refusal."""
 
     def __str__(self) -> str:
-        return str(self.told)
+        return str(self.explained)
 
 
-def condition(only_if: str | None) -> dict[str, str]:
-    """The words of a conditional write. Etags go without quotes: radosgw wants them so."""
+def condition_parameters(only_if: str | None) -> dict[str, str]:
+    """The parameters of a conditional write, of `only_if` as `Bucket.put` takes it."""
     if only_if is None:
         return {}
+    # The ETag goes without quotes: Ceph's radosgw does not match it with quotes.
     return {"IfNoneMatch": ABSENT} if only_if == ABSENT else {"IfMatch": only_if}
 
 
-def plain(etag: str) -> str:
-    """An etag without the quotes that some answers have and some have not."""
+def unquoted(etag: str) -> str:
+    """An ETag without its quotes: some answers have them, some have not, and we compare ETags."""
     return etag.strip('"')
 
 
-def _head(answer: Mapping[str, Any]) -> Head:
+def _head(answer: Mapping[str, Any]) -> ObjectHead:
+    # HTTP header names have no case: servers and proxies may change that of metadata keys.
     metadata = {key.lower(): value for key, value in answer.get("Metadata", {}).items()}
-    computed = answer.get("ChecksumSHA256", "")
-    told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    now = parsedate_to_datetime(told) if told else datetime.now(UTC)
-    return Head(
+    # The server's own clock says how old the object is: no two hosts' clocks are compared.
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    now = parsedate_to_datetime(date) if date else datetime.now(UTC)
+    return ObjectHead(
         size=answer["ContentLength"],
-        etag=plain(answer["ETag"]),
+        etag=unquoted(answer["ETag"]),
         sha256=metadata.get(SHA256_KEY),
         age_s=(now - answer["LastModified"]).total_seconds(),
-        # A composite checksum, of parts, is marked by their number: it is none of the whole.
-        server_sha256=base64.b64decode(computed).hex()
-        if computed and "-" not in computed
-        else None,
+        server_sha256=_whole_sha256(answer.get("ChecksumSHA256", "")),
     )
 
 
-def _make_client(target: BucketTarget) -> Client:
-    import boto3
-    from botocore.config import Config
-
-    for name in _TALKATIVE:
-        # At debug they write request headers, session tokens among them, to the log.
-        logging.getLogger(name).setLevel(logging.WARNING)
-    session = boto3.session.Session(profile_name=target.profile, region_name=target.region)
-    return session.client(
-        "s3",
-        endpoint_url=target.endpoint_url,
-        # Our own retries are the only ones; our own checksums go with every write.
-        config=Config(
-            retries={"total_max_attempts": 1},
-            connect_timeout=10,
-            read_timeout=60,
-            max_pool_connections=4 * target.max_concurrency + 2,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
-    )
-
-
-def delay_s(attempt: int, longest_s: float = _LONGEST_S) -> float:
-    """How long to wait after the failed `attempt` (from 0): random, its upper limit doubling."""
-    limit_s = min(longest_s, _FIRST_S * 2.0 ** min(attempt, 20))
-    return random.uniform(0.5, 1.0) * limit_s
-
-
-def patiently(action: Callable[[], _T], tries: int, wait: Callable[[float], object]) -> _T:
-    """What `action` returns at last; its error where waiting does not help or `tries` are over."""
-    for attempt in range(tries - 1):
-        try:
-            return action()
-        except BucketUnavailableError as error:
-            if not error.is_transient:
-                raise
-            wait(delay_s(attempt))
-    return action()
-
-
-class Bandwidth:
-    """At most `bytes_per_s` together; None is no limit. Safe for many threads."""
-
-    def __init__(self, bytes_per_s: float | None) -> None:
-        self._bytes_per_s = bytes_per_s
-        self._lock = threading.Lock()
-        self._free_at = 0.0
-
-    def take(self, num_bytes: int) -> None:
-        """Return when `num_bytes` may pass."""
-        if self._bytes_per_s is None:
-            return
-        with self._lock:
-            now = time.monotonic()
-            start = max(now, self._free_at)
-            self._free_at = start + num_bytes / self._bytes_per_s
-        time.sleep(start - now)
+def _whole_sha256(checksum: str) -> str | None:
+    # Of a multipart upload the server has a checksum of the parts' checksums, marked by a dash and
+    # the number of parts. It is not a checksum of the content.
+    return base64.b64decode(checksum).hex() if checksum and "-" not in checksum else None

@@ -1,65 +1,53 @@
-"""Fetching an object in pieces, going on where an earlier command ended, and proving what came."""
+"""Downloading an object in ranges: resumable, and checked by its SHA-256."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from merge.errors import RecordError
 from merge.storage.atomic import storage_errors
-from orchestrator.s3.bucket import Bucket, RefusedError, Stored
+from orchestrator.s3.bucket import Bucket, ListedObject, RequestRefusedError
+from orchestrator.s3.checksums import mismatch, sha256_of_file
 
-PIECE_SIZE = 8 * 2**20
-_CHUNK = 2**20
+RANGE_SIZE = 8 * 2**20
+"""Bytes of one request."""
 
 
-def fetch(bucket: Bucket, stored: Stored, part: Path, expected: str | None) -> str:
-    """Complete the file `part` from the object `stored` and return its SHA-256.
+def download_file(bucket: Bucket, listed: ListedObject, part: Path, expected: str | None) -> str:
+    """Complete the file `part` from an object and return its SHA-256 in hex digits.
 
-    RecordError where the bytes are not those of `expected`, or the object was replaced meanwhile;
-    `part` is removed then.
+    What `part` has of an earlier command is not downloaded again. RecordError where the content
+    differs from the SHA-256 `expected` (then `part` is removed), or the object was replaced.
     """
     with storage_errors(part):
         part.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab") as file:
-            if file.tell() > stored.size:
+            if file.tell() > listed.size:
                 file.truncate(0)
-            for data in pieces(bucket, stored, file.tell()):
+            for data in read_ranges(bucket, listed, file.tell()):
                 file.write(data)
-    sha256 = sha256_of(part)
+    sha256 = sha256_of_file(part)
     if expected is not None and sha256 != expected:
+        # Removed, else the next command would resume from the same damaged bytes.
         part.unlink()
-        raise RecordError(damaged(bucket, stored.name, expected, sha256))
+        raise RecordError(mismatch(bucket.url(listed.name), expected, sha256))
     return sha256
 
 
-def pieces(bucket: Bucket, stored: Stored, start: int = 0) -> Iterator[bytes]:
-    """The bytes of `stored` from `start`, a piece at a time; RecordError where it was replaced."""
-    for first in range(start, stored.size, PIECE_SIZE):
-        last = min(first + PIECE_SIZE, stored.size) - 1
-        yield _piece(bucket, stored, first, last)
+def read_ranges(bucket: Bucket, listed: ListedObject, start: int = 0) -> Iterator[bytes]:
+    """The content of an object from byte `start`, RANGE_SIZE bytes at a time.
+
+    RecordError where the object was replaced or removed since it was listed.
+    """
+    for first in range(start, listed.size, RANGE_SIZE):
+        last = min(first + RANGE_SIZE, listed.size) - 1
+        yield _read_range(bucket, listed, first, last)
 
 
-def damaged(bucket: Bucket, name: str, expected: str, found: str) -> str:
-    """What to say of an object whose bytes are not those that its writer stored."""
-    return (
-        f"{bucket.target.url}/{name} is damaged: its SHA-256 is {found[:16]}..., stored with it is "
-        f"{expected[:16]}...; remove that object and push it again from the machine that made it"
-    )
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _piece(bucket: Bucket, stored: Stored, first: int, last: int) -> bytes:
-    bucket.bandwidth.take(last - first + 1)
-    key = bucket.target.url.key(stored.name)
+def _read_range(bucket: Bucket, listed: ListedObject, first: int, last: int) -> bytes:
+    bucket.bandwidth.acquire(last - first + 1)
+    key = bucket.target.url.key(listed.name)
 
     def get() -> bytes:
         from botocore.exceptions import IncompleteReadError
@@ -68,17 +56,20 @@ def _piece(bucket: Bucket, stored: Stored, first: int, last: int) -> bytes:
             Bucket=bucket.target.url.bucket,
             Key=key,
             Range=f"bytes={first}-{last}",
-            IfMatch=stored.etag,
+            # Else an object that is replaced meanwhile would become a mixture of two.
+            IfMatch=listed.etag,
         )
         data: bytes = answer["Body"].read()
+        # botocore compares with Content-Length only. A server that ignores ranges, or a proxy that
+        # shortens body and header alike, passes that check.
         if len(data) != last - first + 1:
             raise IncompleteReadError(actual_bytes=len(data), expected_bytes=last - first + 1)
         return data
 
     try:
-        return bucket.call("GetObject", stored.name, lambda **_: get())
-    except RefusedError as refused:
+        return bucket.call("GetObject", listed.name, lambda **_: get())
+    except RequestRefusedError as refused:
         raise RecordError(
-            f"{bucket.target.url}/{stored.name} was replaced or removed while it was fetched: give "
-            f"the same command again"
+            f"{bucket.url(listed.name)} was replaced or removed during the download: run the same "
+            f"command again"
         ) from refused

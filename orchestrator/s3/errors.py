@@ -1,6 +1,6 @@
-"""What an object store or its client says when it refuses, told to a person with the fix.
+"""Errors of an object store and of botocore as plain messages with the fix.
 
-Only codes and short messages are passed on: a server's full answer may repeat what was signed.
+Only codes and short messages are passed on: a server's full answer may repeat the signed request.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TRANSIENT = {
     "XAmzContentSHA256Mismatch",
     "XAmzContentChecksumMismatch",
 }
-"""Waiting helps; the last four are bodies that were damaged on their way."""
+"""Codes that a retry may cure; the last four mean that a request body was damaged in transit."""
 
 _EXPIRED = {
     "ExpiredToken",
@@ -56,6 +56,7 @@ _WRONG_KEYS = {
     "InvalidToken",
     "InvalidClientTokenId",
 }
+# "403" and "301" are answers to HEAD: they have no body, so botocore uses the status as the code.
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem"}
 _WRONG_REGION = {
     "PermanentRedirect",
@@ -67,6 +68,7 @@ _SKEWED = {"RequestTimeTooSkewed", "RequestInTheFuture"}
 _FIRST_SERVER_ERROR = 500
 _TOO_MANY_REQUESTS = 429
 _LONGEST_MESSAGE = 240
+_ENDPOINT = "--endpoint-url (or AWS_ENDPOINT_URL_S3)"
 
 PERMISSIONS = {
     "ListObjectsV2": "s3:ListBucket",
@@ -81,36 +83,40 @@ PERMISSIONS = {
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "DeleteObject": "s3:DeleteObject",
 }
-"""What a policy must allow for each request that papergrid makes."""
+"""Operation -> the action that a policy must allow for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that failed: which operation on which file of which place."""
+    """A request that failed: which operation, on which object of which place and server."""
 
     target: BucketTarget
     operation: str
+    server: str
+    """As `client.server_name` gives it."""
     name: str = ""
 
     @property
     def place(self) -> str:
-        return f"{self.target.url}/{self.name}" if self.name else str(self.target.url)
-
-    @property
-    def server(self) -> str:
-        return self.target.endpoint_url or "Amazon S3"
+        """The object, or the place in a bucket, that was asked for."""
+        url = self.target.url
+        return url.object_url(self.name) if self.name else str(url)
 
     @property
     def permission(self) -> str:
         """`s3:PutObject on arn:aws:s3:::bucket/prefix/*`."""
         action = PERMISSIONS.get(self.operation, f"s3:{self.operation}")
         url = self.target.url
+        # Listing is granted on the bucket, everything else on its objects.
         on = f"arn:aws:s3:::{url.bucket}" if action == "s3:ListBucket" else url.arn()
         return f"{action} on {on}"
 
 
 def explain(error: Exception, request: Request) -> PapergridError:
-    """`error` of botocore as one of ours: what was refused, why, and what to do."""
+    """`error` of botocore as one of `merge.errors`: what was refused, why, and what to do.
+
+    BucketUnavailableError where a later attempt may succeed, else a UsageError.
+    """
     response = getattr(error, "response", None)
     if isinstance(response, dict) and "Error" in response:
         return _from_answer(response, request)
@@ -118,7 +124,7 @@ def explain(error: Exception, request: Request) -> PapergridError:
 
 
 def error_code(error: Exception) -> str:
-    """The server's code (`NoSuchKey`); empty where the server did not answer."""
+    """The server's error code (`NoSuchKey`); empty where the server did not answer."""
     response = getattr(error, "response", None)
     if not isinstance(response, dict):
         return ""
@@ -126,7 +132,8 @@ def error_code(error: Exception) -> str:
 
 
 def _from_client(error: Exception, request: Request) -> PapergridError:
-    """An error on this side of the wire: no credentials, no connection, a broken answer."""
+    """An error on this side: no credentials, no connection, an unreadable answer."""
+    # By name: several of these classes exist only in newer versions of botocore.
     kind = type(error).__name__
     if kind in _ABSENT_EXCEPTIONS:
         return BucketError(
@@ -142,48 +149,53 @@ def _from_client(error: Exception, request: Request) -> PapergridError:
         )
     if kind == "SSLError":
         return BucketError(
-            f"{request.server} cannot be trusted (TLS): give its certificate in AWS_CA_BUNDLE, or "
-            f"correct --endpoint-url"
+            f"the TLS certificate of {request.server} is not trusted: set AWS_CA_BUNDLE to a file "
+            f"with its certificate authority, or correct {_ENDPOINT}"
         )
     if kind in ("ParamValidationError", "InvalidRegionError", "InvalidEndpointConfigurationError"):
-        return BucketError(f"{request.place}: {_short(str(error))}")
+        return BucketError(
+            f"{request.place}: {_short(str(error))}; correct the URL, {_ENDPOINT} or --region"
+        )
     return BucketUnavailableError(
-        f"{request.server} could not be reached for {request.place} ({kind}): check the network "
-        f"and --endpoint-url, then give the same command again"
+        f"no complete answer from {request.server} for {request.place} ({kind}): check the network "
+        f"and {_ENDPOINT}, then run the same command again"
     )
 
 
 def _from_answer(response: Mapping[str, Any], request: Request) -> PapergridError:
-    """An answer of the server that is an error."""
+    """An error that the server answered."""
+    # Proxies answer 502 and 504 with a page of HTML: then botocore's code is the status.
     code = str(response["Error"].get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _TRANSIENT or status >= _FIRST_SERVER_ERROR or status == _TOO_MANY_REQUESTS:
         return BucketUnavailableError(
-            f"{request.server} answers {code} ({status}) for {request.place}: it is busy or "
-            f"damaged on the way; give the same command again later, with a smaller "
-            f"--max-concurrency where this repeats"
+            f"{request.server} answers {code} ({status}) for {request.place}: the server is busy, "
+            f"or the request was damaged in transit; run the same command again later, with a "
+            f"smaller --max-concurrency if this repeats"
         )
     for codes, answer in _ANSWERS:
         if code in codes:
             return answer(response, request)
     message = _short(str(response["Error"].get("Message", "")))
     return BucketError(
-        f"{request.server} refuses {request.operation} of {request.place}: {code} {message}"
+        f"{request.server} refuses {request.operation} for {request.place}: {code} {message}; "
+        f"docs/s3.md lists what papergrid needs of a bucket"
     )
 
 
 def _no_bucket(response: Mapping[str, Any], request: Request) -> PapergridError:  # noqa: ARG001
     return BucketError(
         f"there is no bucket {request.target.url.bucket!r} at {request.server}: create it, or "
-        f"correct the URL, --endpoint-url or --region"
+        f"correct the URL, {_ENDPOINT} or --region"
     )
 
 
 def _denied(response: Mapping[str, Any], request: Request) -> PapergridError:
     message = str(response["Error"].get("Message", ""))
+    # A bucket with SSE-KMS also denies requests whose key is not granted, with the same code.
     key = " and, for its key, kms:GenerateDataKey and kms:Decrypt" if "kms:" in message else ""
     return BucketError(
-        f"{request.server} denies {request.operation} of {request.place}: these credentials need "
+        f"{request.server} denies {request.operation} for {request.place}: these credentials need "
         f"{request.permission}{key} (docs/s3.md has the whole policy)"
     )
 
@@ -191,22 +203,22 @@ def _denied(response: Mapping[str, Any], request: Request) -> PapergridError:
 def _wrong_keys(response: Mapping[str, Any], request: Request) -> PapergridError:
     return BucketError(
         f"{request.server} does not accept these credentials ({response['Error']['Code']}): check "
-        f"the key and its secret in the environment or in the profile, and --endpoint-url"
+        f"the key and its secret in the environment or in the profile, and {_ENDPOINT}"
     )
 
 
 def _wrong_region(response: Mapping[str, Any], request: Request) -> PapergridError:
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = response["Error"].get("Region") or headers.get("x-amz-bucket-region")
-    fix = f"give --region {region}" if region else "give its --region"
-    return BucketError(f"bucket {request.target.url.bucket!r} lies in another region: {fix}")
+    fix = f"set --region {region}" if region else "set --region to the bucket's region"
+    return BucketError(f"bucket {request.target.url.bucket!r} is in another region: {fix}")
 
 
 def _skewed(response: Mapping[str, Any], request: Request) -> PapergridError:
     return BucketUnavailableError(
-        f"this machine's clock differs from that of {request.server}{_by_how_much(response)}, more "
-        f"than signatures allow (15 minutes): set the clock (chronyd, timedatectl set-ntp true), "
-        f"then give the same command again",
+        f"this machine's clock differs from that of {request.server}{_clock_difference(response)}, "
+        f"more than signatures allow (15 minutes): set the clock (chronyd, timedatectl set-ntp "
+        f"true), then run the same command again",
         is_transient=False,
     )
 
@@ -215,7 +227,7 @@ def _expired(request: Request) -> PapergridError:
     profile = f" --profile {request.target.profile}" if request.target.profile else ""
     return BucketUnavailableError(
         f"the credentials for {request.place} have expired: renew them (such as "
-        f"`aws sso login{profile}`, or a new session token), then give the same command again",
+        f"`aws sso login{profile}`, or a new session token), then run the same command again",
         is_transient=False,
     )
 
@@ -232,12 +244,12 @@ _ANSWERS: tuple[tuple[set[str], _Answer], ...] = (
 )
 
 
-def _by_how_much(response: Mapping[str, Any]) -> str:
-    """` by 1834 s`, where the answer tells the server's time."""
+def _clock_difference(response: Mapping[str, Any]) -> str:
+    """` by 1834 s`; empty where the answer does not hold the server's time."""
     headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     try:
-        told = response["Error"].get("ServerTime")
-        server = datetime.fromisoformat(told) if told else parsedate_to_datetime(headers["date"])
+        time = response["Error"].get("ServerTime")
+        server = datetime.fromisoformat(time) if time else parsedate_to_datetime(headers["date"])
     except (KeyError, ValueError, TypeError):
         return ""
     return f" by {abs((datetime.now(UTC) - server).total_seconds()):.0f} s"

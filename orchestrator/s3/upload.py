@@ -1,12 +1,11 @@
-"""Sending a file: at once where it is small, in parts that survive an interruption where not.
+"""Uploading a file: in one request where it is small, else a resumable multipart upload.
 
-What is sent is the file as it was when it was opened: checkpoints are replaced by renaming and logs
-only grow, so an open descriptor and a length name unchanging bytes.
+What is sent is the file as it was when it was opened: checkpoints are replaced by a rename and logs
+only grow, so an open descriptor and a length stand for bytes that do not change.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -17,14 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
+from merge.storage.control_paths import SyncPaths
 from merge.storage.json_files import read_json, write_json
-from merge.storage.paths import SyncPaths
-from orchestrator.s3.bucket import NO_UPLOAD, SHA256_KEY, Bucket, RefusedError, condition, plain
+from orchestrator.s3.bucket import (
+    NO_SUCH_UPLOAD,
+    Bucket,
+    RequestRefusedError,
+    condition_parameters,
+    unquoted,
+)
+from orchestrator.s3.checksums import SHA256_KEY, sha256_base64, sha256_hex
 
 PART_SIZE = 8 * 2**20
-_MOST_PARTS = 10_000
+"""Bytes of a part; more for files above 10,000 parts. S3 wants at least 5 MiB."""
+_MAX_PARTS = 10_000
+"""S3's own limit."""
 _PARTS_AT_ONCE = 4
-_CHUNK = 2**20
+"""So many parts of a file are in memory; a bucket's `max_concurrency` limits the requests."""
+_BLOCK_SIZE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +42,21 @@ class Snapshot:
 
     descriptor: int
     size: int
+    """Bytes."""
 
     def read(self, start: int, length: int) -> bytes:
         """`length` bytes from `start`. RecordError where the file has become shorter since."""
+        # pread has no file position that parts sent at the same time would share.
         data = os.pread(self.descriptor, length, start)
         if len(data) != length:
-            raise RecordError("a file became shorter while it was sent: it will be sent again")
+            raise RecordError("a file became shorter during its upload: it is sent again later")
         return data
 
     def sha256(self) -> str:
+        """The SHA-256 of the snapshot, in hex digits."""
         digest = hashlib.sha256()
-        for start in range(0, self.size, _CHUNK):
-            digest.update(self.read(start, min(_CHUNK, self.size - start)))
+        for start in range(0, self.size, _BLOCK_SIZE):
+            digest.update(self.read(start, min(_BLOCK_SIZE, self.size - start)))
         return digest.hexdigest()
 
 
@@ -60,31 +72,36 @@ def snapshot(path: Path) -> Iterator[Snapshot]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A file on its way to the object `name`."""
+    """The upload of a file to the object `name`.
+
+    Not s3transfer: that resumes no upload, takes no condition on a multipart upload, and retries
+    inside of our retries.
+    """
 
     bucket: Bucket
     name: str
     source: Snapshot
     sha256: str
+    """Of the source, in hex digits."""
     only_if: str | None
     """The condition of the write, as `Bucket.put` takes it."""
-    notes: SyncPaths
-    """Where an upload in parts is noted, so that the next command goes on with it."""
+    state_paths: SyncPaths
+    """Where the id of a multipart upload is kept, so that the next command resumes it."""
 
     def send(self) -> str | None:
-        """The new object's etag; None where the condition was not met: look again."""
+        """The new object's ETag; None where the condition does not hold: list the bucket again."""
         if self.source.size <= PART_SIZE:
             data = self.source.read(0, self.source.size)
             return self.bucket.put(self.name, data, only_if=self.only_if)
-        upload_id, there = self._resume()
+        upload_id, sent = self._resume_or_create()
         with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
             numbers = range(1, self._num_parts + 1)
-            parts = list(pool.map(lambda n: self._part(n, upload_id, there.get(n)), numbers))
+            parts = list(pool.map(lambda n: self._send_part(n, upload_id, sent.get(n)), numbers))
         return self._complete(upload_id, parts)
 
     @property
     def _part_size(self) -> int:
-        smallest = -(-self.source.size // _MOST_PARTS)
+        smallest = -(-self.source.size // _MAX_PARTS)
         return PART_SIZE * max(1, -(-smallest // PART_SIZE))
 
     @property
@@ -92,60 +109,71 @@ class Upload:
         return -(-self.source.size // self._part_size)
 
     @property
-    def _note(self) -> Path:
-        place = f"{self.bucket.target.endpoint_url} {self.bucket.target.url} {self.name}"
-        return self.notes.upload(hashlib.sha256(place.encode()).hexdigest()[:32])
+    def _record_path(self) -> Path:
+        key = f"{self.bucket.target.cache_key} {self.name}"
+        return self.state_paths.upload(sha256_hex(key.encode())[:32])
 
-    def _resume(self) -> tuple[str, dict[int, dict[str, Any]]]:
-        """The upload to go on with, and its parts that are there already, by number."""
-        noted = self._noted()
-        if noted and noted.get("sha256") == self.sha256:
-            there = self._parts_of(noted["upload_id"])
-            if there is not None:
-                return noted["upload_id"], there
-        elif noted:
-            self._abort(noted["upload_id"])
+    def _resume_or_create(self) -> tuple[str, dict[int, dict[str, Any]]]:
+        """The id of the upload, and the parts that it has already, by number."""
+        record = self._read_record()
+        if record and record.get("sha256") == self.sha256:
+            sent = self._list_parts(record["upload_id"])
+            if sent is not None:
+                return record["upload_id"], sent
+        elif record:
+            # The file has changed. The store charges for parts until their upload is aborted.
+            self._abort(record["upload_id"])
+        return self._create(), {}
+
+    def _create(self) -> str:
         answer = self._call(
             "CreateMultipartUpload",
             self.bucket.client.create_multipart_upload,
+            # Said here, else the server refuses the checksums of the parts.
             ChecksumAlgorithm="SHA256",
             Metadata={SHA256_KEY: self.sha256},
-            **self.bucket.encryption,
+            **self.bucket.encryption_parameters,
         )
         upload_id = str(answer["UploadId"])
-        write_json(self._note, {"name": self.name, "upload_id": upload_id, "sha256": self.sha256})
-        return upload_id, {}
+        record = {"name": self.name, "upload_id": upload_id, "sha256": self.sha256}
+        write_json(self._record_path, record)
+        return upload_id
 
-    def _noted(self) -> dict[str, Any] | None:
+    def _read_record(self) -> dict[str, Any] | None:
         try:
-            return read_json(self._note)
+            return read_json(self._record_path)
         except FileNotFoundError:
             return None
 
-    def _parts_of(self, upload_id: str) -> dict[int, dict[str, Any]] | None:
+    def _list_parts(self, upload_id: str) -> dict[int, dict[str, Any]] | None:
+        """The parts in the store, by number; None where there is no such upload any more."""
         parts: dict[int, dict[str, Any]] = {}
-        more: dict[str, int] = {}
+        next_page: dict[str, int] = {}
         try:
             while True:
                 page = self._call(
-                    "ListParts", self.bucket.client.list_parts, UploadId=upload_id, **more
+                    "ListParts", self.bucket.client.list_parts, UploadId=upload_id, **next_page
                 )
                 parts.update({part["PartNumber"]: part for part in page.get("Parts", [])})
                 if not page.get("IsTruncated"):
                     return parts
-                more = {"PartNumberMarker": page["NextPartNumberMarker"]}
-        except RefusedError as refused:
-            if refused.code == NO_UPLOAD:
+                next_page = {"PartNumberMarker": page["NextPartNumberMarker"]}
+        except RequestRefusedError as refused:
+            # Completed, aborted, or removed by a lifecycle rule of the bucket.
+            if refused.code == NO_SUCH_UPLOAD:
                 return None
-            raise refused.told from refused
+            raise refused.explained from refused
 
-    def _part(self, number: int, upload_id: str, there: dict[str, Any] | None) -> dict[str, Any]:
+    def _send_part(
+        self, number: int, upload_id: str, sent: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Send a part unless the store has the same already; its entry for the completion."""
         start = (number - 1) * self._part_size
         data = self.source.read(start, min(self._part_size, self.source.size - start))
-        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
-        if there is None or not _is_same(there, data, checksum):
-            self.bucket.bandwidth.take(len(data))
-            there = self._call(
+        checksum = sha256_base64(data)
+        if sent is None or not _is_same(sent, data, checksum):
+            self.bucket.bandwidth.acquire(len(data))
+            sent = self._call(
                 "UploadPart",
                 self.bucket.client.upload_part,
                 UploadId=upload_id,
@@ -153,27 +181,30 @@ class Upload:
                 Body=data,
                 ChecksumSHA256=checksum,
             )
-        told = {"ChecksumSHA256": checksum} if there.get("ChecksumSHA256") else {}
-        return {"PartNumber": number, "ETag": there["ETag"], **told}
+        # A store that ignores checksum headers refuses them in the completion too.
+        checksums = {"ChecksumSHA256": checksum} if sent.get("ChecksumSHA256") else {}
+        return {"PartNumber": number, "ETag": sent["ETag"], **checksums}
 
     def _complete(self, upload_id: str, parts: list[dict[str, Any]]) -> str | None:
         try:
-            etag = self.bucket.conditionally(
+            etag = self.bucket.conditional_write(
                 "CompleteMultipartUpload",
                 self.name,
                 self.bucket.client.complete_multipart_upload,
                 UploadId=upload_id,
                 MultipartUpload={"Parts": parts},
-                **condition(self.only_if),
+                **condition_parameters(self.only_if),
             )
-        except RefusedError as refused:
-            if refused.code != NO_UPLOAD:
-                raise refused.told from refused
+        except RequestRefusedError as refused:
+            if refused.code != NO_SUCH_UPLOAD:
+                raise refused.explained from refused
+            # A retry after a lost answer: our first attempt may have completed the upload. The
+            # caller lists the bucket again, and equal bytes there are success.
             etag = None
         if etag is None:
             self._abort(upload_id)
-        self._note.unlink(missing_ok=True)
-        return plain(etag) if etag else None
+        self._record_path.unlink(missing_ok=True)
+        return etag
 
     def _abort(self, upload_id: str) -> None:
         try:
@@ -182,21 +213,22 @@ class Upload:
                 self.bucket.client.abort_multipart_upload,
                 UploadId=upload_id,
             )
-        except RefusedError as refused:
-            if refused.code != NO_UPLOAD:
-                raise refused.told from refused
+        except RequestRefusedError as refused:
+            if refused.code != NO_SUCH_UPLOAD:
+                raise refused.explained from refused
 
     def _call(
-        self, operation: str, function: Callable[..., dict[str, Any]], **words: object
+        self, operation: str, function: Callable[..., dict[str, Any]], **parameters: object
     ) -> dict[str, Any]:
         key = self.bucket.target.url.key(self.name)
-        return self.bucket.call(operation, self.name, function, Key=key, **words)
+        return self.bucket.call(operation, self.name, function, Key=key, **parameters)
 
 
-def _is_same(there: dict[str, Any], data: bytes, checksum: str) -> bool:
-    """Whether a part in the store holds `data`: by its SHA-256, else by its MD5 etag."""
-    if there["Size"] != len(data):
+def _is_same(sent: dict[str, Any], data: bytes, checksum: str) -> bool:
+    """Whether a part in the store holds `data`: by its SHA-256, else by its ETag, an MD5."""
+    if sent["Size"] != len(data):
         return False
-    if told := there.get("ChecksumSHA256"):
-        return bool(told == checksum)
-    return plain(there["ETag"]) == hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if stored := sent.get("ChecksumSHA256"):
+        return bool(stored == checksum)
+    # Under KMS encryption a part's ETag is no MD5: then nothing is equal, and the part is resent.
+    return unquoted(sent["ETag"]) == hashlib.md5(data, usedforsecurity=False).hexdigest()

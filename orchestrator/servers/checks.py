@@ -1,8 +1,7 @@
-"""Checks of servers before anything starts: all at once, all problems of all in one error."""
+"""Checks of servers before anything starts: all in parallel, all problems in one error."""
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
 import time
@@ -16,56 +15,63 @@ from merge.storage.atomic import write_atomic
 from merge.storage.paths import SweepPaths
 from orchestrator.plan.code_version import code_version
 from orchestrator.s3.bucket import Bucket
-from orchestrator.servers.probe import Facts, control_digest, open_patiently, package_versions
-from orchestrator.servers.request import Part, ServerRequest
+from orchestrator.servers.probe import wait_for_content
+from orchestrator.servers.probe_protocol import ProbeResult, result_from_text
+from orchestrator.servers.request import ServerAssignment, ServerRequest
 from orchestrator.servers.scripts import probe_script
-from orchestrator.servers.ssh import Answer, ask, in_parallel
+from orchestrator.servers.ssh import ScriptResult, in_parallel, run_script
+from orchestrator.servers.versions import control_digest, package_versions
 
-MOST_SKEW_S = 10.0
-"""By how much a server's clock may differ from the one here before a person is told."""
+MAX_CLOCK_SKEW_S = 10.0
+"""A note is printed where the clock of a server differs by more from the one here."""
 
 _PROBE_TIMEOUT_S = 120.0
+_OTHER_VERSION = (
+    "it has another version of papergrid, which does not understand this check: install"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """A server that may be used, and what a person should know of it."""
+class CheckedServer:
+    """A server that may be used."""
 
-    part: Part
-    facts: Facts
+    assignment: ServerAssignment
+    result: ProbeResult
     notes: tuple[str, ...]
+    """Messages for the terminal that prevent nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Reply:
-    part: Part
-    answer: Answer
-    asked: float
-    answered: float
+class _ProbeReply:
+    assignment: ServerAssignment
+    script: ScriptResult
+    sent: float
+    received: float
+    """Both in Unix seconds by the clock here."""
 
 
-def check_servers(request: ServerRequest) -> list[Checked]:
-    """Ask every server whether it can do its part.
+def check_servers(request: ServerRequest) -> list[CheckedServer]:
+    """Check on every server whether it can run its assignment.
 
     ServersError with every problem of every server; StorageError where the output folder cannot
-    be written to, BucketError and BucketUnavailableError where the bucket they are to share cannot
-    be written to from here. Leaves nothing behind.
+    be written to, BucketError and BucketUnavailableError where the shared bucket cannot be written
+    to from here. Leaves nothing behind.
     """
     nonce = secrets.token_hex(16)
-    with _meeting(request, nonce) as folder:
-        replies = in_parallel(lambda part: _ask(request, part, nonce), request.parts)
-        found = [_judged(request, reply, folder) for reply in replies]
+    with _published_nonce(request, nonce) as folder:
+        replies = in_parallel(lambda each: _probe(request, each, nonce), request.assignments)
+        found = [_evaluate(request, reply, folder) for reply in replies]
     problems = [problem for _, lines in found for problem in lines]
     checked = [each for each, _ in found if each]
-    problems += _shared_machines(checked)
+    problems += _shared_devices(checked)
     if problems:
         raise ServersError(tuple(problems))
     return checked
 
 
 @contextmanager
-def _meeting(request: ServerRequest, nonce: str) -> Iterator[Path]:
-    """`nonce` where all servers must see it: in the folder this yields, or in their bucket."""
+def _published_nonce(request: ServerRequest, nonce: str) -> Iterator[Path]:
+    """`nonce` where all servers must see it: in the yielded folder, or in their bucket."""
     folder = SweepPaths(request.output).probe(request.name)
     if request.claims is None:
         write_atomic(folder / "here", lambda file: file.write(nonce.encode()))
@@ -79,102 +85,112 @@ def _meeting(request: ServerRequest, nonce: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        # Nothing but probes is ever deleted there: the right to do so is not needed.
+        # This is the only object that papergrid deletes: credentials may lack the right to do so.
         with suppress(PapergridError):
             bucket.delete(folder.name)
 
 
-def _ask(request: ServerRequest, part: Part, nonce: str) -> _Reply:
-    asked = time.time()
-    patience_s = _PROBE_TIMEOUT_S + request.fleet.connect_timeout_s + request.fleet.share_timeout_s
-    answer = ask(request.reach(part.server), probe_script(request, part, nonce), patience_s)
-    return _Reply(part=part, answer=answer, asked=asked, answered=time.time())
+def _probe(request: ServerRequest, assignment: ServerAssignment, nonce: str) -> _ProbeReply:
+    sent = time.time()
+    timeout_s = _PROBE_TIMEOUT_S + request.fleet.connect_timeout_s + request.fleet.share_timeout_s
+    script = run_script(
+        request.ssh_target(assignment.server), probe_script(request, assignment, nonce), timeout_s
+    )
+    return _ProbeReply(assignment=assignment, script=script, sent=sent, received=time.time())
 
 
-def _judged(
-    request: ServerRequest, reply: _Reply, folder: Path
-) -> tuple[Checked | None, list[str]]:
-    name = reply.part.server.name
-    facts = _facts(reply.answer)
-    if facts is None:
-        return None, [f"{name}: {_why_no_facts(reply)}"]
-    problems = [*facts.problems, *_code(request, reply.part, facts)]
-    if facts.nonce:
-        seen = open_patiently(folder / name, request.fleet.share_timeout_s)
-        if seen is None or seen.decode("utf-8", "replace") != facts.nonce:
+def _evaluate(
+    request: ServerRequest, reply: _ProbeReply, folder: Path
+) -> tuple[CheckedServer | None, list[str]]:
+    server = reply.assignment.server
+    result = _result(reply.script)
+    if result is None:
+        return None, [f"{server.name}: {_why_no_result(reply)}"]
+    problems = [*result.problems, *_code_problems(request, reply.assignment, result)]
+    if result.nonce:
+        seen = wait_for_content(folder / server.name, request.fleet.share_timeout_s)
+        if seen is None or seen.decode("utf-8", "replace") != result.nonce:
             problems.append(
-                f"what it writes into {request.output_on(reply.part.server)} does not appear "
+                f"a file that it writes into {request.output_on(server)} does not appear "
                 f"in {request.output} here: the folders are not the same"
             )
-    notes = (*facts.notes, *_clock(reply, facts), *_packages(facts))
-    return Checked(part=reply.part, facts=facts, notes=notes), [f"{name}: {p}" for p in problems]
+    notes = (*result.notes, *_clock_notes(reply, result), *_package_notes(result))
+    checked = CheckedServer(assignment=reply.assignment, result=result, notes=notes)
+    return checked, [f"{server.name}: {problem}" for problem in problems]
 
 
-def _facts(answer: Answer) -> Facts | None:
-    for line in answer.told:
-        if line.startswith("{"):
-            return Facts(**json.loads(line))
-    return None
+def _result(script: ScriptResult) -> ProbeResult | None:
+    results = (result_from_text(line) for line in script.lines if line.startswith("{"))
+    return next(results, None)
 
 
-def _why_no_facts(reply: _Reply) -> str:
-    for line in reply.answer.told:
+def _why_no_result(reply: _ProbeReply) -> str:
+    for line in reply.script.lines:
         if line.startswith("problem "):
             return line.removeprefix("problem ")
-    trouble = reply.answer.trouble
-    if "No module named" in trouble:
+        if line.startswith("{"):
+            return f"{_OTHER_VERSION} the version of here"
+    error = reply.script.error
+    if "No module named" in error:
         return (
-            f"this papergrid cannot be imported there ({trouble}): install the same version for "
+            f"this papergrid cannot be imported there ({error}): install the same version for "
             f"its `python:`, or name a checkout by `environment: {{PYTHONPATH: ...}}`"
         )
-    if trouble.startswith("cannot be reached"):
-        return f"{trouble}; try `ssh {reply.part.server.ssh} true` by hand (no password is asked)"
-    return trouble or "it gave no answer"
+    if "unexpected keyword argument" in error or "required keyword-only argument" in error:
+        return f"{_OTHER_VERSION} the version of here ({error})"
+    if error.startswith("cannot be reached"):
+        return f"{error}; try `ssh {reply.assignment.server.ssh} true` by hand (without a password)"
+    return error or "it gave no answer"
 
 
-def _clock(reply: _Reply, facts: Facts) -> Iterator[str]:
-    ahead_s = max(facts.now - reply.answered, 0) or min(facts.now - reply.asked, 0)
-    if abs(ahead_s) > MOST_SKEW_S:
-        way = "ahead of" if ahead_s > 0 else "behind"
+def _clock_notes(reply: _ProbeReply, result: ProbeResult) -> Iterator[str]:
+    # The server read its clock at some moment between the two readings here: only what lies
+    # outside of this interval is certainly a difference.
+    ahead_s = max(result.now - reply.received, 0) or min(result.now - reply.sent, 0)
+    if abs(ahead_s) > MAX_CLOCK_SKEW_S:
+        direction = "ahead of" if ahead_s > 0 else "behind"
         yield (
-            f"its clock is {abs(ahead_s):.0f} s {way} the one here: ages in `status` are wrong by "
-            f"as much, results are not"
+            f"its clock is {abs(ahead_s):.0f} s {direction} the one here: ages in `status` are "
+            f"wrong by as much, results are not"
         )
 
 
-def _code(request: ServerRequest, part: Part, facts: Facts) -> Iterator[str]:
-    here = code_version(part.runs[0])
-    if (here["version"], control_digest()) != (facts.version, facts.control):
+def _code_problems(
+    request: ServerRequest, assignment: ServerAssignment, result: ProbeResult
+) -> Iterator[str]:
+    command = assignment.runs[0].command
+    here = code_version(assignment.runs[0])
+    if (here["version"], control_digest()) != (result.version, result.control):
         yield (
-            f"another papergrid: {facts.version} ({facts.control}) there, {here['version']} "
-            f"({control_digest()}) here; bring it to the same version"
+            f"another papergrid: {result.version} ({result.control}) there, {here['version']} "
+            f"({control_digest()}) here; install the same version"
         )
-    elif here["source"] != facts.source and request.snapshot is None:
-        what = "the files of the study's command" if part.runs[0].command else "the trainers"
+    elif here["source"] != result.source and request.snapshot is None:
+        what = "the files of the study's command" if command else "the trainers"
         yield (
-            f"other code: {what} are {facts.source} there and {here['source']} here; update the "
+            f"other code: {what} are {result.source} there and {here['source']} here; update the "
             f"checkout there, or submit with --snapshot"
         )
 
 
-def _packages(facts: Facts) -> Iterator[str]:
+def _package_notes(result: ProbeResult) -> Iterator[str]:
     here = package_versions()
-    for name in sorted(here.keys() | facts.packages.keys()):
-        if here.get(name) != facts.packages.get(name):
-            yield f"{name} is {facts.packages.get(name)} there and {here.get(name)} here"
+    for name in sorted(here.keys() | result.packages.keys()):
+        if here.get(name) != result.packages.get(name):
+            yield f"{name} is {result.packages.get(name)} there and {here.get(name)} here"
 
 
-def _shared_machines(checked: Sequence[Checked]) -> Iterator[str]:
-    """Names that are one machine may not use the same devices."""
+def _shared_devices(checked: Sequence[CheckedServer]) -> Iterator[str]:
+    """Two names of one machine may not use the same GPU."""
     first: dict[tuple[str, str, str], str] = {}
     for each in checked:
-        if each.facts.kind != "cuda":
+        if each.result.kind != "cuda":
             continue
-        for slot in each.facts.slots:
-            name = each.part.server.name
-            other = first.setdefault((each.facts.host, each.facts.boot_id, slot), name)
+        for slot in each.result.slots:
+            name = each.assignment.server.name
+            other = first.setdefault((each.result.host, each.result.boot_id, slot), name)
             if other != name:
                 yield (
-                    f"{name}: is the same machine as {other} and would use its GPU {slot}: name it "
-                    f"once, or divide its `devices:`"
+                    f"{name}: is the same machine as {other} and would use the same GPU {slot}: "
+                    f"name the machine once, or divide its GPUs with `devices:`"
                 )

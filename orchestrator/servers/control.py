@@ -1,4 +1,4 @@
-"""Workers on servers after they were started: asked how they are, stopped, killed."""
+"""Workers on servers after their start: query, stop and kill them over ssh."""
 
 from __future__ import annotations
 
@@ -12,36 +12,40 @@ from merge.errors import RecordError, UsageError
 from merge.records.records import Owner, worker_from_json
 from merge.records.sweep import Run, read_sweep
 from merge.storage.paths import SweepPaths
+from merge.wording import hint
 from orchestrator.config.shell import quote
-from orchestrator.config.wording import hint
 from orchestrator.plan.selection import choose
 from orchestrator.runs.claims import last_claim
-from orchestrator.servers.ssh import Reach, ask, in_parallel
-from orchestrator.servers.workers import Condition, Worker, condition, read_workers
+from orchestrator.servers.ssh import ScriptResult, SshTarget, in_parallel, run_script
+from orchestrator.servers.workers import Worker, WorkerState, read_workers, worker_state
 
-_ASK_TIMEOUT_S = 20.0
-_MAY_LIVE = (Condition.AT_WORK, Condition.SILENT, Condition.NOT_ASKED)
+_SCRIPT_TIMEOUT_S = 20.0
+_MAY_RUN = (WorkerState.AT_WORK, WorkerState.SILENT, WorkerState.NOT_ASKED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
-    """What a server says of its worker when it is asked."""
+class QueriedWorker:
+    """A worker, and what its server reports about its process."""
 
     worker: Worker
-    """With its record as it is now, where that lies on the server."""
-    said: str
+    """With its current record, where that lies on the server."""
+    process: str
     """`running`, `stopped` (suspended), `gone`, or why the server could not be asked; empty where
-    the worker has ended and nobody else needs to be asked."""
+    the worker has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped:
-    """What became of stopping a worker."""
+class StopResult:
+    """What happened when a worker was to be stopped."""
 
     server: str
-    told: str
+    message: str
     """`asked to stop`, `killed`, `gone`, or why it could not be stopped."""
-    is_well: bool
+    is_ok: bool
+
+    def to_json(self) -> dict[str, object]:
+        """As `cancel --workers --json` prints it."""
+        return {"server": self.server, "told": self.message, "is_well": self.is_ok}
 
 
 def stop_workers(
@@ -50,73 +54,79 @@ def stop_workers(
     *,
     kill: bool = False,
     is_dry: bool = False,
-) -> list[Stopped]:
+) -> list[StopResult]:
     """Stop the workers on servers `names` (None: on all) that have not ended, over ssh.
 
-    They are asked to stop, so that their runs write checkpoints; with `kill` their process groups
-    are killed, and their guards kill the runs. `is_dry` only tells which it would be. UsageError
-    for a name that no submission has.
+    SIGTERM asks them to stop, so that their runs write checkpoints; with `kill` SIGKILL ends their
+    process groups, and their guards end the runs. `is_dry` sends no signal. UsageError for a name
+    that is in no submission.
     """
+    alive = [worker for worker in _named_workers(output, names) if _may_run(worker)]
+    signal, what = ("KILL", "killed") if kill else ("TERM", "asked to stop")
+    found = in_parallel(lambda worker: _stop(worker, "" if is_dry else signal, what), alive)
+    return [result for result in found if result]
+
+
+def _named_workers(output: Path, names: Iterable[str] | None) -> list[Worker]:
     workers = read_workers(output)
     known = list(dict.fromkeys(worker.name for worker in workers))
-    wanted = known if names is None else list(names)
-    for name in wanted:
+    selected = known if names is None else list(names)
+    for name in selected:
         if name not in known:
             raise UsageError(f"no worker was submitted to {name!r}{hint(name, known)}")
-    alive = [worker for worker in workers if worker.name in wanted and _may_live(worker)]
-    signal, what = ("KILL", "killed") if kill else ("TERM", "asked to stop")
-    found = in_parallel(lambda worker: _stopped(worker, "" if is_dry else signal, what), alive)
-    return [stopped for stopped in found if stopped]
+    return [worker for worker in workers if worker.name in selected]
 
 
 def cancel_jobs(output: Path, run_ids: Sequence[str]) -> list[str]:
-    """Kill the silent workers on servers that still have one of these runs; a line for each.
+    """Kill the silent workers on servers that still claim one of these runs; a line for each.
 
-    Others need no ssh: a worker that lives sees in the run's folder that it was cancelled. What is
-    done cannot be lost by it: the other runs of a killed worker go on from their checkpoints.
+    All other workers need no ssh: a living worker reads the request to cancel in the run's folder.
+    Nothing that is done gets lost: the other runs of a killed worker resume from checkpoints.
     """
-    owners = {
-        owner for run in _runs(output, run_ids) if (owner := _holder(output, run)) is not None
-    }
+    owners = {_claim_owner(output, run) for run in _runs(output, run_ids)}
     now = time.time()
     silent = [
         worker
         for worker in read_workers(output)
-        if condition(worker, now) is Condition.SILENT
+        if worker_state(worker, now) is WorkerState.SILENT
         and worker.record
         and worker.record.owner in owners
     ]
-    said = in_parallel(lambda worker: _signalled(worker, "KILL"), silent)
-    return [
-        f"{worker.name}: its worker was silent and "
-        + ("was killed" if word == "signalled" else f"could not be killed: {word}")
-        for worker, word in zip(silent, said, strict=True)
-    ]
+    answers = in_parallel(lambda worker: _send_signal(worker, "KILL"), silent)
+    return [_killed_text(worker, text) for worker, text in zip(silent, answers, strict=True)]
 
 
-def reach_workers(workers: Sequence[Worker]) -> list[Reached]:
-    """Ask over ssh what became of the workers that have not ended, each with a time-out."""
-    return in_parallel(_reached, [worker for worker in workers if _may_live(worker)])
+def _killed_text(worker: Worker, answer: str) -> str:
+    is_killed = answer == "signalled"
+    return f"{worker.name}: its worker was silent and " + (
+        "was killed" if is_killed else f"could not be killed: {answer}"
+    )
+
+
+def query_workers(workers: Sequence[Worker]) -> list[QueriedWorker]:
+    """Query over ssh the workers that have not ended, in parallel, each with a time-out."""
+    return in_parallel(_query, [worker for worker in workers if _may_run(worker)])
 
 
 def signal_script(owner: Owner, signal: str) -> str:
-    """Bash that signals the process group of `owner`, if it is still that very process. Pure.
+    """Bash that signals the process group of `owner`, if it is still the same process. Pure.
 
-    It tells `gone`, `signalled`, or without a signal `running` or `stopped`.
+    It reports `gone`, `signalled`, or without a signal `running` or `stopped`.
     """
     boot = quote([owner.boot_id])
     group = owner.pid
-    send = f"kill -{signal} -- -{group} && tell signalled" if signal else _tell_state()
+    send = f"kill -{signal} -- -{group} && report signalled" if signal else _report_state()
     return "\n".join(
         [
+            # Process ids are reused: boot, pid namespace and start time together name one process.
             'here="$(cat /proc/sys/kernel/random/boot_id)/$(readlink /proc/self/ns/pid)"',
-            f'[ "$here" = {boot} ] || {{ tell gone; exit 0; }}',
-            f"stat=$(cat /proc/{owner.pid}/stat 2>/dev/null) || {{ tell gone; exit 0; }}",
+            f'[ "$here" = {boot} ] || {{ report gone; exit 0; }}',
+            f"stat=$(cat /proc/{owner.pid}/stat 2>/dev/null) || {{ report gone; exit 0; }}",
             # The command's name, in parentheses, may itself hold spaces and parentheses.
             "set -- ${stat##*) }",
             "state=$1",
-            f'[ "${{20}}" = {quote([owner.pid_started])} ] || {{ tell gone; exit 0; }}',
-            "case $state in Z|X|x) tell gone; exit 0;; esac",
+            f'[ "${{20}}" = {quote([owner.pid_started])} ] || {{ report gone; exit 0; }}',
+            "case $state in Z|X|x) report gone; exit 0;; esac",
             send,
         ]
     )
@@ -126,84 +136,84 @@ def _runs(output: Path, run_ids: Sequence[str]) -> tuple[Run, ...]:
     return choose(read_sweep(SweepPaths(output).sweep).runs, run_ids)
 
 
-def _holder(output: Path, run: Run) -> Owner | None:
-    """Who has the run; None where nobody does."""
+def _claim_owner(output: Path, run: Run) -> Owner | None:
     last = last_claim(SweepPaths(output).run(run.path))
     return None if last is None or last.released else last.owner
 
 
 def record_script(path: Path) -> str:
-    """Bash that tells the record in `path` on a line, or `absent`. Pure."""
+    """Bash that reports the record in `path` on one line, or `absent`. Pure."""
     file = quote([str(path)])
     return "\n".join(
         [
-            f"[ -e {file} ] || {{ tell absent; exit 0; }}",
-            f"tell \"record $(tr -d '\\n' <{file})\"",
+            f"[ -e {file} ] || {{ report absent; exit 0; }}",
+            # A result is one line: JSON stays the same without its line breaks.
+            f"report \"record $(tr -d '\\n' <{file})\"",
         ]
     )
 
 
-def _stopped(worker: Worker, signal: str, what: str) -> Stopped | None:
-    """What became of sending `signal`, or of nothing without one; None: it had ended already."""
-    worker, trouble = _with_record(worker)
-    if trouble:
-        return Stopped(server=worker.name, told=trouble, is_well=False)
-    if not _may_live(worker):
+def _stop(worker: Worker, signal: str, what: str) -> StopResult | None:
+    """Send `signal`, or none if it is empty; None where the worker had already ended."""
+    worker, problem = _with_record(worker)
+    if problem:
+        return StopResult(server=worker.name, message=problem, is_ok=False)
+    if not _may_run(worker):
         return None
     if not signal:
-        return Stopped(server=worker.name, told=f"would be {what}", is_well=True)
-    word = _signalled(worker, signal)
-    return Stopped(
+        return StopResult(server=worker.name, message=f"would be {what}", is_ok=True)
+    answer = _send_signal(worker, signal)
+    return StopResult(
         server=worker.name,
-        told=what if word == "signalled" else word,
-        is_well=word in ("signalled", "gone"),
+        message=what if answer == "signalled" else answer,
+        is_ok=answer in ("signalled", "gone"),
     )
 
 
-def _reached(worker: Worker) -> Reached:
-    worker, trouble = _with_record(worker)
-    if trouble or not _may_live(worker):
-        return Reached(worker=worker, said=trouble)
-    return Reached(worker=worker, said=_signalled(worker, ""))
+def _query(worker: Worker) -> QueriedWorker:
+    worker, problem = _with_record(worker)
+    if problem or not _may_run(worker):
+        return QueriedWorker(worker=worker, process=problem)
+    return QueriedWorker(worker=worker, process=_send_signal(worker, ""))
 
 
 def _with_record(worker: Worker) -> tuple[Worker, str]:
-    """`worker` with its record, asked for where that lies on its server; why it was not told."""
-    if worker.there is None:
+    """`worker` with its record, fetched where that lies on its server, and why that failed."""
+    path = worker.remote_record
+    if path is None:
         return worker, ""
-    script = record_script(worker.there)
-    answer = ask(_reach(worker), lambda _: script, worker.connect_timeout_s + _ASK_TIMEOUT_S)
-    for line in answer.told:
+    result = _run(worker, record_script(path))
+    for line in result.lines:
         word, _, text = line.partition(" ")
         if word == "absent":
-            return replace(worker, there=None), ""
+            return replace(worker, remote_record=None), ""
         try:
-            record = worker_from_json(worker.there, json.loads(text))
+            record = worker_from_json(path, json.loads(text))
         except (ValueError, RecordError) as error:
-            return replace(worker, problem=f"{worker.there} there is unreadable ({error})"), ""
-        return replace(worker, there=None, record=record), ""
-    return worker, answer.trouble or "gave no answer"
+            return replace(worker, problem=f"{path} there is unreadable ({error})"), ""
+        return replace(worker, remote_record=None, record=record), ""
+    return worker, result.error or "gave no answer"
 
 
-def _tell_state() -> str:
-    return "case $state in T|t) tell stopped;; *) tell running;; esac"
+def _report_state() -> str:
+    return "case $state in T|t) report stopped;; *) report running;; esac"
 
 
-def _signalled(worker: Worker, signal: str) -> str:
+def _send_signal(worker: Worker, signal: str) -> str:
     if worker.record is None:
-        return "never told that it had started; see its log"
-    script = signal_script(worker.record.owner, signal)
-    answer = ask(_reach(worker), lambda _: script, worker.connect_timeout_s + _ASK_TIMEOUT_S)
-    return answer.told[0] if answer.told else answer.trouble or "gave no answer"
+        return "wrote no record of its start; see its log"
+    result = _run(worker, signal_script(worker.record.owner, signal))
+    return result.lines[0] if result.lines else result.error or "gave no answer"
 
 
-def _reach(worker: Worker) -> Reach:
-    return Reach(
+def _run(worker: Worker, script: str) -> ScriptResult:
+    target = SshTarget(
         destination=worker.ssh,
         config=worker.ssh_config,
         connect_timeout_s=worker.connect_timeout_s,
     )
+    return run_script(target, lambda _: script, worker.connect_timeout_s + _SCRIPT_TIMEOUT_S)
 
 
-def _may_live(worker: Worker) -> bool:
-    return condition(worker, time.time()) in _MAY_LIVE
+def _may_run(worker: Worker) -> bool:
+    return worker_state(worker, time.time()) in _MAY_RUN

@@ -1,6 +1,6 @@
 """Reading a hosts file: the servers of `replicate submit --servers`, described in docs/servers.md.
 
-YAML in, a `Fleet` out, or one error with every problem and its place. Nobody is asked here.
+YAML in, a `Fleet` out, or one error with every problem and its place. Connects to no host.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _FOLDERS = ("output", "workdir", "data_root", "cache_dir", "weights")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """One server. Paths are as the server sees them; None stands for what it is here."""
+    """One server. Paths are as the server sees them; None means: the same as on this machine."""
 
     name: str
-    """Names its log and its records."""
+    """File name of its log and its records."""
     ssh: str
-    """What `ssh` is given: an alias of the user's own configuration, or [user@]host."""
+    """Destination for `ssh`: an alias of the user's own configuration, or [user@]host."""
     output: str | None = None
     workdir: str | None = None
     python: str | None = None
@@ -41,12 +41,12 @@ class Server:
     """Use GPUs that other processes compute on."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     setup: tuple[str, ...] = ()
-    """Lines of bash that come before everything else, such as `module load cuda`."""
+    """Lines of bash that run before everything else, such as `module load cuda`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """The servers of a hosts file and how they are reached."""
+    """The servers of a hosts file and how ssh connects to them."""
 
     servers: tuple[Server, ...]
     ssh_config: Path | None = None
@@ -55,6 +55,7 @@ class Fleet:
     share_timeout_s: int = 45
     """How long a network file system may take to show a new file on another host."""
     min_free_gb: float = 1.0
+    """In GiB."""
 
 
 def _device_list(value: object) -> object:
@@ -66,7 +67,7 @@ def _device_list(value: object) -> object:
 
 
 class ServerShape(Shape):
-    """The keys of a server; `defaults:` takes the same."""
+    """The keys of a server; `defaults:` has the same."""
 
     ssh: str | None = None
     output: str | None = None
@@ -81,15 +82,15 @@ class ServerShape(Shape):
     setup: list[str] = Field(default_factory=list)
 
 
-def _empty_is_plain(value: object) -> object:
+def _empty_as_mapping(value: object) -> object:
     return {} if value is None else value
 
 
-def _named(value: object) -> object:
-    """`[gpu1, gpu2]` stands for two hosts without keys of their own."""
+def _names_as_mapping(value: object) -> object:
+    """`[gpu1, gpu2]` means two hosts without keys of their own."""
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         if len(set(value)) < len(value):
-            raise ValueError("a host is named twice")
+            raise ValueError("a host appears twice")
         return dict.fromkeys(value)
     return value
 
@@ -98,8 +99,8 @@ class HostsShape(Shape):
     """All keys of a hosts file."""
 
     hosts: Annotated[
-        dict[str, Annotated[ServerShape, BeforeValidator(_empty_is_plain)]],
-        BeforeValidator(_named),
+        dict[str, Annotated[ServerShape, BeforeValidator(_empty_as_mapping)]],
+        BeforeValidator(_names_as_mapping),
     ] = Field(default_factory=dict)
     defaults: ServerShape = Field(default_factory=ServerShape)
     ssh_config: str | None = None
@@ -119,10 +120,10 @@ def read_hosts(path: Path) -> Fleet:
     notes.extend([*document.problems, *problems])
     _check_config(shape, path, notes)
     if not shape.hosts and not notes.touches("hosts"):
-        notes.add(("hosts",), "missing: name the servers, such as `hosts: {gpu1: {}, gpu2: {}}`")
+        notes.add(("hosts",), "missing: list the servers, such as `hosts: {gpu1: {}, gpu2: {}}`")
     _check(shape.defaults, ("defaults",), notes)
     if shape.defaults.ssh is not None:
-        notes.add(("defaults", "ssh"), "each host has its own: give it below the host's name")
+        notes.add(("defaults", "ssh"), "each host has its own: write it below the host's name")
     servers = tuple(
         _server(name, keys, shape.defaults, document, notes) for name, keys in shape.hosts.items()
     )
@@ -151,8 +152,8 @@ def _server(
 ) -> Server:
     place: Place = ("hosts", name)
     if not _NAME.fullmatch(name):
-        message = f"{name!r} is no name for a log file: use letters, digits and . _ -"
-        notes.extend([document.problem(place, f"{message}, and give the host by `ssh:`")])
+        message = f"{name!r} cannot be a file name of a log: use letters, digits and . _ -"
+        notes.extend([document.problem(place, f"{message}, and name the host with `ssh:`")])
     _check(keys, place, notes)
     own = {**defaults.model_dump(exclude_none=True), **keys.model_dump(exclude_none=True)}
     environment = {**defaults.environment, **keys.environment}
@@ -167,12 +168,15 @@ def _check(keys: ServerShape, place: Place, notes: Notes) -> None:
         value = getattr(keys, key)
         if value is not None and not value.startswith("/"):
             notes.add((*place, key), f"{value!r} is relative: write the path from / on that host")
+    # A leading dash would become an option of ssh, such as -oProxyCommand, which runs commands.
     if keys.ssh is not None and (not keys.ssh or keys.ssh.startswith("-")):
-        notes.add((*place, "ssh"), f"{keys.ssh!r} is no host: write an alias or user@host")
+        notes.add((*place, "ssh"), f"{keys.ssh!r} is not a host: write an alias or user@host")
     if keys.python is not None and (not keys.python or keys.python.startswith("-")):
-        notes.add((*place, "python"), f"{keys.python!r} is no program")
+        notes.add((*place, "python"), f"{keys.python!r} is not a program")
     for name, value in keys.environment.items():
         if not _VARIABLE.fullmatch(name):
-            notes.add((*place, "environment", name), "is no name of a variable", at_key=True)
+            notes.add(
+                (*place, "environment", name), "is not a valid name of a variable", at_key=True
+            )
         elif not is_scalar(value) or "\0" in text_of(value):
             notes.add((*place, "environment", name), "must be a single value")

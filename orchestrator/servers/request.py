@@ -1,6 +1,6 @@
-"""What `submit --servers` asks of each server, and the script that starts a worker there. Pure.
+"""A submission to servers: which server gets which runs. Pure.
 
-`--dry-run`, `--print-commands` and the real submission all read the same request.
+`--dry-run`, `--print-commands` and the real submission all use the same request.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from merge.records.sweep import SCHEMA, Run
-from merge.storage.paths import SubmissionPaths, SweepPaths
+from merge.storage.control_paths import SubmissionPaths
+from merge.storage.paths import SweepPaths
 from orchestrator.plan.shards import Shard
 from orchestrator.s3.url import BucketTarget
 from orchestrator.servers.hosts_file import Fleet, Server
-from orchestrator.servers.ssh import Reach
+from orchestrator.servers.ssh import SshTarget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """What one server is given."""
+class ServerAssignment:
+    """The runs of one server."""
 
     server: Server
     runs: tuple[Run, ...]
     shards: tuple[str, ...]
-    """Names of its shards; empty where all servers share all runs by claims."""
+    """Names of its shards; empty where all servers share all runs through claims."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,40 +34,43 @@ class ServerRequest:
     """A submission to servers."""
 
     name: str
-    """Of the submission: a folder of the output folder."""
+    """Id of the submission, and name of its folder."""
     output: Path
-    """As it is here; absolute."""
+    """Path on this machine; absolute."""
     workdir: Path
-    """Where commands are started, as it is here; absolute."""
+    """Folder in which commands start, on this machine; absolute."""
     fleet: Fleet
-    parts: tuple[Part, ...]
+    assignments: tuple[ServerAssignment, ...]
     words: tuple[str, ...] = ()
-    """Further words for `replicate work`."""
+    """Further arguments of `replicate work`."""
     snapshot: str | None = None
     claims: BucketTarget | None = None
-    """Where servers that have an output folder each share the runs; None: they share the folder."""
+    """Bucket with the claims, where each server has an output folder of its own; None: all servers
+    share one."""
 
     @property
     def paths(self) -> SubmissionPaths:
-        """As they are here."""
+        """Paths on this machine."""
         return SweepPaths(self.output).submission(self.name)
 
     def paths_on(self, server: Server) -> SubmissionPaths:
-        """As they are on `server`."""
+        """Paths on `server`."""
         return SweepPaths(self.output_on(server)).submission(self.name)
 
     def output_on(self, server: Server) -> Path:
+        """The output folder, as `server` sees it."""
         return Path(server.output) if server.output else self.output
 
-    def reach(self, server: Server) -> Reach:
-        return Reach(
+    def ssh_target(self, server: Server) -> SshTarget:
+        """How ssh connects to `server`."""
+        return SshTarget(
             destination=server.ssh,
             config=self.fleet.ssh_config,
             connect_timeout_s=self.fleet.connect_timeout_s,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What the submission's record tells; values of environment variables stay out of it."""
+        """`submission.json`; without values of environment variables, which may be secrets."""
         return {
             "schema": SCHEMA,
             "name": self.name,
@@ -77,32 +81,41 @@ class ServerRequest:
             "connect_timeout_s": self.fleet.connect_timeout_s,
             "servers": [
                 {
-                    "name": part.server.name,
-                    "ssh": part.server.ssh,
-                    "output": str(self.output_on(part.server)),
-                    "num_runs": len(part.runs),
-                    "shards": list(part.shards),
+                    "name": each.server.name,
+                    "ssh": each.server.ssh,
+                    "output": str(self.output_on(each.server)),
+                    "num_runs": len(each.runs),
+                    "shards": list(each.shards),
                 }
-                for part in self.parts
+                for each in self.assignments
             ],
         }
 
 
-def share_out(servers: Sequence[Server], shards: Sequence[Shard], *, by_shard: bool) -> list[Part]:
-    """What each server is given: all runs, or by shards, the largest first to the least laden."""
+def assign_runs(
+    servers: Sequence[Server], shards: Sequence[Shard], *, by_shard: bool
+) -> list[ServerAssignment]:
+    """All runs for every server, or by shards: the largest first, to the server with fewest runs.
+
+    With `by_shard`, servers that get no shard are left out.
+    """
     if not by_shard:
         runs = tuple(run for shard in shards for run in shard.runs)
-        return [Part(server=server, runs=runs, shards=()) for server in servers]
-    given: dict[str, list[Shard]] = {server.name: [] for server in servers}
+        return [ServerAssignment(server=server, runs=runs, shards=()) for server in servers]
+    shards_of: dict[str, list[Shard]] = {server.name: [] for server in servers}
     for shard in sorted(shards, key=lambda shard: -len(shard.runs)):
-        least = min(given.values(), key=lambda mine: sum(len(each.runs) for each in mine))
-        least.append(shard)
-    parts = [
-        Part(
-            server=server,
-            runs=tuple(run for shard in given[server.name] for run in shard.runs),
-            shards=tuple(shard.name for shard in given[server.name]),
-        )
-        for server in servers
-    ]
-    return [part for part in parts if part.runs]
+        min(shards_of.values(), key=_num_runs).append(shard)
+    assignments = (_assignment(server, shards_of[server.name]) for server in servers)
+    return [each for each in assignments if each.runs]
+
+
+def _num_runs(shards: Sequence[Shard]) -> int:
+    return sum(len(shard.runs) for shard in shards)
+
+
+def _assignment(server: Server, shards: Sequence[Shard]) -> ServerAssignment:
+    return ServerAssignment(
+        server=server,
+        runs=tuple(run for shard in shards for run in shard.runs),
+        shards=tuple(shard.name for shard in shards),
+    )

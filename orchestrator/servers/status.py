@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.machine.owners import this_owner
-from orchestrator.servers.workers import Condition, Worker, condition, read_workers
+from orchestrator.servers.workers import Worker, WorkerState, read_workers, worker_state
 
 _HINTS = {
-    Condition.SILENT: "dead, suspended or cut off: `replicate status --reach` asks it",
-    Condition.NOT_STARTED: "it has left no record: see its log",
-    Condition.NOT_ASKED: "its folder is its own: `replicate status --reach` asks it",
+    WorkerState.SILENT: "dead, suspended or cut off: `replicate status --reach` asks it",
+    WorkerState.NOT_STARTED: "it has left no record: see its log",
+    WorkerState.NOT_ASKED: "its folder is its own: `replicate status --reach` asks it",
 }
 
 _ENDS = {
@@ -57,11 +57,11 @@ def read_servers(
         workers |= _asked([worker for worker, _ in workers.values()])
     now, here = time.time() if now is None else now, this_owner()
     last = max((submission for submission, _ in workers), default="")
-    found = [(worker, condition(worker, now, here), said) for worker, said in workers.values()]
+    found = [(worker, worker_state(worker, now, here), said) for worker, said in workers.values()]
     return tuple(
         _status(worker, state, now, said or None)
         for worker, state, said in found
-        if worker.submission == last or state in (Condition.AT_WORK, Condition.SILENT)
+        if worker.submission == last or state in (WorkerState.AT_WORK, WorkerState.SILENT)
     )
 
 
@@ -70,15 +70,15 @@ def _key(worker: Worker) -> tuple[str, str]:
 
 
 def _asked(workers: list[Worker]) -> dict[tuple[str, str], tuple[Worker, str]]:
-    from orchestrator.servers.control import reach_workers
+    from orchestrator.servers.control import query_workers
 
-    return {_key(each.worker): (each.worker, each.said) for each in reach_workers(workers)}
+    return {_key(each.worker): (each.worker, each.process) for each in query_workers(workers)}
 
 
-def _status(worker: Worker, state: Condition, now: float, reached: str | None) -> ServerStatus:
+def _status(worker: Worker, state: WorkerState, now: float, reached: str | None) -> ServerStatus:
     record = worker.record
     reason = worker.problem or (record.reason if record else "")
-    if state is Condition.FAILED and record:
+    if state is WorkerState.FAILED and record:
         reason = reason or _ENDS.get(record.exit_code, f"exit code {record.exit_code}")
     return ServerStatus(
         submission=worker.submission,

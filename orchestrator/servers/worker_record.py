@@ -1,4 +1,4 @@
-"""A worker's own record: who it is, when it last lived, how it ended. Read by `status`."""
+"""A worker's own record: its process, its heartbeat, how it ended. `status` reads it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from merge.storage.json_files import write_json, write_json_exclusive
 from orchestrator.machine.owners import this_owner
 
 _BEATS_PER_EXPIRY = 6
+"""Several missed beats, as with a file server that is away for a moment, are not silence yet."""
 
 _log = logging.getLogger(__name__)
 
 
-class Beacon:
-    """Rewrites this worker's record until it is told how the worker ended."""
+class WorkerHeartbeat:
+    """Rewrites the worker's record at regular intervals until `close`."""
 
     def __init__(self, path: Path, expiry_s: float) -> None:
         now = time.time()
@@ -33,12 +34,13 @@ class Beacon:
         if not write_json_exclusive(path, self._record.to_json()):
             raise UsageError(f"{path} is another worker's record: each worker needs its own")
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="beacon", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="worker-heartbeat", daemon=True)
         self._thread.start()
 
     def close(self, exit_code: int, reason: str = "") -> None:
-        """Write how the worker ended, as the last word."""
+        """Stop the heartbeat, then write the final record."""
         self._end.set()
+        # A beat that is being written must not replace the final record.
         self._thread.join()
         now = time.time()
         ended = replace(self._record, heartbeat=now, ended=now, exit_code=exit_code, reason=reason)
@@ -50,33 +52,34 @@ class Beacon:
             try:
                 write_json(self._path, self._record.to_json())
             except Exception:  # noqa: BLE001
-                # A file system that is away for a minute must not end the signs of life.
-                _log.exception("no sign of life could be written; it is tried again")
+                # A file server that is away for a minute must not end the thread.
+                _log.exception("the heartbeat could not be written; the next one follows")
 
 
-class Telling:
-    """What a worker tells its beacon at its end."""
+class WorkerExit:
+    """The exit code of a worker, to be set before the block of `worker_record` ends."""
 
     exit_code: int = 1
 
 
 @contextmanager
-def beacon(path: Path | None, expiry_s: float) -> Iterator[Telling]:
-    """Keep the record `path` of this process; set `exit_code` of what this yields.
+def worker_record(path: Path | None, expiry_s: float) -> Iterator[WorkerExit]:
+    """Keep the record `path` of this process, with a heartbeat, and write how the block ended.
 
-    Without a path nothing is kept. UsageError where the record is another worker's.
+    A heartbeat older than `expiry_s` seconds counts as silence. Without a path nothing is written.
+    UsageError where the record belongs to another worker.
     """
-    telling = Telling()
+    worker_exit = WorkerExit()
     if path is None:
-        yield telling
+        yield worker_exit
         return
-    light = Beacon(path, expiry_s)
+    heartbeat = WorkerHeartbeat(path, expiry_s)
     try:
-        yield telling
+        yield worker_exit
     except PapergridError as error:
-        light.close(error.exit_code, str(error))
+        heartbeat.close(error.exit_code, str(error))
         raise
     except BaseException as error:
-        light.close(1, f"{type(error).__name__}: {error}")
+        heartbeat.close(1, f"{type(error).__name__}: {error}")
         raise
-    light.close(telling.exit_code)
+    heartbeat.close(worker_exit.exit_code)

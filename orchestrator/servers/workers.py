@@ -1,4 +1,4 @@
-"""Workers on servers, as their own records tell: light, and asking nobody over the network."""
+"""Workers on servers, from their own records: without any network request."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from typing import Any
 
 from merge.errors import INTERRUPTED_EXIT_CODE, RecordError, UsageError
 from merge.records.records import Owner, WorkerRecord, read_worker
-from merge.records.sweep import refuse_foreign_schema
-from merge.storage.json_files import read_json
-from merge.storage.paths import SubmissionPaths, SweepPaths
+from merge.records.submissions import list_submissions, read_submission_document
+from merge.storage.control_paths import SubmissionPaths
+from merge.storage.paths import SweepPaths
 from orchestrator.machine.owners import owner_alive
 
-KIND = "servers"
 
-
-class Condition(StrEnum):
-    """What is known of a worker without asking its server."""
+class WorkerState(StrEnum):
+    """What is known about a worker without a request to its server."""
 
     NOT_STARTED = "not started"
     NOT_ASKED = "not asked"
-    """Its record lies on its own server, which was not asked."""
+    """Its record lies on its own server, which no command has asked yet."""
     AT_WORK = "at work"
     SILENT = "silent"
-    """It may be dead, suspended, or cut off from the shared folder."""
+    """No heartbeat: it is dead, suspended, or cut off from the shared folder."""
     FINISHED = "finished"
     STOPPED = "stopped"
     """On request."""
@@ -33,15 +31,15 @@ class Condition(StrEnum):
     UNKNOWN = "unknown"
 
 
-_ENDS: dict[int | None, Condition] = {
-    0: Condition.FINISHED,
-    INTERRUPTED_EXIT_CODE: Condition.STOPPED,
+_STATE_OF_EXIT: dict[int | None, WorkerState] = {
+    0: WorkerState.FINISHED,
+    INTERRUPTED_EXIT_CODE: WorkerState.STOPPED,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """A worker as its submission and its own record tell."""
+    """A worker, from its submission and its own record."""
 
     submission: str
     name: str
@@ -54,67 +52,62 @@ class Worker:
     problem: str = ""
     """Why its record cannot be read."""
     claims: str | None = None
-    """The place in a bucket through which it shares its runs; then `log` and `there` are paths on
-    its server. None: it shares the output folder."""
-    there: Path | None = None
-    """Its record on its own server, as long as that was not asked."""
+    """The place in a bucket through which it shares its runs; then `log` and `remote_record` are
+    paths on its server. None: it shares the output folder."""
+    remote_record: Path | None = None
+    """Path of its record on its own server, until the record was fetched."""
 
 
 def read_workers(output: Path) -> list[Worker]:
     """Every worker that was ever submitted to a server for `output`, in order of submission."""
-    root = SweepPaths(output).submissions
-    try:
-        names = sorted(entry.name for entry in root.iterdir())
-    except FileNotFoundError:
-        return []
-    return [worker for name in names for worker in _workers(output, name)]
+    return [worker for paths in list_submissions(output) for worker in _workers(paths)]
 
 
-def condition(worker: Worker, now: float, here: Owner | None = None) -> Condition:
-    """The condition of `worker` at Unix time `now`, as seen from `here`."""
+def worker_state(worker: Worker, now: float, here: Owner | None = None) -> WorkerState:
+    """The state of `worker` at Unix time `now`, in seconds.
+
+    With `here`, a worker on this host also counts as failed once its process is gone.
+    """
     record = worker.record
     if worker.problem:
-        return Condition.UNKNOWN
+        return WorkerState.UNKNOWN
     if record is None:
-        return Condition.NOT_ASKED if worker.there else Condition.NOT_STARTED
+        return WorkerState.NOT_ASKED if worker.remote_record else WorkerState.NOT_STARTED
     if record.ended is not None:
-        return _ENDS.get(record.exit_code, Condition.FAILED)
+        return _STATE_OF_EXIT.get(record.exit_code, WorkerState.FAILED)
     if here and owner_alive(record.owner, here) is False:
-        return Condition.FAILED
+        return WorkerState.FAILED
     is_fresh = now - record.heartbeat < record.expiry_s
-    return Condition.AT_WORK if is_fresh else Condition.SILENT
+    return WorkerState.AT_WORK if is_fresh else WorkerState.SILENT
 
 
-def refuse_unheard(output: Path) -> None:
-    """UsageError where workers share runs through a bucket: no request in this folder reaches them.
+def refuse_cancel_across_folders(output: Path) -> None:
+    """UsageError where the workers share runs only through a bucket.
 
-    That of the last submission counts.
+    A request to cancel a run is a file in this folder, which such workers do not read. The last
+    submission counts.
     """
     workers = read_workers(output)
     if workers and (place := workers[-1].claims):
         raise UsageError(
             f"the workers of submission {workers[-1].submission} share their runs through {place}: "
-            f"a request to cancel runs, which is a file in {output}, would reach none of them; "
+            f"they do not read requests to cancel runs, which are files in {output}; "
             f"stop whole workers with `replicate cancel {output} --workers`"
         )
 
 
-def _workers(output: Path, name: str) -> list[Worker]:
-    # A record that cannot be read is told as such; it hides no other submission.
-    paths = SweepPaths(output).submission(name)
+def _workers(paths: SubmissionPaths) -> list[Worker]:
+    # An unreadable record becomes a row of its own and hides no other submission.
     try:
-        document = read_json(paths.record)
-        if document.get("kind") != KIND:
+        document = read_submission_document(paths, "servers")
+        if document is None:
             return []
-        refuse_foreign_schema(paths.record, document)
         return [_worker(paths, document, server) for server in document["servers"]]
-    except FileNotFoundError:
-        return []
     except RecordError as error:
         problem = str(error)
     except (KeyError, TypeError) as error:
         problem = f"{paths.record} is not a record of this version ({error})"
-    return [Worker(submission=name, name="?", ssh="", log=paths.logs, problem=problem)]
+    return [Worker(submission=paths.root.name, name="?", ssh="", log=paths.logs, problem=problem)]
 
 
 def _worker(paths: SubmissionPaths, document: dict[str, Any], server: dict[str, Any]) -> Worker:
@@ -135,7 +128,7 @@ def _worker(paths: SubmissionPaths, document: dict[str, Any], server: dict[str, 
         record=record,
         problem=problem,
         claims=claims,
-        there=paths.worker(server["name"]) if claims else None,
+        remote_record=paths.worker(server["name"]) if claims else None,
     )
 
 

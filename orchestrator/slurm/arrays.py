@@ -1,7 +1,7 @@
 """Which job arrays a selection of runs becomes; pure.
 
-Runs with equal resources and equal requests are one class, and an array, because all tasks of an
-array share one request; a class of more tasks than the cluster allows is cut into several arrays.
+All tasks of an array share one request, so runs with equal resources and requests become one
+array; more tasks than the cluster's MaxArraySize become several arrays.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from orchestrator.slurm.request import SlurmRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Array:
-    """One job array: what each of its tasks is given, and the runs of each task."""
+    """One job array: what each of its tasks requests, and the runs of each task."""
 
     name: str
     resources: Resources
     request: SlurmRequest
     tasks: tuple[tuple[str, ...], ...]
-    """Ids of the runs of each task; the index counts from 0, as SLURM's does."""
+    """Ids of the runs of each task; the index is SLURM_ARRAY_TASK_ID, from 0."""
 
 
 def plan_arrays(
@@ -30,15 +30,15 @@ def plan_arrays(
     request_of: Callable[[Resources], SlurmRequest],
     max_array_size: int,
 ) -> tuple[Array, ...]:
-    """The arrays for `groups`, each of which is to be one task.
+    """The arrays for `groups`: one task for each group.
 
-    A group whose runs differ in resources becomes a task in each of their classes.
+    A group whose runs differ in resources becomes one task for each kind of resources.
     """
     classes: dict[bytes, tuple[Resources, SlurmRequest, list[tuple[str, ...]]]] = {}
     for group in groups:
         for resources, ids in _by_resources(group):
             request = with_defaults(request_of(resources), resources)
-            key = canonical_json({"of": _shared(resources), "asked": asdict(request)})
+            key = canonical_json({"of": _shared(resources), "request": asdict(request)})
             classes.setdefault(key, (resources, request, []))[2].append(ids)
     arrays = [
         Array(name="", resources=resources, request=request, tasks=tuple(chunk))
@@ -49,24 +49,24 @@ def plan_arrays(
 
 
 def ranks_per_node(resources: Resources) -> int:
-    """Devices that a run needs on each of its nodes."""
+    """Ranks, and so devices, of a run on each of its nodes."""
     return resources.devices_per_run // resources.nodes
 
 
 def with_defaults(request: SlurmRequest, resources: Resources) -> SlurmRequest:
-    """`request` with what follows from the run where nobody says otherwise.
+    """`request` with defaults that follow from the run.
 
-    A core for each rank and each loader; a GPU for each rank where the study wants GPUs.
+    One core for each rank and each loader; one GPU for each rank if the study needs GPUs.
     """
     ranks = ranks_per_node(resources)
-    wants = resources.device == "cuda" and not asks_for_gpus(request)
-    gres = f"gpu:{ranks}" if wants else request.gres
+    needs_gpus = resources.device == "cuda" and not asks_for_gpus(request)
+    gres = f"gpu:{ranks}" if needs_gpus else request.gres
     cpus = request.cpus_per_task or ranks * (1 + resources.num_workers)
     return replace(request, gres=gres, cpus_per_task=cpus)
 
 
 def asks_for_gpus(request: SlurmRequest) -> bool:
-    """Whether `request` names resources that may be GPUs."""
+    """Whether `request` names resources that can be GPUs: gres, --gpus, --gpus-per-node, ..."""
     return request.gres is not None or any(name.startswith("gpu") for name in request.sbatch)
 
 
@@ -79,7 +79,7 @@ def _by_resources(runs: Sequence[Run]) -> list[tuple[Resources, tuple[str, ...]]
 
 
 def _shared(resources: Resources) -> dict[str, str | int]:
-    """What a task's command line tells of the resources of its runs."""
+    """The resources that a task's command line sets for all its runs."""
     return {
         "nodes": resources.nodes,
         "devices_per_run": resources.devices_per_run,

@@ -1,4 +1,4 @@
-"""Calls of SLURM's commands: always with a time-out, because a dead controller answers nobody."""
+"""Calls of SLURM's commands, always with a time-out: a dead controller blocks each for long."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pathlib import Path
 from merge.errors import NoAnswerError, SchedulerError, UsageError
 
 _SUBMIT_TIMEOUT_S = 60.0
-ASK_TIMEOUT_S = 8.0
+QUERY_TIMEOUT_S = 8.0
+"""With a dead controller each squeue blocks for 10 s (SLURM's MessageTimeout)."""
 DEFAULT_MAX_ARRAY_SIZE = 1001
-"""Of a cluster whose slurm.conf names none."""
-_OF_CLIENT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+"""SLURM's own default: index 1000 is the last one."""
+_CLIENT_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 _ANSWER_LOST = re.compile(
     r"(?i)timed out|zero bytes|receive failure|unexpected message|insane message"
 )
-"""In what a command says where its request may have reached the controller, the answer not it."""
+"""In errors after which the job may be queued: the request was sent, the answer got lost."""
 _OPTION = re.compile(r"^#SBATCH --([a-z0-9-]+)", re.MULTILINE)
 _SET_BY = {
     "array": ("array-inx",),
@@ -26,25 +27,30 @@ _SET_BY = {
     "mem": ("mem-per-node", "mem-per-cpu", "mem-per-gpu"),
     "requeue": ("requeue", "no-requeue"),
 }
-"""Option of sbatch -> the variables that set it, where it is not the one of its name."""
+"""Option of sbatch -> the variables that set it, where their name is not `SBATCH_<option>`."""
 _MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d+)\s*$", re.MULTILINE)
 
 
-def call(words: Sequence[str], *, timeout_s: float = ASK_TIMEOUT_S) -> str:
-    """What the command prints.
+def call(words: Sequence[str], *, timeout_s: float = QUERY_TIMEOUT_S) -> str:
+    """Run a command and return what it prints.
 
-    SchedulerError where it fails or gives no answer, UsageError where it is not here.
+    SchedulerError where it fails, NoAnswerError where it gives no answer in `timeout_s` seconds,
+    UsageError where the command is not installed.
     """
     return _run(words, os.environ, timeout_s)
 
 
 def max_array_size() -> int:
-    """The cluster's limit on the number of tasks of an array."""
-    told = call(["scontrol", "show", "config"], timeout_s=_SUBMIT_TIMEOUT_S)
-    match = _MAX_ARRAY_SIZE.search(told)
+    """The cluster's MaxArraySize, which is the number of tasks that an array can have.
+
+    SchedulerError where the cluster names none.
+    """
+    config = call(["scontrol", "show", "config"], timeout_s=_SUBMIT_TIMEOUT_S)
+    match = _MAX_ARRAY_SIZE.search(config)
+    # 0 is a valid setting: the cluster then refuses every array.
     if match is None or int(match[1]) < 1:
         raise SchedulerError(
-            "`scontrol show config` names no MaxArraySize: this cluster takes no job arrays"
+            "`scontrol show config` names no MaxArraySize: this cluster accepts no job arrays"
         )
     return int(match[1])
 
@@ -52,40 +58,41 @@ def max_array_size() -> int:
 def sbatch(script: Path, options: Sequence[str] = ()) -> str:
     """Submit `script` and return the job's id.
 
-    SchedulerError with SLURM's own words where it refuses, NoAnswerError where the job may be
-    queued all the same.
+    SchedulerError with SLURM's message where it refuses; NoAnswerError where the job may be queued
+    although no id came back.
     """
     from submitit.core.utils import FailedSubmissionError
     from submitit.helpers import clean_env
     from submitit.slurm.slurm import SlurmExecutor
 
-    overruled = _overruled(script.read_text("utf-8"))
-    wishes = {
+    set_by_script = _variables_of_options(script.read_text("utf-8"))
+    client = {
         key: value
         for key, value in os.environ.items()
-        if _is_of_client(key) and key not in overruled
+        if _is_client_variable(key) and key not in set_by_script
     }
-    # What this process inherited from a job of its own would be taken for the new job's.
+    # Inside a job (a notebook, an interactive node), SLURM_CPUS_PER_TASK and the like describe that
+    # job; sbatch would copy them into the new one. submitit's clean_env removes SLURM_CONF too.
     with clean_env():
-        environment = {**os.environ, **wishes}
-    told = _run(["sbatch", *options, str(script)], environment, _SUBMIT_TIMEOUT_S)
+        environment = {**os.environ, **client}
+    answer = _run(["sbatch", *options, str(script)], environment, _SUBMIT_TIMEOUT_S)
     try:
-        job: str = SlurmExecutor._get_job_id_from_submission_command(told)
+        job: str = SlurmExecutor._get_job_id_from_submission_command(answer)
     except FailedSubmissionError as error:
-        raise NoAnswerError(f"sbatch gave no job id for {script}: {told.strip()!r}") from error
+        raise NoAnswerError(f"sbatch gave no job id for {script}: {answer.strip()!r}") from error
     return job
 
 
-def _overruled(script: str) -> set[str]:
-    """Variables by which sbatch would set what the script sets: it believes them more."""
+def _variables_of_options(script: str) -> set[str]:
+    """Variables that would override the options in the script: sbatch prefers the environment."""
     names = [name for option in _OPTION.findall(script) for name in _SET_BY.get(option, (option,))]
-    # With `wait` sbatch comes back only when the job has ended.
+    # With SBATCH_WAIT sbatch returns only when the job has ended.
     return {f"SBATCH_{name.replace('-', '_').upper()}" for name in (*names, "wait")}
 
 
-def _is_of_client(name: str) -> bool:
-    """Whether a variable tells sbatch what a person wants, or where the cluster is."""
-    return name.startswith("SBATCH_") or name in _OF_CLIENT
+def _is_client_variable(name: str) -> bool:
+    """Whether a variable holds defaults of the person for sbatch, or says where the cluster is."""
+    return name.startswith("SBATCH_") or name in _CLIENT_VARIABLES
 
 
 def _run(words: Sequence[str], environment: Mapping[str, str], timeout_s: float) -> str:
@@ -107,12 +114,13 @@ def _run(words: Sequence[str], environment: Mapping[str, str], timeout_s: float)
     except subprocess.TimeoutExpired as error:
         raise NoAnswerError(f"{words[0]} gave no answer in {timeout_s:.0f} s") from error
     if done.returncode != 0:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        is_lost = done.returncode < 0 or _ANSWER_LOST.search(said)
+        message = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        # A command that a signal killed may have sent its request before.
+        is_lost = done.returncode < 0 or _ANSWER_LOST.search(message)
         kind = NoAnswerError if is_lost else SchedulerError
-        raise kind(f"{words[0]}: {_without_prefix(said, words[0])}")
+        raise kind(f"{words[0]}: {_without_prefix(message, words[0])}")
     return done.stdout
 
 
-def _without_prefix(said: str, command: str) -> str:
-    return said.removeprefix(f"{command}: ").removeprefix("error: ")
+def _without_prefix(message: str, command: str) -> str:
+    return message.removeprefix(f"{command}: ").removeprefix("error: ")

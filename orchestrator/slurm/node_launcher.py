@@ -1,8 +1,8 @@
-"""On each node of a run that is spread over several: starts torchrun, asks its ranks to stop.
+"""On each node of a run on several nodes: starts torchrun, and passes on the request to stop.
 
-python -m orchestrator.slurm.node_launcher COMMAND..., started by srun with the run contract's
-environment. The executor is on the first node; here its request to stop is read from a file, and
-its death from its claim: ranks that nobody owns any more are killed.
+srun starts `python -m orchestrator.slurm.node_launcher COMMAND...` with the environment of the run
+contract. The executor runs on the first node only. From there a request to stop arrives as a file,
+and the death of the executor shows in its claim: ranks without an owner are killed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from orchestrator.machine.owners import parent_of
 from orchestrator.runs.claims import last_claim
 
 _POLL_S = 0.5
-_LOOK_AT_CLAIM_EVERY = 10
-_OWNERLESS = 1
+_POLLS_PER_CLAIM_CHECK = 10
+_NO_OWNER_EXIT_CODE = 1
 
 
 class Ownership:
-    """Whether the executor still has the run: its claim is the highest, alive and not released."""
+    """Whether the executor still owns the run: its claim is the newest, alive and not released."""
 
     def __init__(self, paths: RunPaths, token: str) -> None:
         self._paths = paths
@@ -39,57 +39,63 @@ class Ownership:
         self._seen = time.monotonic()
 
     def is_lost(self) -> bool:
-        """Look now. A file that cannot be read is no proof; long silence is."""
+        """Read the claim. An unreadable file is no proof of a lost owner; long silence is."""
         with suppress(RecordError):
             claim = last_claim(self._paths)
             if claim and (claim.token != self._token or claim.released):
                 return True
             if claim and claim.heartbeat != self._heartbeat:
                 self._heartbeat, self._seen = claim.heartbeat, time.monotonic()
+        # By this node's own clock, since the heartbeat last changed. Twice the expiry: NFS may show
+        # a heartbeat half a minute late.
         return time.monotonic() - self._seen > 2 * EXPIRY_S
 
 
 def main(command: Sequence[str]) -> int:
     """Run `command` to its end and return its exit code."""
+    # SLURM sends it to every process of the step; the executor alone handles it. An ignored signal
+    # stays ignored in torchrun and the ranks, which inherit this.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    asked: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        asked.append(number)
-
-    # SLURM ends a step with SIGTERM to all its processes; torchrun then ends the ranks.
-    signal.signal(signal.SIGTERM, note)
+    # SLURM ends a step with SIGTERM to all its processes. torchrun gets it too and ends the ranks;
+    # this process must survive until then. A handler, not SIG_IGN: the ranks would inherit that.
+    signal.signal(signal.SIGTERM, _do_nothing)
     run = RunPaths(Path(os.environ["PAPERGRID_RUN_DIR"]))
     stop = run.attempt(int(os.environ["PAPERGRID_ATTEMPT"])).stop
     token = os.environ[TOKEN]
     agent = subprocess.Popen(command)
     try:
-        return _attend(agent, token, stop, Ownership(run, token))
+        return _watch(agent, token, stop, Ownership(run, token))
     finally:
         _kill_ranks(token)
         agent.kill()
         agent.wait()
 
 
-def _attend(agent: subprocess.Popen[bytes], token: str, stop: Path, owner: Ownership) -> int:
-    told: set[int] = set()
-    looks = 0
+def _watch(agent: subprocess.Popen[bytes], token: str, stop: Path, owner: Ownership) -> int:
+    signalled: set[int] = set()
+    polls = 0
     while (code := agent.poll()) is None:
-        looks += 1
-        if looks % _LOOK_AT_CLAIM_EVERY == 0 and owner.is_lost():
-            print("nobody owns this run any more: its ranks here are killed", file=sys.stderr)
-            return _OWNERLESS
-        if _is_there(stop):
+        polls += 1
+        if polls % _POLLS_PER_CLAIM_CHECK == 0 and owner.is_lost():
+            print("the run has lost its owner: its ranks on this node are killed", file=sys.stderr)
+            return _NO_OWNER_EXIT_CODE
+        if _exists(stop):
+            # Ranks only. Not torchrun, which would kill them after 30 s, and not their loaders,
+            # which they need until the checkpoint is written.
             for pid in _ranks(token):
-                if parent_of(pid) == agent.pid and pid not in told:
-                    told.add(pid)
-                    _send(pid, signal.SIGTERM)
+                if parent_of(pid) == agent.pid and pid not in signalled:
+                    signalled.add(pid)
+                    _send_signal(pid, signal.SIGTERM)
         time.sleep(_POLL_S)
     return code if code >= 0 else 128 - code
 
 
-def _is_there(path: Path) -> bool:
-    # Opened, not asked for: NFS may remember for half a minute that a file is absent.
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    """Handler of a signal that must neither end this process nor be ignored by its children."""
+
+
+def _exists(path: Path) -> bool:
+    # open(), not stat(): NFS may cache for half a minute that a file is absent.
     try:
         with path.open("rb"):
             return True
@@ -98,7 +104,7 @@ def _is_there(path: Path) -> bool:
 
 
 def _ranks(token: str) -> list[int]:
-    """Ids of the ranks on this node, and of their loaders."""
+    """Process ids of the ranks on this node, and of their data loaders."""
     return [
         pid
         for pid in marked_processes(TOKEN, token)
@@ -109,11 +115,11 @@ def _ranks(token: str) -> list[int]:
 def _kill_ranks(token: str) -> None:
     while found := _ranks(token):
         for pid in found:
-            _send(pid, signal.SIGKILL)
+            _send_signal(pid, signal.SIGKILL)
         time.sleep(0.01)
 
 
-def _send(pid: int, number: signal.Signals) -> None:
+def _send_signal(pid: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, number)
 

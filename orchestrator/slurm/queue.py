@@ -1,8 +1,8 @@
-"""What SLURM says of tasks: squeue first, sacct for those that have left the queue.
+"""What SLURM reports about tasks: squeue first, sacct for those that have left the queue.
 
-squeue's word is the present one; sacct lags, fails where there is no accounting, and shows
-NODE_FAIL of a task that SLURM has long queued again: so it is asked last and believed least. It
-alone knows that a task failed for want of memory.
+squeue shows the present. sacct lags by seconds, fails on clusters without accounting, and shows
+NODE_FAIL for a task that SLURM has already queued again: so it is queried last and counts least.
+Only sacct knows that a task failed because it ran out of memory.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from merge.errors import SchedulerError, UsageError
-from orchestrator.slurm.commands import ASK_TIMEOUT_S, call
+from orchestrator.slurm.commands import QUERY_TIMEOUT_S, call
 
-# Columns with a colon after their width take a delimiter; spaces in a reason survive so.
+# `FIELD:|,` sets a delimiter instead of squeue's fixed width of 20 characters, which cuts values
+# off. Reasons hold spaces and commas. The script comes last: only its path may hold a `|`.
 _COLUMNS = "JobArrayID:|,State:|,Reason:|,NodeList:|,RestartCnt:|,PreemptTime:|,TimeLeft:|,Command:"
 _NUM_COLUMNS = 8
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
@@ -28,68 +29,67 @@ _NO_SUCH_JOB = "Invalid job id specified"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRow:
-    """One task, as SLURM tells of it now."""
+    """One task, as SLURM reports it now."""
 
     id: str
     """12_3."""
     state: str
-    """PENDING, RUNNING, CANCELLED, ... without what SLURM may add (`by 1000`)."""
+    """PENDING, RUNNING, CANCELLED, ... without what SLURM may append (`by 1000`)."""
     reason: str = ""
     nodes: str = ""
     restarts: int = 0
     was_preempted: bool = False
     left_s: float = math.inf
-    """Of its time; NaN where SLURM does not tell."""
+    """Seconds until its time limit; NaN where SLURM does not report them."""
     script: str = ""
-    """Path of the script that it was submitted with, where that is told."""
+    """Path of its batch script; empty where squeue shows none."""
     is_history: bool = False
-    """From sacct: the task is in the queue no more."""
+    """From sacct: the task is no longer in the queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """All that could be learned of some jobs at one moment."""
+    """The tasks of some jobs at one moment."""
 
     rows: dict[str, TaskRow]
     """By task id."""
     problem: str = ""
-    """Why squeue told nothing, where it did not: then an absent row means nothing."""
+    """Why squeue gave no answer; then an absent row means nothing."""
 
 
-def ask(tasks: Iterable[str], timeout_s: float = ASK_TIMEOUT_S) -> Queue:
-    """The tasks of all jobs that `tasks` (12_3) belong to, as squeue and then sacct tell."""
+def query_queue(tasks: Iterable[str], timeout_s: float = QUERY_TIMEOUT_S) -> Queue:
+    """The tasks of all jobs that `tasks` (12_3) belong to, from squeue and then from sacct."""
     wanted = list(dict.fromkeys(tasks))
     try:
         rows = {row.id: row for row in parse_squeue(_squeue(_jobs(wanted), timeout_s))}
     except (SchedulerError, UsageError) as error:
         return Queue(rows={}, problem=str(error))
-    untold = [task for task in wanted if task not in rows or rows[task].state == _FAILED]
-    for row in parse_sacct(_sacct(_jobs(untold), timeout_s)) if untold else ():
+    # In the queue a task that ran out of memory is just FAILED: its steps are only in sacct.
+    incomplete = [task for task in wanted if task not in rows or rows[task].state == _FAILED]
+    for row in parse_sacct(_sacct(_jobs(incomplete), timeout_s)) if incomplete else ():
         if row.id not in rows or row.state == _OUT_OF_MEMORY:
             rows[row.id] = row
     return Queue(rows=rows)
 
 
-def task_row(task: str, timeout_s: float = ASK_TIMEOUT_S) -> TaskRow | None:
-    """The task as squeue tells of it; None where it has left the queue. Errors as of `call`."""
+def task_row(task: str, timeout_s: float = QUERY_TIMEOUT_S) -> TaskRow | None:
+    """The task as squeue reports it; None where it has left the queue. Errors as of `call`."""
     rows = {row.id: row for row in parse_squeue(_squeue(task, timeout_s))}
     return rows.get(task)
 
 
-def jobs_of_scripts(user: str, timeout_s: float = ASK_TIMEOUT_S) -> dict[str, str]:
-    """Ids of all jobs that squeue has of `user`, by the script that each was submitted with.
-
-    SchedulerError, UsageError where it tells nothing.
-    """
+def jobs_of_scripts(user: str, timeout_s: float = QUERY_TIMEOUT_S) -> dict[str, str]:
+    """Ids of all jobs of `user` in squeue, by the path of their script. Errors as of `call`."""
     words = ["squeue", "--noheader", "--states=all", f"--user={user}"]
-    told = call([*words, "--Format=JobArrayID:|,Command:"], timeout_s=timeout_s)
-    rows = (line.partition("|") for line in told.splitlines())
+    output = call([*words, "--Format=JobArrayID:|,Command:"], timeout_s=timeout_s)
+    rows = (line.partition("|") for line in output.splitlines())
     return {script: _job_of(name) for name, _, script in rows if _job_of(name).isdecimal()}
 
 
 def parse_squeue(text: str) -> Iterator[TaskRow]:
     """Rows of `ID|STATE|REASON|NODES|RESTARTS|PREEMPTED|LEFT|SCRIPT`: `_COLUMNS` of squeue."""
     for line in text.splitlines():
+        # Errors and warnings stand between the rows; they have another number of columns.
         fields = line.split("|", _NUM_COLUMNS - 1)
         if len(fields) != _NUM_COLUMNS or not fields[1]:
             continue
@@ -108,9 +108,10 @@ def parse_squeue(text: str) -> Iterator[TaskRow]:
 
 
 def parse_sacct(text: str) -> Iterator[TaskRow]:
-    """Rows of `sacct --parsable2 --noheader --format=JobID,State,NodeList`, one a task.
+    """Rows of `sacct --parsable2 --noheader --format=JobID,State,NodeList`, one per task.
 
-    A task of which the kernel killed a process for memory is FAILED; only its step says why.
+    Where the kernel killed a process because memory ran out, the job row only says FAILED; the row
+    of its step (`12_3.0`) says OUT_OF_MEMORY.
     """
     rows: dict[str, TaskRow] = {}
     for line in text.splitlines():
@@ -129,7 +130,7 @@ def parse_sacct(text: str) -> Iterator[TaskRow]:
 
 
 def expand_ids(name: str) -> list[str]:
-    """`12_[0-2,5%4]` as its tasks; what is no id of SLURM's is nothing."""
+    """The tasks of `12_[0-2,5%4]`; an empty list for text that is not an id."""
     if _TASK_ID.fullmatch(name):
         return [name]
     match = _ARRAY_ID.fullmatch(name)
@@ -162,11 +163,13 @@ def _job_of(task: str) -> str:
 
 
 def _squeue(jobs: str, timeout_s: float) -> str:
+    # --states=all also shows tasks that ended within MinJobAge (300 s): without accounting that is
+    # the only trace of how they ended.
     words = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs}"]
     try:
         return call([*words, f"--Format={_COLUMNS}"], timeout_s=timeout_s)
     except SchedulerError as error:
-        # Of one single job that has left the queue squeue says so; of several it tells the rest.
+        # Only for a single unknown job is this an error; from several squeue skips unknown ones.
         if _NO_SUCH_JOB in str(error):
             return ""
         raise
@@ -177,5 +180,5 @@ def _sacct(jobs: str, timeout_s: float) -> str:
     try:
         return call([*words, f"--jobs={jobs}"], timeout_s=timeout_s)
     except (SchedulerError, UsageError):
-        # Without accounting there is no history: then the absence from the queue must do.
+        # Without accounting there is no history: the absence from the queue has to be enough.
         return ""

@@ -1,94 +1,86 @@
-"""The record of a submission: which runs which task of which job array was given."""
+"""The record of a submission to SLURM: the runs of each task of each job array."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from merge.errors import RecordError
-from merge.records.sweep import SCHEMA, refuse_foreign_schema
-from merge.storage.json_files import read_json
+from merge.records.submissions import list_submissions, read_submission_document
+from merge.records.sweep import SCHEMA
+from merge.storage.control_paths import SubmissionPaths
 from merge.storage.paths import SweepPaths
 
-KIND = "slurm"
+KIND: Final = "slurm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SentArray:
+class ArrayRecord:
     """One job array, or one plain job, of a submission."""
 
     name: str
     tasks: tuple[tuple[str, ...], ...] = ()
     """Ids of the runs of each task; none for the merge job."""
     job_id: str | None = None
-    """None where it is not sent yet, or SLURM's answer did not reach this record."""
+    """None until SLURM has accepted it, or where its answer got lost."""
 
     def task_id(self, index: int) -> str:
-        """A task as SLURM names it: 12_3."""
+        """SLURM's id of a task: 12_3."""
         return f"{self.job_id}_{index}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """What was sent to SLURM at one time. Written by the sender alone, again at each job."""
+class SubmissionRecord:
+    """One call of `submit --slurm`. Only that call writes it, again after each accepted job."""
 
     id: str
     created: float
     """Unix time, in seconds."""
     by: str
     host: str
-    arrays: tuple[SentArray, ...]
-    merge: SentArray | None = None
+    arrays: tuple[ArrayRecord, ...]
+    merge: ArrayRecord | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, "kind": KIND, **asdict(self)}
 
 
-def read_submissions(output: Path) -> list[Submission]:
-    """All submissions to SLURM of the sweep in `output`, oldest first; none where there are none.
+def read_submissions(output: Path) -> list[SubmissionRecord]:
+    """All submissions to SLURM of the sweep in `output`, oldest first.
 
     RecordError where one cannot be read.
     """
-    folder = SweepPaths(output).submissions
-    try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except FileNotFoundError:
-        return []
-    found = (_read(SweepPaths(output).submission(name).record) for name in names)
-    return sorted((one for one in found if one), key=lambda one: one.created)
+    found = (_read(paths) for paths in list_submissions(output))
+    return sorted((record for record in found if record), key=lambda record: record.created)
 
 
-def read_submission(output: Path, submission_id: str) -> Submission:
-    """One submission. RecordError where it is not there or unreadable."""
-    path = SweepPaths(output).submission(submission_id).record
-    submission = _read(path)
-    if submission is None:
-        raise RecordError(f"{path} is not there, or tells of no SLURM jobs: submit again")
-    return submission
+def read_submission(output: Path, submission_id: str) -> SubmissionRecord:
+    """One submission. RecordError where it is absent or unreadable."""
+    paths = SweepPaths(output).submission(submission_id)
+    record = _read(paths)
+    if record is None:
+        raise RecordError(f"{paths.record} does not exist or lists no SLURM jobs: submit again")
+    return record
 
 
-def _read(path: Path) -> Submission | None:
-    """None where `path` is absent, or a submission to something else."""
-    try:
-        document = read_json(path)
-    except FileNotFoundError:
-        return None
-    refuse_foreign_schema(path, document)
-    if document.get("kind") != KIND:
+def _read(paths: SubmissionPaths) -> SubmissionRecord | None:
+    """None where the record is absent, or of a submission to servers."""
+    document = read_submission_document(paths, KIND)
+    if document is None:
         return None
     try:
         return _from_json(document)
     except (KeyError, TypeError) as error:
         raise RecordError(
-            f"{path} is damaged ({type(error).__name__}: {error}): move its folder away; its jobs "
-            f"are still in SLURM's queue"
+            f"{paths.record} is damaged ({type(error).__name__}: {error}): move its folder away; "
+            f"its jobs are still in SLURM's queue"
         ) from error
 
 
-def _from_json(document: Mapping[str, Any]) -> Submission:
-    return Submission(
+def _from_json(document: Mapping[str, Any]) -> SubmissionRecord:
+    return SubmissionRecord(
         id=document["id"],
         created=document["created"],
         by=document["by"],
@@ -98,8 +90,8 @@ def _from_json(document: Mapping[str, Any]) -> Submission:
     )
 
 
-def _array(document: Mapping[str, Any]) -> SentArray:
-    return SentArray(
+def _array(document: Mapping[str, Any]) -> ArrayRecord:
+    return ArrayRecord(
         name=document["name"],
         tasks=tuple(tuple(task) for task in document["tasks"]),
         job_id=document["job_id"],

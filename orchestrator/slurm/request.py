@@ -1,6 +1,6 @@
-"""What is asked of SLURM for a class of runs, from the study, a cluster profile and flags.
+"""What a job requests from SLURM: from the study, a cluster profile and flags.
 
-The later of these is the stronger; set-up lines and further sbatch options add up.
+Later layers override earlier ones; set-up lines and further sbatch options add up.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 from merge.errors import StudyError, UsageError
 
 SIGNAL_S = 90
-"""How long before the end of its time a job is told, where nobody says otherwise."""
+"""Default: how many seconds before its time limit a job gets SIGUSR2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmRequest:
-    """Options of sbatch; None leaves one to the cluster."""
+    """Options of sbatch; None leaves the cluster's default."""
 
     partition: str | None = None
     account: str | None = None
@@ -26,22 +26,22 @@ class SlurmRequest:
     gres: str | None = None
     constraint: str | None = None
     time: str | int | None = None
-    """As sbatch takes it; a number is in minutes."""
+    """Time limit in the format of sbatch; a number is in minutes."""
     mem: str | int | None = None
-    """Of a node, as sbatch takes it; a number is in megabytes."""
+    """Memory of a node in the format of sbatch; a number is in MiB."""
     cpus_per_task: int | None = None
     max_parallel: int | None = None
-    """Tasks at work at a time, all arrays together."""
+    """Tasks that run at the same time, in all arrays together."""
     signal_s: int = SIGNAL_S
-    """Seconds before the end of its time at which a job is told."""
+    """Seconds before its time limit at which a job gets SIGUSR2."""
     setup: tuple[str, ...] = ()
-    """Shell lines before the command: the one place where a person writes shell text."""
+    """Shell lines before the command: the only place where a person writes shell text."""
     sbatch: Mapping[str, Any] = field(default_factory=dict)
     """Further long options of sbatch."""
 
 
 def combine_layers(layers: Iterable[Mapping[str, Any]]) -> SlurmRequest:
-    """The request of `layers`, weakest first; each is what a `SlurmShape` holds."""
+    """The request of `layers`, weakest first; each has the keys of `SlurmShape`."""
     values: dict[str, Any] = {"setup": (), "sbatch": {}}
     for layer in layers:
         given = dict(layer)
@@ -69,7 +69,7 @@ def read_profile(path: Path) -> dict[str, Any]:
 
 
 def check_flags(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Flags (`cpus_per_task`: value) as a layer; None are left out. UsageError tells all."""
+    """Flags (`cpus_per_task`: value) as a layer, without None. UsageError with all problems."""
     from pydantic import ValidationError
 
     from orchestrator.studies.slurm_schema import SlurmShape

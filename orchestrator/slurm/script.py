@@ -1,8 +1,8 @@
 """The text of a batch script, made by submitit from a job description; pure.
 
-submitit knows sbatch's options and quotes their values; what it would get wrong for us is set
-here: no time limit of its own, set-up lines that stop at the first failure, a log path in which
-`%` is no pattern, the step that the command runs in (docs/decisions/0007-slurm.md).
+submitit knows the options of sbatch and quotes their values. Its defaults that do not fit are
+replaced here: its time limit of five minutes, set-up lines that go on after a failure, `%` in log
+paths, the step that the command runs in (docs/decisions/0007-slurm.md).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class BatchJob:
     """One call of sbatch."""
 
     name: str
-    """Of the script: array-1, merge."""
+    """Name of the script: array-1, merge."""
     job_name: str
     request: SlurmRequest
     command: tuple[str, ...]
@@ -36,35 +36,38 @@ def batch_text(job: BatchJob) -> str:
     """The script. UsageError where a path holds a line break or a backslash."""
     from submitit.slurm.slurm import _make_sbatch_string
 
-    asked = job.request
+    request = job.request
     text: str = _make_sbatch_string(
         command=f"exec {quote(job.command)}",
         folder=job.logs,
         job_name=job.job_name,
-        partition=asked.partition,
-        account=asked.account,
-        qos=asked.qos,
-        gres=asked.gres,
-        constraint=asked.constraint,
-        # submitit's own default would end every job after five minutes.
-        time=_loose(asked.time),
-        mem=_loose(asked.mem),
-        cpus_per_task=asked.cpus_per_task,
+        partition=request.partition,
+        account=request.account,
+        qos=request.qos,
+        gres=request.gres,
+        constraint=request.constraint,
+        # submitit's default would end every job after five minutes.
+        time=_loose(request.time),
+        mem=_loose(request.mem),
+        cpus_per_task=request.cpus_per_task,
         nodes=job.num_nodes,
         ntasks_per_node=1,
-        setup=["set -e", *asked.setup] if asked.setup else None,
+        # submitit joins set-up lines without a check: `module load` could fail unnoticed.
+        setup=["set -e", *request.setup] if request.setup else None,
+        # submitit's default is the key "submitit", which clusters that enforce wckeys refuse.
         wckey=_loose(None),
         stderr_to_stdout=True,
+        # Tasks bring their own srun, with options that submitit cannot set; a merge needs none.
         use_srun=False,
         map_count=job.num_tasks,
-        array_parallelism=asked.max_parallel or job.num_tasks or 1,
+        array_parallelism=request.max_parallel or job.num_tasks or 1,
         additional_parameters=_own_options(job),
     )
     return text
 
 
 def _loose(value: str | int | None) -> Any:  # noqa: ANN401
-    """submitit leaves out what is None and writes text as it is, whatever its types say."""
+    """submitit leaves out None and writes text as it is, although its annotations forbid both."""
     return value
 
 
@@ -73,14 +76,16 @@ def _own_options(job: BatchJob) -> dict[str, str | int | float | bool]:
     for path in (job.cwd, job.logs):
         if not str(path).isprintable() or "\\" in str(path):
             raise UsageError(
-                f"SLURM cannot be given the path {str(path)!r}: it holds a line break or a "
-                f"backslash; use another folder"
+                f"SLURM cannot use the path {str(path)!r}: it holds a line break or a backslash; "
+                f"use another folder"
             )
     return {
         **{name: value for name, value in job.request.sbatch.items() if value is not False},
-        # A % in a folder's name is no pattern.
+        # In the folder's name % must stay a character; only the file name has patterns.
         "output": str(job.logs).replace("%", "%%") + f"/{job.name}-{pattern}",
         "chdir": str(job.cwd),
+        # Some sites set JobRequeue=0: then SLURM would not restart tasks of a failed node.
         "requeue": True,
+        # Without `B:` the signal goes to the steps, not to the batch shell, which would die of it.
         "signal": f"USR2@{job.request.signal_s}",
     }

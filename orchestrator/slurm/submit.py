@@ -1,9 +1,8 @@
-"""Submitting: scripts are written, sent, and recorded as soon as SLURM accepts them."""
+"""Submitting: write the scripts, call sbatch, record each job as soon as SLURM accepts it."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -14,23 +13,24 @@ from typing import IO
 
 from merge.errors import NoAnswerError, SchedulerError
 from merge.storage.atomic import write_atomic
+from merge.storage.control_paths import SubmissionPaths
 from merge.storage.json_files import write_json
-from merge.storage.paths import SubmissionPaths, SweepPaths
+from merge.storage.paths import SweepPaths
 from orchestrator.machine.own_modules import module_words
 from orchestrator.runs.requests import user_name
 from orchestrator.slurm.arrays import Array
 from orchestrator.slurm.commands import sbatch
-from orchestrator.slurm.record import SentArray, Submission
+from orchestrator.slurm.record import ArrayRecord, SubmissionRecord
 from orchestrator.slurm.request import SlurmRequest
 from orchestrator.slurm.script import BatchJob, batch_text
 
 GRACE_MARGIN_S = 20
-"""Of the time between a task's signal and its end what its trainers do not get."""
+"""Seconds between the end of the trainers' grace period and the time limit, for the requeue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
-    """All that is to be sent: made once, then shown (`--dry-run`) or sent."""
+class SlurmSubmission:
+    """All jobs of one submission: built once, then shown (`--dry-run`) or sent."""
 
     id: str
     study: str
@@ -39,10 +39,10 @@ class Parcel:
     cwd: Path
     arrays: tuple[Array, ...]
     machine: tuple[str, ...] = ()
-    """Flags of `replicate work` about folders."""
+    """Further flags of `replicate work`."""
     has_merge: bool = True
     snapshot: str | None = None
-    """The frozen copy of the code that the jobs run; None for what lies there when they start."""
+    """Digest of the frozen code that the jobs run; None: the code as it is when they start."""
 
     @property
     def paths(self) -> SubmissionPaths:
@@ -50,49 +50,50 @@ class Parcel:
 
     @property
     def is_chained(self) -> bool:
-        """Whether arrays wait for each other: a limit on tasks at work holds for all together."""
+        """Whether arrays wait for each other, as `max_parallel` limits all of them together."""
         return any(array.request.max_parallel for array in self.arrays)
 
 
-def new_submission_id(now: float) -> str:
-    """`20261121-081500-1f3a`: sorts by time, and two at one moment differ."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(2)}"
-
-
-def array_job(parcel: Parcel, array: Array) -> BatchJob:
+def array_job(submission: SlurmSubmission, array: Array) -> BatchJob:
     """The batch job of one array."""
-    resources, request = array.resources, array.request
-    command = (
-        # SLURM signals steps: a batch script alone learns of a pre-emption only when it is killed.
-        *("srun", "--nodes=1", "--ntasks=1", "--overlap", "--unbuffered"),
-        f"--cpus-per-task={request.cpus_per_task}",
-        *_replicate(parcel, "work", str(parcel.output)),
-        *("--submission", parcel.id, "--array", array.name),
-        *("--devices-per-run", str(resources.devices_per_run)),
-        *("--num-workers", str(resources.num_workers)),
-        # The worker must have told SLURM to requeue it before the time is over.
-        *("--grace", str(max(5, request.signal_s - GRACE_MARGIN_S))),
-        *(("--snapshot", parcel.snapshot) if parcel.snapshot else ()),
-        *parcel.machine,
-    )
     return BatchJob(
         name=array.name,
-        job_name=f"papergrid-{parcel.study}",
-        request=request,
-        command=command,
-        cwd=parcel.cwd,
-        logs=parcel.paths.logs,
-        num_nodes=resources.nodes,
+        job_name=f"papergrid-{submission.study}",
+        request=array.request,
+        command=_task_command(submission, array),
+        cwd=submission.cwd,
+        logs=submission.paths.logs,
+        num_nodes=array.resources.nodes,
         num_tasks=len(array.tasks),
     )
 
 
-def merge_job(parcel: Parcel) -> BatchJob:
+def _task_command(submission: SlurmSubmission, array: Array) -> tuple[str, ...]:
+    resources, request = array.resources, array.request
+    return (
+        # In a step, because SLURM's signals before a time limit or pre-emption go to steps: the
+        # batch script alone would only get the SIGKILL. --overlap lets the srun of a run on several
+        # nodes share these CPUs and GPUs instead of waiting for them for ever.
+        *("srun", "--nodes=1", "--ntasks=1", "--overlap", "--unbuffered"),
+        # Since 22.05 srun no longer inherits --cpus-per-task from the job.
+        f"--cpus-per-task={request.cpus_per_task}",
+        *_replicate(submission, "work", str(submission.output)),
+        *("--submission", submission.id, "--array", array.name),
+        *("--devices-per-run", str(resources.devices_per_run)),
+        *("--num-workers", str(resources.num_workers)),
+        # The worker must request its requeue before the time limit.
+        *("--grace", str(max(5, request.signal_s - GRACE_MARGIN_S))),
+        *(("--snapshot", submission.snapshot) if submission.snapshot else ()),
+        *submission.machine,
+    )
+
+
+def merge_job(submission: SlurmSubmission) -> BatchJob:
     """The job that merges when all arrays have ended, in the queue of the first of them."""
-    first = parcel.arrays[0].request
+    first = submission.arrays[0].request
     return BatchJob(
         name="merge",
-        job_name=f"papergrid-{parcel.study}-merge",
+        job_name=f"papergrid-{submission.study}-merge",
         request=SlurmRequest(
             partition=first.partition,
             account=first.account,
@@ -100,72 +101,77 @@ def merge_job(parcel: Parcel) -> BatchJob:
             setup=first.setup,
             cpus_per_task=1,
         ),
-        command=_replicate(parcel, "merge", str(parcel.output)),
-        cwd=parcel.cwd,
-        logs=parcel.paths.logs,
+        command=_replicate(submission, "merge", str(submission.output)),
+        cwd=submission.cwd,
+        logs=submission.paths.logs,
     )
 
 
 def after(sent: Sequence[str]) -> tuple[str, ...]:
-    """Options of sbatch that have a job wait for the ends, good or bad, of the jobs `sent`."""
+    """Options of sbatch for a job that starts when the jobs `sent` have ended, also in failure."""
     return (f"--dependency=afterany:{':'.join(sent)}",) if sent else ()
 
 
-def send(parcel: Parcel) -> Submission:
+def send(submission: SlurmSubmission) -> SubmissionRecord:
     """Write all scripts, submit them, record the job ids.
 
-    SchedulerError where SLURM refuses: what it had accepted until then is recorded and told.
-    Should this process die, an array that was accepted is found in the queue by its script.
+    SchedulerError where SLURM refuses one: the message names the jobs that it accepted before, and
+    the record keeps them. If this process dies, the path of its script in the queue identifies an
+    accepted array without a recorded id.
     """
-    texts = {array.name: batch_text(array_job(parcel, array)) for array in parcel.arrays}
-    if parcel.has_merge:
-        texts["merge"] = batch_text(merge_job(parcel))
-    submission = Submission(
-        id=parcel.id,
+    texts = {array.name: batch_text(array_job(submission, array)) for array in submission.arrays}
+    if submission.has_merge:
+        texts["merge"] = batch_text(merge_job(submission))
+    record = SubmissionRecord(
+        id=submission.id,
         created=time.time(),
         by=user_name(),
         host=os.uname().nodename,
-        arrays=tuple(SentArray(name=array.name, tasks=array.tasks) for array in parcel.arrays),
-        merge=SentArray(name="merge") if parcel.has_merge else None,
+        arrays=tuple(
+            ArrayRecord(name=array.name, tasks=array.tasks) for array in submission.arrays
+        ),
+        merge=ArrayRecord(name="merge") if submission.has_merge else None,
     )
-    parcel.paths.logs.mkdir(parents=True, exist_ok=True)
+    submission.paths.logs.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        write_atomic(parcel.paths.script(name), partial(_write, text))
-    # Before any job exists: a task that starts at once must find its runs.
-    write_json(parcel.paths.record, submission.to_json())
-    return _send_all(parcel, submission)
+        write_atomic(submission.paths.script(name), partial(_write, text))
+    # Before any job exists: a task can start before sbatch returns, and reads its runs from here.
+    write_json(submission.paths.record, record.to_json())
+    return _send_all(submission, record)
 
 
-def _send_all(parcel: Parcel, submission: Submission) -> Submission:
+def _send_all(submission: SlurmSubmission, record: SubmissionRecord) -> SubmissionRecord:
     sent: list[str] = []
-    for index, array in enumerate(submission.arrays):
-        chain = after(sent[-1:] if parcel.is_chained else ())
-        sent.append(_send(parcel, submission, index, chain))
-        arrays = list(submission.arrays)
+    for index, array in enumerate(record.arrays):
+        chain = after(sent[-1:] if submission.is_chained else ())
+        sent.append(_send(submission, record, index, chain))
+        arrays = list(record.arrays)
         arrays[index] = replace(array, job_id=sent[-1])
-        submission = replace(submission, arrays=tuple(arrays))
-        write_json(parcel.paths.record, submission.to_json())
-    if submission.merge is not None:
-        job = _send(parcel, submission, len(sent), after(sent))
-        submission = replace(submission, merge=replace(submission.merge, job_id=job))
-        write_json(parcel.paths.record, submission.to_json())
-    return submission
+        record = replace(record, arrays=tuple(arrays))
+        write_json(submission.paths.record, record.to_json())
+    if record.merge is not None:
+        job = _send(submission, record, len(sent), after(sent))
+        record = replace(record, merge=replace(record.merge, job_id=job))
+        write_json(submission.paths.record, record.to_json())
+    return record
 
 
-def _send(parcel: Parcel, submission: Submission, index: int, chain: Sequence[str]) -> str:
-    """Send the array of that index; the merge job where it is beyond them."""
-    script = parcel.paths.script([*(a.name for a in submission.arrays), "merge"][index])
+def _send(
+    submission: SlurmSubmission, record: SubmissionRecord, index: int, chain: Sequence[str]
+) -> str:
+    """Send the array with that index; the merge job has the index after the last array."""
+    script = submission.paths.script([*(a.name for a in record.arrays), "merge"][index])
     try:
         return sbatch(script, chain)
     except SchedulerError as error:
         is_unsure = isinstance(error, NoAnswerError)
-        # What surely is not there must not be looked for in the queue ever after.
-        kept = submission.arrays[: index + is_unsure]
-        write_json(parcel.paths.record, replace(submission, arrays=kept, merge=None).to_json())
-        jobs = ", ".join(str(array.job_id) for array in submission.arrays[:index])
+        # An array that SLURM certainly did not accept must not be searched in the queue later.
+        kept = record.arrays[: index + is_unsure]
+        write_json(submission.paths.record, replace(record, arrays=kept, merge=None).to_json())
+        jobs = ", ".join(str(array.job_id) for array in record.arrays[:index])
         accepted = f"jobs {jobs} are submitted and stay" if jobs else "nothing is queued"
         if is_unsure:
-            accepted += ", but for this one, which may be queued all the same"
+            accepted += "; this one may be queued all the same"
         raise type(error)(
             f"{error} (for {script}); {accepted}: correct the request, then give the same command "
             f"again: it sends only what is neither done nor queued"
@@ -176,6 +182,9 @@ def _write(text: str, file: IO[bytes]) -> None:
     file.write(text.encode("utf-8"))
 
 
-def _replicate(parcel: Parcel, *words: str) -> tuple[str, ...]:
-    frozen = parcel.snapshot and SweepPaths(parcel.output).snapshot(parcel.snapshot).papergrid
+def _replicate(submission: SlurmSubmission, *words: str) -> tuple[str, ...]:
+    frozen = (
+        submission.snapshot
+        and SweepPaths(submission.output).snapshot(submission.snapshot).papergrid
+    )
     return (*module_words(sys.executable, frozen or None, "replicate"), *words)

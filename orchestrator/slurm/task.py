@@ -1,4 +1,4 @@
-"""Inside a SLURM task: which runs are its own, and when it must be queued again."""
+"""Inside a SLURM task: its runs, the signals of SLURM, and when it must be requeued."""
 
 from __future__ import annotations
 
@@ -25,42 +25,44 @@ from orchestrator.slurm.record import read_submission
 
 _log = logging.getLogger(__name__)
 
-_MOST_RESTARTS = 500
-"""A task that is queued again more often makes no progress: its limit is below a checkpoint's."""
+_MAX_RESTARTS = 500
+"""A task that is requeued more often makes no progress: its time limit is too short to reach a
+checkpoint."""
 
 _REQUEUE_TRIES = 5
-_LEFT_TRIES = 3
+_TIME_LEFT_TRIES = 3
 _PAUSE_S = 2.0
-_MOST_EARLY_S = 60.0
-"""SLURM's clock for limits goes by minutes."""
-_OPEN = (RunOutcome.INTERRUPTED, RunOutcome.NOT_STARTED, RunOutcome.ELSEWHERE)
+_MAX_EARLY_S = 60.0
+"""SLURM checks time limits once a minute: it may signal up to 60 s early."""
+_UNFINISHED = (RunOutcome.INTERRUPTED, RunOutcome.NOT_STARTED, RunOutcome.ELSEWHERE)
 
 
 @dataclass(slots=True)
-class StopAsked:
+class StopFlag:
     """Whether SLURM has asked this task to stop."""
 
     is_set: bool = False
 
 
 @contextmanager
-def scheduler_signals() -> Iterator[StopAsked]:
-    """Note SIGTERM and SIGUSR2 from now on, also while no run is at work: they must not kill.
+def scheduler_signals() -> Iterator[StopFlag]:
+    """From now on SIGTERM and SIGUSR2 set the yielded flag, also while no run is running.
 
-    SLURM sends SIGUSR2 to every process of a step. It is blocked here, before any other thread or
-    process is started, and so in all of them: torchrun and trainers that know nothing of it live
-    on, until the executor asks them to stop. Here a thread takes it for a SIGTERM.
+    SLURM sends SIGUSR2 to every process of a step, and its default action ends a process. It is
+    blocked here before any other thread or process starts; all of them inherit that. So torchrun
+    and trainers without a handler survive until the executor sends them SIGTERM. A thread receives
+    the blocked SIGUSR2 and turns it into a SIGTERM for this process.
     """
-    asked = StopAsked()
+    stop = StopFlag()
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        asked.is_set = True
+        stop.is_set = True
 
     before = signal.signal(signal.SIGTERM, note)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     threading.Thread(target=_translate, daemon=True, name="scheduler-signals").start()
     try:
-        yield asked
+        yield stop
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -68,6 +70,7 @@ def scheduler_signals() -> Iterator[StopAsked]:
 def _translate() -> None:
     while True:
         signal.sigwait({signal.SIGUSR2})
+        # To the main thread: only there Python runs handlers, and a blocking call must be woken.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
 
@@ -91,37 +94,44 @@ def work_until_settled(
     work: Callable[[], LocalReport],
     output: Path,
     runs: Sequence[Run],
-    asked: StopAsked,
+    stop: StopFlag,
     expiry_s: float,
 ) -> LocalReport:
-    """Call `work` until its runs are done, failed, or truly at work elsewhere.
+    """Call `work` until its runs are done, failed, or claimed by an owner that is really alive.
 
-    After a node's failure SLURM starts the task anew while the dead node's claims still look
-    alive: they are waited for, up to `expiry_s` without a sign of life, then worked on.
+    After a node failure SLURM restarts the task while the claims of the dead node still look
+    alive. Such a claim expires after `expiry_s` seconds without a heartbeat; then `work` is called
+    again and takes the run over.
     """
     while True:
         report = work()
         elsewhere = {ending.run.run_id for ending in report.having(RunOutcome.ELSEWHERE)}
         claimed = [run for run in runs if run.run_id in elsewhere]
-        if report.was_stopped or asked.is_set or not claimed:
+        if report.was_stopped or stop.is_set or not claimed:
             return report
-        if not _some_is_free(output, claimed, asked, expiry_s):
+        if not _wait_for_free_run(output, claimed, stop, expiry_s):
             return report
 
 
-def queue_again(report: LocalReport, asked: StopAsked, environment: Mapping[str, str]) -> bool:
-    """Queue this task again where SLURM asked it to stop with work left; whether that was done.
+def requeue_if_stopped(report: LocalReport, stop: StopFlag, environment: Mapping[str, str]) -> bool:
+    """Requeue this task if SLURM stopped it with unfinished runs; whether that was done.
 
-    Only while SLURM takes it for running: a task that a person cancelled stays cancelled, and one
-    that is pre-empted by being queued again needs no help.
+    Only a task that SLURM reports as RUNNING is requeued: a task that a person cancelled stays
+    cancelled, and with PreemptMode=REQUEUE SLURM requeues it by itself.
     """
-    was_asked = report.was_stopped or asked.is_set
-    if not was_asked or not report.having(*_OPEN):
+    was_stopped = report.was_stopped or stop.is_set
+    if not was_stopped or not report.having(*_UNFINISHED):
         return False
-    if (restarts := _num_restarts(environment)) >= _MOST_RESTARTS:
-        _log.error("queued again %d times already: not once more", restarts)
+    if (restarts := _num_restarts(environment)) >= _MAX_RESTARTS:
+        _log.error(
+            "the task was requeued %d times and is not requeued again: raise its time limit",
+            restarts,
+        )
         return False
-    job = _own_id(environment)
+    return _requeue(_own_id(environment))
+
+
+def _requeue(job: str) -> bool:
     for _ in range(_REQUEUE_TRIES):
         try:
             row = task_row(job)
@@ -129,31 +139,32 @@ def queue_again(report: LocalReport, asked: StopAsked, environment: Mapping[str,
                 return False
             call(["scontrol", "requeue", job])
         except SchedulerError as error:
-            _log.warning("could not be queued again: %s; it is tried again", error)
+            _log.warning("the task could not be requeued: %s; retrying", error)
             time.sleep(_PAUSE_S)
         else:
             return True
-    _log.error("SLURM did not queue task %s again: submit again to go on", job)
+    _log.error("SLURM did not requeue task %s: submit again to resume its runs", job)
     return False
 
 
 def why_stopped(cause: Cause, environment: Mapping[str, str], signal_s: float) -> Cause:
-    """What SLURM says is behind a signal that looks like `cause`; `cause` where it says nothing.
+    """The cause that SLURM reports for a signal that looks like `cause`; else `cause`.
 
-    SLURM calls a task that it ends COMPLETING, whatever ends it. One that was cancelled is told
-    from others by what it is not: queued again, pre-empted, or ended by its time. One that goes on
-    within `signal_s`, and what SLURM may be early, of its end was told of that end.
+    A task that SLURM ends is COMPLETING in squeue for every reason. That it was cancelled follows
+    only from the absence of the others: it is not requeued (restart count), not pre-empted and has
+    no reason such as TimeLimit. A RUNNING task within `signal_s` seconds of its limit, plus the
+    60 s by which SLURM may be early, got the signal because of that limit.
     """
     if cause is Cause.INTERRUPTED:
         return cause
     try:
         row = _row_with_time_left(_own_id(environment))
     except (SchedulerError, UsageError) as error:
-        _log.warning("why the task is to stop is not known: %s", error)
+        _log.warning("SLURM does not say why it stops the task: %s", error)
         return cause
     if row is None or row.was_preempted:
         return cause
-    if row.state == "RUNNING" and row.left_s <= signal_s + _MOST_EARLY_S:
+    if row.state == "RUNNING" and row.left_s <= signal_s + _MAX_EARLY_S:
         return Cause.TIME_LIMIT
     is_ending = row.state in ("COMPLETING", "CANCELLED") and not row.reason
     is_last = row.restarts == _num_restarts(environment)
@@ -161,8 +172,9 @@ def why_stopped(cause: Cause, environment: Mapping[str, str], signal_s: float) -
 
 
 def _row_with_time_left(task: str) -> TaskRow | None:
-    """What squeue tells of a task that is at work; asked again where it lacks what it must have."""
-    for _ in range(_LEFT_TRIES):
+    """The row of this running task; queried again while its time limit is not known yet."""
+    for _ in range(_TIME_LEFT_TRIES):
+        # Just after its start squeue shows NOT_SET as the time left.
         row = task_row(task)
         if row is not None and not (row.state == "RUNNING" and math.isnan(row.left_s)):
             break
@@ -171,7 +183,8 @@ def _row_with_time_left(task: str) -> TaskRow | None:
 
 
 def _own_id(environment: Mapping[str, str]) -> str:
-    # Never the raw id: that of one task is the id of the whole array too.
+    # Not SLURM_JOB_ID: for one task of an array this is also the id of the whole array, and
+    # `scontrol requeue` would then requeue all of its tasks.
     return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
 
 
@@ -179,25 +192,26 @@ def _num_restarts(environment: Mapping[str, str]) -> int:
     return int(environment.get("SLURM_RESTART_COUNT") or 0)
 
 
-def _some_is_free(output: Path, runs: Sequence[Run], asked: StopAsked, expiry_s: float) -> bool:
-    """Wait until a claimed run is finished or released, or silent for `expiry_s`: then True.
+def _wait_for_free_run(output: Path, runs: Sequence[Run], stop: StopFlag, expiry_s: float) -> bool:
+    """Wait until a run is finished, released, or without a heartbeat for `expiry_s` s: then True.
 
-    False where all their owners gave signs of life meanwhile: they are alive.
+    False once the heartbeats of all runs have changed: their owners are alive.
     """
-    first = {run.run_id: _sign(output, run) for run in runs}
+    # Only changes count: clocks of other hosts may differ from the one here.
+    first = {run.run_id: _last_beat(output, run) for run in runs}
     deadline = time.monotonic() + expiry_s + 1.0
-    while time.monotonic() < deadline and not asked.is_set:
-        signs = {run.run_id: _sign(output, run) for run in runs}
-        if None in signs.values():
+    while time.monotonic() < deadline and not stop.is_set:
+        beats = {run.run_id: _last_beat(output, run) for run in runs}
+        if None in beats.values():
             return True
-        if all(signs[name] != first[name] for name in signs):
+        if all(beats[name] != first[name] for name in beats):
             return False
         time.sleep(_PAUSE_S / 2)
-    return not asked.is_set
+    return not stop.is_set
 
 
-def _sign(output: Path, run: Run) -> tuple[int, float] | None:
-    """The claim and its last sign of life; None where nobody has the run."""
+def _last_beat(output: Path, run: Run) -> tuple[int, float] | None:
+    """Number and last heartbeat of the claim; None where the run is unclaimed or finished."""
     paths = SweepPaths(output).run(run.path)
     claim = last_claim(paths)
     if claim is None or claim.released or finished(paths, run.config_hash):

@@ -8,6 +8,7 @@ from math import prod
 
 from merge.errors import StudyError
 from merge.records.sweep import Axis, Run
+from merge.wording import hint
 from orchestrator.config.templates import (
     LAUNCH_PLACEHOLDERS,
     TemplateError,
@@ -16,7 +17,6 @@ from orchestrator.config.templates import (
     placeholders,
 )
 from orchestrator.config.values import text_of
-from orchestrator.config.wording import hint
 from orchestrator.config.yaml_document import Notes
 from orchestrator.studies.grid import expand
 from orchestrator.studies.schema import StudyShape

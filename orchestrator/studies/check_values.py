@@ -7,8 +7,8 @@ from typing import Any
 
 from merge.records.sweep import Axis, Value
 from merge.results.combine import SUMMARY_KEYS
+from merge.wording import did_you_mean, hint, listed
 from orchestrator.config.values import ConfigValue, is_named_by, is_scalar, slug, text_of
-from orchestrator.config.wording import did_you_mean, hint, listed
 from orchestrator.config.yaml_document import Notes, Place
 from orchestrator.runs.retries import DEFAULT_RULES, NEVER
 from orchestrator.studies.options import UnfitError, UnknownKeyError

@@ -13,6 +13,7 @@ from typing import Any
 
 from merge.errors import StudyError
 from merge.records.sweep import Axis, Resources
+from merge.wording import hint, listed
 from orchestrator.config.schema import fit
 from orchestrator.config.templates import (
     LAUNCH_PLACEHOLDERS,
@@ -21,7 +22,6 @@ from orchestrator.config.templates import (
     placeholders,
 )
 from orchestrator.config.values import ConfigValue
-from orchestrator.config.wording import hint, listed
 from orchestrator.config.yaml_document import Notes, read_document
 from orchestrator.studies.check_layout import check_command, check_runs, check_templates
 from orchestrator.studies.check_values import (

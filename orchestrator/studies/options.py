@@ -22,9 +22,9 @@ from pydantic import Field
 
 from merge.errors import StudyError
 from merge.records.sweep import Value
+from merge.wording import did_you_mean, hint, listed
 from orchestrator.config.schema import Shape, fit
 from orchestrator.config.values import ConfigValue, parse_scalar, text_of
-from orchestrator.config.wording import did_you_mean, hint, listed
 from orchestrator.config.yaml_document import Document, Problem, as_lines, read_document
 
 OPTIONS_FILE = "options.yaml"

@@ -23,9 +23,9 @@ from pydantic import Field
 
 from merge.errors import StudyError
 from merge.storage.json_files import is_finite_number
+from merge.wording import hint, listed
 from orchestrator.config.schema import Shape, fit
 from orchestrator.config.values import text_of
-from orchestrator.config.wording import hint, listed
 from orchestrator.config.yaml_document import Document, Notes, Problem, as_lines, read_document
 from orchestrator.studies.schema import PublishedShape
 

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from merge.errors import UsageError
 from merge.records.sweep import Axis
+from merge.wording import hint
 from orchestrator.config.templates import LAUNCH_PLACEHOLDERS
 from orchestrator.config.values import ConfigValue, parse_scalar
-from orchestrator.config.wording import hint
 from orchestrator.studies.options import UnfitError, UnknownKeyError
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -1,7 +1,7 @@
 """Sending finished runs beside a sweep: training never waits for the store and never fails by it.
 
-One thread sends. What fails stays in the backlog and is tried again, later and later, each time
-with credentials read anew; at the end the caller learns what is still here only.
+One thread sends. A run that cannot be sent stays in the backlog and is retried with back-off, each
+time with credentials read anew. At the end the caller learns what is still only here.
 """
 
 from __future__ import annotations
@@ -17,54 +17,60 @@ from typing import Protocol
 from merge.errors import BucketError, PapergridError
 from merge.records.sweep import Run, Sweep
 from merge.storage.paths import SweepPaths
-from orchestrator.s3.bucket import Bucket, delay_s
+from orchestrator.s3.backoff import backoff_s
+from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.url import BucketTarget
-from orchestrator.sync.cache import Memory
-from orchestrator.sync.files import Selection
-from orchestrator.sync.merged_view import merge_in_bucket
-from orchestrator.sync.plan import TRIES
-from orchestrator.sync.pull import is_running
-from orchestrator.sync.push import Push, prepare
-from orchestrator.sync.report import Remark, SyncReport
+from orchestrator.sync.merged_view import update_merged_view
+from orchestrator.sync.plan import ATTEMPTS_BESIDE_TRAINING
+from orchestrator.sync.pull import is_running_here
+from orchestrator.sync.push import Push, prepare_push
+from orchestrator.sync.report import SyncIssue, SyncReport
 
 _log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_S = 60.0
-_LOOK_S = 0.2
+_POLL_S = 0.2
+_IDLE_POLL_S = 1.0
 _LAST_PAUSE_S = 1.0
-"""Between tries when the sweep has ended and somebody waits for us."""
+"""Between attempts once the sweep has ended: then the command waits for this thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unsent:
-    """What a sweep leaves behind in its backlog."""
+class SyncOutcome:
+    """The state of a backlog when it was closed."""
 
-    runs: tuple[Run, ...]
-    is_view_due: bool
-    """Whether the merged JSON in the bucket may lack something."""
+    unsent_runs: tuple[Run, ...]
+    is_view_outdated: bool
+    """Whether the merged JSON in the bucket may lack results."""
     reason: str
-    remarks: tuple[Remark, ...]
+    """The last error; empty where everything was sent."""
+    issues: tuple[SyncIssue, ...]
     """Files that are not in the bucket as they are here, and why."""
     has_second_results: bool
     """Whether the bucket has another result of a run, or something is damaged."""
 
 
-class SharedRuns(Protocol):
-    """What a backlog asks of claims in a bucket, where hosts share no folder."""
+class ClaimedRuns(Protocol):
+    """What a backlog needs of claims in a bucket, where hosts share no folder."""
 
     checkpoints_every_s: float
 
-    def going_on(self) -> Sequence[Run]:
+    def running(self) -> Sequence[Run]:
         """The runs of this host whose checkpoints are to be sent while they train."""
         ...
 
-    def ended(self, run: Run) -> str | None:
-        """The token of the attempt of `run` that has ended here; None while it goes on."""
+    def ended_token(self, run: Run) -> str | None:
+        """The token of the attempt of `run` that has ended here; None while it is running."""
         ...
 
-    def was_sent(self, run: Run, ended: str | None) -> None:
-        """All files of `run` are in the bucket, as they were when `ended` was asked."""
+    def release_sent(self, run: Run, ended_token: str | None) -> None:
+        """All files that `run` had when `ended_token` was asked for are in the bucket."""
         ...
+
+
+def delay_message(error: Exception) -> str:
+    """The message for an error of the store that does not end the training."""
+    return f"not sent yet, training continues and the upload is retried: {error}"
 
 
 class Backlog:
@@ -75,73 +81,75 @@ class Backlog:
         output: Path,
         target: BucketTarget,
         runs: Sequence[Run],
-        shared: SharedRuns | None = None,
+        claimed: ClaimedRuns | None = None,
     ) -> None:
         self._output = output
-        self._target = replace(target, patience=TRIES)
+        self._target = replace(target, max_attempts=ATTEMPTS_BESIDE_TRAINING)
         self._runs = tuple(runs)
-        self._shared = shared
-        self._next_look = 0.0
+        self._claimed = claimed
+        self._next_checkpoints = 0.0
         self._changed = threading.Condition()
-        self._waiting: dict[str, Run] = {}
-        self._again: set[str] = set()
-        """Ids of runs that were enlisted since their sending began: there is more to send."""
-        self._is_view_due = False
+        self._queue: dict[str, Run] = {}
+        """By run id, the oldest first."""
+        self._queued_again: set[str] = set()
+        """Ids of runs that were queued since their upload began: they have more to send."""
+        self._is_view_outdated = False
         self._is_closing = False
         self._reason = ""
-        self._news: list[str] = []
-        self._report = SyncReport(tell=self._moved)
-        self._progressed = time.monotonic()
-        self._way: tuple[Push, Sweep] | None = None
+        self._messages: list[str] = []
+        self._report = SyncReport(on_transfer=self._record_progress)
+        self._last_progress = time.monotonic()
+        self._connection: tuple[Push, Sweep] | None = None
+        # A daemon: a request that hangs (60 s until its timeout) must not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="sync", daemon=True)
 
     def start(self) -> None:
-        """Begin with what earlier invocations finished."""
-        self._enlist([run for run in self._runs if self._has_result(run)])
+        """Start the thread, first with the runs that earlier commands finished."""
+        self._enqueue([run for run in self._runs if self._has_result(run)])
         self._thread.start()
 
-    def completed(self, run: Run) -> None:
-        """Send `run` when its turn comes; returns at once."""
-        self._enlist([run])
+    def add(self, run: Run) -> None:
+        """Queue `run`; returns at once."""
+        self._enqueue([run])
 
-    def news(self) -> list[str]:
-        """What a person should hear, each once: the store is away, it is back."""
+    def pop_messages(self) -> list[str]:
+        """Messages for the person, each once: the store does not answer, it answers again."""
         with self._changed:
-            news, self._news = self._news, []
-        return news
+            messages, self._messages = self._messages, []
+        return messages
 
-    def close(self, patience_s: float) -> Unsent:
-        """Send what is left, as long as something moves at least every `patience_s` seconds."""
-        self._enlist([run for run in self._runs if self._is_ours(run)])
+    def close(self, patience_s: float) -> SyncOutcome:
+        """Send what is left, as long as a file is sent at least every `patience_s` seconds."""
+        self._enqueue([run for run in self._runs if self._is_settled(run)])
         with self._changed:
             self._is_closing = True
-            self._progressed = time.monotonic()
+            self._last_progress = time.monotonic()
             self._changed.notify_all()
-        while self._thread.is_alive() and time.monotonic() - self._progressed < patience_s:
-            self._thread.join(_LOOK_S)
+        while self._thread.is_alive() and time.monotonic() - self._last_progress < patience_s:
+            self._thread.join(_POLL_S)
         with self._changed:
-            return Unsent(
-                runs=tuple(self._waiting.values()),
-                is_view_due=self._is_view_due,
+            return SyncOutcome(
+                unsent_runs=tuple(self._queue.values()),
+                is_view_outdated=self._is_view_outdated,
                 reason=self._reason,
-                remarks=self._report.remarks,
+                issues=self._report.issues,
                 has_second_results=bool(self._report.aside or self._report.problems),
             )
 
-    def _enlist(self, runs: Sequence[Run]) -> None:
+    def _enqueue(self, runs: Sequence[Run]) -> None:
         with self._changed:
-            self._waiting.update({run.run_id: run for run in runs})
-            self._again.update(run.run_id for run in runs)
+            self._queue.update({run.run_id: run for run in runs})
+            self._queued_again.update(run.run_id for run in runs)
             self._changed.notify_all()
 
     def _has_result(self, run: Run) -> bool:
         return SweepPaths(self._output).run(run.path).result.is_file()
 
-    def _is_ours(self, run: Run) -> bool:
-        """Whether the last word on `run` here is spoken: nobody else trains it now."""
+    def _is_settled(self, run: Run) -> bool:
+        """Whether `run` has files here that no live process changes."""
         folder = SweepPaths(self._output).run(run.path).root
         try:
-            return folder.is_dir() and not is_running(self._output, run)
+            return folder.is_dir() and not is_running_here(self._output, run)
         except PapergridError:
             return False
 
@@ -151,100 +159,97 @@ class Backlog:
             try:
                 self._send_all()
             except Exception as error:  # noqa: BLE001
-                # Whatever it is: the sweep goes on, and the backlog is tried again.
+                # Every error is retried: nothing of a sync may end the training.
                 if not isinstance(error, PapergridError):
-                    _log.exception("sync failed; it is tried again")
-                if self._has_failed(error, failures):
+                    _log.exception("sync failed; it is retried")
+                if self._handle_failure(error, failures):
                     return
                 failures += 1
             else:
                 failures = 0
 
     def _wait_for_work(self) -> bool:
-        """Wait until there is something to send; False where all is sent and the end has come."""
+        """Wait until there is something to send; False where all is sent and `close` was called."""
         with self._changed:
+            # The thread starts before the executor freezes the plan of a new output folder.
             while not (self._has_work() and SweepPaths(self._output).sweep.exists()):
                 if self._is_closing:
                     return False
-                self._changed.wait(_LOOK_S if self._has_work() else 1.0)
-                self._look_at_what_goes_on()
+                self._changed.wait(_POLL_S if self._has_work() else _IDLE_POLL_S)
+                self._enqueue_checkpoints()
         return True
 
-    def _look_at_what_goes_on(self) -> None:
-        """Send checkpoints of going runs too, where another host may have to go on from them."""
-        if self._shared and time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + self._shared.checkpoints_every_s
-            self._waiting.update({run.run_id: run for run in self._shared.going_on()})
+    def _enqueue_checkpoints(self) -> None:
+        """Queue running runs too, where another host may have to resume them."""
+        if self._claimed and time.monotonic() >= self._next_checkpoints:
+            self._next_checkpoints = time.monotonic() + self._claimed.checkpoints_every_s
+            self._queue.update({run.run_id: run for run in self._claimed.running()})
 
     def _has_work(self) -> bool:
-        return bool(self._waiting) or self._is_view_due
+        return bool(self._queue) or self._is_view_outdated
 
     def _send_all(self) -> None:
-        way, sweep = self._connected()
+        push, sweep = self._connect()
         while run := self._next():
-            self._send(way, run)
-        if self._is_view_due:
-            self._bring_view_up_to_date(way, sweep)
-        way.memory.save()
+            self._send(push, run)
+        if self._is_view_outdated:
+            self._update_view(push, sweep)
+        push.cache.save()
         if self._reason:
-            self._say(f"{self._target.url} takes files again; nothing is left to send")
+            self._add_message(f"{self._target.url} accepts files again; everything is sent")
             self._reason = ""
 
-    def _send(self, way: Push, run: Run) -> None:
-        # Asked before its files are listed: what ends while they are sent leaves more of them.
-        ended = self._shared.ended(run) if self._shared else None
-        way.run(run)
-        if self._shared:
-            self._shared.was_sent(run, ended)
+    def _send(self, push: Push, run: Run) -> None:
+        # Asked before the files are listed: an attempt that ends during the upload leaves more.
+        ended_token = self._claimed.ended_token(run) if self._claimed else None
+        push.push_run(run)
+        if self._claimed:
+            self._claimed.release_sent(run, ended_token)
         with self._changed:
-            if run.run_id not in self._again:
-                self._waiting.pop(run.run_id, None)
-            self._is_view_due = True
-        self._moved(run.run_id, 0)
+            if run.run_id not in self._queued_again:
+                self._queue.pop(run.run_id, None)
+            self._is_view_outdated = True
+        self._record_progress(run.run_id, 0)
 
     def _next(self) -> Run | None:
         with self._changed:
-            run = next(iter(self._waiting.values()), None)
+            # It stays in the queue until it is sent: an error on the way is retried.
+            run = next(iter(self._queue.values()), None)
             if run:
-                self._again.discard(run.run_id)
+                self._queued_again.discard(run.run_id)
             return run
 
-    def _bring_view_up_to_date(self, way: Push, sweep: Sweep) -> None:
-        self._is_view_due = False
+    def _update_view(self, push: Push, sweep: Sweep) -> None:
+        self._is_view_outdated = False
         try:
-            merge_in_bucket(way.bucket, way.memory, sweep)
+            update_merged_view(push.bucket, push.cache, sweep)
         except BucketError as error:
-            self._say(str(error))
+            # The store ignores conditions: no retry would change that.
+            self._add_message(str(error))
         except PapergridError:
-            self._is_view_due = True
+            self._is_view_outdated = True
             raise
 
-    def _connected(self) -> tuple[Push, Sweep]:
-        """The way there: made anew after each failure, with credentials read anew."""
-        if self._way is None:
-            bucket = Bucket(self._target)
-            way = Push(
-                output=self._output,
-                bucket=bucket,
-                memory=Memory(self._output, bucket),
-                selection=Selection(),
-                report=self._report,
-            )
-            self._way = way, prepare(way)
-        return self._way
+    def _connect(self) -> tuple[Push, Sweep]:
+        """The push to the bucket; made anew after each failure."""
+        if self._connection is None:
+            # A client keeps the credentials that it was made with, also when they have expired.
+            push = Push.between(self._output, Bucket(self._target), report=self._report)
+            self._connection = push, prepare_push(push)
+        return self._connection
 
-    def _moved(self, name: str, size: int) -> None:  # noqa: ARG002
-        self._progressed = time.monotonic()
+    def _record_progress(self, name: str, size: int) -> None:  # noqa: ARG002
+        self._last_progress = time.monotonic()
 
-    def _has_failed(self, error: Exception, failures: int) -> bool:
-        """Wait before the next try; True where the end has come and no try would help."""
-        self._way = None
+    def _handle_failure(self, error: Exception, failures: int) -> bool:
+        """Wait before the next attempt; True where `close` was called and no retry would help."""
+        self._connection = None
         if str(error) != self._reason:
-            self._say(f"not sent for now, training goes on: {error}")
+            self._add_message(delay_message(error))
         self._reason = str(error)
         if self._is_closing and isinstance(error, BucketError):
             return True
-        until = time.monotonic() + delay_s(failures, _LONGEST_PAUSE_S)
+        until = time.monotonic() + backoff_s(failures, _LONGEST_PAUSE_S)
         with self._changed:
             while (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
@@ -252,6 +257,6 @@ class Backlog:
                     until = min(until, time.monotonic() + _LAST_PAUSE_S)
         return False
 
-    def _say(self, message: str) -> None:
+    def _add_message(self, message: str) -> None:
         with self._changed:
-            self._news.append(message)
+            self._messages.append(message)

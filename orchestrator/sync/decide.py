@@ -1,7 +1,7 @@
-"""What to do with one file that is on one side or on both: pure, by comparing SHA-256 values.
+"""Whether a sync may overwrite a file that differs: pure, by comparing SHA-256 values.
 
-`agreed` is what both sides were when they were last equal. Whoever changed since then is newer;
-where both changed, or nobody remembers, nothing is overwritten unless the result says whose it is.
+A three-way comparison: source, destination, and what both were when they were last equal. The side
+that changed since then is newer. Time stamps are not compared: clocks of two hosts differ.
 """
 
 from __future__ import annotations
@@ -10,24 +10,26 @@ from enum import StrEnum
 
 
 class Decision(StrEnum):
-    MOVE = "move"
-    SAME = "same"
-    OTHER_IS_NEWER = "other is newer"
-    """The side that would be overwritten has changed since, ours has not."""
+    """What to do with one file."""
+
+    OVERWRITE = "overwrite"
+    EQUAL = "equal"
+    DESTINATION_IS_NEWER = "destination is newer"
+    """The destination has changed since both were equal, the source has not."""
     CONFLICT = "conflict"
-    """Both sides changed."""
+    """Both changed, or it is not known which did: both stay."""
 
 
 def decide(
-    ours: str, theirs: str | None, agreed: str | None, *, is_owner: bool = False
+    source: str, destination: str | None, last_synced: str | None, *, is_owner: bool = False
 ) -> Decision:
-    """Whether the file `ours` may replace `theirs`, which is there with this SHA-256.
+    """Whether the file `source` may overwrite `destination`; all three are SHA-256 values.
 
-    `theirs` is None where no checksum is stored with it. `is_owner` says that our side has the
-    run's result: its files are the right ones.
+    `destination` is None where no checksum is stored with it, `last_synced` where it is not known.
+    `is_owner`: the source side has the run's result, so its files are the right ones.
     """
-    if theirs == ours:
-        return Decision.SAME
-    if is_owner or (theirs is not None and theirs == agreed):
-        return Decision.MOVE
-    return Decision.OTHER_IS_NEWER if ours == agreed else Decision.CONFLICT
+    if destination == source:
+        return Decision.EQUAL
+    if is_owner or (destination is not None and destination == last_synced):
+        return Decision.OVERWRITE
+    return Decision.DESTINATION_IS_NEWER if source == last_synced else Decision.CONFLICT

@@ -1,13 +1,13 @@
-"""The merged JSON in a bucket: compare-and-swap, so that no server's view ever undoes another's.
+"""The merged JSON in a bucket: compare-and-swap, so that no server removes another's results.
 
-Its etag is read first, the results are listed afterwards: whatever an earlier view had seen, this
-one sees too. Where another view came in between, the condition fails and all is read again.
+Its ETag is read first, the results are listed afterwards. Listings are consistent, so this view
+contains every result that the view before it contained. Where another server wrote a view in
+between, the condition of the write fails and everything is read again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,119 +22,111 @@ from merge.results.index import load_index
 from merge.results.unite import Contribution
 from merge.storage.atomic import write_atomic
 from merge.storage.paths import SweepPaths
-from orchestrator.s3.bucket import ABSENT, Bucket, Stored, delay_s
-from orchestrator.s3.conditional_writes import refuse_without_conditions
-from orchestrator.s3.download import damaged
-from orchestrator.sync.cache import Memory, sha256_hex
-from orchestrator.sync.files import RunNames
+from orchestrator.s3.backoff import backoff_s
+from orchestrator.s3.bucket import ABSENT, Bucket, ListedObject
+from orchestrator.s3.checksums import mismatch, sha256_hex
+from orchestrator.s3.conditional_writes import require_safe_merging
+from orchestrator.sync.cache import SyncCache
+from orchestrator.sync.selection import RunNames, runs_by_path
+from orchestrator.sync.transfer import Listing
 
-MERGED = SweepPaths.RESULTS_NAME
-_MOST_ROUNDS = 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergedInBucket:
-    """The view of all results that a bucket holds."""
-
-    merged: Merged
-    was_written: bool
-    """False where the view that was there is the same."""
+MERGED_VIEW = SweepPaths.RESULTS_NAME
+_MAX_ROUNDS = 60
+"""Up to two minutes of back-off: many servers may finish a run at the same time."""
 
 
-def merge_in_bucket(bucket: Bucket, memory: Memory, sweep: Sweep) -> MergedInBucket:
+def update_merged_view(bucket: Bucket, cache: SyncCache, sweep: Sweep) -> None:
     """Bring the merged JSON of a bucket up to date with the results there.
 
-    BucketError where the store ignores conditions, BucketUnavailableError where others never let
-    us through.
+    BucketError where the store ignores conditions, BucketUnavailableError where other servers
+    write the view again and again.
     """
-    refuse_without_conditions(bucket)
-    for attempt in range(_MOST_ROUNDS):
-        there = bucket.get(MERGED)
-        merged, data = results_in(bucket, memory, sweep)
-        if there and there[0] == data:
-            return MergedInBucket(merged=merged, was_written=False)
-        condition = there[1].etag if there else ABSENT
-        if bucket.put(MERGED, data, only_if=condition) is not None:
-            return MergedInBucket(merged=merged, was_written=True)
-        time.sleep(delay_s(attempt, longest_s=2.0))
+    require_safe_merging(bucket)
+    for attempt in range(_MAX_ROUNDS):
+        current = bucket.get(MERGED_VIEW)
+        _, data = merge_results_in(bucket, cache, sweep)
+        if current and current[0] == data:
+            return
+        condition = current[1].etag if current else ABSENT
+        if bucket.put(MERGED_VIEW, data, only_if=condition) is not None:
+            return
+        time.sleep(backoff_s(attempt, longest_s=2.0))
     raise BucketUnavailableError(
-        f"{bucket.target.url}/{MERGED} was changed by others {_MOST_ROUNDS} times in a row: the "
-        f"results are there; give the same command again for the merged JSON"
+        f"other servers changed {bucket.url(MERGED_VIEW)} {_MAX_ROUNDS} times in a row: all "
+        f"results are in the bucket; run the same command again to update the merged JSON"
     )
 
 
-def results_in(bucket: Bucket, memory: Memory, sweep: Sweep) -> tuple[Merged, bytes]:
-    """The view that the results in a bucket make now, and the text it has as a file."""
-    merged = combine({str(bucket.target.url): _Results(bucket, memory, sweep).read()})
+def merge_results_in(bucket: Bucket, cache: SyncCache, sweep: Sweep) -> tuple[Merged, bytes]:
+    """The merged view of the results in a bucket now, and its text as a file."""
+    merged = combine({str(bucket.target.url): _ResultMirror(bucket, cache, sweep).read()})
     return merged, view_bytes(merged.document)
 
 
 @dataclass(frozen=True, slots=True)
-class _Results:
-    """All results of a bucket, fetched once each into a folder of their own."""
+class _ResultMirror:
+    """Copies of all results of a bucket, each fetched once."""
 
     bucket: Bucket
-    memory: Memory
+    cache: SyncCache
     sweep: Sweep
 
     def read(self) -> Contribution:
-        """What the bucket contributes to a merged view; damaged results are problems.
-
-        What was fetched or read once is neither fetched nor read again.
-        """
-        listing = {stored.name: stored for stored in self.bucket.list()}
-        wanted = self._wanted(listing)
-        self._forget(wanted)
+        """What the bucket contributes to a merged view; damaged results are problems."""
+        listing = {listed.name: listed for listed in self.bucket.list()}
+        wanted = self._results(listing)
+        self._remove_all_but({name for _, name in wanted})
         with ThreadPoolExecutor(self.bucket.target.max_concurrency) as pool:
             found = pool.map(lambda item: self._fetch(item[0], listing[item[1]]), wanted)
             problems = [problem for problem in found if problem]
-        self.memory.save(now=False)
-        index = load_index(self._view, self.memory.view.merge_index)
-        part = gather(self._view, self.sweep, index)
+        self.cache.save(now=False)
+        index = load_index(self._root, self.cache.mirror.merge_index)
+        part = gather(self._root, self.sweep, index)
         if index.is_changed:
-            index.save(self.memory.view.merge_index)
+            index.save(self.cache.mirror.merge_index)
         return replace(part, problems=(*part.problems, *problems))
 
     @property
-    def _view(self) -> Path:
-        return self.memory.view.root
+    def _root(self) -> Path:
+        return self.cache.mirror.root
 
-    def _wanted(self, listing: Mapping[str, Stored]) -> list[tuple[Run, str]]:
-        runs = {RunNames(run).result: run for run in self.sweep.runs}
-        wanted = [(run, name) for name, run in runs.items() if name in listing]
-        by_folder = {run.path: run for run in self.sweep.runs}
+    def _results(self, listing: Listing) -> list[tuple[Run, str]]:
+        """The objects that hold a result, with their run; then those kept aside."""
+        by_result = {RunNames(run).result: run for run in self.sweep.runs}
+        wanted = [(run, name) for name, run in by_result.items() if name in listing]
+        by_path = runs_by_path(self.sweep)
         for name in sorted(listing):
-            run = by_folder.get(name.rpartition("/")[0])
+            run = by_path.get(name.rpartition("/")[0])
             if run and RunNames(run).is_aside(name):
                 wanted.append((run, name))
         return wanted
 
-    def _forget(self, wanted: list[tuple[Run, str]]) -> None:
-        """Remove from the view what the bucket no longer has."""
-        names = {name for _, name in wanted}
+    def _remove_all_but(self, names: set[str]) -> None:
+        """Remove from the mirror what the bucket no longer has."""
         for run in self.sweep.runs:
-            paths = self.memory.view.run(run.path)
+            paths = self.cache.mirror.run(run.path)
             for path in (paths.result, *paths.results_aside()):
-                if path.relative_to(self._view).as_posix() not in names:
+                if path.relative_to(self._root).as_posix() not in names:
                     path.unlink(missing_ok=True)
 
-    def _fetch(self, run: Run, stored: Stored) -> Problem | None:
-        """Bring one result into the view; what is wrong with it, where it is damaged."""
-        path = self._view / stored.name
-        if self.memory.is_viewed(stored) and path.is_file():
+    def _fetch(self, run: Run, listed: ListedObject) -> Problem | None:
+        """Copy one result into the mirror; a problem where it is damaged."""
+        path = self._root / listed.name
+        if self.cache.is_mirrored(listed) and path.is_file():
             return None
-        answer = self.bucket.get(stored.name)
+        answer = self.bucket.get(listed.name)
         if answer is None:
             return None
         data, head = answer
         found = sha256_hex(data)
         if head.sha256 is not None and found != head.sha256:
             path.unlink(missing_ok=True)
-            reason = damaged(self.bucket, stored.name, head.sha256, found)
+            reason = mismatch(self.bucket.url(listed.name), head.sha256, found)
             return Problem(
-                run_id=run.run_id, folder=self._view.name, file=stored.name, reason=reason
+                run_id=run.run_id, folder=self._root.name, file=listed.name, reason=reason
             )
         write_atomic(path, lambda file: file.write(data))
-        if head.etag == stored.etag:
-            self.memory.has_viewed(stored)
+        # The object may have been replaced between listing and reading: then it is read again.
+        if head.etag == listed.etag:
+            self.cache.record_mirrored(listed)
         return None

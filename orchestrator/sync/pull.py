@@ -1,10 +1,8 @@
-"""Fetching a place in a bucket into a folder: proven, resumable, and never over a result."""
+"""Fetching a place in a bucket into a folder: checked, resumable, and never over a result."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,200 +14,194 @@ from merge.storage.atomic import move_into_place, storage_errors, write_atomic, 
 from merge.storage.paths import SweepPaths
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.runs.claims import is_live, last_claim
-from orchestrator.s3.bucket import Bucket, Head, Stored
-from orchestrator.s3.download import PIECE_SIZE, damaged, fetch
-from orchestrator.s3.upload import snapshot
-from orchestrator.sync.cache import Known, Memory, sha256_hex
-from orchestrator.sync.decide import Decision, decide
-from orchestrator.sync.files import RunNames, Selection, in_order, owner_of, runs_by_path, travels
-from orchestrator.sync.plan import plan_needed_in, refuse_difference
-from orchestrator.sync.report import Remark, SyncReport
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
+from orchestrator.s3.bucket import Bucket, ListedObject, ObjectHead
+from orchestrator.s3.checksums import refuse_mismatch, removed_meanwhile, sha256_hex
+from orchestrator.s3.download import RANGE_SIZE, download_file
+from orchestrator.sync.cache import KnownObject, SyncCache
+from orchestrator.sync.decide import Decision
+from orchestrator.sync.plan import refuse_different_plan, require_plan
+from orchestrator.sync.report import SyncIssue
+from orchestrator.sync.selection import (
+    RunNames,
+    is_synced,
+    run_of_name,
+    runs_by_path,
+    transfer_order,
+)
+from orchestrator.sync.transfer import Listing, Transfer
 
-Listing = Mapping[str, Stored]
-
-_WHY = {
-    Decision.OTHER_IS_NEWER: "this file is newer than the object: `replicate sync push` sends it",
-    Decision.CONFLICT: "file and object differ, and who changed which is not known: move the file "
+_REASONS = {
+    Decision.DESTINATION_IS_NEWER: "this file is newer than the object: `replicate sync push` "
+    "sends it",
+    Decision.CONFLICT: "file and object differ, and it is not known which is newer: move the file "
     "away to fetch the object",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pull:
-    """The way from one place in a bucket to one output folder."""
+class Pull(Transfer):
+    """From one place in a bucket to one output folder."""
 
-    output: Path
-    bucket: Bucket
-    memory: Memory
-    selection: Selection
-    report: SyncReport
-    is_dry: bool = False
+    def pull_all(self, sweep: Sweep) -> None:
+        """Fetch all runs; a damaged object is reported, and the result of its run is left out."""
+        by_run = objects_by_run(sweep, self.list_objects())
+        with _only_pull(self.cache):
+            self.for_each_run(sweep.runs, lambda run: self.pull_run(run, by_run[run.run_id]))
 
-    def everything(self, sweep: Sweep) -> None:
-        """Fetch all runs; damaged objects are reported, and their run's result is left out."""
-        by_run = names_by_run(sweep, {stored.name: stored for stored in self.bucket.list()})
-        with _alone(self.memory), ThreadPoolExecutor(self.bucket.target.max_concurrency) as pool:
-            try:
-                for _ in pool.map(lambda run: self.run(run, by_run[run.run_id]), sweep.runs):
-                    self.memory.save(now=False)
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-            finally:
-                self.memory.save()
-
-    def run(self, run: Run, listing: Listing) -> None:
-        """Fetch one run: checkpoints first, its result last."""
-        wanted = [name for name in listing if self.selection.takes(name, run)]
+    def pull_run(self, run: Run, listing: Listing) -> None:
+        """Fetch one run: checkpoints first, its result last. Damaged objects are reported."""
+        selected = [name for name in listing if self.selection.includes(name, run)]
         try:
-            if wanted and not self._is_barred(run, listing):
-                self._fetch_all(run, wanted, listing)
+            if selected and self._may_pull(run, listing):
+                self._pull_files(run, selected, listing)
         except RecordError as error:
-            self.report.problems.append(Remark(run.path, str(error)))
+            self.report.problems.append(SyncIssue(run.path, str(error)))
 
-    def _is_barred(self, run: Run, listing: Listing) -> bool:
-        """Whether this run's files must stay as they are here."""
-        if is_running(self.output, run):
-            self.report.kept.append(Remark(run.path, "a living process has this run here"))
+    def _may_pull(self, run: Run, listing: Listing) -> bool:
+        """Whether files of this run may change here; reports it where they may not."""
+        if is_running_here(self.output, run):
+            self.keep(run.path, "a live process trains this run in this folder: pull it later")
+            return False
+        result = RunNames(run).result
+        local = self.local_sha256(result)
+        if local is None or result not in listing:
             return True
-        result = RunNames(run).result
-        here = self._local_sha256(result)
-        if here is None or result not in listing:
-            return False
-        if here == self.memory.remote_sha256(listing[result]):
-            return False
-        data, _ = self._proven(listing[result])
+        if local == self.cache.remote_sha256(listing[result]):
+            return True
+        data, _ = self._get_checked(listing[result])
         self._put_aside(run, data)
-        return True
+        return False
 
-    def _fetch_all(self, run: Run, wanted: list[str], listing: Listing) -> None:
+    def _pull_files(self, run: Run, selected: list[str], listing: Listing) -> None:
         result = RunNames(run).result
-        is_owner = result in listing and self._local_sha256(result) is None
-        for name in in_order(wanted, run):
-            self._file(listing[name], is_result=name == result, is_owner=is_owner)
+        is_owner = result in listing and self.local_sha256(result) is None
+        for name in transfer_order(selected, run):
+            self._pull_file(listing[name], is_result=name == result, is_owner=is_owner)
 
-    def _file(self, stored: Stored, *, is_result: bool, is_owner: bool) -> None:
-        here = self._local_sha256(stored.name)
-        if here is not None and not self._may_replace(stored, here, is_owner=is_owner):
+    def _pull_file(self, listed: ListedObject, *, is_result: bool, is_owner: bool) -> None:
+        local = self.local_sha256(listed.name)
+        if local is not None and not self._may_replace(listed, local, is_owner=is_owner):
             return
-        if self.is_dry:
-            self.report.was_moved(stored.name, stored.size)
-            return
-        path = self.output / stored.name
-        if stored.size > PIECE_SIZE:
-            sha256 = self._fetch_large(stored, path)
-        else:
-            data, sha256 = self._proven(stored)
-            if not is_result:
-                write_atomic(path, lambda file: file.write(data))
-            elif not write_exclusive(path, lambda file: file.write(data)):
-                raise RecordError(f"{path} appeared meanwhile: give the same command again")
-        self.memory.saw(stored.name, Known(size=stored.size, etag=stored.etag, sha256=sha256))
-        self.memory.agree(stored.name, sha256)
-        self.report.was_moved(stored.name, stored.size)
+        if not self.is_dry:
+            sha256 = self._download(listed, is_result=is_result)
+            known = KnownObject(size=listed.size, etag=listed.etag, sha256=sha256)
+            self.cache.record_remote(listed.name, known)
+            self.cache.record_synced(listed.name, sha256)
+        self.report.add_transferred(listed.name, listed.size)
 
-    def _may_replace(self, stored: Stored, here: str, *, is_owner: bool) -> bool:
-        there = self.memory.remote_sha256(stored) or ""
-        decision = decide(there, here, self.memory.agreed(stored.name), is_owner=is_owner)
-        if decision is Decision.SAME:
-            self.memory.agree(stored.name, here)
-            self.report.is_same(stored.name)
-        elif decision is not Decision.MOVE:
-            self.report.kept.append(Remark(stored.name, _WHY[decision]))
-        return decision is Decision.MOVE
+    def _may_replace(self, listed: ListedObject, local: str, *, is_owner: bool) -> bool:
+        remote = self.cache.remote_sha256(listed) or ""
+        return self.may_overwrite(listed.name, remote, local, is_owner=is_owner, reasons=_REASONS)
 
-    def _proven(self, stored: Stored) -> tuple[bytes, str]:
-        """A small object's bytes and their SHA-256. RecordError unless they are as stored."""
-        answer = self.bucket.get(stored.name)
+    def _download(self, listed: ListedObject, *, is_result: bool) -> str:
+        """Bring an object to its place in the output folder and return its SHA-256."""
+        path = self.output / listed.name
+        if listed.size > RANGE_SIZE:
+            return self._download_large(listed, path)
+        data, sha256 = self._get_checked(listed)
+        if not is_result:
+            write_atomic(path, lambda file: file.write(data))
+        elif not write_exclusive(path, lambda file: file.write(data)):
+            raise RecordError(f"{path} was written meanwhile: run the same command again")
+        return sha256
+
+    def _get_checked(self, listed: ListedObject) -> tuple[bytes, str]:
+        """A small object's content and its SHA-256. RecordError where the two do not fit."""
+        answer = self.bucket.get(listed.name)
         if answer is None:
-            raise RecordError(f"{self.bucket.target.url}/{stored.name} was removed meanwhile")
+            raise removed_meanwhile(self.bucket.url(listed.name))
         data, head = answer
-        self.bucket.bandwidth.take(len(data))
-        expected, found = expected_sha256(self.bucket, stored.name, head), sha256_hex(data)
-        if found != expected:
-            raise RecordError(damaged(self.bucket, stored.name, expected, found))
+        self.bucket.bandwidth.acquire(len(data))
+        expected, found = required_sha256(self.bucket, listed.name, head), sha256_hex(data)
+        refuse_mismatch(self.bucket.url(listed.name), expected, found)
         return data, found
 
-    def _fetch_large(self, stored: Stored, path: Path) -> str:
-        head = self.bucket.head(stored.name)
+    def _download_large(self, listed: ListedObject, path: Path) -> str:
+        head = self.bucket.head(listed.name)
         if head is None:
-            raise RecordError(f"{self.bucket.target.url}/{stored.name} was removed meanwhile")
-        expected = expected_sha256(self.bucket, stored.name, head)
-        part = self.memory.paths.download(sha256_hex(f"{stored.name} {stored.etag}".encode())[:32])
-        sha256 = fetch(self.bucket, stored, part, expected)
+            raise removed_meanwhile(self.bucket.url(listed.name))
+        expected = required_sha256(self.bucket, listed.name, head)
+        # With the ETag in its name, a partial file is resumed only from the same version.
+        version = f"{listed.name} {listed.etag}".encode()
+        part = self.cache.paths.download(sha256_hex(version)[:32])
+        sha256 = download_file(self.bucket, listed, part, expected)
         move_into_place(part, path)
         return sha256
 
     def _put_aside(self, run: Run, data: bytes) -> None:
         paths = SweepPaths(self.output).run(run.path)
-        scratch = self.memory.paths.download(sha256_hex(data)[:32])
+        scratch = self.cache.paths.download(sha256_hex(data)[:32])
         write_atomic(scratch, lambda file: file.write(data))
         path = paths.result_aside(read_result(scratch).token)
         scratch.unlink()
         if not self.is_dry:
             write_exclusive(path, lambda file: file.write(data))
-        reason = f"another result of {run.run_id} is here: the bucket's is kept as {path.name}"
-        self.report.aside.append(Remark(RunNames(run).result, reason))
-
-    def _local_sha256(self, name: str) -> str | None:
-        try:
-            with snapshot(self.output / name) as source:
-                return self.memory.local_sha256(name, source)
-        except FileNotFoundError:
-            return None
+        reason = (
+            f"this folder has another result of {run.run_id}: the bucket's is kept as {path.name}"
+        )
+        self.report.aside.append(SyncIssue(RunNames(run).result, reason))
 
 
-def prepare(pull: Pull) -> Sweep:
-    """The bucket's plan, which the output folder has too now (in a dry run: would have).
+def prepare_pull(pull: Pull) -> Sweep:
+    """Have the bucket's plan in the output folder too, and return it; a dry run writes nothing.
 
-    IncompleteError where the bucket has none, ConfigChangedError where the folder has another.
+    IncompleteError where the bucket has no plan, ConfigChangedError where the folder has another.
     """
-    there = plan_needed_in(pull.bucket, pull.memory.view)
+    remote = require_plan(pull.bucket, pull.cache.mirror)
     path = SweepPaths(pull.output).sweep
-    data = pull.memory.view.sweep.read_bytes()
+    data = pull.cache.mirror.sweep.read_bytes()
     if not path.exists():
         if not pull.is_dry:
             write_exclusive(path, lambda file: file.write(data))
-        return there
-    refuse_difference(pull.bucket, there, read_sweep(path))
-    return there
+        return remote
+    refuse_different_plan(pull.bucket, remote, read_sweep(path))
+    return remote
 
 
-def names_by_run(sweep: Sweep, listing: Listing) -> dict[str, dict[str, Stored]]:
-    """The objects of each run, by its id; what belongs to none is left out."""
+def objects_by_run(sweep: Sweep, listing: Listing) -> dict[str, dict[str, ListedObject]]:
+    """The objects of each run, by its id; objects that belong to no run are left out."""
     by_path = runs_by_path(sweep)
-    found: dict[str, dict[str, Stored]] = {run.run_id: {} for run in sweep.runs}
-    for name, stored in listing.items():
-        run = owner_of(name, by_path)
-        if run and travels(name):
-            found[run.run_id][name] = stored
+    found: dict[str, dict[str, ListedObject]] = {run.run_id: {} for run in sweep.runs}
+    for name, listed in listing.items():
+        run = run_of_name(name, by_path)
+        if run and is_synced(name):
+            found[run.run_id][name] = listed
     return found
 
 
-def is_running(output: Path, run: Run) -> bool:
-    """Whether a living process has `run` in this folder. RecordError where its claim is damaged."""
-    claim = last_claim(SweepPaths(output).run(run.path))
-    if claim is None:
+def is_running_here(output: Path, run: Run) -> bool:
+    """Whether a live owner has `run` in this folder.
+
+    RecordError where its claim is damaged, StorageError where another host has it and the folder
+    cannot be written to.
+    """
+    paths = SweepPaths(output).run(run.path)
+    claim = last_claim(paths)
+    if claim is None or claim.released:
         return False
     alive = owner_alive(claim.owner, this_owner())
-    return is_live(claim, alive, silence_s=time.time() - claim.heartbeat)
+    # By the age of its file, not by the heartbeat in it: that is in another host's time.
+    silence_s = HeartbeatWatch().silence_s(paths, claim) if alive is None else 0.0
+    return is_live(claim, alive, silence_s=silence_s)
 
 
-def expected_sha256(bucket: Bucket, name: str, head: Head) -> str:
-    """The SHA-256 stored with an object. RecordError where its writer stored none."""
+def required_sha256(bucket: Bucket, name: str, head: ObjectHead) -> str:
+    """The SHA-256 that its writer stored with an object. RecordError where there is none."""
     if head.sha256 is None:
         raise RecordError(
-            f"{bucket.target.url}/{name} has no SHA-256 stored with it: it was not written by "
-            f"papergrid, or its store dropped it; push it again from the machine that made it"
+            f"{bucket.url(name)} has no SHA-256 in its metadata: papergrid did not write it, or "
+            f"the store dropped the metadata; push it again from the machine that has the file"
         )
     return head.sha256
 
 
 @contextmanager
-def _alone(memory: Memory) -> Iterator[None]:
+def _only_pull(cache: SyncCache) -> Iterator[None]:
+    """StorageError where another process pulls into the same folder: both would write its parts."""
     from filelock import FileLock, Timeout
 
-    path = memory.paths.pull_lock
+    path = cache.paths.pull_lock
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, timeout=0)
@@ -217,7 +209,7 @@ def _alone(memory: Memory) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:
             raise StorageError(
-                f"another pull into {path.parent.parent} is under way: wait for its end"
+                f"another pull into {path.parent.parent} is in progress: wait until it ends"
             ) from error
     try:
         yield

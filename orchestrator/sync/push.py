@@ -2,158 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from merge.errors import BucketUnavailableError, RecordError
 from merge.records.records import read_result
 from merge.records.sweep import Run, Sweep, read_sweep
 from merge.results.collect import refuse_missing_sweep
 from merge.storage.paths import SweepPaths
-from orchestrator.s3.bucket import ABSENT, Bucket, Stored
-from orchestrator.s3.conditional_writes import honours_conditions
-from orchestrator.s3.upload import Upload, snapshot
-from orchestrator.sync.cache import Known, Memory
-from orchestrator.sync.decide import Decision, decide
-from orchestrator.sync.files import RunNames, Selection, in_order, local_names
-from orchestrator.sync.plan import agree_on_plan, plan_in, refuse_difference
-from orchestrator.sync.report import Remark, SyncReport
+from orchestrator.s3.bucket import ABSENT, ListedObject
+from orchestrator.s3.conditional_writes import supports_conditional_writes
+from orchestrator.s3.upload import Snapshot, Upload, snapshot
+from orchestrator.sync.cache import KnownObject
+from orchestrator.sync.decide import Decision
+from orchestrator.sync.plan import publish_plan, read_plan, refuse_different_plan
+from orchestrator.sync.report import SyncIssue
+from orchestrator.sync.selection import RunNames, local_file_names, transfer_order
+from orchestrator.sync.transfer import Listing, Transfer
 
-Listing = Mapping[str, Stored]
+_MAX_ROUNDS = 6
+"""More changes than this under one run in one push mean that two servers train the same run."""
 
-_MOST_ROUNDS = 6
-"""More changes than this under one run in one push mean that two servers fight over it."""
-
-_WHY = {
-    Decision.OTHER_IS_NEWER: "the object is newer than this file: `replicate sync pull` fetches it",
-    Decision.CONFLICT: "another server has written this object too, and neither has a result: "
-    "whoever finishes first settles it",
+_REASONS = {
+    Decision.DESTINATION_IS_NEWER: "the object is newer than this file: `replicate sync pull` "
+    "fetches it",
+    Decision.CONFLICT: "another server has written this object too, and neither server has a "
+    "result yet: the files of the server that finishes first are kept",
 }
 
 
-class _OvertakenError(Exception):
-    """Somebody else wrote first: look again before going on."""
+class _ChangedMeanwhileError(Exception):
+    """Another server wrote the object first: list the bucket again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Push:
-    """The way from one output folder to one place in a bucket."""
+class Push(Transfer):
+    """From one output folder to one place in a bucket."""
 
-    output: Path
-    bucket: Bucket
-    memory: Memory
-    selection: Selection
-    report: SyncReport
-    is_dry: bool = False
+    def push_all(self, sweep: Sweep) -> None:
+        """Send all runs; the first error of the store ends it, after the runs in progress."""
+        # One listing for all runs: where nothing changed, a push makes no other request.
+        listing = self.list_objects()
+        self.for_each_run(sweep.runs, lambda run: self.push_run(run, listing))
 
-    def everything(self, sweep: Sweep) -> None:
-        """Send all runs; errors of the store end it, after what was under way."""
-        listing = {stored.name: stored for stored in self.bucket.list()}
-        with ThreadPoolExecutor(self.bucket.target.max_concurrency) as pool:
-            try:
-                for _ in pool.map(lambda run: self.run(run, listing), sweep.runs):
-                    self.memory.save(now=False)
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-            finally:
-                self.memory.save()
+    def push_run(self, run: Run, listing: Listing | None = None) -> None:
+        """Send one run, its result last, until a new listing shows no difference.
 
-    def run(self, run: Run, listing: Listing | None = None) -> None:
-        """Send one run: checkpoints first, its result last, until the bucket shows just that."""
+        An unusable file is reported. BucketUnavailableError where the objects keep changing.
+        """
         if listing is None:
-            listing = self._look(run)
-        for _ in range(_MOST_ROUNDS):
+            listing = self._list_run(run)
+        for _ in range(_MAX_ROUNDS):
             try:
-                if not self._round(run, listing):
+                if not self._push_once(run, listing):
                     return
-            except _OvertakenError:
+            except _ChangedMeanwhileError:
                 pass
             except RecordError as error:
-                self.report.problems.append(Remark(run.path, str(error)))
+                self.report.problems.append(SyncIssue(run.path, str(error)))
                 return
-            listing = self._look(run)
+            listing = self._list_run(run)
         raise BucketUnavailableError(
-            f"{self.bucket.target.url}/{run.path} keeps changing while it is sent: make sure that "
-            f"no other server runs {run.run_id}, then give the same command again"
+            f"{self.bucket.url(run.path)} keeps changing during the upload: make sure that no "
+            f"other server trains {run.run_id}, then run the same command again"
         )
 
-    def _look(self, run: Run) -> Listing:
-        return {stored.name: stored for stored in self.bucket.list(RunNames(run).folder)}
+    def _list_run(self, run: Run) -> Listing:
+        return self.list_objects(RunNames(run).folder)
 
-    def _round(self, run: Run, listing: Listing) -> bool:
-        """Send what differs; True where a result was made visible: then look once more."""
-        names = local_names(self.output, run)
-        wanted = [name for name in names if self.selection.takes(name, run)]
+    def _push_once(self, run: Run, listing: Listing) -> bool:
+        """Send what differs; True where the result was sent, so that one more look is due.
+
+        Another server may have sent its checkpoints between our listing and our result.
+        """
+        names = local_file_names(self.output, run)
+        selected = [name for name in names if self.selection.includes(name, run)]
         result = RunNames(run).result
         has_result = result in names
-        if result in listing and wanted:
-            if not has_result:
-                self._keep(run.path, "the bucket has a result of this run: pull it")
-                return False
-            if self._sha256(result) != self.memory.remote_sha256(listing[result]):
-                self._put_aside(run)
-                return False
-        if result in wanted and result not in listing:
-            self._refuse_unusable(run)
-        shown = False
-        for name in in_order(wanted, run):
-            sent = self._file(name, listing.get(name), is_owner=has_result)
-            shown = shown or (sent and name == result)
-        return shown and not self.is_dry
-
-    def _file(self, name: str, there: Stored | None, *, is_owner: bool) -> bool:
-        """Send one file unless it is there, or somebody else's is; whether it was sent."""
-        try:
-            with snapshot(self.output / name) as source:
-                sha256 = self.memory.local_sha256(name, source)
-                if there and not self._may_replace(name, sha256, there, is_owner=is_owner):
-                    return False
-                if self.is_dry:
-                    self.report.was_moved(name, source.size)
-                    return True
-                upload = Upload(
-                    bucket=self.bucket,
-                    name=name,
-                    source=source,
-                    sha256=sha256,
-                    only_if=self._condition(there),
-                    notes=self.memory.paths,
-                )
-                etag = upload.send()
-        except FileNotFoundError:
-            # Checkpoints are pruned by their trainer while it goes on.
+        if result in listing and selected and not self._has_same_result(run, listing, has_result):
             return False
-        if etag is None:
-            raise _OvertakenError
-        self.memory.saw(name, Known(size=source.size, etag=etag, sha256=sha256))
-        self.memory.agree(name, sha256)
-        self.report.was_moved(name, source.size)
+        if result in selected and result not in listing:
+            self._refuse_unusable(run)
+        result_sent = False
+        for name in transfer_order(selected, run):
+            is_sent = self._push_file(name, listing.get(name), is_owner=has_result)
+            result_sent = result_sent or (is_sent and name == result)
+        return result_sent and not self.is_dry
+
+    def _has_same_result(self, run: Run, listing: Listing, has_result: bool) -> bool:
+        """Whether the bucket's result is ours too; reports it where it is not."""
+        result = RunNames(run).result
+        if not has_result:
+            self.keep(run.path, "the bucket has a result of this run: pull it")
+            return False
+        if self.local_sha256(result) != self.cache.remote_sha256(listing[result]):
+            self._put_aside(run)
+            return False
         return True
 
-    def _may_replace(self, name: str, sha256: str, there: Stored, *, is_owner: bool) -> bool:
-        theirs = self.memory.remote_sha256(there)
-        decision = decide(sha256, theirs, self.memory.agreed(name), is_owner=is_owner)
-        if decision is Decision.SAME:
-            self.memory.agree(name, sha256)
-            self.report.is_same(name)
-        elif decision is not Decision.MOVE:
-            self._keep(name, _WHY[decision])
-        return decision is Decision.MOVE
+    def _push_file(self, name: str, remote: ListedObject | None, *, is_owner: bool) -> bool:
+        """Send one file unless it is there or must be kept; whether it was sent."""
+        try:
+            with snapshot(self.output / name) as source:
+                sha256 = self.cache.local_sha256(name, source)
+                if remote and not self._may_replace(name, sha256, remote, is_owner=is_owner):
+                    return False
+                if not self.is_dry:
+                    self._upload(name, source, sha256, remote)
+        except FileNotFoundError:
+            # Its trainer is still running and has removed an old checkpoint.
+            return False
+        self.report.add_transferred(name, source.size)
+        return True
 
-    def _condition(self, there: Stored | None) -> str | None:
-        if not honours_conditions(self.bucket):
+    def _may_replace(self, name: str, sha256: str, remote: ListedObject, *, is_owner: bool) -> bool:
+        return self.may_overwrite(
+            name, sha256, self.cache.remote_sha256(remote), is_owner=is_owner, reasons=_REASONS
+        )
+
+    def _upload(
+        self, name: str, source: Snapshot, sha256: str, remote: ListedObject | None
+    ) -> None:
+        upload = Upload(
+            bucket=self.bucket,
+            name=name,
+            source=source,
+            sha256=sha256,
+            only_if=self._condition(remote),
+            state_paths=self.cache.paths,
+        )
+        etag = upload.send()
+        if etag is None:
+            raise _ChangedMeanwhileError
+        self.cache.record_remote(name, KnownObject(size=source.size, etag=etag, sha256=sha256))
+        self.cache.record_synced(name, sha256)
+
+    def _condition(self, remote: ListedObject | None) -> str | None:
+        """The object must still be as listed: else our decision was about another version."""
+        if not supports_conditional_writes(self.bucket):
             return None
-        return there.etag if there else ABSENT
+        return remote.etag if remote else ABSENT
 
     def _refuse_unusable(self, run: Run) -> None:
-        """RecordError where the result here could never be counted: it would be there for good."""
+        """RecordError where the result here could never be counted: no push replaces a result."""
         path = SweepPaths(self.output).run(run.path).result
         found = read_result(path)
         if (found.run_id, found.config_hash) != (run.run_id, run.config_hash):
-            raise RecordError(f"{path} is of another run or configuration: nothing is sent of it")
+            raise RecordError(
+                f"{path} belongs to another run or configuration: no file of {run.run_id} is sent; "
+                f"move that file away to train the run again"
+            )
 
     def _put_aside(self, run: Run) -> None:
         path = SweepPaths(self.output).run(run.path).result
@@ -161,24 +158,20 @@ class Push:
         reason = f"the bucket has another result of {run.run_id}: this one is kept as {name}"
         if not self.is_dry:
             self.bucket.put(name, path.read_bytes(), only_if=ABSENT)
-        self.report.aside.append(Remark(RunNames(run).result, reason))
-
-    def _keep(self, name: str, reason: str) -> None:
-        self.report.kept.append(Remark(name, reason))
-
-    def _sha256(self, name: str) -> str:
-        with snapshot(self.output / name) as source:
-            return self.memory.local_sha256(name, source)
+        self.report.aside.append(SyncIssue(RunNames(run).result, reason))
 
 
-def prepare(push: Push) -> Sweep:
-    """The plan of the output folder, which the bucket has too now (in a dry run: would have)."""
+def prepare_push(push: Push) -> Sweep:
+    """Have the output folder's plan in the bucket too; returns the bucket's.
+
+    A dry run writes nothing. ConfigChangedError where the bucket holds another plan.
+    """
     refuse_missing_sweep(push.output)
     path = SweepPaths(push.output).sweep
     sweep = read_sweep(path)
     if not push.is_dry:
-        return agree_on_plan(push.bucket, push.memory, sweep, path.read_bytes())
-    there = plan_in(push.bucket, push.memory.view)
-    if there:
-        refuse_difference(push.bucket, there, sweep)
-    return there or sweep
+        return publish_plan(push.bucket, push.cache.mirror, sweep, path.read_bytes())
+    remote = read_plan(push.bucket, push.cache.mirror)
+    if remote:
+        refuse_different_plan(push.bucket, remote, sweep)
+    return remote or sweep

@@ -3,174 +3,185 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from merge.errors import RecordError
 from merge.records.sweep import Run, Sweep
 from merge.results.collect import refuse_missing_sweep
-from orchestrator.s3.bucket import Bucket, Stored
-from orchestrator.s3.download import damaged, pieces
+from orchestrator.s3.bucket import ListedObject
+from orchestrator.s3.checksums import refuse_mismatch, removed_meanwhile
+from orchestrator.s3.download import read_ranges
 from orchestrator.s3.upload import snapshot
-from orchestrator.sync.cache import Memory
-from orchestrator.sync.files import Selection, local_names, owner_of, runs_by_path, travels
-from orchestrator.sync.merged_view import MERGED, results_in
-from orchestrator.sync.plan import PLAN, plan_needed_in
-from orchestrator.sync.pull import expected_sha256, is_running
-from orchestrator.sync.report import Remark
+from orchestrator.sync.merged_view import MERGED_VIEW, merge_results_in
+from orchestrator.sync.plan import PLAN, require_plan
+from orchestrator.sync.pull import is_running_here, required_sha256
+from orchestrator.sync.report import SyncIssue, issues_to_json
+from orchestrator.sync.selection import is_synced, local_file_names, run_of_name, runs_by_path
+from orchestrator.sync.transfer import Listing, Transfer
 
 
 @dataclass(slots=True, kw_only=True)
-class Verified:
-    """What was compared, and all that is not as it should be."""
+class VerifyReport:
+    """What was compared, and everything that is not as it should be."""
 
     num_equal: int = 0
-    """Equal here and there, and to the checksum stored there."""
+    """Equal here and in the bucket, and to the checksum stored there."""
     num_only_there: int = 0
-    """Other servers' files, equal to their stored checksum."""
+    """Files of other servers, equal to their stored checksum."""
     num_bytes: int = 0
     """Read from the bucket."""
-    damaged: list[Remark] = field(default_factory=list)
-    different: list[Remark] = field(default_factory=list)
-    missing: list[Remark] = field(default_factory=list)
+    damaged: list[SyncIssue] = field(default_factory=list)
+    different: list[SyncIssue] = field(default_factory=list)
+    missing: list[SyncIssue] = field(default_factory=list)
     """Here, and not in the bucket."""
     foreign: list[str] = field(default_factory=list)
     """Objects that belong to no run of the plan."""
     running: list[str] = field(default_factory=list)
-    """Runs that go on here: their files change, so they are not compared."""
+    """Paths of runs that are running here: their files change, so they are not compared."""
 
     @property
     def exit_code(self) -> int:
-        """0 all equal, 1 something is damaged or differs, 3 something is missing."""
+        """0: all equal. 1: something is damaged or differs. 3: something is missing."""
         if self.damaged or self.different:
             return 1
         return 3 if self.missing else 0
 
     def to_json(self) -> dict[str, Any]:
-        remarks = {"damaged": self.damaged, "different": self.different, "missing": self.missing}
+        """What `replicate sync verify --json` prints."""
         return {
             "num_equal": self.num_equal,
             "num_only_there": self.num_only_there,
             "num_bytes": self.num_bytes,
-            **{k: [{"file": r.name, "reason": r.reason} for r in v] for k, v in remarks.items()},
+            **issues_to_json(
+                {"damaged": self.damaged, "different": self.different, "missing": self.missing}
+            ),
             "foreign": self.foreign,
             "running": self.running,
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """The outcome for one name."""
+
+    outcome: Literal["equal", "only there", "missing", "damaged", "different"]
+    issue: SyncIssue | None = None
+    num_bytes: int = 0
+    """Read from the bucket."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verify:
-    """One output folder against one place in a bucket."""
+class Verify(Transfer):
+    """One output folder against one place in a bucket; transfers nothing."""
 
-    output: Path
-    bucket: Bucket
-    memory: Memory
-    selection: Selection
-    is_quick: bool = False
-    """Compare stored checksums without reading the objects."""
+    def compare_all(self, *, is_quick: bool = False) -> VerifyReport:
+        """Compare all files and objects of the selection. IncompleteError where a plan is missing.
 
-    def everything(self) -> Verified:
-        """Compare all files and objects of the selection. IncompleteError where a plan lacks."""
+        `is_quick`: compare the stored checksums without reading the objects.
+        """
         refuse_missing_sweep(self.output)
-        sweep = plan_needed_in(self.bucket, self.memory.view)
-        listing = {stored.name: stored for stored in self.bucket.list()}
-        verified = Verified()
-        here, compared = self._names(sweep, listing, verified)
+        sweep = require_plan(self.bucket, self.cache.mirror)
+        listing = self.list_objects()
+        report = VerifyReport()
+        local, names = self._names(sweep, listing, report)
+        compare = partial(self._compare, listing=listing, local=local, is_quick=is_quick)
         with ThreadPoolExecutor(self.bucket.target.max_concurrency) as pool:
-            outcomes = pool.map(lambda name: self._compare(name, listing, here), sorted(compared))
-            for outcome in outcomes:
-                outcome.count(verified)
-        if MERGED in listing and not self.selection.include:
-            self._compare_view(sweep, verified)
-        self.memory.save()
-        return verified
+            for comparison in pool.map(compare, sorted(names)):
+                _count(comparison, report)
+        if MERGED_VIEW in listing and not self.selection.include:
+            self._compare_merged_view(sweep, report)
+        self.cache.save()
+        return report
 
     def _names(
-        self, sweep: Sweep, listing: Mapping[str, Stored], verified: Verified
+        self, sweep: Sweep, listing: Listing, report: VerifyReport
     ) -> tuple[set[str], set[str]]:
         """The files that are here, and all names to compare."""
         by_path = runs_by_path(sweep)
-        here = {name for run in sweep.runs for name in self._here(run, verified)}
-        running = set(verified.running)
-        compared = set(here)
+        local = {name for run in sweep.runs for name in self._local(run, report)}
+        running = set(report.running)
+        names = set(local)
         for name in sorted(listing):
-            run = owner_of(name, by_path)
-            if run is None or not travels(name):
-                if name not in (PLAN, MERGED) and not name.startswith("."):
-                    verified.foreign.append(name)
-            elif self.selection.takes(name, run) and run.path not in running:
-                compared.add(name)
-        return here, compared
+            run = run_of_name(name, by_path)
+            if run is None or not is_synced(name):
+                if name not in (PLAN, MERGED_VIEW) and not name.startswith("."):
+                    report.foreign.append(name)
+            elif self.selection.includes(name, run) and run.path not in running:
+                names.add(name)
+        return local, names
 
-    def _here(self, run: Run, verified: Verified) -> list[str]:
-        if is_running(self.output, run):
-            verified.running.append(run.path)
+    def _local(self, run: Run, report: VerifyReport) -> list[str]:
+        if is_running_here(self.output, run):
+            report.running.append(run.path)
             return []
-        names = local_names(self.output, run)
-        return [name for name in names if self.selection.takes(name, run)]
+        names = local_file_names(self.output, run)
+        return [name for name in names if self.selection.includes(name, run)]
 
-    def _compare(self, name: str, listing: Mapping[str, Stored], here: set[str]) -> _Outcome:
-        stored = listing.get(name)
-        if stored is None:
-            return _Outcome("missing", Remark(name, "not in the bucket: push it"))
+    def _compare(
+        self, name: str, *, listing: Listing, local: set[str], is_quick: bool
+    ) -> _Comparison:
+        listed = listing.get(name)
+        if listed is None:
+            return _Comparison("missing", SyncIssue(name, "not in the bucket: push it"))
         try:
-            expected, read = self._stored_sha256(stored)
+            expected, num_read = self._stored_sha256(listed, is_quick=is_quick)
         except RecordError as error:
-            return _Outcome("damaged", Remark(name, str(error)), stored.size)
-        if name not in here:
-            return _Outcome("only_there", num_bytes=read)
+            return _Comparison("damaged", SyncIssue(name, str(error)), listed.size)
+        if name not in local:
+            return _Comparison("only there", num_bytes=num_read)
+        if self._file_sha256(name, is_quick=is_quick) == expected:
+            return _Comparison("equal", num_bytes=num_read)
+        reason = "the object is intact, and the file here differs from it: push or pull"
+        return _Comparison("different", SyncIssue(name, reason), num_read)
+
+    def _file_sha256(self, name: str, *, is_quick: bool) -> str:
         with snapshot(self.output / name) as source:
-            # What has rotted on a disk keeps its time and size: only reading finds it.
-            here_sha256 = (
-                self.memory.local_sha256(name, source) if self.is_quick else source.sha256()
-            )
-            if here_sha256 == expected:
-                return _Outcome("equal", num_bytes=read)
-        reason = "the object is intact, the file here is another: push or pull"
-        return _Outcome("different", Remark(name, reason), read)
+            # The cache knows a file by size and time. Bit rot on a disk changes neither: only
+            # reading finds it.
+            return self.cache.local_sha256(name, source) if is_quick else source.sha256()
 
-    def _stored_sha256(self, stored: Stored) -> tuple[str, int]:
-        """The checksum that an object has by right, and how many bytes were read to prove it."""
-        head = self.bucket.head(stored.name)
+    def _stored_sha256(self, listed: ListedObject, *, is_quick: bool) -> tuple[str, int]:
+        """The SHA-256 that an object must have, and how many bytes were read to check it."""
+        url = self.bucket.url(listed.name)
+        head = self.bucket.head(listed.name)
         if head is None:
-            raise RecordError(f"{self.bucket.target.url}/{stored.name} was removed meanwhile")
-        expected = expected_sha256(self.bucket, stored.name, head)
-        found, read = head.server_sha256 or expected, 0
-        if not self.is_quick:
-            digest = hashlib.sha256()
-            for data in pieces(self.bucket, stored):
-                digest.update(data)
-            found, read = digest.hexdigest(), stored.size
-        if found != expected:
-            raise RecordError(damaged(self.bucket, stored.name, expected, found))
-        return expected, read
+            raise removed_meanwhile(url)
+        expected = required_sha256(self.bucket, listed.name, head)
+        if is_quick:
+            refuse_mismatch(url, expected, head.server_sha256 or expected)
+            return expected, 0
+        digest = hashlib.sha256()
+        for data in read_ranges(self.bucket, listed):
+            digest.update(data)
+        refuse_mismatch(url, expected, digest.hexdigest())
+        return expected, listed.size
 
-    def _compare_view(self, sweep: Sweep, verified: Verified) -> None:
+    def _compare_merged_view(self, sweep: Sweep, report: VerifyReport) -> None:
         """Whether the merged JSON in the bucket is that of the results there."""
-        merged, text = results_in(self.bucket, self.memory, sweep)
-        there = self.bucket.get(MERGED)
+        merged, text = merge_results_in(self.bucket, self.cache, sweep)
+        stored = self.bucket.get(MERGED_VIEW)
+        known = {issue.name for issue in report.damaged}
         for problem in merged.problems:
-            if problem.file not in {remark.name for remark in verified.damaged}:
-                verified.damaged.append(Remark(problem.file, problem.reason))
-        if there is None or there[0] != text:
-            reason = "not what the results there make: `replicate sync push` brings it up to date"
-            verified.different.append(Remark(MERGED, reason))
+            if problem.file not in known:
+                report.damaged.append(SyncIssue(problem.file, problem.reason))
+        if stored is None or stored[0] != text:
+            reason = "does not match the results in the bucket: `replicate sync push` updates it"
+            report.different.append(SyncIssue(MERGED_VIEW, reason))
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    what: str
-    remark: Remark | None = None
-    num_bytes: int = 0
-
-    def count(self, verified: Verified) -> None:
-        verified.num_bytes += self.num_bytes
-        if self.remark:
-            getattr(verified, self.what).append(self.remark)
-        elif self.what == "equal":
-            verified.num_equal += 1
-        else:
-            verified.num_only_there += 1
+def _count(comparison: _Comparison, report: VerifyReport) -> None:
+    report.num_bytes += comparison.num_bytes
+    issues = {
+        "missing": report.missing,
+        "damaged": report.damaged,
+        "different": report.different,
+    }
+    if comparison.issue:
+        issues[comparison.outcome].append(comparison.issue)
+    elif comparison.outcome == "equal":
+        report.num_equal += 1
+    else:
+        report.num_only_there += 1

@@ -11,7 +11,7 @@ from merge.records.sweep import Run
 
 if TYPE_CHECKING:
     from orchestrator.cancel import RequestOutcome
-    from orchestrator.servers.control import Stopped
+    from orchestrator.servers.control import StopResult
 
 RETRIED_STATES = ("failed", "lost", "cancelled")
 
@@ -26,9 +26,9 @@ def cancel(
     """
     from orchestrator.cancel import cancel_everywhere, cancel_runs
     from orchestrator.runs.states import State
-    from orchestrator.servers.workers import refuse_unheard
+    from orchestrator.servers.workers import refuse_cancel_across_folders
 
-    refuse_unheard(Path(output))
+    refuse_cancel_across_folders(Path(output))
     outcomes = cancel_runs(Path(output), runs, now=time.time(), is_dry=is_dry)
     # Also the runs that an earlier call cancelled: a scheduler may not have answered then.
     ids = [one.run_id for one in outcomes if one.is_asked or one.was == State.CANCELLED]
@@ -41,7 +41,7 @@ def stop_workers(
     *,
     kill: bool = False,
     is_dry: bool = False,
-) -> list[Stopped]:
+) -> list[StopResult]:
     """Stop the workers that `submit --servers` started on `names` (None: all), over ssh.
 
     IncompleteError where there is no plan, UsageError for a server that no submission has.

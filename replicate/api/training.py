@@ -112,12 +112,12 @@ def share_gpus(
     UsageError, with the figures, where the GPUs have too little free memory for that.
     """
     from merge.storage.paths import SweepPaths
-    from orchestrator.machine.devices import check_shared
+    from orchestrator.machine.gpu_memory import check_runs_fit
     from replicate.api.results import read_results
 
     folder = Path(output)
     results = tuple(read_results(folder).values()) if SweepPaths(folder).sweep.exists() else ()
-    text = check_shared(settings.devices, plan.runs, runs_per_gpu, results)
+    text = check_runs_fit(settings.devices, plan.runs, runs_per_gpu, results)
     return replace(settings, runs_per_device=runs_per_gpu), text
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol, TextIO, cast
 
 from merge.errors import PapergridError, StorageError, UsageError
-from orchestrator.config.wording import did_you_mean, hint
+from merge.wording import did_you_mean, hint
 
 VERBS = {
     "run": "train the selected runs on this machine, merge, show the table",

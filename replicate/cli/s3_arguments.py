@@ -94,18 +94,18 @@ def sync_words(arguments: argparse.Namespace) -> list[str]:
     return [flag, arguments.sync, *patience, *access_words(arguments)]
 
 
-def settle_plan(arguments: argparse.Namespace) -> None:
-    """Have one plan in the output folder and, where it is given, in the place of `--claims`.
+def sync_plan(arguments: argparse.Namespace) -> None:
+    """Have the same plan in the output folder and, where it is given, in the place of `--claims`.
 
-    ConfigChangedError where they have two, IncompleteError where they have none.
+    ConfigChangedError where they have different plans, IncompleteError where both have none.
     """
     if arguments.claims is None:
         return
-    from orchestrator.bucket_claims.plan import settle_plan as settle
+    from orchestrator.bucket_claims import plan
 
     target = sync_target(arguments)
     assert target is not None
-    settle(target, arguments.output)
+    plan.sync_plan(target, arguments.output)
 
 
 def add_claims(parser: argparse.ArgumentParser) -> None:

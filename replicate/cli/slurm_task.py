@@ -22,7 +22,7 @@ def work(arguments: argparse.Namespace) -> LocalReport:
     """Train the task's runs; queue the task again if SLURM stopped it before they were done."""
     from orchestrator.slurm.submit import GRACE_MARGIN_S
     from orchestrator.slurm.task import (
-        queue_again,
+        requeue_if_stopped,
         scheduler_signals,
         task_runs,
         why_stopped,
@@ -51,7 +51,7 @@ def work(arguments: argparse.Namespace) -> LocalReport:
             asked,
             arguments.claim_expiry,
         )
-        if queue_again(report, asked, os.environ):
+        if requeue_if_stopped(report, asked, os.environ):
             print("stopped by SLURM: the task is queued again and continues later", file=sys.stderr)
     return report
 

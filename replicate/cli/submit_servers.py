@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merge.errors import UsageError
+from merge.records.submissions import new_submission_id
 from orchestrator.plan.plan import Plan
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import status_command
@@ -22,10 +22,10 @@ from replicate.cli.verbs import plan as plan_verb
 from replicate.views.table import align
 
 if TYPE_CHECKING:
-    from orchestrator.servers.checks import Checked
+    from orchestrator.servers.checks import CheckedServer
     from orchestrator.servers.hosts_file import Fleet, Server
-    from orchestrator.servers.request import Part, ServerRequest
-    from orchestrator.servers.submit import Started
+    from orchestrator.servers.request import ServerAssignment, ServerRequest
+    from orchestrator.servers.submit import StartResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _asked_for(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
     from orchestrator.servers.hosts_file import read_hosts
-    from orchestrator.servers.request import ServerRequest, share_out
+    from orchestrator.servers.request import ServerRequest, assign_runs
 
     if arguments.claims and arguments.snapshot:
         raise UsageError(
@@ -82,11 +82,11 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
     output = flags.output_folder(arguments).absolute()
     by_shard = bool(arguments.shard_by) and not arguments.shard
     request = ServerRequest(
-        name=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}",
+        name=new_submission_id(time.time()),
         output=output,
         workdir=Path.cwd(),
         fleet=fleet,
-        parts=tuple(share_out(fleet.servers, shards, by_shard=by_shard)),
+        assignments=tuple(assign_runs(fleet.servers, shards, by_shard=by_shard)),
         words=_words(arguments),
         snapshot=frozen_code(planned, output, arguments),
         claims=sync_target(arguments) if arguments.claims else None,
@@ -96,7 +96,7 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
 
 def _chosen(fleet: Fleet, arguments: argparse.Namespace) -> Fleet:
     """The selected servers, with the values of flags where the file gives none."""
-    from orchestrator.config.wording import hint
+    from merge.wording import hint
 
     names = [server.name for server in fleet.servers]
     wanted = [name.strip() for name in arguments.hosts.split(",")] if arguments.hosts else names
@@ -141,10 +141,10 @@ def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
     return (*words, *(word for pair in given for word in pair), *sync_words(arguments))
 
 
-def _print_notes(checked: Sequence[Checked]) -> None:
+def _print_notes(checked: Sequence[CheckedServer]) -> None:
     for each in checked:
         for note in each.notes:
-            print(f"note     {each.part.server.name}: {note}", file=sys.stderr)
+            print(f"note     {each.assignment.server.name}: {note}", file=sys.stderr)
 
 
 def _print_commands(planned: Plan, request: ServerRequest) -> int:
@@ -160,25 +160,29 @@ def _commands(request: ServerRequest) -> str:
     from orchestrator.servers.scripts import command_text
 
     blocks = []
-    for part in request.parts:
-        shards = f": shards {' '.join(part.shards)}" if part.shards else ", shared by claims"
-        head = f"# {part.server.name}: {len(part.runs)} runs{shards}"
-        blocks.append(f"{head}\n{command_text(request, part)}")
+    for assignment in request.assignments:
+        shards = (
+            f": shards {' '.join(assignment.shards)}" if assignment.shards else ", shared by claims"
+        )
+        head = f"# {assignment.server.name}: {len(assignment.runs)} runs{shards}"
+        blocks.append(f"{head}\n{command_text(request, assignment)}")
     return "\n".join(blocks)
 
 
 def _lines(
-    request: ServerRequest, started: Sequence[Started], output: Path, next_step: str
+    request: ServerRequest, started: Sequence[StartResult], output: Path, next_step: str
 ) -> list[str]:
     rows = [["server", "runs", "process", "log"]]
-    for part, each in zip(request.parts, started, strict=True):
+    for assignment, each in zip(request.assignments, started, strict=True):
         pid = "not started" if each.pid is None else str(each.pid)
-        rows.append([each.server, str(len(part.runs)), pid, _log(request, part, output)])
-    num_runs = len({run.run_id for part in request.parts for run in part.runs})
-    sharing = "each its shards" if request.parts[0].shards else "sharing them by claims"
+        rows.append(
+            [each.server, str(len(assignment.runs)), pid, _log(request, assignment, output)]
+        )
+    num_runs = len({run.run_id for assignment in request.assignments for run in assignment.runs})
+    sharing = "each its shards" if request.assignments[0].shards else "sharing them by claims"
     place = f" in {request.claims.url}" if request.claims else ""
     return [
-        f"{num_runs} runs on {len(request.parts)} servers, {sharing}{place}: "
+        f"{num_runs} runs on {len(request.assignments)} servers, {sharing}{place}: "
         f"submission {request.name}",
         "",
         *align(rows, left=4),
@@ -187,17 +191,19 @@ def _lines(
     ]
 
 
-def _log(request: ServerRequest, part: Part, output: Path) -> str:
+def _log(request: ServerRequest, assignment: ServerAssignment, output: Path) -> str:
     """The path of the worker's log, as seen from this machine."""
-    name = part.server.name
+    name = assignment.server.name
     if request.claims:
-        return f"{name}:{request.paths_on(part.server).log(name)}"
+        return f"{name}:{request.paths_on(assignment.server).log(name)}"
     return str(output / request.paths.log(name).relative_to(request.output))
 
 
-def _document(request: ServerRequest, started: Sequence[Started]) -> dict[str, object]:
+def _document(request: ServerRequest, started: Sequence[StartResult]) -> dict[str, object]:
     document = request.to_json()
-    for server, part, each in zip(document["servers"], request.parts, started, strict=True):
-        log = _log(request, part, request.output)
+    for server, assignment, each in zip(
+        document["servers"], request.assignments, started, strict=True
+    ):
+        log = _log(request, assignment, request.output)
         server |= {"pid": each.pid, "problem": each.problem or None, "log": log}
     return document

@@ -23,9 +23,9 @@ from replicate.cli.verbs import plan as plan_verb
 
 if TYPE_CHECKING:
     from merge.records.sweep import Resources, Run
-    from orchestrator.slurm.record import Submission
+    from orchestrator.slurm.record import SubmissionRecord
     from orchestrator.slurm.request import SlurmRequest
-    from orchestrator.slurm.submit import Parcel
+    from orchestrator.slurm.submit import SlurmSubmission
 
 _OPTIONS = {
     "partition": "partition to queue in",
@@ -87,27 +87,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Submit, print the job ids and return at once; with --dry-run only show what would be sent."""
-    parcel = _parcel(arguments)
-    if not parcel.arrays:
+    submission = _submission(arguments)
+    if not submission.arrays:
         print("nothing to submit: all selected runs are done or queued", file=sys.stderr)
         return 0
-    _note_missing_gpus(parcel)
+    _note_missing_gpus(submission)
     if arguments.dry_run:
-        _show(parcel, as_json=arguments.json)
+        _show(submission, as_json=arguments.json)
         return 0
     from orchestrator.slurm.submit import send
 
-    submission = send(parcel)
+    record = send(submission)
     if arguments.json:
-        print(json.dumps(submission.to_json(), indent=1))
+        print(json.dumps(record.to_json(), indent=1))
     else:
-        print("\n".join(_lines(submission, parcel)))
+        print("\n".join(_lines(record, submission)))
     return 0
 
 
-def _parcel(arguments: argparse.Namespace) -> Parcel:
+def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
+    from merge.records.submissions import new_submission_id
     from orchestrator.slurm.arrays import plan_arrays
-    from orchestrator.slurm.submit import Parcel, new_submission_id
+    from orchestrator.slurm.submit import SlurmSubmission
 
     _refuse_flags_of_a_machine(arguments)
     layers = _layers(arguments)
@@ -118,7 +119,7 @@ def _parcel(arguments: argparse.Namespace) -> Parcel:
     if not arguments.dry_run:
         api.freeze_plan(planned, output)
     runs = still_to_send(planned, output, arguments)
-    return Parcel(
+    return SlurmSubmission(
         id=new_submission_id(time.time()),
         study=planned.sweep.study,
         output=output,
@@ -191,12 +192,12 @@ def _on_nodes(run: Run, nodes: int | None) -> Run:
     return replace(run, resources=resources)
 
 
-def _note_missing_gpus(parcel: Parcel) -> None:
+def _note_missing_gpus(submission: SlurmSubmission) -> None:
     from orchestrator.slurm.arrays import asks_for_gpus
 
     names = [
         array.name
-        for array in parcel.arrays
+        for array in submission.arrays
         if array.resources.device == "auto" and not asks_for_gpus(array.request)
     ]
     if names:
@@ -219,40 +220,40 @@ def _machine(arguments: argparse.Namespace) -> tuple[str, ...]:
     return (*words, *sync_words(arguments))
 
 
-def _show(parcel: Parcel, *, as_json: bool) -> None:
+def _show(submission: SlurmSubmission, *, as_json: bool) -> None:
     from orchestrator.config.shell import quote
     from orchestrator.slurm.script import batch_text
     from orchestrator.slurm.submit import array_job, merge_job
 
-    jobs = [array_job(parcel, array) for array in parcel.arrays]
-    jobs += [merge_job(parcel)] if parcel.has_merge else []
+    jobs = [array_job(submission, array) for array in submission.arrays]
+    jobs += [merge_job(submission)] if submission.has_merge else []
     if as_json:
         document = {job.name: batch_text(job) for job in jobs}
-        tasks = {array.name: array.tasks for array in parcel.arrays}
-        print(json.dumps({"id": parcel.id, "scripts": document, "tasks": tasks}, indent=1))
+        tasks = {array.name: array.tasks for array in submission.arrays}
+        print(json.dumps({"id": submission.id, "scripts": document, "tasks": tasks}, indent=1))
         return
     for index, job in enumerate(jobs):
-        after = _shown_dependency(parcel, index)
-        print(f"# sbatch {after}{quote([str(parcel.paths.script(job.name))])}")
+        after = _shown_dependency(submission, index)
+        print(f"# sbatch {after}{quote([str(submission.paths.script(job.name))])}")
         print(batch_text(job))
-    for array in parcel.arrays:
+    for array in submission.arrays:
         for number, task in enumerate(array.tasks):
             print(f"# {array.name} task {number}: {' '.join(task)}")
 
 
-def _shown_dependency(parcel: Parcel, index: int) -> str:
-    names = [f"<{array.name}>" for array in parcel.arrays][:index]
-    if index < len(parcel.arrays):
-        names = names[-1:] if parcel.is_chained else []
+def _shown_dependency(submission: SlurmSubmission, index: int) -> str:
+    names = [f"<{array.name}>" for array in submission.arrays][:index]
+    if index < len(submission.arrays):
+        names = names[-1:] if submission.is_chained else []
     return f"--dependency=afterany:{':'.join(names)} " if names else ""
 
 
-def _lines(submission: Submission, parcel: Parcel) -> list[str]:
-    num_runs = sum(len(task) for array in submission.arrays for task in array.tasks)
-    lines = [f"submitted {num_runs} runs of study {parcel.study!r} to SLURM"]
-    for array in submission.arrays:
+def _lines(record: SubmissionRecord, submission: SlurmSubmission) -> list[str]:
+    num_runs = sum(len(task) for array in record.arrays for task in array.tasks)
+    lines = [f"submitted {num_runs} runs of study {submission.study!r} to SLURM"]
+    for array in record.arrays:
         lines.append(f"  job {array.job_id}  {array.name}, {len(array.tasks)} tasks")
-    if submission.merge is not None:
-        lines.append(f"  job {submission.merge.job_id}  merges when they have ended")
-    lines += [f"logs   {parcel.paths.logs}", f"next   {status_command(parcel.output)}"]
-    return lines
+    if record.merge is not None:
+        lines.append(f"  job {record.merge.job_id}  merges when they have ended")
+    status = status_command(submission.output)
+    return [*lines, f"logs   {submission.paths.logs}", f"next   {status}"]

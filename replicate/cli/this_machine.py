@@ -152,10 +152,10 @@ def _show_unsent(report: LocalReport, arguments: argparse.Namespace, output: Pat
     unsent = report.unsent
     if unsent is None:
         return
-    for remark in unsent.remarks:
-        print(f"not sent {remark.name}: {remark.reason}", file=sys.stderr)
-    if unsent.runs or unsent.is_view_due:
-        what = f"{len(unsent.runs)} runs" if unsent.runs else "the merged JSON"
+    for issue in unsent.issues:
+        print(f"not sent {issue.name}: {issue.reason}", file=sys.stderr)
+    if unsent.unsent_runs or unsent.is_view_outdated:
+        what = f"{len(unsent.unsent_runs)} runs" if unsent.unsent_runs else "the merged JSON"
         print(
             f"{what} could not be sent: {unsent.reason}\nthis sends what is missing:\n"
             f"  {push_command(output, arguments.sync, arguments)}",

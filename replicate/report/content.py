@@ -22,6 +22,11 @@ class Verdict(StrEnum):
     INCOMPLETE = "incomplete"
     NOT_PUBLISHED = "not published"
 
+    @property
+    def css_class(self) -> str:
+        """The class that colours it on the page; empty for the one without a colour."""
+        return "" if self is Verdict.NOT_PUBLISHED else self.name.lower()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -42,7 +47,7 @@ class Cell:
     untrained: float | None = None
     """The mean before training, of a complete cell."""
     interval: Mapping[str, Any] | None = None
-    """Of the mean, with its method, where the merge could tell one."""
+    """Confidence interval of the mean, with its method; None where the merged view has none."""
 
     @property
     def difference(self) -> float | None:
@@ -53,7 +58,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What one run's attempts used, those that failed too."""
+    """What one run's attempts used, failed ones included."""
 
     hours: float
     device_hours: Mapping[str, float]
@@ -64,7 +69,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """A picture of test episodes."""
+    """A picture of predictions on test data that a run left."""
 
     run_id: str
     path: str
@@ -75,7 +80,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything a report tells."""
+    """Everything that a report shows."""
 
     sweep: Sweep
     document: Mapping[str, Any]
@@ -85,20 +90,9 @@ class Report:
     panels: tuple[Panel, ...]
     warnings: tuple[str, ...]
     """What a reader must know before using a number."""
-
-    @property
-    def form(self) -> Format:
-        return format_of(self.sweep)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Values of the averaged axis that some cell has, in the axis's order."""
-        known = {name for cell in self.cells for name in cell.needed}
-        return tuple(
-            str(value)
-            for value in self.sweep.axis(self.sweep.average_over).values
-            if str(value) in known
-        )
+    form: Format
+    columns: tuple[str, ...]
+    """Values of the averaged axis that some cell has, in the axis's order."""
 
 
 def make_report(
@@ -114,19 +108,23 @@ def make_report(
     for run in sweep.runs:
         if run.in_table or run.cell in merged.document["results"]:
             runs_of.setdefault(run.cell, []).append(run)
+    cells = tuple(_cell(sweep, name, runs, merged.document) for name, runs in runs_of.items())
     return Report(
         sweep=sweep,
         document=merged.document,
-        cells=tuple(_cell(sweep, name, runs, merged.document) for name, runs in runs_of.items()),
+        cells=cells,
         results=results,
         usage=usage,
         panels=tuple(panels),
         warnings=tuple(warnings),
+        # Both look at every run or cell: computed for each row, a report of 10,000 runs took 12 s.
+        form=format_of(sweep),
+        columns=_columns(sweep, cells),
     )
 
 
 def judge_mean(mean: float | None, published: float | None, tolerance: float) -> Verdict:
-    """The verdict on a mean; incomplete comes first, whatever is published."""
+    """The verdict on a mean; a cell without one is incomplete, published or not."""
     if mean is None:
         return Verdict.INCOMPLETE
     if published is None:
@@ -135,6 +133,12 @@ def judge_mean(mean: float | None, published: float | None, tolerance: float) ->
     if abs(mean - published) <= tolerance + 1e-9:
         return Verdict.WITHIN
     return Verdict.ABOVE if mean > published else Verdict.BELOW
+
+
+def _columns(sweep: Sweep, cells: Sequence[Cell]) -> tuple[str, ...]:
+    known = {name for cell in cells for name in cell.needed}
+    values = (str(value) for value in sweep.axis(sweep.average_over).values)
+    return tuple(value for value in values if value in known)
 
 
 def _cell(sweep: Sweep, name: str, runs: Sequence[Run], document: Mapping[str, Any]) -> Cell:

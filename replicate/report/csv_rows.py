@@ -1,4 +1,4 @@
-"""The report as CSV: a row a run of the table, done or not. Pure."""
+"""The report as CSV: a row for each run of the table, done or not. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 
 from replicate.report.content import Report
+from replicate.report.escaping import csv_text
 
 
 def csv_report(report: Report) -> str:
@@ -25,10 +26,10 @@ def csv_report(report: Report) -> str:
         used = report.usage.get(run.run_id)
         writer.writerow(
             {
-                **run.axes,
+                **{name: _cell(value) for name, value in run.axes.items()},
                 **(result.metrics if result else {}),
-                "run_id": run.run_id,
-                "cell": run.cell,
+                "run_id": csv_text(run.run_id),
+                "cell": csv_text(run.cell),
                 "published": published[run.cell].get(str(run.axes[sweep.average_over]), ""),
                 "attempts": used.num_attempts if used else "",
                 "hours": f"{used.hours:.4f}" if used else "",
@@ -36,3 +37,7 @@ def csv_report(report: Report) -> str:
             }
         )
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    return csv_text(value) if isinstance(value, str) else value

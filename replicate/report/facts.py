@@ -1,8 +1,9 @@
-"""The report's tables and lists as text, for every form that shows them. Pure."""
+"""The report's tables and lists as plain text; each form escapes them. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from merge.records.records import Result
@@ -12,6 +13,10 @@ from replicate.views.table import duration
 
 MISSING = "–"
 
+PANELS_TITLE = "Test episodes: support, query, truth, prediction"
+PANELS_ALT = "test episodes"
+"""What the pictures of a run show; `of <run>` follows."""
+
 _PROVENANCE = (
     *("protocol", "pair_list", "test_seeds", "test_episodes", "eval_size", "mask_variant"),
     *("weights", "data_fingerprint", "global_batch", "device", "torch"),
@@ -19,8 +24,18 @@ _PROVENANCE = (
 _CODE = ("version", "source", "git_commit")
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One number of a table as it is shown."""
+
+    text: str
+    column: str = ""
+    exact: float | None = None
+    """The number before rounding, which the page carries so that a table can be checked."""
+
+
 def summary(report: Report) -> str:
-    """How much of the table is there, and what stands beside it."""
+    """How many cells are complete, and where the published numbers are from."""
     complete = sum(cell.mean is not None for cell in report.cells)
     text = f"{complete} of {len(report.cells)} cells are complete."
     source = report.sweep.published.get("source")
@@ -36,7 +51,7 @@ def has_untrained(report: Report) -> bool:
 
 
 def comparison_header(report: Report) -> list[str]:
-    """Names of the columns of `comparison_rows`."""
+    """Names of the columns: the cell, the entries of `comparison`, the verdict."""
     return [
         f"{report.sweep.metric}{report.form.unit}",
         *(f"{report.sweep.average_over} {name}" for name in report.columns),
@@ -47,27 +62,37 @@ def comparison_header(report: Report) -> list[str]:
     ]
 
 
-def comparison_rows(report: Report) -> Iterator[list[str]]:
-    """Header, then a row a cell: ours, published, difference, verdict."""
-    form = report.form
-    yield comparison_header(report)
+def comparison(report: Report) -> Iterator[tuple[Cell, list[Entry]]]:
+    """Each cell with its numbers: ours, published, difference."""
+    optional = (has_intervals(report), has_untrained(report))
     for cell in report.cells:
-        values = [_value(report, cell.values.get(name)) for name in report.columns]
-        counted = f"{len(cell.values)}/{len(cell.needed)}"
-        row = [cell.name, *values, _value(report, cell.mean), _value(report, cell.std), counted]
-        row += [interval_text(report, cell)] if has_intervals(report) else []
-        row += [_value(report, cell.untrained)] if has_untrained(report) else []
-        difference = cell.difference
-        yield [
-            *row,
-            _value(report, cell.published.get("mean")),
-            MISSING if difference is None else form.difference(difference),
-            cell.verdict.value,
-        ]
+        yield cell, _entries(report, cell, *optional)
+
+
+def comparison_texts(report: Report) -> Iterator[list[str]]:
+    """`comparison` as rows of text."""
+    for cell, entries in comparison(report):
+        yield [cell.name, *(entry.text for entry in entries), cell.verdict.value]
+
+
+def _entries(
+    report: Report, cell: Cell, shows_interval: bool, shows_untrained: bool
+) -> list[Entry]:
+    difference = cell.difference
+    return [
+        *(_entry(report, name, cell.values.get(name)) for name in report.columns),
+        _entry(report, "mean", cell.mean),
+        _entry(report, "std", cell.std),
+        Entry(f"{len(cell.values)}/{len(cell.needed)}"),
+        *([Entry(interval_text(report, cell))] if shows_interval else []),
+        *([_entry(report, "untrained", cell.untrained)] if shows_untrained else []),
+        _entry(report, "published", cell.published.get("mean")),
+        Entry(MISSING if difference is None else report.form.difference(difference)),
+    ]
 
 
 def cell_notes(report: Report) -> list[str]:
-    """What must be known of a published number, a deviation, an interval or a verdict."""
+    """Notes on published numbers, standard deviations, intervals and verdicts."""
     notes = [f"{cell.name}, published: {cell.note}" for cell in report.cells if cell.note]
     if any(cell.std is not None for cell in report.cells):
         notes.append(f"std: over {report.sweep.average_over}s, n - 1 in the denominator")
@@ -82,11 +107,16 @@ def cell_notes(report: Report) -> list[str]:
     return notes
 
 
+def run_header(report: Report) -> list[str]:
+    """Names of the columns of `run_rows`."""
+    score = f"{report.sweep.metric}{report.form.unit}"
+    scores = ["run", score, "untrained", "best epoch"]
+    return [*scores, "attempts", "took", "peak memory", "on"]
+
+
 def run_rows(report: Report) -> Iterator[list[str]]:
-    """Header, then a row a finished run: what it scored and what it used."""
+    """A row for each finished run: what it scored and what it used."""
     metric = report.sweep.metric
-    header = ["run", f"{metric}{report.form.unit}", "untrained", "best epoch", "attempts"]
-    yield [*header, "took", "peak memory", "on"]
     for run in report.sweep.runs:
         result = report.results.get(run.run_id)
         if result is None:
@@ -95,8 +125,8 @@ def run_rows(report: Report) -> Iterator[list[str]]:
         yield [
             run.run_id,
             report.form.value(result.metrics[metric]),
-            _value(report, _entry(result, "untrained").get(metric)),
-            str(_entry(result, "best").get("epoch", MISSING)),
+            _value(report, _detail(result, "untrained").get(metric)),
+            str(_detail(result, "best").get("epoch", MISSING)),
             str(used.num_attempts if used else result.attempt),
             duration(used.hours) if used else MISSING,
             _peak_memory(result),
@@ -144,6 +174,12 @@ def _values(name: str, values: Iterable[Any]) -> str:
     return f"{name}: {', '.join(texts)}" if texts else ""
 
 
+def _entry(report: Report, column: str, value: float | None) -> Entry:
+    if value is None or not is_finite_number(value):
+        return Entry(MISSING)
+    return Entry(report.form.value(value), column, value)
+
+
 def _value(report: Report, value: Any) -> str:  # noqa: ANN401
     return report.form.value(value) if is_finite_number(value) else MISSING
 
@@ -155,13 +191,13 @@ def interval_text(report: Report, cell: Cell) -> str:
     return " to ".join(_value(report, cell.interval.get(end)) for end in ("low", "high"))
 
 
-def _entry(result: Result, name: str) -> Mapping[str, Any]:
+def _detail(result: Result, name: str) -> Mapping[str, Any]:
     entry = result.details.get(name)
     return entry if isinstance(entry, dict) else {}
 
 
 def _peak(result: Result, kind: str) -> float | None:
-    value = _entry(result, "peak_memory_mb").get(kind)
+    value = _detail(result, "peak_memory_mb").get(kind)
     return value if is_finite_number(value) else None
 
 

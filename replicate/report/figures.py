@@ -1,4 +1,4 @@
-"""The report's figures as SVG: per-fold heat map and learning curves, by matplotlib.
+"""The report's figures as SVG: a heat map of all runs and learning curves, by matplotlib.
 
 Backgrounds are clear and all ink is `currentColor`, so that a page shows them dark or light.
 """
@@ -8,65 +8,92 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from merge.storage.json_files import is_finite_number
 from replicate.report.content import Cell, Report
+from replicate.report.escaping import one_line
 from replicate.views.table import Format
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Curve = tuple[list[float], list[float]]
+
 _INK = "#010203"
-"""Stands for the page's own colour until the figure is text."""
+"""Replaced by `currentColor` in the finished SVG: matplotlib accepts no such colour."""
 
 _LINES = ("#3b82c4", "#d9772b", "#3f9e5a", "#b0539f", "#8a7d2e", "#6b6fd4", "#c0504d", "#4b9c9c")
-"""Read on white and on near-black alike."""
+"""Readable on white and on near-black."""
 
 _CURVES_PER_ROW = 4
 
+# matplotlib lays out about 12 cells a second as curves and 100 as a heat map, and holds all of them
+# in memory: 2,500 cells took 45 s and 1.9 GB.
+_MOST_CURVES = 32
+_MOST_HEAT_ROWS = 100
 
-def heat_map(report: Report) -> str | None:
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure of the page, with notes on what it leaves out."""
+
+    svg: str
+    notes: tuple[str, ...] = ()
+
+
+def heat_map(report: Report) -> Picture | None:
     """Ours by cell and value of the averaged axis, and the difference to what is published.
 
     None where nothing is measured yet.
     """
     if not any(cell.values for cell in report.cells):
         return None
-    has_published = any(_differences(cell) for cell in report.cells)
-    width, height = 2.0 + 0.8 * len(report.columns), 0.9 + 0.34 * len(report.cells)
+    cells = report.cells[:_MOST_HEAT_ROWS]
+    differences = [_differences(cell) for cell in cells]
+    has_published = any(differences)
+    width, height = 2.0 + 0.8 * len(report.columns), 0.9 + 0.34 * len(cells)
     figure, panes = _figure(1, 1 + has_published, (width * (1 + has_published), height))
     form = report.form
-    _matrix(panes[0], report, [cell.values for cell in report.cells], form.value, "viridis")
+    _matrix(panes[0], report, [cell.values for cell in cells], form.value, "viridis")
+    panes[0].set_yticks(range(len(cells)), [_literal(cell.name) for cell in cells])
     panes[0].set_title(_literal(f"ours, {report.sweep.metric}{form.unit}"), color=_INK)
     if has_published:
-        rows = [_differences(cell) for cell in report.cells]
-        reach = max((abs(v) for row in rows for v in row.values()), default=0.0) or 1.0
-        _matrix(panes[1], report, rows, form.difference, "RdBu", reach)
+        largest = max((abs(v) for row in differences for v in row.values()), default=0.0) or 1.0
+        _matrix(panes[1], report, differences, form.difference, "RdBu", largest)
         panes[1].set_title("ours minus published", color=_INK)
         panes[1].set_yticks([])
-    return _svg(figure, "heat")
+    return Picture(_svg(figure, "heat"), _note(len(cells), len(report.cells)))
 
 
-def learning_curves(report: Report) -> str | None:
+def learning_curves(report: Report) -> Picture | None:
     """Validation metric over epochs, a pane a cell, a line a value of the averaged axis.
 
     From the `history` that our trainers leave with a result; None where there is none.
     """
-    cells = [cell for cell in report.cells if _curves(report, cell)]
+    curves = _curves(report)
+    cells = [cell for cell in report.cells if cell.name in curves]
     if not cells:
         return None
-    num_columns = min(_CURVES_PER_ROW, len(cells))
-    num_rows = -(-len(cells) // num_columns)
+    shown = cells[:_MOST_CURVES]
+    num_columns = min(_CURVES_PER_ROW, len(shown))
+    num_rows = -(-len(shown) // num_columns)
     figure, panes = _figure(num_rows, num_columns, (3.1 * num_columns, 2.4 * num_rows))
-    for pane, cell in zip(panes, cells, strict=False):
-        _plot_curves(pane, report, cell)
-    for pane in panes[len(cells) :]:
+    for pane, cell in zip(panes, shown, strict=False):
+        _plot_curves(pane, report, cell, curves[cell.name])
+    for pane in panes[len(shown) :]:
         pane.set_axis_off()
     panes[0].set_ylabel(_literal(f"{report.sweep.metric}{report.form.unit}"), color=_INK)
     panes[0].legend(fontsize=7, frameon=False, labelcolor=_INK)
-    return _svg(figure, "curves")
+    return Picture(_svg(figure, "curves"), _note(len(shown), len(cells)))
+
+
+def _note(num_shown: int, num_cells: int) -> tuple[str, ...]:
+    if num_shown == num_cells:
+        return ()
+    return (f"shown: the first {num_shown} of {num_cells} cells; the tables have all of them",)
 
 
 def _differences(cell: Cell) -> dict[str, float]:
@@ -83,7 +110,7 @@ def _matrix(
     rows: Sequence[Mapping[str, float]],
     text: Callable[[float], str],
     colours: str,
-    reach: float | None = None,
+    largest: float | None = None,
 ) -> None:
     import numpy as np
 
@@ -94,8 +121,8 @@ def _matrix(
         np.ma.masked_invalid(grid),
         cmap=colours,
         aspect="auto",
-        vmin=None if reach is None else -reach,
-        vmax=reach,
+        vmin=None if largest is None else -largest,
+        vmax=largest,
     )
     for y, row in enumerate(rows):
         for x, name in enumerate(report.columns):
@@ -110,20 +137,18 @@ def _matrix(
     average_over = report.sweep.average_over
     columns = [_literal(f"{average_over} {name}") for name in report.columns]
     pane.set_xticks(range(len(columns)), columns)
-    pane.set_yticks(range(len(report.cells)), [_literal(cell.name) for cell in report.cells])
 
 
-def _curves(report: Report, cell: Cell) -> dict[str, tuple[list[float], list[float]]]:
-    """Value of the averaged axis -> (epochs, metric at them)."""
-    curves = {}
+def _curves(report: Report) -> dict[str, dict[str, Curve]]:
+    """Cell -> value of the averaged axis -> (epochs, metric at them)."""
+    curves: dict[str, dict[str, Curve]] = {}
     for run in report.sweep.runs:
         result = report.results.get(run.run_id)
-        if run.cell != cell.name or result is None:
-            continue
-        points = _points(result.details.get("history"), report.sweep.metric)
+        points = _points(result.details.get("history"), report.sweep.metric) if result else []
         if points:
             epochs, values = zip(*points, strict=True)
-            curves[str(run.axes[report.sweep.average_over])] = (list(epochs), list(values))
+            name = str(run.axes[report.sweep.average_over])
+            curves.setdefault(run.cell, {})[name] = (list(epochs), list(values))
     return curves
 
 
@@ -137,12 +162,12 @@ def _points(history: object, metric: str) -> list[tuple[float, float]]:
     ]
 
 
-def _plot_curves(pane: Axes, report: Report, cell: Cell) -> None:
+def _plot_curves(pane: Axes, report: Report, cell: Cell, curves: Mapping[str, Curve]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     scale = 100 if report.form == Format(is_percent=True) else 1
     names = list(report.columns)
-    for name, (epochs, values) in _curves(report, cell).items():
+    for name, (epochs, values) in curves.items():
         colour = _LINES[names.index(name) % len(_LINES)] if name in names else _LINES[-1]
         label = _literal(f"{report.sweep.average_over} {name}")
         scaled = [scale * value for value in values]
@@ -160,7 +185,7 @@ def _plot_curves(pane: Axes, report: Report, cell: Cell) -> None:
 
 def _literal(text: str) -> str:
     """`text` as it is: matplotlib would read what stands between two dollars as a formula."""
-    return text.replace("$", r"\$")
+    return one_line(text).replace("$", r"\$")
 
 
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

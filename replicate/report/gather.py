@@ -54,9 +54,7 @@ def write_report(output: Path, report: Report, forms: Iterable[str]) -> dict[str
 
 def _renderers() -> Mapping[str, Callable[[Report], str]]:
     from replicate.report.csv_rows import csv_report
-    from replicate.report.html import html_report
-    from replicate.report.latex import latex_report
-    from replicate.report.markdown import markdown_report
+    from replicate.report.forms import html_report, latex_report, markdown_report
 
     return {"md": markdown_report, "html": html_report, "tex": latex_report, "csv": csv_report}
 
@@ -89,7 +87,7 @@ def _attempt(paths: RunPaths, number: int) -> AttemptRecord | None:
     try:
         return read_attempt(paths.attempt(number).record)
     except (FileNotFoundError, RecordError):
-        # A report tells what was used as far as it is known; the merge tells damaged records.
+        # The report counts the attempts that can be read; merging reports the damaged ones.
         return None
 
 

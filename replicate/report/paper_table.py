@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merge.records.sweep import Run, Value
-from replicate.report.content import Report
+from replicate.report.content import Cell, Report
 
 MEAN = "mean"
 
@@ -66,23 +66,54 @@ def paper_table(report: Report) -> PaperTable:
         labels[key] = ", ".join(str(value) for value in rest.values())
         blocks.setdefault(key, {})[run.axes[group_axis] if group_axis else None] = cell
     columns = (*report.columns, MEAN)
+    ours = {cell.name: cell for cell in report.cells}
     return PaperTable(
         groups=tuple(f"{group_axis} {value}" if group_axis else "" for value in groups),
         columns=columns,
         blocks=tuple(
-            Block(label=labels[key], rows=_rows(report, [cells.get(g) for g in groups], columns))
+            Block(
+                label=labels[key], rows=_rows(report, ours, [cells.get(g) for g in groups], columns)
+            )
             for key, cells in blocks.items()
         ),
     )
 
 
 def column_names(report: Report, table: PaperTable) -> list[str]:
-    """What stands above each value of a row: `fold 0`, ..., `mean`, once for each group."""
+    """The header above the values of a row: `fold 0`, ..., `mean`, once for each group."""
     names = [c if c == MEAN else f"{_averaged(report)} {c}" for c in table.columns]
     return names * len(table.groups)
 
 
-def _rows(report: Report, cells: Sequence[str | None], columns: Sequence[str]) -> tuple[Row, ...]:
+def grouped_names(report: Report, table: PaperTable) -> list[str]:
+    """`column_names`, each behind the label of its group: for a form without a second header."""
+    groups = [group for group in table.groups for _ in table.columns]
+    names = column_names(report, table)
+    return [f"{group} {name}".strip() for group, name in zip(groups, names, strict=True)]
+
+
+def shown_values(report: Report, block: Block, row: Row) -> list[tuple[str, bool]]:
+    """Each value of `row` as text, empty where it has none, and whether it is its column's best."""
+    return [
+        _shown(report, value, block.best(column, goal=report.sweep.goal))
+        for column, value in enumerate(row.values)
+    ]
+
+
+def _shown(report: Report, value: float | None, best: float | None) -> tuple[str, bool]:
+    if value is None:
+        return "", False
+    text = report.form.value(value)
+    # What is printed equal to the best is best: a reader sees no more digits.
+    return text, best is not None and text == report.form.value(best)
+
+
+def _rows(
+    report: Report,
+    ours: Mapping[str, Cell],
+    cells: Sequence[str | None],
+    columns: Sequence[str],
+) -> tuple[Row, ...]:
     published = report.sweep.published
     tables: dict[str, Mapping[str, Any]] = dict(published.get("others", {}))
     if published:
@@ -92,8 +123,7 @@ def _rows(report: Report, cells: Sequence[str | None], columns: Sequence[str]) -
         for method, table in tables.items()
     ]
     rows = [row for row in rows if any(value is not None for value in row.values)]
-    ours = Row(method="ours", is_ours=True, values=_our_values(report, cells, columns))
-    return (*rows, ours)
+    return (*rows, Row(method="ours", is_ours=True, values=_our_values(ours, cells, columns)))
 
 
 def _published_values(
@@ -103,9 +133,8 @@ def _published_values(
 
 
 def _our_values(
-    report: Report, cells: Sequence[str | None], columns: Sequence[str]
+    ours: Mapping[str, Cell], cells: Sequence[str | None], columns: Sequence[str]
 ) -> tuple[float | None, ...]:
-    ours = {cell.name: cell for cell in report.cells}
     values: list[float | None] = []
     for name in cells:
         cell = ours.get(name or "")

@@ -12,7 +12,7 @@ from orchestrator.cancel import RequestOutcome
 from replicate.views.table import align, counted
 
 if TYPE_CHECKING:
-    from orchestrator.servers.control import Stopped
+    from orchestrator.servers.control import StopResult
 
 
 def show(
@@ -41,14 +41,14 @@ def show(
     return code
 
 
-def show_stopped(arguments: argparse.Namespace, stopped: Sequence[Stopped]) -> None:
+def show_stopped(arguments: argparse.Namespace, stopped: Sequence[StopResult]) -> None:
     """Print the outcome for each worker that was to be stopped."""
     if arguments.json:
-        workers = [asdict(worker) for worker in stopped]
+        workers = [worker.to_json() for worker in stopped]
         print(json.dumps({"is_dry_run": arguments.dry_run, "workers": workers}, indent=1))
         return
     for worker in stopped:
-        print(f"{worker.server}: {worker.told}")
+        print(f"{worker.server}: {worker.message}")
     if not stopped:
         print("no worker to stop: no submitted worker is running")
 

@@ -76,7 +76,7 @@ def _running_row(entry: RunStatus) -> list[str]:
         str(state.attempt or "-"),
         progress_text(state) or "starting",
         age(state.heartbeat_age_s),
-        age(state.sign_age_s),
+        age(state.output_age_s),
         state.host,
     ]
 

@@ -34,7 +34,7 @@ class Page:
 def browser() -> Iterator[object]:
     """A driver of headless Chromium; the test is skipped where it is not installed."""
     if shutil.which(_DRIVER) is None:
-        pytest.skip("no browser: install chromium and chromium-driver")
+        pytest.skip(f"browser: {_DRIVER} not installed (make services)")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

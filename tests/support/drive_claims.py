@@ -22,7 +22,7 @@ from orchestrator.machine.owners import this_owner
 from orchestrator.runs.claims import Finished, Taken, take
 from orchestrator.runs.commit import commit_result
 from orchestrator.runs.heartbeat import Heartbeat
-from orchestrator.runs.silence_of_claims import Watch
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 
 HASH = "0123456789abcdef"
 
@@ -31,7 +31,7 @@ def main(
     output: Path, num_runs: int, host: str, seed: int, expiry_s: float, pause_s: float
 ) -> None:
     owner = replace(this_owner(), host=host)
-    watch = Watch()
+    watch = HeartbeatWatch()
     open_runs = [f"r{number:04d}" for number in range(num_runs)]
     first = random.Random(seed).randrange(num_runs)
     open_runs = open_runs[first:] + open_runs[:first]
@@ -48,7 +48,12 @@ def main(
 
 
 def _has_ended(
-    paths: RunPaths, owner: Owner, expiry_s: float, watch: Watch, heart: Heartbeat, pause_s: float
+    paths: RunPaths,
+    owner: Owner,
+    expiry_s: float,
+    watch: HeartbeatWatch,
+    heart: Heartbeat,
+    pause_s: float,
 ) -> bool:
     taking = take(paths, HASH, owner, now=time.time(), expiry_s=expiry_s, watch=watch)
     if isinstance(taking, Finished):

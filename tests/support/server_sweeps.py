@@ -137,7 +137,7 @@ class ServerSweep:
 
     def worker_pid(self, name: str) -> int:
         """The id, as seen from outside, of a host's worker."""
-        pids = [pid for pid in self.ssh[name].pids() if b"\0--beacon\0" in _command(pid)]
+        pids = [pid for pid in self.ssh[name].pids() if b"\0--worker-record\0" in _command(pid)]
         assert len(pids) == 1, f"workers of {name}: {pids}"
         return pids[0]
 

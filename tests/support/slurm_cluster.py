@@ -72,10 +72,9 @@ PartitionName=fragile Nodes={fragile} PreemptMode=OFF
 def missing() -> str:
     """Why no cluster can be started here; empty where one can."""
     if os.geteuid() != 0:
-        return "a SLURM cluster in namespaces needs root"
+        return "SLURM: only root can start a cluster in namespaces"
     absent = [name for name in PROGRAMS if not shutil.which(name)]
-    packages = "apt-get install slurmctld slurmd slurm-client munge"
-    return f"{', '.join(absent)} not installed: {packages}" if absent else ""
+    return f"SLURM: {', '.join(absent)} not installed (make services)" if absent else ""
 
 
 @dataclass

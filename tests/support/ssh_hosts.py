@@ -64,11 +64,11 @@ exec "$5" -D -e -f "$2"
 def why_not() -> str:
     """Why no ssh servers can be started here; empty where they can."""
     if missing := [name for name in _PROGRAMS if _find(name) is None]:
-        return f"no ssh servers: {', '.join(missing)} not installed (openssh-server)"
+        return f"ssh servers: {', '.join(missing)} not installed (make services)"
     if os.geteuid() != 0:
-        return "no ssh servers: only root may make hosts of namespaces"
+        return "ssh servers: only root can start hosts in namespaces"
     tried = subprocess.run([*_NAMESPACES, "true"], capture_output=True, text=True, check=False)
-    return f"no ssh servers: {tried.stderr.strip()}" if tried.returncode else ""
+    return f"ssh servers: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 _NAMESPACES = (

@@ -44,4 +44,4 @@ def _stop_workers(arguments: argparse.Namespace) -> int:
         is_dry=arguments.dry_run,
     )
     show_stopped(arguments, stopped)
-    return 0 if all(worker.is_well for worker in stopped) else 1
+    return 0 if all(worker.is_ok for worker in stopped) else 1

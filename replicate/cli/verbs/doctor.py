@@ -83,11 +83,11 @@ def _bucket(arguments: argparse.Namespace) -> Callable[[], list[Check]]:
     if arguments.bucket is None:
         return list
     from orchestrator.doctor.check import checks_of_rights
-    from orchestrator.s3.permissions import bucket_check
+    from orchestrator.s3.permissions import check_permissions
 
     # A user waits for the answer: few retries if the store does not answer.
-    target = replace(buckets.target_of(arguments.bucket, arguments), patience=2)
-    return lambda: checks_of_rights(bucket_check(target))
+    target = replace(buckets.target_of(arguments.bucket, arguments), max_attempts=2)
+    return lambda: checks_of_rights(check_permissions(target))
 
 
 def _lines(checks: Sequence[Check]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`replicate report OUT`: the table, every run and its provenance, in the forms a paper needs."""
+"""`replicate report OUT`: table, runs and provenance as Markdown, HTML, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--forms",
         default=",".join(FORMS),
         metavar="FORM,FORM",
-        help="which of md, html, tex, csv to write, as OUT/report.FORM (default: all)",
+        help="formats to write as OUT/report.FORM: md, html, tex, csv (default: all)",
     )
 
 

@@ -15,9 +15,9 @@ from replicate.views.transfers import megabytes, transfers
 
 if TYPE_CHECKING:
     from orchestrator.s3.url import BucketTarget
-    from orchestrator.sync.files import Selection
-    from orchestrator.sync.report import Remark, SyncReport
-    from orchestrator.sync.verify import Verified
+    from orchestrator.sync.report import SyncIssue, SyncReport
+    from orchestrator.sync.selection import Selection
+    from orchestrator.sync.verify import VerifyReport
 
 _DONE = {"push": "sent", "pull": "fetched"}
 
@@ -67,7 +67,7 @@ def _move(arguments: argparse.Namespace, target: BucketTarget) -> int:
                 target,
                 _selection(arguments),
                 is_dry=arguments.dry_run,
-                tell=progress.moved,
+                on_transfer=progress.moved,
             )
     except BucketUnavailableError:
         print(f"{progress.text()}; the same command continues from there", file=sys.stderr)
@@ -93,7 +93,7 @@ def _verify(arguments: argparse.Namespace, target: BucketTarget) -> int:
 
 
 def _selection(arguments: argparse.Namespace) -> Selection:
-    from orchestrator.sync.files import Part, Selection
+    from orchestrator.sync.selection import Part, Selection
 
     parts = frozenset(Part)
     if arguments.only:
@@ -108,22 +108,22 @@ def _selection(arguments: argparse.Namespace) -> Selection:
 def _show(arguments: argparse.Namespace, report: SyncReport) -> None:
     done = _DONE[arguments.action]
     if arguments.dry_run:
-        for name, size in sorted(report.moved.items()):
+        for name, size in sorted(report.transferred.items()):
             print(f"{size:>12}  {name}")
         done = f"to be {done}"
     print(
-        f"{len(report.moved)} files {done} ({megabytes(report.num_bytes)}), "
-        f"{report.num_same} are there already"
+        f"{len(report.transferred)} files {done} ({megabytes(report.num_bytes)}), "
+        f"{report.num_unchanged} are there already"
     )
-    _remarks({"kept": report.kept, "aside": report.aside, "problem": report.problems})
+    _show_issues({"kept": report.kept, "aside": report.aside, "problem": report.problems})
 
 
-def _show_verified(verified: Verified) -> None:
+def _show_verified(verified: VerifyReport) -> None:
     print(
         f"{verified.num_equal} files equal here and there, {verified.num_only_there} only there, "
         f"{megabytes(verified.num_bytes)} read"
     )
-    _remarks(
+    _show_issues(
         {
             "damaged": verified.damaged,
             "different": verified.different,
@@ -136,14 +136,14 @@ def _show_verified(verified: Verified) -> None:
         print(f"running: {path}: not compared while it runs here", file=sys.stderr)
 
 
-def _remarks(groups: dict[str, list[Remark]]) -> None:
-    for what, remarks in groups.items():
-        for remark in _sorted(remarks):
-            print(f"{what}: {remark.name}: {remark.reason}", file=sys.stderr)
+def _show_issues(groups: dict[str, list[SyncIssue]]) -> None:
+    for what, issues in groups.items():
+        for issue in _sorted(issues):
+            print(f"{what}: {issue.name}: {issue.reason}", file=sys.stderr)
 
 
-def _sorted(remarks: Iterable[Remark]) -> list[Remark]:
-    return sorted(remarks, key=lambda remark: remark.name)
+def _sorted(issues: Iterable[SyncIssue]) -> list[SyncIssue]:
+    return sorted(issues, key=lambda issue: issue.name)
 
 
 def _print_json(arguments: argparse.Namespace, document: dict[str, Any]) -> None:

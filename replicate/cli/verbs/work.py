@@ -10,7 +10,7 @@ from merge.results.outcome import exit_code
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli import slurm_task
-from replicate.cli.s3_arguments import settle_plan
+from replicate.cli.s3_arguments import sync_plan
 from replicate.cli.this_machine import on_this_machine, train
 
 
@@ -32,22 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_machine(parser)
     parser.add_argument("--snapshot", metavar="DIGEST", help="run this frozen copy of the code")
     parser.add_argument(
-        "--beacon",
+        "--worker-record",
         type=Path,
         metavar="FILE",
-        help="write this worker's record and heartbeat to FILE",
+        help="write the record of this worker and its heartbeat to FILE",
     )
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from orchestrator.servers.worker_record import beacon
+    from orchestrator.servers.worker_record import worker_record
 
     if not arguments.submission:
         # Before the first heartbeat: an error here still reaches the `submit` that started this.
-        settle_plan(arguments)
-    with beacon(arguments.beacon, arguments.claim_expiry) as record:
-        record.exit_code = _work(arguments)
-    return record.exit_code
+        sync_plan(arguments)
+    with worker_record(arguments.worker_record, arguments.claim_expiry) as worker:
+        worker.exit_code = _work(arguments)
+    return worker.exit_code
 
 
 def _work(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ import pytest
 from support.executors import executor, marked, run_here, wait_until
 from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 
-from merge.records.records import Cause, Outcome, Wish, read_attempt, read_result
+from merge.records.records import Cause, Outcome, RequestAction, read_attempt, read_result
 from merge.records.sweep import Run, Sweep
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.local.events import RunOutcome, RunRetried, RunStarted
@@ -163,7 +163,7 @@ def test_what_a_retry_goes_on_from_was_trained_otherwise_and_its_result_says_so(
     sweep = make_sweep(command, config={"micro_batch": 8})
     assert run_here(sweep, tmp_path, retries=Policy()).exit_code == 1
     paths = paths_of(tmp_path, sweep.runs[0])
-    ask(paths, Wish.RETRY, now=0.0)
+    ask(paths, RequestAction.RETRY, now=0.0)
     assert run_here(sweep, tmp_path, retries=Policy()).exit_code == 0
     assert [attempt.micro_batch for attempt in attempts_of(tmp_path, sweep)] == [8, 4, 8]
     assert read_result(paths.result).deviations == {

@@ -55,7 +55,7 @@ def test_runs_share_a_gpu_and_each_attempt_names_it_with_its_driver(tmp_path, on
     words = ("--study", study, "--output-dir", "out", "--runs-per-gpu", "3")
     done = replicate("run", *words, cwd=tmp_path, env=one_gpu)
     assert done.returncode == 0, done.stderr
-    assert "3 runs share a GPU: 10.0 GB each (resources.gpu_mem_gb)" in done.stderr
+    assert "3 runs share a GPU: 10.0 GiB each (resources.gpu_mem_gb)" in done.stderr
     for fold in range(3):
         folder = tmp_path / "out" / f"fold={fold}" / "attempts" / "0001"
         assert (folder / "stdout.log").read_text() == "0\n"

@@ -14,7 +14,7 @@ from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 from merge.records.records import (
     Cause,
     Outcome,
-    Wish,
+    RequestAction,
     read_attempt,
     read_claim,
     read_request,
@@ -84,7 +84,7 @@ def test_a_run_that_will_not_stop_is_killed_when_its_grace_is_over(tmp_path):
     words = ("--heartbeat", "0.2", "--grace", "0.5")
     with executor(write_sweep(output, sweep), *words) as running:
         wait_until_ready(output, run)
-        ask(paths_of(output, run), Wish.CANCEL, now=0.0)
+        ask(paths_of(output, run), RequestAction.CANCEL, now=0.0)
         assert running.wait() == 3
     assert read_attempt(paths_of(output, run).attempt(1).record).cause is Cause.CANCELLED
 
@@ -102,8 +102,8 @@ def test_a_cancelled_run_is_started_by_nobody_until_it_is_to_be_retried(tmp_path
     assert replicate("retry", tmp_path, "--state", "cancelled", cwd=tmp_path).returncode == 0
     assert state_of(tmp_path, run) is State.PENDING
     assert run_here(sweep, tmp_path).exit_code == 0
-    requests = [read_request(paths_of(tmp_path, run).request(n)).wish for n in (1, 2)]
-    assert requests == [Wish.CANCEL, Wish.RETRY]
+    requests = [read_request(paths_of(tmp_path, run).request(n)).action for n in (1, 2)]
+    assert requests == [RequestAction.CANCEL, RequestAction.RETRY]
 
 
 def test_a_run_that_is_cancelled_in_an_executors_queue_is_not_started(tmp_path):
@@ -112,7 +112,7 @@ def test_a_run_that_is_cancelled_in_an_executors_queue_is_not_started(tmp_path):
     output = tmp_path / "out"
     with executor(write_sweep(output, sweep)) as running:
         running.wait_for("started run-fold0")
-        ask(paths_of(output, sweep.runs[1]), Wish.CANCEL, now=0.0)
+        ask(paths_of(output, sweep.runs[1]), RequestAction.CANCEL, now=0.0)
         (paths_of(output, sweep.runs[0]).root / "go").touch()
         assert running.wait() == 3
         assert "started run-fold1" not in running.told
@@ -147,7 +147,7 @@ def test_retry_takes_only_the_states_that_are_named(tmp_path):
     sweep = make_sweep(commands=[fail, shell(LEAVE_RESULT), fail])
     write_sweep(tmp_path, sweep)
     run_here(sweep, tmp_path)
-    ask(paths_of(tmp_path, sweep.runs[2]), Wish.CANCEL, now=0.0)
+    ask(paths_of(tmp_path, sweep.runs[2]), RequestAction.CANCEL, now=0.0)
     done = replicate("retry", tmp_path, "--state", "failed", "--json", cwd=tmp_path)
     assert [entry["run_id"] for entry in json.loads(done.stdout)["runs"]] == ["run-fold0"]
     assert state_of(tmp_path, sweep.runs[2]) is State.CANCELLED
@@ -170,7 +170,7 @@ def test_ctrl_c_still_stops_the_others_while_one_is_being_cancelled(tmp_path):
     with executor(write_sweep(output, sweep), "2", "--heartbeat", "0.2") as running:
         for run in sweep.runs:
             wait_until_ready(output, run)
-        ask(paths_of(output, sweep.runs[0]), Wish.CANCEL, now=0.0)
+        ask(paths_of(output, sweep.runs[0]), RequestAction.CANCEL, now=0.0)
         running.wait_for("ended run-fold0 cancelled")
         running.send(signal.SIGINT)
         assert running.wait() == 130

@@ -16,7 +16,7 @@ from orchestrator.plan.code_version import code_version
 from orchestrator.plan.snapshot import load_snapshot, take_snapshot
 from orchestrator.slurm.arrays import Array
 from orchestrator.slurm.request import SlurmRequest
-from orchestrator.slurm.submit import Parcel, array_job
+from orchestrator.slurm.submit import SlurmSubmission, array_job
 from orchestrator.studies.options import EXPERIMENTS
 
 pytestmark = pytest.mark.system
@@ -164,10 +164,10 @@ def test_the_jobs_of_an_array_run_the_frozen_copy(tmp_path):
     array = Array(
         name="array-1", resources=Resources(), request=SlurmRequest(), tasks=(("run-fold0",),)
     )
-    parcel = Parcel(
+    planned = SlurmSubmission(
         id="sub", study="s", output=tmp_path, cwd=tmp_path, arrays=(array,), snapshot="0" * 16
     )
-    command = array_job(parcel, array).command
+    command = array_job(planned, array).command
     assert str(tmp_path / "code" / ("0" * 16) / "papergrid") in command
     assert command[command.index("--snapshot") + 1] == "0" * 16
-    assert "--snapshot" not in array_job(replace(parcel, snapshot=None), array).command
+    assert "--snapshot" not in array_job(replace(planned, snapshot=None), array).command

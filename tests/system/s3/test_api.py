@@ -69,7 +69,7 @@ def test_what_a_notebook_trains_is_sent(server, plan, tmp_path):
     report = train(plan, tmp_path / "out", sync=place(server, "sync"))
     assert report.exit_code == 0
     assert report.unsent is not None
-    assert report.unsent.runs == ()
+    assert report.unsent.unsent_runs == ()
     sent = names_in(server, "sync")
     assert {f"{run.path}/result.json" for run in plan.runs} <= sent
     assert {"sweep.json", "replication_results.json"} <= sent
@@ -115,7 +115,7 @@ def test_a_bucket_that_is_away_stops_no_training_and_the_report_says_what_is_mis
     assert len(report.having(RunOutcome.DONE)) == len(plan.runs)
     assert report.exit_code == 75
     assert report.unsent is not None
-    assert {run.run_id for run in report.unsent.runs} == {run.run_id for run in plan.runs}
+    assert {run.run_id for run in report.unsent.unsent_runs} == {run.run_id for run in plan.runs}
     assert any(isinstance(e, Notice) and "training goes on" in e.message for e in events)
     assert all(SweepPaths(tmp_path / "out").run(run.path).has_result() for run in plan.runs)
 

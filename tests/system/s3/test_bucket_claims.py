@@ -26,9 +26,9 @@ from merge.records.sweep import Run, read_sweep
 from merge.storage.atomic import write_bytes
 from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
-from orchestrator.bucket_claims.claims import SharedClaims
-from orchestrator.bucket_claims.plan import settle_plan
-from orchestrator.bucket_claims.records import BucketClaims, HasResult
+from orchestrator.bucket_claims.claims import FolderAndBucketClaims
+from orchestrator.bucket_claims.plan import sync_plan
+from orchestrator.bucket_claims.remote_claims import HasResult, RemoteClaims
 from orchestrator.machine.owners import this_owner
 from orchestrator.runs.claims import Busy, Finished, Taken
 from orchestrator.runs.states import State
@@ -36,7 +36,7 @@ from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.url import BucketTarget, parse_url
 from orchestrator.sync import commands as sync
 from orchestrator.sync.backlog import Backlog
-from orchestrator.sync.files import Selection
+from orchestrator.sync.selection import Selection
 from replicate import api
 
 pytestmark = pytest.mark.system
@@ -81,17 +81,17 @@ def target(
         monkeypatch.setenv(name, value)
     prefix = "".join(c if c.isalnum() else "-" for c in request.node.name)
     url = parse_url(f"s3://{BUCKET}/{prefix}")
-    return BucketTarget(url=url, endpoint_url=server.endpoint, patience=5)
+    return BucketTarget(url=url, endpoint_url=server.endpoint, max_attempts=5)
 
 
 def host(name: str) -> Owner:
-    """A process on another host: whether it lives, only its signs of life tell."""
+    """A process on another host: only its heartbeats show whether it is alive."""
     return replace(this_owner(), host=name)
 
 
 def test_one_of_many_gets_a_run(target: BucketTarget) -> None:
     def take(number: int) -> object:
-        claims = BucketClaims(Bucket(target))
+        claims = RemoteClaims(Bucket(target))
         return claims.take("run/fold0", host(f"host{number}"), now=time.time(), expiry_s=60)
 
     with ThreadPoolExecutor(8) as pool:
@@ -100,8 +100,10 @@ def test_one_of_many_gets_a_run(target: BucketTarget) -> None:
     assert {t.claim.token for t in found if isinstance(t, Busy)} == {winner.claim.token}
 
 
-def test_a_silent_owner_is_overtaken_and_knows_it(target: BucketTarget) -> None:
-    dead, heir = BucketClaims(Bucket(target)), BucketClaims(Bucket(target))
+def test_a_run_without_heartbeats_is_taken_over_and_its_first_owner_knows_it(
+    target: BucketTarget,
+) -> None:
+    dead, heir = RemoteClaims(Bucket(target)), RemoteClaims(Bucket(target))
     taken = dead.take("run/fold0", host("a"), now=time.time(), expiry_s=8.0)
     assert isinstance(taken, Taken)
     assert isinstance(heir.take("run/fold0", host("b"), now=time.time(), expiry_s=60), Busy)
@@ -112,8 +114,8 @@ def test_a_silent_owner_is_overtaken_and_knows_it(target: BucketTarget) -> None:
     assert heir.holds("run/fold0", new.claim)
 
 
-def test_signs_of_life_keep_a_run_and_a_release_gives_it_back(target: BucketTarget) -> None:
-    owner, other = BucketClaims(Bucket(target)), BucketClaims(Bucket(target))
+def test_heartbeats_keep_a_run_and_a_release_gives_it_back(target: BucketTarget) -> None:
+    owner, other = RemoteClaims(Bucket(target)), RemoteClaims(Bucket(target))
     taken = owner.take("run/fold0", host("a"), now=time.time(), expiry_s=8.0)
     assert isinstance(taken, Taken)
     claim = taken.claim
@@ -127,7 +129,7 @@ def test_signs_of_life_keep_a_run_and_a_release_gives_it_back(target: BucketTarg
 
 def test_lost_answers_lose_no_claim(server: S3Server, target: BucketTarget) -> None:
     with FaultProxy(server.endpoint, seed=7, share=0.4).serving() as proxy:
-        claims = BucketClaims(Bucket(replace(target, endpoint_url=proxy.endpoint, patience=12)))
+        claims = RemoteClaims(Bucket(replace(target, endpoint_url=proxy.endpoint, max_attempts=12)))
         for number in range(3):
             run = f"run/fold{number}"
             taken = claims.take(run, host("a"), now=time.time(), expiry_s=60)
@@ -147,11 +149,11 @@ def test_a_run_with_a_result_there_is_fetched_and_not_run(
     done = write_output(tmp_path / "done", sweep, [run])
     sync.push(done, target, Selection())
     assert isinstance(
-        BucketClaims(Bucket(target)).take(run.path, host("b"), now=time.time(), expiry_s=60),
+        RemoteClaims(Bucket(target)).take(run.path, host("b"), now=time.time(), expiry_s=60),
         HasResult,
     )
     here = write_output(tmp_path / "here", sweep, [])
-    claims = SharedClaims(here, target, sweep, heartbeat_s=60)
+    claims = FolderAndBucketClaims(here, target, sweep, heartbeat_s=60)
     paths = SweepPaths(here.resolve()).run(run.path)
     found = claims.take(paths, run.config_hash, host("b"), now=time.time())
     claims.close()
@@ -163,7 +165,9 @@ def test_an_overtaken_owner_may_not_commit(target: BucketTarget, tmp_path: Path)
     sweep = make_grid()
     run = sweep.runs[0]
     places = [write_output(tmp_path / name, sweep, []).resolve() for name in ("a", "b")]
-    paused, heir = (SharedClaims(place, target, sweep, heartbeat_s=3600) for place in places)
+    paused, heir = (
+        FolderAndBucketClaims(place, target, sweep, heartbeat_s=3600) for place in places
+    )
     paths = [SweepPaths(place).run(run.path) for place in places]
     first = paused.take(paths[0], run.config_hash, host("a"), now=time.time(), expiry_s=1.0)
     assert isinstance(first, Taken)
@@ -186,16 +190,16 @@ def test_a_run_is_given_back_only_when_its_result_is_there(
     sweep = make_grid()
     run = sweep.runs[0]
     here = write_output(tmp_path / "here", sweep, []).resolve()
-    claims = SharedClaims(here, target, sweep, heartbeat_s=3600)
+    claims = FolderAndBucketClaims(here, target, sweep, heartbeat_s=3600)
     paths = SweepPaths(here).run(run.path)
     taken = claims.take(paths, run.config_hash, host("a"), now=time.time())
     assert isinstance(taken, Taken)
     write_run(here, run, 0.5)
     claims.release(paths, taken.claim)
-    other = BucketClaims(Bucket(target))
+    other = RemoteClaims(Bucket(target))
     assert isinstance(other.take(run.path, host("b"), now=time.time(), expiry_s=60), Busy)
     sync.push(here, target, Selection())
-    claims.was_sent(run, claims.ended(run))
+    claims.release_sent(run, claims.ended_token(run))
     assert isinstance(other.take(run.path, host("b"), now=time.time(), expiry_s=60), HasResult)
     claims.close()
 
@@ -206,9 +210,9 @@ def test_a_result_that_comes_while_checkpoints_are_sent_is_sent_before_the_run_i
     sweep = make_grid()
     run = sweep.runs[0]
     here = write_output(tmp_path / "here", sweep, []).resolve()
-    claims = SharedClaims(here, target, sweep, heartbeat_s=0.1)
+    claims = FolderAndBucketClaims(here, target, sweep, heartbeat_s=0.1)
     backlog = Backlog(here, replace(target, max_bytes_per_s=1e6), sweep.runs, claims)
-    claims.enlist = backlog.completed
+    claims.on_run_ended = backlog.add
     paths = SweepPaths(here).run(run.path)
     taken = claims.take(paths, run.config_hash, host("a"), now=time.time())
     assert isinstance(taken, Taken)
@@ -220,7 +224,7 @@ def test_a_result_that_comes_while_checkpoints_are_sent_is_sent_before_the_run_i
     _until(lambda: f"{run.path}/checkpoints/best.pt" in objects(client, prefix.rstrip("/")))
     write_result(here, run, 0.5)
     claims.release(paths, taken.claim)
-    other = BucketClaims(Bucket(target))
+    other = RemoteClaims(Bucket(target))
     found: list[object] = []
 
     def is_given_back() -> bool:
@@ -294,7 +298,7 @@ def test_a_run_that_fails_everywhere_is_tried_as_often_as_the_study_says_over_al
     assert _starts(tmp_path).count("3") == 3
 
 
-def test_status_tells_of_runs_that_others_hold_or_have_finished(
+def test_status_shows_runs_that_other_hosts_have_or_have_finished(
     target: BucketTarget, tmp_path: Path
 ) -> None:
     sweep = make_grid(folds=range(6))
@@ -303,7 +307,7 @@ def test_status_tells_of_runs_that_others_hold_or_have_finished(
     for run, outcome in ((failed, Outcome.FAILED), (held, None), (lost, None)):
         write_attempt(there, run, outcome)
     sync.push(there, target, Selection())
-    far = BucketClaims(Bucket(target))
+    far = RemoteClaims(Bucket(target))
     for run, expiry_s in ((held, 60.0), (lost, 1.0), (failed, 60.0), (new, 60.0)):
         taken = far.take(run.path, host("far"), now=time.time(), expiry_s=expiry_s)
         assert isinstance(taken, Taken)
@@ -333,18 +337,18 @@ def test_status_tells_of_runs_that_others_hold_or_have_finished(
         api.status(other, target)
 
 
-def test_folder_and_bucket_are_given_the_plan_that_the_other_has(
+def test_a_plan_is_copied_from_the_folder_to_the_bucket_or_the_other_way(
     target: BucketTarget, tmp_path: Path
 ) -> None:
     sweep = make_grid()
     with pytest.raises(IncompleteError):
-        settle_plan(target, tmp_path / "new")
-    settle_plan(target, write_output(tmp_path / "here", sweep, []))
-    settle_plan(target, tmp_path / "new")
+        sync_plan(target, tmp_path / "new")
+    sync_plan(target, write_output(tmp_path / "here", sweep, []))
+    sync_plan(target, tmp_path / "new")
     assert read_sweep(SweepPaths(tmp_path / "new").sweep) == sweep
     other = write_output(tmp_path / "other", make_grid(epochs=2), [])
     with pytest.raises(ConfigChangedError, match="epochs"):
-        settle_plan(target, other)
+        sync_plan(target, other)
 
 
 def write_attempt(output: Path, run: Run, outcome: Outcome | None) -> None:
@@ -403,7 +407,7 @@ def _starts(folder: Path) -> list[str]:
     return (folder / "starts").read_text().split()
 
 
-def _until_taken(claims: BucketClaims, run: str) -> Taken:
+def _until_taken(claims: RemoteClaims, run: str) -> Taken:
     deadline = time.monotonic() + 30
     while not isinstance(
         taking := claims.take(run, host("b"), now=time.time(), expiry_s=60), Taken

@@ -20,11 +20,11 @@ from merge.records.sweep import Sweep
 from merge.storage.json_files import read_json, write_json
 from merge.storage.paths import SweepPaths
 from orchestrator.s3.bucket import Bucket
-from orchestrator.s3.permissions import bucket_check
+from orchestrator.s3.permissions import check_permissions
 from orchestrator.s3.url import BucketTarget, parse_url
 from orchestrator.sync import commands as sync
-from orchestrator.sync.cache import Memory
-from orchestrator.sync.files import Part, Selection
+from orchestrator.sync.cache import SyncCache
+from orchestrator.sync.selection import Part, Selection
 
 pytestmark = pytest.mark.system
 
@@ -54,7 +54,7 @@ def target(
         monkeypatch.setenv(name, value)
     prefix = "".join(c if c.isalnum() else "-" for c in request.node.name)
     url = parse_url(f"s3://{BUCKET}/{prefix}")
-    return BucketTarget(url=url, endpoint_url=proxy.endpoint, patience=3)
+    return BucketTarget(url=url, endpoint_url=proxy.endpoint, max_attempts=3)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_second_push_writes_nothing(
     proxy.requests.clear()
     report = sync.push(output, target, ALL)
     writes = [r for r in proxy.requests if r.startswith("PUT") and "papergrid-probe" not in r]
-    assert (report.moved, writes) == ({}, [])
+    assert (report.transferred, writes) == ({}, [])
     assert not [r for r in proxy.requests if r.startswith("HEAD")]
 
 
@@ -97,14 +97,14 @@ def test_without_its_memory_a_push_still_sends_nothing_twice(
 
     sync.push(output, target, ALL)
     shutil.rmtree(SweepPaths(output).sync.root)
-    assert sync.push(output, target, ALL).moved == {}
+    assert sync.push(output, target, ALL).transferred == {}
 
 
 def test_only_what_changed_is_sent(target: BucketTarget, output: Path, sweep: Sweep) -> None:
     sync.push(output, target, ALL)
     log = f"{sweep.runs[0].path}/attempts/0001/stdout.log"
     (output / log).write_text("one more line\n")
-    assert list(sync.push(output, target, ALL).moved) == [log]
+    assert list(sync.push(output, target, ALL).transferred) == [log]
 
 
 def test_checkpoints_go_first_and_the_result_last(
@@ -129,12 +129,12 @@ def test_a_selection_sends_only_its_files(
     target: BucketTarget, output: Path, selection: Selection, suffixes: set[str]
 ) -> None:
     report = sync.push(output, target, selection)
-    assert {Path(name).suffix for name in report.moved} == suffixes
+    assert {Path(name).suffix for name in report.transferred} == suffixes
 
 
 def test_a_dry_run_writes_nothing(proxy: FaultProxy, target: BucketTarget, output: Path) -> None:
     report = sync.push(output, target, ALL, is_dry=True)
-    assert len(report.moved) == 6
+    assert len(report.transferred) == 6
     assert not [r for r in proxy.requests if r.startswith(("PUT", "POST"))]
 
 
@@ -187,8 +187,8 @@ def test_a_pull_makes_the_same_folder_and_then_moves_nothing(
     sync.push(output, target, ALL)
     report = sync.pull(tmp_path / "there", target, ALL)
     assert files(tmp_path / "there") == files(output)
-    assert (len(report.moved), report.exit_code) == (6, 0)
-    assert sync.pull(tmp_path / "there", target, ALL).moved == {}
+    assert (len(report.transferred), report.exit_code) == (6, 0)
+    assert sync.pull(tmp_path / "there", target, ALL).transferred == {}
 
 
 def test_a_pull_never_overwrites_a_result(
@@ -220,7 +220,7 @@ def test_a_pull_follows_what_the_other_side_changed_and_keeps_what_this_side_cha
     report = sync.pull(there, target, ALL)
     assert (there / logs[0]).read_text() == "changed on the server\n"
     assert (there / logs[1]).read_text() == "changed here\n"
-    assert [remark.name for remark in report.kept] == [logs[1]]
+    assert [issue.name for issue in report.kept] == [logs[1]]
 
 
 def test_a_place_without_a_plan_is_no_sweep(target: BucketTarget, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_tampering_with_one_object_is_found_by_verify_and_by_pull(
     name, keeps_metadata = f"{sweep.runs[0].path}/{what[0]}", what[1]
     _tamper(server, f"{target.url.prefix}/{name}", keeps_metadata=keeps_metadata)
     verified = sync.verify(output, target, ALL)
-    assert (verified.exit_code, {remark.name for remark in verified.damaged}) == (1, {name})
+    assert (verified.exit_code, {issue.name for issue in verified.damaged}) == (1, {name})
     report = sync.pull(tmp_path / "there", target, ALL)
     assert report.exit_code == 1
     assert name in report.problems[0].reason
@@ -287,8 +287,8 @@ def test_verify_names_what_is_missing_and_what_differs(
     missing = f"{sweep.runs[1].path}/checkpoints/last.pt"
     server.client().delete_object(Bucket=BUCKET, Key=f"{target.url.prefix}/{missing}")
     verified = sync.verify(output, target, ALL, is_quick=True)
-    assert [remark.name for remark in verified.different] == [log]
-    assert [remark.name for remark in verified.missing] == [missing]
+    assert [issue.name for issue in verified.different] == [log]
+    assert [issue.name for issue in verified.missing] == [missing]
     assert verified.exit_code == 1
 
 
@@ -296,7 +296,7 @@ def test_verify_reads_the_files_here_too(target: BucketTarget, output: Path, swe
     log = output / sweep.runs[0].path / "attempts/0001/stdout.log"
     os.utime(log, (1e9, 1e9))
     sync.push(output, target, ALL)
-    place = Memory(output, Bucket(target)).paths.hashes
+    place = SyncCache(output, Bucket(target)).paths.hashes
     known = read_json(place)
     log.write_bytes(log.read_bytes().upper())
     status = log.stat()
@@ -304,7 +304,7 @@ def test_verify_reads_the_files_here_too(target: BucketTarget, output: Path, swe
     name = log.relative_to(output).as_posix()
     write_json(place, {**known, name: [*stamp, known[name][-1]]})
     verified = sync.verify(output, target, ALL)
-    assert [remark.name for remark in verified.different] == [name]
+    assert [issue.name for issue in verified.different] == [name]
 
 
 @pytest.mark.parametrize("text", ['{"schema": 1', '{"schema": 2, "run_id": "x"}'])
@@ -314,7 +314,7 @@ def test_a_result_that_could_never_be_counted_is_not_sent(
     damaged = SweepPaths(output).run(sweep.runs[0].path).result
     damaged.write_text(text)
     report = sync.push(output, target, ALL)
-    assert [remark.name for remark in report.problems] == [sweep.runs[0].path]
+    assert [issue.name for issue in report.problems] == [sweep.runs[0].path]
     assert str(damaged) in report.problems[0].reason
     there = objects(server.client(), target.url.prefix)
     assert damaged.relative_to(output).as_posix() not in there
@@ -401,7 +401,7 @@ def test_four_servers_at_once_lose_no_result_from_the_merged_view(
         ((403, "RequestTimeTooSkewed"), BucketUnavailableError, "clock differs"),
         ((503, "SlowDown"), BucketUnavailableError, "SlowDown"),
         ((500, "InternalError"), BucketUnavailableError, "InternalError"),
-        ((400, "IllegalLocationConstraintException"), BucketError, "give its --region"),
+        ((400, "IllegalLocationConstraintException"), BucketError, "set --region to the bucket"),
     ],
 )
 def test_a_refusal_says_what_to_do(
@@ -417,7 +417,7 @@ def test_a_refusal_says_what_to_do(
         sync.push(output, target, ALL)
 
 
-def test_clock_skew_is_told_in_seconds(
+def test_a_wrong_clock_is_reported_in_seconds(
     proxy: FaultProxy, target: BucketTarget, output: Path
 ) -> None:
     proxy.answer = (403, "RequestTimeTooSkewed")
@@ -426,13 +426,15 @@ def test_clock_skew_is_told_in_seconds(
         sync.push(output, target, ALL)
 
 
-def test_every_right_is_tried(proxy: FaultProxy, server: S3Server, target: BucketTarget) -> None:
-    rights = bucket_check(target)
-    assert [(right.name, right.is_given) for right in rights] == [
+def test_every_permission_is_tried(
+    proxy: FaultProxy, server: S3Server, target: BucketTarget
+) -> None:
+    found = check_permissions(target)
+    assert [(each.name, each.is_given) for each in found] == [
         (name, True) for name in ("list", "put", "get", "conditional put", "delete")
     ]
     proxy.answer = (403, "AccessDenied")
-    (denied,) = bucket_check(target)
+    (denied,) = check_permissions(target)
     assert "s3:ListBucket on arn:aws:s3:::papers" in denied.reason
 
 

@@ -112,7 +112,7 @@ def test_an_outage_during_training_is_made_up_for(
         assert objects(server.client(), "study") == {}
         proxy.is_down = False
         assert process.wait(120) == 0, log.read_text()
-    assert "training goes on" in log.read_text()
+    assert "training continues" in log.read_text()
     merged = json.loads(objects(server.client(), "study")["replication_results.json"])
     assert [cell["n"] for cell in merged["results"].values()] == [4]
 
@@ -140,7 +140,7 @@ def test_what_could_not_be_sent_is_said_with_the_command_that_sends_it(
     [
         ("s3://nothere/x", [], "there is no bucket 'nothere'"),
         ("papers/x", [], "write s3://BUCKET/PREFIX"),
-        (PLACE, ["--max-bandwidth", "fast"], "is no rate"),
+        (PLACE, ["--max-bandwidth", "fast"], "is not a rate"),
         (PLACE, ["--aws-profile", "nobody"], "there is no AWS profile 'nobody'"),
     ],
 )

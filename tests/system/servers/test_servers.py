@@ -178,7 +178,7 @@ def test_workers_are_asked_stopped_and_killed_over_ssh(sweep, hosts):
     again = sweep.submit()
     print(again.stderr)
     assert again.returncode == 2
-    assert again.stderr.count("is at work there for this folder") == 3
+    assert again.stderr.count("already runs there for this folder") == 3
     sweep.signal_worker("h2", signal.SIGSTOP)
     hosts["h3"].cut_power()
     said = {each["server"]: each["reached"] for each in sweep.status("--reach")["servers"]}

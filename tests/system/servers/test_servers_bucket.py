@@ -142,9 +142,9 @@ def test_what_a_host_lacks_to_share_the_bucket_is_told_and_nothing_is_started(
     for name, told in {
         "keyless": "no complete credentials",
         "denied": "s3:ListBucket on arn:aws:s3:::papers",
-        "elsewhere": f"{PLACE} is another place there",
+        "elsewhere": f"{PLACE} is another store on this server",
         "unlike": "ignores conditional writes, so no run can be claimed there",
-        "away": "could not be reached",
+        "away": "no complete answer from http://127.0.0.1:1",
     }.items():
         assert told in problems[name], (name, problems[name])
         assert "bucket: " in problems[name]
@@ -180,7 +180,7 @@ def test_a_worker_that_was_started_by_hand_is_asked_and_killed_on_its_own_host(
     assert f"replicate status out --claims {PLACE}" in told
     again = sweep.submit(*claims)
     assert again.returncode == 2
-    assert "is at work there for this folder" in again.stderr
+    assert "already runs there for this folder" in again.stderr
     unheard = replicate("cancel", "out", cwd=sweep.folder)
     assert unheard.returncode == 2
     assert "replicate cancel out --workers" in unheard.stderr

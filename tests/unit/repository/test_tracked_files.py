@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 _FOLDERS = (
     *("merge", "orchestrator", "replicate", "experiments"),
-    *("tests", "docs", "examples", "benchmarks", ".ci"),
+    *("tests", "docs", "examples", "benchmarks", ".ci", ".github"),
 )
 _MADE_HERE = {"__pycache__", "outputs"}
 _INDEX = re.compile(r"(?<!emit-)index-url|find-links|\bpypi\.|pythonhosted")
@@ -26,6 +26,7 @@ def texts() -> dict[str, str]:
         for file in files
         if file.is_file()
         and file.suffix != ".png"
+        and file.name != ".git"  # a file in a worktree, with the path of its repository
         and file != Path(__file__)
         and _MADE_HERE.isdisjoint(file.relative_to(ROOT).parts)
     }

@@ -14,7 +14,7 @@ from merge.records.records import (
     Outcome,
     Owner,
     Request,
-    Wish,
+    RequestAction,
     WorkerRecord,
     read_attempt,
     read_claim,
@@ -35,7 +35,7 @@ ATTEMPT = AttemptRecord(
     started=1.5,
     code={},
 )
-REQUEST = Request(number=1, wish=Wish.CANCEL, claim=0, by="somebody", host="h", time=1.0)
+REQUEST = Request(number=1, action=RequestAction.CANCEL, claim=0, by="somebody", host="h", time=1.0)
 WORKER = WorkerRecord(name="w", owner=OWNER, started=1.0, heartbeat=2.0)
 READERS = {
     Claim: read_claim,

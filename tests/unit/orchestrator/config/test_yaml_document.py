@@ -81,7 +81,7 @@ def test_text_that_is_no_yaml_is_told_with_its_place(tmp_path: Path, text: str, 
     path.write_text(text)
     with pytest.raises(StudyError) as caught:
         read_document(path)
-    assert caught.value.problems[0].startswith(f"x.yaml:{place}: no YAML: ")
+    assert caught.value.problems[0].startswith(f"x.yaml:{place}: invalid YAML: ")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_an_alias_is_read_as_what_it_stands_for(tmp_path: Path) -> None:
 def test_control_characters_are_told(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(b"a: x\x00y")
-    with pytest.raises(StudyError, match="no YAML"):
+    with pytest.raises(StudyError, match="invalid YAML"):
         read_document(path)
 
 

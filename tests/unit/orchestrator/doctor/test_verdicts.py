@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from orchestrator.doctor.folder_probe import NUM_ROUNDS, Evidence
 from orchestrator.doctor.machine import Needs, check_disk, check_gpus, check_paths, check_slurm
 from orchestrator.doctor.rendezvous import meet
 from orchestrator.plan.disk_need import DiskNeed, estimate_disk
+from orchestrator.s3.permissions import Permission
 
 WAYS = ("new, listed", "new, opened", "new, exists", "replaced, listed", "replaced, opened")
 EVEN, ODD = list(range(0, NUM_ROUNDS, 2)), list(range(1, NUM_ROUNDS, 2))
@@ -106,17 +107,13 @@ def test_nobody_who_comes_is_no_meeting_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@dataclass(frozen=True)
-class Right:
-    name: str
-    is_given: bool
-    is_needed: bool
-    reason: str = ""
-
-
 def test_a_bucket_without_a_right_that_is_needed_is_refused():
-    rights = [Right("put", True, True), Right("list", False, True), Right("delete", False, False)]
-    checks = checks_of_rights(rights)
+    found = [
+        Permission("put", is_given=True, is_needed=True),
+        Permission("list", is_given=False, is_needed=True),
+        Permission("delete", is_given=False, is_needed=False),
+    ]
+    checks = checks_of_rights(found)
     assert [one.verdict for one in checks] == ["ok", "refused", "warning"]
     assert is_refused(checks)
 

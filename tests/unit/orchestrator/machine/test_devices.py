@@ -9,7 +9,8 @@ from support.sweeps import make_sweep
 
 from merge.errors import UsageError
 from merge.records.sweep import Run
-from orchestrator.machine.devices import Devices, Gpu, find_devices, parse_listing, visible_gpus
+from orchestrator.machine.devices import Devices, find_devices, visible_gpus
+from orchestrator.machine.nvidia_smi import Gpu, parse_listing
 
 FOUR_GPUS = "".join(f"GPU {n}: NVIDIA A100 (UUID: GPU-{n}{n}{n}{n}-abcd)\n" for n in range(4))
 SLICED = """GPU 0: NVIDIA H200 (UUID: GPU-0000-abcd)
@@ -92,19 +93,25 @@ def test_a_study_for_cpu_takes_cpu_slots_where_there_are_gpus(machine):
 @pytest.mark.parametrize(
     ("listing", "visible", "request_", "runs", "words"),
     [
-        (None, None, "0", needing(), "no GPU '0' here, there is no nvidia-smi.*--devices cpu"),
-        (FOUR_GPUS, None, "0,7", needing(), "no GPU '7' here.*there are: 0, 1, 2, 3"),
-        (FOUR_GPUS, "2,3", "0", needing(), "CUDA_VISIBLE_DEVICES is '2,3'.*there are: 2, 3"),
-        (FOUR_GPUS, None, "1,1", needing(), "named twice"),
+        (None, None, "0", needing(), "no GPU '0' here: there is no nvidia-smi.*--devices cpu"),
+        (FOUR_GPUS, None, "0,7", needing(), "no GPU '7' here.*available: 0, 1, 2, 3"),
+        (FOUR_GPUS, "2,3", "0", needing(), "CUDA_VISIBLE_DEVICES is '2,3'.*available: 2, 3"),
+        (FOUR_GPUS, None, "1,1", needing(), "appears twice"),
         (FOUR_GPUS, None, "GPU-", needing(), "no GPU 'GPU-' here"),
         (FOUR_GPUS, None, "0,,1", needing(), "no GPU '' here"),
         (FOUR_GPUS, None, "cpu:0", needing(), "cpu:0"),
-        (FOUR_GPUS, None, "cpu:99999999999", needing(), "at most 4096 are made"),
-        (FOUR_GPUS, None, "cpu", needing(devices_per_run=10**20), "at most 4096 are made"),
+        (FOUR_GPUS, None, "cpu:99999999999", needing(), "the limit of one machine is 4096"),
+        (
+            FOUR_GPUS,
+            None,
+            "cpu",
+            needing(devices_per_run=10**20),
+            "the limit of one machine is 4096",
+        ),
         (FOUR_GPUS, None, "", needing(), "no GPU ''"),
         (None, None, None, needing("cuda"), "needs a GPU.*no nvidia-smi.*--devices"),
         (FOUR_GPUS, None, "cpu", needing("cuda"), "needs a GPU.*--devices"),
-        (FOUR_GPUS, None, "0,1", needing(devices_per_run=3), "needs 3 devices.*there are 2"),
+        (FOUR_GPUS, None, "0,1", needing(devices_per_run=3), "needs 3 devices.*there are only 2"),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_the_fix(
@@ -121,7 +128,7 @@ def test_cpu_slots_stretch_to_fit_one_run_and_say_so(machine):
     assert devices == Devices(
         kind="cpu",
         slots=("cpu0", "cpu1", "cpu2"),
-        notes=("3 processes a run share 1 CPU slots: expect it to be slow",),
+        notes=("3 processes per run share 1 CPU slots: the run will be slow",),
     )
 
 

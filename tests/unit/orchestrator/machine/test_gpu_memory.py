@@ -11,7 +11,8 @@ from merge.errors import UsageError
 from merge.records.records import Result
 from merge.records.sweep import Run
 from orchestrator.machine.device_slots import Slots
-from orchestrator.machine.devices import Devices, check_shared
+from orchestrator.machine.devices import Devices
+from orchestrator.machine.gpu_memory import check_runs_fit
 
 GPUS = Devices(kind="cuda", slots=("0", "1"))
 
@@ -39,7 +40,7 @@ PEAK = result_with({"peak_memory_mb": {"host": 900.0, "device": 5120.0}})
 
 @pytest.fixture
 def nvidia_smi(tmp_path: Path, monkeypatch):
-    """Makes nvidia-smi tell so many MiB free, by GPU."""
+    """Puts an nvidia-smi on PATH that reports so many MiB free, by GPU."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
     def make(*free: object) -> None:
@@ -53,31 +54,33 @@ def nvidia_smi(tmp_path: Path, monkeypatch):
     return make
 
 
-def test_runs_that_fit_are_told_with_their_figures(nvidia_smi):
+def test_runs_that_fit_are_reported_with_their_sizes(nvidia_smi):
     nvidia_smi(40960, 30720)
-    told = check_shared(GPUS, runs_needing(10), 3, ())
-    assert told == "3 runs share a GPU: 10.0 GB each (resources.gpu_mem_gb), at least 30.0 GB free"
+    text = check_runs_fit(GPUS, runs_needing(10), 3, ())
+    assert (
+        text == "3 runs share a GPU: 10.0 GiB each (resources.gpu_mem_gb), at least 30.0 GiB free"
+    )
 
 
 @pytest.mark.parametrize(
     ("need", "results", "free", "words"),
     [
-        (14, (), (49152, 30720), r"GPU 1 has 30\.0 GB free, 3 runs of 14\.0 GB .* at most 2 fit"),
-        (None, (PEAK,), (16384, 16384), r"3 runs of 6\.6 GB \(measured.*19\.8 GB: at most 2 fit"),
+        (14, (), (49152, 30720), r"GPU 1 has 30\.0 GiB free, 3 runs of 14\.0 GiB .* at most 2 fit"),
+        (None, (PEAK,), (16384, 16384), r"3 runs of 6\.6 GiB \(measured.*19\.8 GiB: at most 2 fit"),
         (None, (), (40960, 40960), "not known: set `resources: {gpu_mem_gb"),
         (None, (result_with({}),), (40960, 40960), "let one run finish on a GPU first"),
-        (1, (), (40960, "[N/A]"), "does not tell the free memory of 1"),
+        (1, (), (40960, "[N/A]"), "reports no free memory for 1"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_figures(nvidia_smi, need, results, free, words):
+def test_what_does_not_fit_is_refused_with_the_sizes(nvidia_smi, need, results, free, words):
     nvidia_smi(*free)
     with pytest.raises(UsageError, match=words):
-        check_shared(GPUS, runs_needing(need), 3, results)
+        check_runs_fit(GPUS, runs_needing(need), 3, results)
 
 
 def test_cpu_slots_are_shared_in_another_way():
     with pytest.raises(UsageError, match="--devices cpu:N"):
-        check_shared(Devices(kind="cpu", slots=("cpu0",)), runs_needing(1), 2, ())
+        check_runs_fit(Devices(kind="cpu", slots=("cpu0",)), runs_needing(1), 2, ())
 
 
 def test_the_emptiest_device_comes_first_and_no_device_twice():

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.simulated_disk import SimulatedClock, World
 
 from merge.errors import RecordError
 from merge.records.records import Claim, Owner, Result, read_claim
@@ -19,7 +20,7 @@ from merge.storage.json_files import write_json, write_json_exclusive
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.runs.claims import Busy, Finished, Taken, beat, holds, is_live, release, take
-from orchestrator.runs.silence_of_claims import Watch
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 
 HASH = "0123456789abcdef"
 NOW = 1_000_000.0
@@ -59,6 +60,15 @@ def make_older(path: Path, seconds: float) -> None:
     os.utime(path, (then, then))
 
 
+def take_at(moments: list[float], paths: RunPaths, owner: Owner) -> list[Taken | Busy | Finished]:
+    """What a process is told that asks again and again, at these times of its own clock."""
+    watch = HeartbeatWatch(clock := SimulatedClock(World()))
+    takings = []
+    for clock.world.time in moments:
+        takings.append(take(paths, HASH, owner, now=NOW, watch=watch))
+    return takings
+
+
 def write_result(paths: RunPaths, config_hash: str = HASH) -> Result:
     result = Result(
         run_id="r",
@@ -96,7 +106,7 @@ def test_an_owner_in_another_pid_namespace_is_not_judged_by_its_pid(owner):
     assert owner_alive(inside, owner) is None
 
 
-class CommittedMeanwhile(Watch):
+class CommittedMeanwhile(HeartbeatWatch):
     """While we look whether the owner lives, it commits and gives the run back."""
 
     def silence_s(self, paths: RunPaths, claim: Claim) -> float:
@@ -185,20 +195,19 @@ def test_an_owner_is_dead_when_its_heartbeat_was_seen_unchanged_for_its_expiry(p
     """Where files carry the clock of a host that is ahead, they never grow old."""
     claim_now(paths, far)
     make_older(paths.claim(1), -1e6)
-    clock = iter([0.0, 59.0, 61.0])
-    watch = Watch(lambda: next(clock))
-    takings = [take(paths, HASH, owner, now=NOW, watch=watch) for _ in range(3)]
+    takings = take_at([0.0, 59.0, 61.0], paths, owner)
     assert [type(taking) for taking in takings] == [Busy, Busy, Taken]
 
 
 def test_every_change_of_a_heartbeat_that_is_seen_begins_the_wait_anew(paths, owner, far):
     claim = claim_now(paths, far)
-    clock = iter([0.0, 59.0, 100.0, 120.0])
-    watch = Watch(lambda: next(clock))
+    watch = HeartbeatWatch(clock := SimulatedClock(World()))
     takings = [take(paths, HASH, owner, now=NOW, watch=watch)]
     # Backwards: only that it changes counts, not to what.
     beat(paths, claim, now=NOW - 1e6)
-    takings += [take(paths, HASH, owner, now=NOW, watch=watch) for _ in range(3)]
+    for seconds in (59.0, 41.0, 20.0):
+        clock.world.time += seconds
+        takings.append(take(paths, HASH, owner, now=NOW, watch=watch))
     assert [type(taking) for taking in takings] == [Busy, Busy, Busy, Taken]
 
 
@@ -224,7 +233,7 @@ def test_a_claim_of_an_older_version_without_a_promise_expires_after_a_minute(pa
 def test_a_claim_that_vanishes_while_it_is_judged_was_given_back(paths, far):
     claim = claim_now(paths, far)
     paths.claim(1).unlink()
-    assert Watch().silence_s(paths, claim) == math.inf
+    assert HeartbeatWatch().silence_s(paths, claim) == math.inf
 
 
 def test_a_released_run_can_be_taken_at_once(paths, owner):

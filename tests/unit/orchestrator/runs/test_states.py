@@ -16,7 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.sweeps import make_sweep
 
-from merge.records.records import AttemptRecord, Claim, Outcome, Owner, Request, Result, Wish
+from merge.records.records import (
+    AttemptRecord,
+    Claim,
+    Outcome,
+    Owner,
+    Request,
+    RequestAction,
+    Result,
+)
 from merge.records.sweep import Run
 from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths
@@ -45,8 +53,8 @@ ATTEMPT = AttemptRecord(
     started=NOW - 100,
     code={},
 )
-CANCEL = Request(number=1, wish=Wish.CANCEL, claim=2, by="somebody", host="h", time=NOW)
-RETRY = replace(CANCEL, wish=Wish.RETRY)
+CANCEL = Request(number=1, action=RequestAction.CANCEL, claim=2, by="somebody", host="h", time=NOW)
+RETRY = replace(CANCEL, action=RequestAction.RETRY)
 STALE = replace(ATTEMPT, started=NOW - STALLED_AFTER_S - 1)
 
 
@@ -66,7 +74,7 @@ def ended(outcome: Outcome, reason: str = "") -> AttemptRecord:
         (RunFacts(claim=CLAIM, owner_alive=True, attempt=ATTEMPT), State.RUNNING, ""),
         (RunFacts(claim=CLAIM, owner_alive=True, attempt=STALE), State.STALLED, "wrote nothing"),
         (
-            RunFacts(claim=CLAIM, owner_alive=True, attempt=STALE, last_sign=NOW - 3),
+            RunFacts(claim=CLAIM, owner_alive=True, attempt=STALE, last_output=NOW - 3),
             State.RUNNING,
             "",
         ),
@@ -96,7 +104,7 @@ def ended(outcome: Outcome, reason: str = "") -> AttemptRecord:
         (RunFacts(claim=RELEASED, attempt=ATTEMPT), State.FAILED, "lost:"),
         (RunFacts(claim=RELEASED), State.PENDING, ""),
         (RunFacts(request=CANCEL), State.CANCELLED, "by somebody on h"),
-        (RunFacts(request=replace(CANCEL, wish=Wish.RETRY)), State.PENDING, ""),
+        (RunFacts(request=replace(CANCEL, action=RequestAction.RETRY)), State.PENDING, ""),
         (
             RunFacts(request=CANCEL, claim=RELEASED, attempt=ended(Outcome.INTERRUPTED)),
             State.CANCELLED,
@@ -138,11 +146,11 @@ def test_a_running_run_tells_its_progress_and_ages():
         owner_alive=True,
         attempt=ATTEMPT,
         progress=Progress(event="epoch", time=NOW - 2, epoch=3, step=40, loss=0.5),
-        last_sign=NOW - 2,
+        last_output=NOW - 2,
     )
     state = derive_state(facts, NOW)
     assert (state.attempt, state.host, state.epoch, state.step, state.loss) == (2, "h", 3, 40, 0.5)
-    assert (state.attempt_age_s, state.heartbeat_age_s, state.sign_age_s) == (100, 5, 2)
+    assert (state.attempt_age_s, state.heartbeat_age_s, state.output_age_s) == (100, 5, 2)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def problems(tmp_path, text) -> list[str]:
 @pytest.mark.parametrize("text", ["hosts: [gpu1, me@gpu2]", "hosts: {gpu1: , me@gpu2: }"])
 def test_a_list_of_names_is_enough_where_names_are_file_names(tmp_path, text):
     (problem,) = problems(tmp_path, text)
-    assert "'me@gpu2' is no name for a log file" in problem
+    assert "'me@gpu2' cannot be a file name of a log" in problem
     fleet = hosts(tmp_path, text.replace("me@gpu2", "gpu2"))
     assert [(server.name, server.ssh) for server in fleet.servers] == [
         ("gpu1", "gpu1"),
@@ -82,10 +82,10 @@ ssh_config: absent
     expected = [
         "hosts.yaml:1:17 defaults.ssh: each host has its own",
         "hosts.yaml:1:23 defaults.workdri: unknown key: did you mean 'workdir'?",
-        "'-gpu' is no name for a log file",
-        "'-oProxyCommand=evil' is no host",
+        "'-gpu' cannot be a file name of a log",
+        "'-oProxyCommand=evil' is not a host",
         "'out' is relative: write the path from /",
-        "is no name of a variable",
+        "is not a valid name of a variable",
         "must be a single value",
         "hosts.gpu1.devices: must be text",
         "hosts.gpu1.setup: must be a list",
@@ -101,11 +101,11 @@ ssh_config: absent
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("defaults: {}", "missing: name the servers"),
-        ("hosts: []", "missing: name the servers"),
-        ("hosts: [a, a]", "a host is named twice"),
-        ("hosts: {a: {}, a: {}}", "this key is given twice"),
-        ("- a", "no `key: value` lines"),
+        ("defaults: {}", "missing: list the servers"),
+        ("hosts: []", "missing: list the servers"),
+        ("hosts: [a, a]", "a host appears twice"),
+        ("hosts: {a: {}, a: {}}", "this key appears twice"),
+        ("- a", "has no `key: value` lines"),
     ],
 )
 def test_a_file_without_servers_or_with_one_twice_is_refused(tmp_path, text, told):

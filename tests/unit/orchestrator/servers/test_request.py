@@ -1,4 +1,4 @@
-"""What each server is given, and the words it is given it with."""
+"""Which runs each server gets, and the commands that start its worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.config.shell import quote
 from orchestrator.plan.shards import Shard
 from orchestrator.s3.url import BucketTarget, parse_url
 from orchestrator.servers.hosts_file import Fleet, Server
-from orchestrator.servers.request import Part, ServerRequest, share_out
+from orchestrator.servers.request import ServerAssignment, ServerRequest, assign_runs
 from orchestrator.servers.scripts import command_text, start_script, worker_words
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=30)
@@ -52,32 +52,32 @@ def test_each_shard_goes_to_one_server_and_none_is_laden_with_more_than_another_
         Shard(name=f"s{index}", runs=tuple(next(runs) for _ in range(size)))
         for index, size in enumerate(sizes)
     ]
-    parts = share_out(servers(number), shards, by_shard=True)
-    given_names = [name for part in parts for name in part.shards]
+    assignments = assign_runs(servers(number), shards, by_shard=True)
+    given_names = [name for each in assignments for name in each.shards]
     assert sorted(given_names) == sorted(shard.name for shard in shards)
-    loads = [len(part.runs) for part in parts]
+    loads = [len(each.runs) for each in assignments]
     assert sum(loads) == sum(sizes)
-    assert len(parts) == min(number, len(shards))
+    assert len(assignments) == min(number, len(shards))
     assert max(loads) - min(loads) <= max(sizes)
 
 
-def test_without_shards_every_server_is_given_all_runs():
+def test_without_shards_every_server_gets_all_runs():
     runs = make_sweep(["true"], folds=5).runs
-    parts = share_out(servers(3), [Shard(name="all", runs=runs)], by_shard=False)
-    assert [part.runs for part in parts] == [runs] * 3
+    assignments = assign_runs(servers(3), [Shard(name="all", runs=runs)], by_shard=False)
+    assert [each.runs for each in assignments] == [runs] * 3
 
 
-def request(server: Server, tmp_path, **fields) -> tuple[ServerRequest, Part]:
-    part = Part(server=server, runs=make_sweep(["true"]).runs, shards=())
+def request(server: Server, tmp_path, **fields) -> tuple[ServerRequest, ServerAssignment]:
+    assignment = ServerAssignment(server=server, runs=make_sweep(["true"]).runs, shards=())
     asked = ServerRequest(
         name="sub",
         output=tmp_path / "out",
         workdir=tmp_path,
         fleet=Fleet(servers=(server,)),
-        parts=(part,),
+        assignments=(assignment,),
         **fields,
     )
-    return asked, part
+    return asked, assignment
 
 
 def test_paths_are_those_of_the_server(tmp_path):
@@ -97,10 +97,10 @@ def test_a_frozen_copy_is_run_where_the_server_sees_it(tmp_path):
 
 def test_the_record_of_a_submission_holds_no_value_of_a_variable(tmp_path):
     server = Server(name="h", ssh="h", environment={"TOKEN": "secret-value"})
-    asked, part = request(server, tmp_path)
+    asked, assignment = request(server, tmp_path)
     assert "secret-value" not in str(asked.to_json())
-    assert "secret-value" not in " ".join(asked.reach(server).words())
-    assert "secret-value" in start_script(asked, part)
+    assert "secret-value" not in " ".join(asked.ssh_target(server).command())
+    assert "secret-value" in start_script(asked, assignment)
 
 
 @settings(max_examples=20)

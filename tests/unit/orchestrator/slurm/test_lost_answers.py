@@ -14,7 +14,7 @@ from orchestrator.slurm.arrays import plan_arrays
 from orchestrator.slurm.jobs import cancel_jobs, queued_runs, scheduled_states
 from orchestrator.slurm.record import read_submissions
 from orchestrator.slurm.request import SlurmRequest
-from orchestrator.slurm.submit import Parcel, send
+from orchestrator.slurm.submit import SlurmSubmission, send
 
 RUNS = ("run-fold0", "run-fold1", "run-fold2")
 
@@ -27,10 +27,10 @@ def sweep(tmp_path) -> Sweep:
     return made
 
 
-def parcel(output: Path, sweep: Sweep, name: str = "20261124-100000-aaaa") -> Parcel:
+def planned(output: Path, sweep: Sweep, name: str = "20261124-100000-aaaa") -> SlurmSubmission:
     """Two arrays: of the first two runs, and of the third."""
     arrays = plan_arrays([[run] for run in sweep.runs], lambda _: SlurmRequest(), 2)
-    return Parcel(id=name, study="test", output=output, cwd=output, arrays=arrays)
+    return SlurmSubmission(id=name, study="test", output=output, cwd=output, arrays=arrays)
 
 
 def states(output: Path, sweep: Sweep) -> list[RunState]:
@@ -39,8 +39,8 @@ def states(output: Path, sweep: Sweep) -> list[RunState]:
 
 def send_with_lost_answer(fake: Path, output: Path, sweep: Sweep) -> None:
     (fake / "mute").touch()
-    with pytest.raises(NoAnswerError, match="which may be queued all the same"):
-        send(parcel(output, sweep))
+    with pytest.raises(NoAnswerError, match="this one may be queued all the same"):
+        send(planned(output, sweep))
     (fake / "mute").unlink()
 
 
@@ -84,10 +84,10 @@ def test_where_slurm_is_silent_such_an_array_is_neither_there_nor_not_there(fake
     (fake / "bin" / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm' >&2; exit 1\n")
     first, second, third = states(output, sweep)
     assert (first.state, second.state, third.state) == ("unknown", "unknown", "pending")
-    assert "task 0 of 20261124-100000-aaaa/array-1, which tells nothing now" in first.reason
-    for ask in (queued_runs, cancel_jobs):
+    assert "task 0 of 20261124-100000-aaaa/array-1, but SLURM does not answer now" in first.reason
+    for command in (queued_runs, cancel_jobs):
         with pytest.raises(SchedulerError, match="try again later"):
-            ask(output, list(RUNS))
+            command(output, list(RUNS))
 
 
 @pytest.mark.parametrize("accepted", [0, 1])
@@ -95,7 +95,7 @@ def test_what_slurm_refused_is_not_looked_for_in_its_queue(fake, sweep, tmp_path
     output = tmp_path / "out"
     (fake / "refuse").write_text(str(accepted + 1))
     with pytest.raises(SchedulerError):
-        send(parcel(output, sweep))
+        send(planned(output, sweep))
     calls = (fake / "calls").read_text()
     queued_runs(output, ["run-fold2"])
     assert states(output, sweep)[2].state is State.PENDING
@@ -106,7 +106,7 @@ def test_a_run_that_was_sent_again_since_is_not_looked_for_either(fake, sweep, t
     output = tmp_path / "out"
     send_with_lost_answer(fake, output, sweep)
     (fake / "jobs.json").unlink()
-    send(parcel(output, sweep, "20261124-110000-bbbb"))
+    send(planned(output, sweep, "20261124-110000-bbbb"))
     (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A|1-00:00:00|\n")
     assert queued_runs(output, RUNS) == {"run-fold0": "1_0"}
     assert "--user=" not in (fake / "calls").read_text()

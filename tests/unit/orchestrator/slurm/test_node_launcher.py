@@ -16,7 +16,7 @@ from merge.records.records import Claim
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import this_owner
 from orchestrator.runs.claims import Taken, beat, release, take
-from orchestrator.slurm import node_launcher as slurm_node
+from orchestrator.slurm import node_launcher
 from orchestrator.slurm.node_launcher import Ownership
 
 RANK = """
@@ -65,7 +65,7 @@ def node(paths: RunPaths, claim: Claim, tmp_path: Path):
     yield process
     process.kill()
     process.wait()
-    assert slurm_node._ranks(claim.token) == []
+    assert node_launcher._ranks(claim.token) == []
 
 
 def ask_to_stop(paths: RunPaths, claim: Claim) -> None:
@@ -97,13 +97,13 @@ def test_ranks_whose_run_has_lost_its_owner_are_killed(node, paths, claim, tmp_p
     release(paths, claim)
     assert node.wait(30) == 1
     assert not (tmp_path / "told").exists()
-    wait_for(lambda: slurm_node._ranks(claim.token) == [], "the rank's end", 5)
+    wait_for(lambda: node_launcher._ranks(claim.token) == [], "the rank's end", 5)
 
 
 def test_an_owner_is_lost_when_another_has_the_run_or_it_is_silent_for_long(
     paths, claim, monkeypatch
 ):
-    monkeypatch.setattr(slurm_node, "EXPIRY_S", 0.2)
+    monkeypatch.setattr(node_launcher, "EXPIRY_S", 0.2)
     owner = Ownership(paths, claim.token)
     for _ in range(4):
         claim = beat(paths, claim, now=claim.heartbeat + 1)

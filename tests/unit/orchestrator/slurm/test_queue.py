@@ -8,11 +8,11 @@ import pytest
 
 from orchestrator.slurm.queue import (
     TaskRow,
-    ask,
     expand_ids,
     jobs_of_scripts,
     parse_sacct,
     parse_squeue,
+    query_queue,
 )
 
 SQUEUE = """\
@@ -93,7 +93,7 @@ def test_what_cannot_be_read_tells_nothing(text):
 def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_no_more(fake):
     (fake / "rows").write_text("12_0|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
     (fake / "history").write_text("11_0|TIMEOUT|node2\n12_0|PENDING|\n")
-    queue = ask(["11_0", "12_0"])
+    queue = query_queue(["11_0", "12_0"])
     assert {task: row.state for task, row in queue.rows.items()} == {
         "11_0": "TIMEOUT",
         "12_0": "RUNNING",
@@ -110,22 +110,22 @@ def test_a_task_that_ran_out_of_memory_is_failed_and_only_its_step_says_why(fake
     told = "1_{n}|FAILED|node1\n1_{n}.batch|FAILED|node1\n1_{n}.0|{step}|node1\n"
     history = [told.format(n=n, step=step) for n, step in enumerate(["OUT_OF_MEMORY"] * 2)]
     (fake / "history").write_text("".join([*history, told.format(n=2, step="FAILED")]))
-    states = {task: row.state for task, row in ask(["1_0", "1_1", "1_2"]).rows.items()}
+    states = {task: row.state for task, row in query_queue(["1_0", "1_1", "1_2"]).rows.items()}
     assert states == {"1_0": "OUT_OF_MEMORY", "1_1": "OUT_OF_MEMORY", "1_2": "FAILED"}
 
 
 def test_a_job_that_left_the_queue_of_a_cluster_without_accounting_is_no_problem(fake):
-    queue = ask(["11_0"])
+    queue = query_queue(["11_0"])
     assert (queue.rows, queue.problem) == ({}, "")
 
 
 def test_a_controller_that_does_not_answer_is_waited_for_only_so_long(fake):
     (fake / "hang").touch()
-    queue = ask(["11_0"], timeout_s=0.2)
+    queue = query_queue(["11_0"], timeout_s=0.2)
     assert queue.rows == {}
     assert queue.problem == "squeue gave no answer in 0 s"
 
 
 def test_a_machine_without_slurm_is_told_so(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "there is no squeue on this machine" in ask(["11_0"]).problem
+    assert "there is no squeue on this machine" in query_queue(["11_0"]).problem

@@ -14,7 +14,7 @@ PENDING = RunState(state=State.PENDING)
 STOPPED = RunState(state=State.PENDING, reason="stopped on request")
 LOST = RunState(state=State.FAILED, reason="lost: its executor died", host="node1")
 FAILED = RunState(state=State.FAILED, reason="CUDA out of memory", host="node1")
-WISHED = RunState(state=State.CANCELLED, reason="cancelled by root")
+REQUESTED = RunState(state=State.CANCELLED, reason="cancelled by root")
 RUNNING = RunState(state=State.RUNNING, host="node1")
 
 
@@ -36,14 +36,19 @@ def row(state: str, task: str = "12_3", **fields) -> TaskRow:
         (STOPPED, row("CANCELLED"), "cancelled", "by scancel (SLURM task 12_3)"),
         (LOST, row("CANCELLED"), "cancelled", "by scancel (SLURM task 12_3)"),
         (FAILED, row("CANCELLED"), "cancelled", "by scancel (SLURM task 12_3)"),
-        (WISHED, row("CANCELLED"), "cancelled", "cancelled by root"),
-        (WISHED, row("FAILED"), "cancelled", "cancelled by root"),
-        (WISHED, None, "cancelled", "cancelled by root"),
+        (REQUESTED, row("CANCELLED"), "cancelled", "cancelled by root"),
+        (REQUESTED, row("FAILED"), "cancelled", "cancelled by root"),
+        (REQUESTED, None, "cancelled", "cancelled by root"),
         (FAILED, row("FAILED"), "failed", "CUDA out of memory"),
         (PENDING, row("FAILED"), "failed", "ended as FAILED and left no result"),
         (STOPPED, row("COMPLETED"), "failed", "ended as COMPLETED and left no result"),
-        (PENDING, row("TIMEOUT"), "failed", "its time was over before it could be queued again"),
-        (LOST, row("OUT_OF_MEMORY"), "failed", "killed for memory: ask for more with --mem"),
+        (
+            PENDING,
+            row("TIMEOUT"),
+            "failed",
+            "it reached its time limit before it could be requeued",
+        ),
+        (LOST, row("OUT_OF_MEMORY"), "failed", "memory ran out: request more with --mem"),
         (FAILED, row("PENDING"), "pending", "queued in SLURM as 12_3; last attempt: CUDA out"),
         (FAILED, row("RUNNING"), "failed", "CUDA out of memory"),
         (LOST, row("RUNNING", restarts=1, nodes="node2"), "pending", "12_3, running on node2; la"),
@@ -53,10 +58,25 @@ def row(state: str, task: str = "12_3", **fields) -> TaskRow:
         (RUNNING, row("CANCELLED", nodes="node2"), "running", ""),
         (RUNNING, row("PENDING", restarts=1), "running", ""),
         (RUNNING, None, "running", ""),
-        (PENDING, None, "failed", "12_3 is in the queue no more and left no result: submit again"),
+        (
+            PENDING,
+            None,
+            "failed",
+            "12_3 is no longer in the queue and left no result: submit again",
+        ),
         (FAILED, None, "failed", "CUDA out of memory"),
-        (PENDING, row("NODE_FAIL", is_history=True), "unknown", "history says NODE_FAIL of 12_3"),
-        (LOST, row("NODE_FAIL", is_history=True), "unknown", "history says NODE_FAIL of 12_3"),
+        (
+            PENDING,
+            row("NODE_FAIL", is_history=True),
+            "unknown",
+            "history says NODE_FAIL of 12_3, which",
+        ),
+        (
+            LOST,
+            row("NODE_FAIL", is_history=True),
+            "unknown",
+            "history says NODE_FAIL of 12_3, which",
+        ),
         (PENDING, row("RUNNING", is_history=True), "unknown", "history says RUNNING of 12_3"),
         (PENDING, row("CANCELLED", is_history=True), "cancelled", "by scancel (SLURM task 12_3)"),
         (RUNNING, row("NODE_FAIL", is_history=True, nodes="node1"), "running", ""),

@@ -10,22 +10,25 @@ import pytest
 from support.sweeps import make_sweep, shell, write_sweep
 
 from merge.errors import SchedulerError
+from merge.records.submissions import new_submission_id
 from orchestrator.slurm.arrays import plan_arrays
 from orchestrator.slurm.commands import max_array_size
 from orchestrator.slurm.jobs import cancel_jobs, queued_runs
 from orchestrator.slurm.record import read_submissions
 from orchestrator.slurm.request import SlurmRequest
-from orchestrator.slurm.submit import Parcel, new_submission_id, send
+from orchestrator.slurm.submit import SlurmSubmission, send
 from replicate import api
 
 
-def parcel(output: Path, count: int = 3, size: int = 1001, **request: object) -> Parcel:
+def planned(output: Path, count: int = 3, size: int = 1001, **request: object) -> SlurmSubmission:
     """`count` runs, one a task."""
     sweep = make_sweep(shell("true"), folds=count)
     write_sweep(output, sweep)
     wants = SlurmRequest(**request)
     arrays = plan_arrays([[run] for run in sweep.runs], lambda _: wants, size)
-    return Parcel(id=new_submission_id(0.0), study="test", output=output, cwd=output, arrays=arrays)
+    return SlurmSubmission(
+        id=new_submission_id(0.0), study="test", output=output, cwd=output, arrays=arrays
+    )
 
 
 def sent_jobs(fake: Path) -> list[dict]:
@@ -33,7 +36,7 @@ def sent_jobs(fake: Path) -> list[dict]:
 
 
 def test_one_call_of_sbatch_sends_an_array_and_the_merge_waits_for_it(fake, tmp_path):
-    submission = send(parcel(tmp_path / "out", 1000))
+    submission = send(planned(tmp_path / "out", 1000))
     array, merge = sent_jobs(fake)
     assert "#SBATCH --array=0-999%1000" in array["script"]
     assert array["options"] == []
@@ -43,7 +46,7 @@ def test_one_call_of_sbatch_sends_an_array_and_the_merge_waits_for_it(fake, tmp_
 
 
 def test_what_is_sent_is_written_down_before_slurm_has_it(fake, tmp_path):
-    send(parcel(tmp_path / "out", 2))
+    send(planned(tmp_path / "out", 2))
     array, merge = sent_jobs(fake)
     assert array["record"]["arrays"] == [
         {"name": "array-1", "tasks": [["run-fold0"], ["run-fold1"]], "job_id": None}
@@ -54,8 +57,8 @@ def test_what_is_sent_is_written_down_before_slurm_has_it(fake, tmp_path):
 def test_a_task_works_in_a_step_and_has_asked_to_be_queued_again_before_its_time_is_over(
     fake, tmp_path
 ):
-    send(parcel(tmp_path / "out", signal_s=90, cpus_per_task=3))
-    send(parcel(tmp_path / "brief", signal_s=10))
+    send(planned(tmp_path / "out", signal_s=90, cpus_per_task=3))
+    send(planned(tmp_path / "brief", signal_s=10))
     first, merge, brief, _ = (job["script"] for job in sent_jobs(fake))
     # SLURM's grace before a pre-emption signals steps, never the script alone.
     assert "exec srun --nodes=1 --ntasks=1 --overlap --unbuffered --cpus-per-task=3 " in first
@@ -65,9 +68,9 @@ def test_a_task_works_in_a_step_and_has_asked_to_be_queued_again_before_its_time
 
 
 def test_arrays_wait_for_each_other_only_where_tasks_at_work_are_limited(fake, tmp_path):
-    send(parcel(tmp_path / "free", 5, 2))
+    send(planned(tmp_path / "free", 5, 2))
     assert [job["options"] for job in sent_jobs(fake)[:3]] == [[], [], []]
-    send(parcel(tmp_path / "limited", 5, 2, max_parallel=2))
+    send(planned(tmp_path / "limited", 5, 2, max_parallel=2))
     chained = [job["options"] for job in sent_jobs(fake)[4:]]
     assert chained == [
         [],
@@ -80,7 +83,7 @@ def test_arrays_wait_for_each_other_only_where_tasks_at_work_are_limited(fake, t
 def test_what_was_accepted_before_a_refusal_is_recorded_and_told(fake, tmp_path):
     (fake / "refuse").write_text("2")
     with pytest.raises(SchedulerError, match=r"invalid partition.*jobs 1 are submitted and stay"):
-        send(parcel(tmp_path / "out", 5, 2))
+        send(planned(tmp_path / "out", 5, 2))
     (submission,) = read_submissions(tmp_path / "out")
     assert [array.job_id for array in submission.arrays] == ["1"]
 
@@ -93,7 +96,7 @@ def test_variables_of_a_person_s_count_only_for_what_the_script_leaves_open(
     for name in (*ours, "ACCOUNT", "QOS"):
         monkeypatch.setenv(f"SBATCH_{name}", "mine")
     wants = {"partition": "main", "time": 90, "mem": "4G", "sbatch": {"reservation": "paper"}}
-    send(parcel(tmp_path / "out", **wants))
+    send(planned(tmp_path / "out", **wants))
     seen = sent_jobs(fake)[0]["environment"]
     left = {name for name in seen if name.startswith("SBATCH_")}
     assert left == {"SBATCH_ACCOUNT", "SBATCH_QOS"}, "sbatch believes them more than its script"
@@ -103,7 +106,7 @@ def test_a_job_that_submits_leaves_its_own_variables_behind(fake, tmp_path, monk
     told = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "3", "RANK": "1", "SBATCH_ACCOUNT": "lab"}
     for name, value in {**told, "SLURM_CONF": "/etc/slurm.conf"}.items():
         monkeypatch.setenv(name, value)
-    send(parcel(tmp_path / "out"))
+    send(planned(tmp_path / "out"))
     seen = sent_jobs(fake)[0]["environment"]
     assert not {"SLURM_JOB_ID", "SLURM_CPUS_PER_TASK", "RANK"} & seen.keys()
     assert (seen["SBATCH_ACCOUNT"], seen["SLURM_CONF"]) == ("lab", "/etc/slurm.conf")
@@ -120,7 +123,7 @@ def test_the_limit_on_arrays_is_the_cluster_s(fake):
 
 def test_a_task_of_a_failed_node_is_queued_once_whatever_history_says(fake, tmp_path):
     """SLURM's history shows NODE_FAIL while the task is queued again: to resubmit doubles it."""
-    send(parcel(tmp_path / "out", 3))
+    send(planned(tmp_path / "out", 3))
     (fake / "history").write_text("1_0|NODE_FAIL|node1\n1_1|COMPLETED|node1\n1_2|RUNNING|node1\n")
     (fake / "rows").write_text(
         "1_0|PENDING|BeginTime||1|N/A|1-00:00:00|\n1_1|COMPLETED|None|node1|0|N/A|1-00:00:00|\n"
@@ -129,7 +132,7 @@ def test_a_task_of_a_failed_node_is_queued_once_whatever_history_says(fake, tmp_
 
 
 def test_where_slurm_is_silent_nothing_is_submitted_or_cancelled_on_a_guess(fake, tmp_path):
-    send(parcel(tmp_path / "out", 2))
+    send(planned(tmp_path / "out", 2))
     (fake / "bin" / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm' >&2; exit 1\n")
     with pytest.raises(SchedulerError, match="Unable to contact slurm"):
         queued_runs(tmp_path / "out", ["run-fold0"])
@@ -138,7 +141,7 @@ def test_where_slurm_is_silent_nothing_is_submitted_or_cancelled_on_a_guess(fake
 
 
 def test_only_tasks_that_slurm_still_has_are_cancelled(fake, tmp_path):
-    send(parcel(tmp_path / "out", 3))
+    send(planned(tmp_path / "out", 3))
     (fake / "rows").write_text(
         "1_0|PENDING|None||0|N/A|1-00:00:00|\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|\n1_2|FAILED|x|n|0|N/A|1-00:00:00|\n"
     )
@@ -152,7 +155,7 @@ def test_a_task_that_has_other_runs_to_do_is_left_alone(fake, tmp_path):
     sweep = make_sweep(shell("true"), folds=2)
     write_sweep(output, sweep)
     arrays = plan_arrays([sweep.runs], lambda _: SlurmRequest(), 9)
-    send(Parcel(id="one", study="test", output=output, cwd=output, arrays=arrays))
+    send(SlurmSubmission(id="one", study="test", output=output, cwd=output, arrays=arrays))
     (fake / "rows").write_text("1_0|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
     assert cancel_jobs(output, ["run-fold0"]) == []
     assert cancel_jobs(output, ["run-fold0", "run-fold1"]) == ["1_0"]
@@ -163,7 +166,7 @@ def test_a_foreign_job_that_has_got_the_id_of_a_task_is_neither_counted_nor_canc
 ):
     """Ids start anew on a cluster that was set up anew, and are others' on another cluster."""
     output = tmp_path / "out"
-    sent = parcel(output, 2)
+    sent = planned(output, 2)
     send(sent)
     own = f"/mount/out/submissions/{sent.id}/array-1.sbatch"
     (fake / "rows").write_text(
@@ -176,7 +179,7 @@ def test_a_foreign_job_that_has_got_the_id_of_a_task_is_neither_counted_nor_canc
 
 def test_the_same_cancel_again_reaches_tasks_of_which_slurm_told_nothing_before(fake, tmp_path):
     output = tmp_path / "out"
-    send(parcel(output, 1))
+    send(planned(output, 1))
     runs = api.runs_of(output)
     squeue = fake / "bin" / "squeue"
     answering = squeue.read_text()

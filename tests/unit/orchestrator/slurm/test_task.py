@@ -1,4 +1,4 @@
-"""What a SLURM task knows of itself: its runs, whether it is queued again, why it was stopped."""
+"""Inside a SLURM task: its runs, when it is requeued, why it was stopped."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from orchestrator.local.events import LocalReport, RunEnded, RunOutcome
 from orchestrator.machine.owners import this_owner
 from orchestrator.runs.claims import Taken, beat, release, take
 from orchestrator.slurm.task import (
-    StopAsked,
-    queue_again,
+    StopFlag,
+    requeue_if_stopped,
     task_runs,
     why_stopped,
     work_until_settled,
@@ -72,22 +72,22 @@ def report(*outcomes: RunOutcome, was_stopped: bool = True) -> LocalReport:
         (report(RunOutcome.ELSEWHERE, was_stopped=False), "RUNNING", "", False),
     ],
 )
-def test_a_task_is_queued_again_only_where_it_was_stopped_with_work_left(
+def test_a_task_is_requeued_only_if_it_was_stopped_with_unfinished_runs(
     fake, ended, state, restarts, is_queued
 ):
     (fake / "rows").write_text(f"12_3|{state}|None|node1|0|N/A|1-00:00:00|\n")
     environment = {**TASK, "SLURM_RESTART_COUNT": restarts}
-    assert queue_again(ended, StopAsked(), environment) is is_queued
+    assert requeue_if_stopped(ended, StopFlag(), environment) is is_queued
     calls = (fake / "calls").read_text() if (fake / "calls").exists() else ""
-    # The raw id of one task is that of the whole array too.
+    # For the last task this is also the id of the whole array.
     assert ("scontrol requeue 12_3\n" in calls) is is_queued
     assert "requeue 12\n" not in calls
 
 
-def test_a_task_that_is_told_to_stop_between_runs_is_queued_again(fake):
+def test_a_task_that_is_stopped_between_runs_is_requeued(fake):
     (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
-    assert queue_again(
-        report(RunOutcome.ELSEWHERE, was_stopped=False), StopAsked(is_set=True), TASK
+    assert requeue_if_stopped(
+        report(RunOutcome.ELSEWHERE, was_stopped=False), StopFlag(is_set=True), TASK
     )
 
 
@@ -118,14 +118,12 @@ def test_a_task_that_is_told_to_stop_between_runs_is_queued_again(fake):
         (Cause.INTERRUPTED, "COMPLETING|None|node1|0|N/A|1-00:00:00|", "", Cause.INTERRUPTED),
     ],
 )
-def test_why_a_task_is_stopped_is_what_slurm_says_of_it_at_that_moment(
-    fake, told, row, restarts, why
-):
+def test_the_cause_of_a_stop_is_what_slurm_reports_at_that_moment(fake, told, row, restarts, why):
     (fake / "rows").write_text(f"12_3|{row}\n")
     assert why_stopped(told, {**TASK, "SLURM_RESTART_COUNT": restarts}, 90) is why
 
 
-def test_a_task_whose_time_is_not_told_yet_is_asked_for_again(fake):
+def test_a_task_without_a_known_time_limit_is_queried_again(fake):
     squeue = fake / "bin" / "squeue"
     rows = fake / "rows"
     rows.write_text("12_3|RUNNING|None|node1|0|N/A|NOT_SET|\n")
@@ -134,7 +132,7 @@ def test_a_task_whose_time_is_not_told_yet_is_asked_for_again(fake):
     assert why_stopped(Cause.PREEMPTED, TASK, 90) is Cause.TIME_LIMIT
 
 
-def test_why_a_task_is_stopped_stays_what_its_signal_says_where_slurm_is_silent(fake):
+def test_the_cause_of_a_stop_is_that_of_its_signal_if_slurm_does_not_answer(fake):
     (fake / "bin" / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm' >&2; exit 1\n")
     assert why_stopped(Cause.PREEMPTED, TASK, 90) is Cause.PREEMPTED
 
@@ -144,7 +142,7 @@ def test_a_controller_that_is_away_for_a_moment_is_asked_again(fake):
     answering = squeue.read_text()
     squeue.write_text(f"#!/bin/sh\ncat > '{squeue}' <<'END'\n{answering}END\nexit 1\n")
     (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
-    assert queue_again(report(RunOutcome.INTERRUPTED), StopAsked(), TASK)
+    assert requeue_if_stopped(report(RunOutcome.INTERRUPTED), StopFlag(), TASK)
 
 
 EXPIRY_S = 1.5
@@ -173,13 +171,13 @@ class Elsewhere:
         endings = {run.run_id: RunEnded(run=run, outcome=outcome) for run in self.runs}
         return LocalReport(endings=endings, was_stopped=False)
 
-    def settle(self, asked: StopAsked | None = None, expiry_s: float = EXPIRY_S) -> LocalReport:
-        stop = asked or StopAsked()
+    def settle(self, stop: StopFlag | None = None, expiry_s: float = EXPIRY_S) -> LocalReport:
+        stop = stop or StopFlag()
         return work_until_settled(self.work, self.output, self.runs, stop, expiry_s)
 
     @contextmanager
     def alive(self) -> Iterator[None]:
-        """Meanwhile the owner of the first run gives signs of life."""
+        """Meanwhile the owner of the first run keeps its heartbeat."""
         ended = threading.Event()
 
         def live() -> None:
@@ -240,7 +238,7 @@ def test_a_run_that_is_given_back_or_finished_is_looked_at_again_at_once(tmp_pat
     assert time.monotonic() - began < 60
 
 
-def test_a_task_that_is_asked_to_stop_waits_for_nobody(tmp_path):
+def test_a_task_that_is_asked_to_stop_waits_for_no_claim(tmp_path):
     elsewhere = Elsewhere(tmp_path)
-    assert elsewhere.settle(StopAsked(is_set=True)).having(RunOutcome.ELSEWHERE)
+    assert elsewhere.settle(StopFlag(is_set=True)).having(RunOutcome.ELSEWHERE)
     assert elsewhere.num_tries == 1

@@ -126,8 +126,12 @@ published: nowhere
         ("{cell}/fold{fold}", "{cell}/{fold}/Claim-1", "uses the name 'Claim-1'"),
         ("{cell}/fold{fold}", "sweep.json/{cell}/{fold}", "uses the name 'sweep.json'"),
         ("{cell}/fold{fold}", "{fold", "run_path: expected '}' before end of string"),
-        ("{cell}/fold{fold}", "{fold!r}", "only plain names"),
-        ("{cell}/fold{fold}", "{cell}/{sizes}", "{sizes} is [32, 64]: only a single value"),
+        ("{cell}/fold{fold}", "{fold!r}", "braces may hold only a plain name"),
+        (
+            "{cell}/fold{fold}",
+            "{cell}/{sizes}",
+            "{sizes} is [32, 64]: a template can use single values only",
+        ),
         ("{cell}/fold{fold}", "x" * 200 + "{cell}{fold}", "characters long"),
     ],
 )
@@ -154,7 +158,7 @@ def test_a_single_mistake_is_named(tmp_path: Path, old: str, new: str, message: 
         ),
         ("resources: {gpu_mem_gb: 0}", "resources.gpu_mem_gb"),
         ("debug: {shot: 3}", "debug.shot: is an axis"),
-        ("fixed:", "fixed: must be a mapping (`key: value` lines), and nothing stands here"),
+        ("fixed:", "fixed: must be a mapping (`key: value` lines), but the value is empty"),
         ("resources: {nodes: 0}", "resources.nodes: must be at least 1, not 0"),
         ("resources: {hours: 0}", "resources.hours: must be more than 0, not 0"),
         ("resources:\n\tnodes: 1", "cannot start any token: indent with spaces"),
@@ -180,9 +184,9 @@ def test_a_single_mistake_is_named(tmp_path: Path, old: str, new: str, message: 
             "global_batch 16 cannot be divided over",
         ),
         ("resources: {device: gpu}", "'gpu' is not one of 'auto', 'cuda' or 'cpu'"),
-        ("name: again", "name: this key is given twice"),
+        ("name: again", "name: this key appears twice"),
         ("<<: {title: x}", "<<: unknown key"),
-        ("? [a, b]\n: c", "a key is a single word"),
+        ("? [a, b]\n: c", "a key must be a single word"),
     ],
 )
 def test_a_single_addition_that_is_wrong_is_named(tmp_path: Path, added: str, message: str) -> None:

@@ -20,11 +20,10 @@ from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 from replicate.report.content import Report, Usage, Verdict, judge_mean, make_report
 from replicate.report.csv_rows import csv_report
+from replicate.report.escaping import latex_text
 from replicate.report.figures import heat_map, learning_curves
+from replicate.report.forms import TEMPLATES, html_report, latex_report, markdown_report
 from replicate.report.gather import read_report
-from replicate.report.html import html_report
-from replicate.report.latex import escape, latex_report
-from replicate.report.markdown import markdown_report
 from replicate.report.paper_table import paper_table
 
 CELL = "pascal5i_resnet50_1shot"
@@ -190,8 +189,8 @@ def test_names_of_a_study_are_text_and_nothing_else() -> None:
     assert "<img src=x" not in html_report(report)
     assert "<img" not in markdown_report(report)
     assert r"\|a&b" in markdown_report(report)
-    assert escape(hostile) in latex_report(report)
-    assert escape("a_b 50% {x} \\y") == r"a\_b 50\% \{x\} \textbackslash{}y"
+    assert latex_text(hostile) in latex_report(report)
+    assert latex_text("a_b 50% {x} \\y") == r"a\_b 50\% \{x\} \textbackslash{}y"
 
 
 def test_dollars_in_names_are_no_formula() -> None:
@@ -199,7 +198,7 @@ def test_dollars_in_names_are_no_formula() -> None:
     report = report_of(sweep, {r"$\frac$-fold0": 0.5, r"$\frac$-fold1": 0.6}, history=True)
     for figure in (heat_map(report), learning_curves(report)):
         assert figure is not None
-        assert r"$\frac$" in figure
+        assert r"$\frac$" in figure.svg
 
 
 def test_epochs_are_counted_in_whole_numbers() -> None:
@@ -209,7 +208,7 @@ def test_epochs_are_counted_in_whole_numbers() -> None:
     merged = combine({"out": collected})
     figure = learning_curves(make_report(merged, collected.results, {}, (), ()))
     assert figure is not None
-    axis = figure[: figure.index('id="curves-matplotlib.axis_2"')]
+    axis = figure.svg[: figure.svg.index('id="curves-matplotlib.axis_2"')]
     assert set(re.findall(r">([\d.−]+)</text>", axis)) <= set("0123456789")
 
 
@@ -232,7 +231,7 @@ def test_figures_are_the_same_bytes_for_the_same_results() -> None:
     assert html_report(first) == html_report(second)
     curves = learning_curves(first)
     assert curves is not None
-    assert "currentColor" in curves
+    assert "currentColor" in curves.svg
     assert heat_map(two_folds(0.7)) is not None
 
 
@@ -243,8 +242,25 @@ def test_a_sweep_without_results_has_a_report_without_figures() -> None:
     assert "0 of 1 cells are complete" in html_report(report)
 
 
-def test_the_style_is_installed_with_the_package() -> None:
-    import replicate.report.html as page
+def test_templates_are_installed_with_the_package() -> None:
+    import replicate
 
-    assert page.STYLE.parent == Path(page.__file__).parent
-    assert page.STYLE.is_file()
+    assert replicate.__file__
+    assert TEMPLATES.is_relative_to(Path(replicate.__file__).parent)
+    names = {path.name for path in TEMPLATES.iterdir()}
+    assert names == {"report.css", *(f"report.{form}.jinja" for form in ("html", "md", "tex"))}
+
+
+def test_figures_of_a_large_sweep_show_some_cells_and_say_how_many() -> None:
+    cells = tuple(f"cell{number:03d}" for number in range(101))
+    sweep = make_grid(cells=cells, folds=(0,))
+    report = report_of(sweep, {run.run_id: 0.5 for run in sweep.runs}, history=True)
+    heat, curves = heat_map(report), learning_curves(report)
+    assert heat
+    assert curves
+    assert ("cell099" in heat.svg, "cell100" in heat.svg) == (True, False)
+    assert ("cell031" in curves.svg, "cell032" in curves.svg) == (True, False)
+    page = html_report(report)
+    assert "shown: the first 100 of 101 cells; the tables have all of them" in page
+    assert "shown: the first 32 of 101 cells; the tables have all of them" in page
+    assert page.count('data-column="mean"') == 101

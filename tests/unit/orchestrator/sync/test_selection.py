@@ -1,4 +1,4 @@
-"""Which files of an output folder travel, and in which order."""
+"""Which files of an output folder are synced, and in which order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.grids import make_grid
 
-from orchestrator.sync.files import in_order, local_names, owner_of, runs_by_path, travels
+from orchestrator.sync.selection import (
+    is_synced,
+    local_file_names,
+    run_of_name,
+    runs_by_path,
+    transfer_order,
+)
 
 SWEEP = make_grid()
 RUN = SWEEP.runs[0]
@@ -28,7 +34,7 @@ NAMES = [
 
 @given(st.permutations(NAMES))
 def test_checkpoints_come_first_and_the_result_last(names: list[str]):
-    ordered = in_order(names, RUN)
+    ordered = transfer_order(names, RUN)
     assert ordered[0].endswith("best.pt")
     assert ordered[1].endswith("last.pt")
     assert ordered[-1] == f"{RUN.path}/result.json"
@@ -48,8 +54,8 @@ def test_checkpoints_come_first_and_the_result_last(names: list[str]):
         "a/./b",
     ],
 )
-def test_claims_requests_temporary_and_hidden_files_stay(name: str):
-    assert not travels(f"{RUN.path}/{name}")
+def test_claims_requests_temporary_and_hidden_files_are_never_synced(name: str):
+    assert not is_synced(f"{RUN.path}/{name}")
 
 
 def test_only_the_files_of_a_run_are_its_own(tmp_path: Path):
@@ -57,13 +63,13 @@ def test_only_the_files_of_a_run_are_its_own(tmp_path: Path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     (tmp_path / RUN.path / "link").symlink_to("/etc/hostname")
-    assert local_names(tmp_path, RUN) == sorted(NAMES)
+    assert local_file_names(tmp_path, RUN) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", ["sweep.json", "elsewhere/result.json", RUN.path, "a/../b"])
 def test_a_name_outside_of_all_runs_has_no_owner(name: str):
-    assert owner_of(name, runs_by_path(SWEEP)) is None
+    assert run_of_name(name, runs_by_path(SWEEP)) is None
 
 
 def test_a_name_deep_in_a_run_has_its_owner():
-    assert owner_of(f"{RUN.path}/a/b/c", runs_by_path(SWEEP)) == RUN
+    assert run_of_name(f"{RUN.path}/a/b/c", runs_by_path(SWEEP)) == RUN

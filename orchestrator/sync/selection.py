@@ -1,4 +1,4 @@
-"""Which files of an output folder travel, in which order, and which of them a person wants."""
+"""Which files of an output folder are synced, in which order, and which a person selects."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from merge.records.sweep import Run, Sweep
 from merge.storage.atomic import TEMPORARY_SUFFIX
 from merge.storage.paths import SweepPaths
 
-_STAYS = re.compile(r"(claim|request)-\d{4,}\.json")
-"""Claims and requests are between the processes that share a folder; see docs/s3.md."""
+_NEVER_SYNCED = re.compile(r"(claim|request)-\d{4,}\.json")
+"""Claims and requests are for processes that share a folder. The claims of a bucket are objects of
+the same name, so a synced file would also overwrite them."""
 
 
 class Part(StrEnum):
@@ -28,14 +29,14 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which files travel. Names are matched as a whole, with `/`; `*` matches that too."""
+    """Which files are synced. Globs match whole names below the output folder; `*` matches `/`."""
 
     parts: frozenset[Part] = frozenset(Part)
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
-    def takes(self, name: str, run: Run) -> bool:
-        """Whether the file `name` of `run` travels."""
+    def includes(self, name: str, run: Run) -> bool:
+        """Whether the file `name` of `run` is selected."""
         if part_of(name, run) not in self.parts:
             return False
         included = not self.include or any(fnmatchcase(name, glob) for glob in self.include)
@@ -44,26 +45,31 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class RunNames:
-    """How the files of a run are called below the output folder and in a bucket alike."""
+    """The names of a run's files: the same below the output folder and in a bucket."""
 
     run: Run
 
     @property
     def folder(self) -> str:
+        """The common start of all names, with a slash at its end."""
         return f"{self.run.path}/"
 
     @property
     def checkpoints(self) -> str:
+        """The common start of the names of all checkpoints."""
         return f"{SweepPaths(Path()).run(self.run.path).checkpoints.as_posix()}/"
 
     @property
     def result(self) -> str:
+        """The name of the run's one result."""
         return SweepPaths(Path()).run(self.run.path).result.as_posix()
 
     def is_aside(self, name: str) -> bool:
+        """Whether `name` is a second result of the run."""
         return fnmatchcase(name.removeprefix(self.folder), "result.aside-*.json")
 
     def aside(self, token: str) -> str:
+        """The name of a second result, from the attempt with this claim token."""
         return SweepPaths(Path()).run(self.run.path).result_aside(token).as_posix()
 
 
@@ -73,30 +79,33 @@ def part_of(name: str, run: Run) -> Part:
     return Part.CHECKPOINTS if is_checkpoint else Part.RESULTS
 
 
-def travels(name: str) -> bool:
-    """Whether a file of this name ever leaves its folder: no claims, no temporary files."""
+def is_synced(name: str) -> bool:
+    """Whether a file of this name is ever synced: no claims, no hidden or temporary files.
+
+    Also what keeps a hostile object name (`../x`) out of the file system.
+    """
     parts = name.split("/")
     return not (
         any(part.startswith(".") or part == "" for part in parts)
         or parts[-1].endswith(TEMPORARY_SUFFIX)
-        or _STAYS.fullmatch(parts[-1])
+        or _NEVER_SYNCED.fullmatch(parts[-1])
     )
 
 
-def in_order(names: list[str], run: Run) -> list[str]:
+def transfer_order(names: list[str], run: Run) -> list[str]:
     """Checkpoints first, the result last: a visible result implies its files."""
     result = RunNames(run).result
     return sorted(names, key=lambda n: (n == result, part_of(n, run) is Part.RESULTS, n))
 
 
-def local_names(output: Path, run: Run) -> list[str]:
-    """The names of all files of `run` that are there and may travel, sorted."""
+def local_file_names(output: Path, run: Run) -> list[str]:
+    """The names of all files of `run` in the output folder that may be synced, sorted."""
     root = SweepPaths(output).run(run.path).root
-    return sorted(name for name in _walk(output, root) if travels(name))
+    return sorted(name for name in _walk(output, root) if is_synced(name))
 
 
-def owner_of(name: str, by_path: dict[str, Run]) -> Run | None:
-    """The run whose folder the file `name` lies in; None where it is in none."""
+def run_of_name(name: str, by_path: dict[str, Run]) -> Run | None:
+    """The run whose folder holds the file `name`; None where it belongs to no run."""
     folder = name
     while "/" in folder:
         folder = folder.rpartition("/")[0]
@@ -106,6 +115,7 @@ def owner_of(name: str, by_path: dict[str, Run]) -> Run | None:
 
 
 def runs_by_path(sweep: Sweep) -> dict[str, Run]:
+    """The runs of a plan, by their folder below the output folder."""
     return {run.path: run for run in sweep.runs}
 
 
@@ -113,5 +123,6 @@ def _walk(output: Path, root: Path) -> Iterator[str]:
     for folder, _, files in os.walk(root):
         for file in files:
             path = Path(folder, file)
+            # A symbolic link may point to any file of this machine.
             if path.is_file() and not path.is_symlink():
                 yield path.relative_to(output).as_posix()

@@ -1,4 +1,4 @@
-"""What a person may write to name a bucket, an endpoint, a rate; and the waiting between tries."""
+"""How buckets, endpoints and rates may be written; and the waiting between attempts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merge.errors import BucketError, BucketUnavailableError, UsageError
-from orchestrator.s3.bucket import Bandwidth, delay_s, patiently
+from orchestrator.s3.backoff import backoff_s, retry_with_backoff
+from orchestrator.s3.bandwidth import BandwidthLimit
 from orchestrator.s3.url import BucketUrl, parse_endpoint, parse_rate, parse_url
 
 NAMES = st.from_regex(r"[a-z0-9_=.-]{1,9}", fullmatch=True).filter(lambda n: n not in (".", ".."))
@@ -28,7 +29,7 @@ def test_names_and_keys_are_opposites(prefix: list[str], parts: list[str]):
     "text",
     ["bucket/x", "https://bucket/x", "s3://", "s3://B/x", "s3://ab", "s3://bucket/a/../b", "s3:x"],
 )
-def test_what_is_no_place_in_a_bucket_is_refused(text: str):
+def test_a_text_that_is_not_an_s3_url_is_refused(text: str):
     with pytest.raises(UsageError):
         parse_url(text)
 
@@ -46,24 +47,24 @@ def test_a_rate_is_bytes_a_second(text: str, rate: float):
 
 
 @pytest.mark.parametrize("text", ["50", "0MB/s", "-1MB/s", "50Mb/s", "fast", ""])
-def test_what_is_no_rate_is_refused(text: str):
+def test_a_text_that_is_not_a_rate_is_refused(text: str):
     with pytest.raises(UsageError):
         parse_rate(text)
 
 
 @pytest.mark.parametrize("text", ["s3.example.org", "ftp://s3.example.org", "http://"])
-def test_what_is_no_endpoint_is_refused(text: str):
+def test_a_text_that_is_not_an_endpoint_is_refused(text: str):
     with pytest.raises(UsageError):
         parse_endpoint(text)
 
 
 @given(st.integers(0, 10_000))
 def test_waiting_grows_to_a_limit(attempt: int):
-    assert 0.1 <= delay_s(attempt, longest_s=20.0) <= 20.0
+    assert 0.1 <= backoff_s(attempt, longest_s=20.0) <= 20.0
 
 
 @pytest.mark.parametrize(("is_transient", "tries"), [(True, 4), (False, 1)])
-def test_only_what_waiting_may_cure_is_tried_again(is_transient: bool, tries: int):
+def test_only_transient_errors_are_retried(is_transient: bool, tries: int):
     waits: list[float] = []
     calls: list[None] = []
 
@@ -72,11 +73,11 @@ def test_only_what_waiting_may_cure_is_tried_again(is_transient: bool, tries: in
         raise BucketUnavailableError("away", is_transient)
 
     with pytest.raises(BucketUnavailableError, match="away"):
-        patiently(action, 4, waits.append)
+        retry_with_backoff(action, 4, waits.append)
     assert (len(calls), len(waits)) == (tries, tries - 1)
 
 
-def test_a_refusal_is_not_tried_again():
+def test_a_refusal_is_not_retried():
     calls: list[None] = []
 
     def action() -> None:
@@ -84,7 +85,7 @@ def test_a_refusal_is_not_tried_again():
         raise BucketError("denied")
 
     with pytest.raises(BucketError):
-        patiently(action, 4, lambda _: None)
+        retry_with_backoff(action, 4, lambda _: None)
     assert len(calls) == 1
 
 
@@ -94,8 +95,8 @@ def test_an_unavailable_store_survives_pickling():
 
 
 def test_bytes_wait_for_their_turn():
-    bandwidth = Bandwidth(1e6)
+    bandwidth = BandwidthLimit(1e6)
     start = time.monotonic()
     for _ in range(3):
-        bandwidth.take(100_000)
+        bandwidth.acquire(100_000)
     assert time.monotonic() - start >= 0.2

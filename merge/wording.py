@@ -1,0 +1,40 @@
+"""Text of messages: suggestions for a misspelled name, lists of names, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_MAX_LISTED = 40
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that is most similar to `word`; None if no name is similar."""
+    # Only a wrong name costs this import: `replicate --help` must not load it.
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), n=1)
+    return near[0] if near else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`: did you mean 'backbone'?`, or an empty text if no known name is similar."""
+    near = nearest(word, known)
+    return f": did you mean {near!r}?" if near else ""
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """The most similar name, or else all known names."""
+    names = list(dict.fromkeys(known))
+    return did_you_mean(word, names) or (f"; known: {listed(names)}" if names else "")
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a, b, c`, cut after 40 names."""
+    all_names = list(names)
+    more = len(all_names) - _MAX_LISTED
+    return ", ".join(all_names[:_MAX_LISTED]) + (f", ... ({more} more)" if more > 0 else "")
+
+
+def size_text(num_bytes: float) -> str:
+    """`12.3 GiB` (units of 2**30 bytes, as nvidia-smi, torch and `free` count memory)."""
+    return f"{num_bytes / 2**30:.1f} GiB"

@@ -1,0 +1,178 @@
+"""Claims as objects in a bucket: the same rules as `runs.claims`, by conditional writes.
+
+A claim is an object of its own, claim-NNNN.json beside the run's objects, created on the condition
+that it is not there; the highest number has the run. Only its owner replaces it, as heartbeat. The
+fence is the same as in a folder: the result's object is created once.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from merge.errors import RecordError
+from merge.records.records import Claim, Owner, claim_from_json
+from merge.storage.json_files import canonical_json, parse_json
+from merge.storage.paths import RunPaths
+from orchestrator.machine.owners import owner_alive
+from orchestrator.runs.claims import Busy, Taken, is_live
+from orchestrator.s3.bucket import ABSENT, Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class HasResult:
+    """The bucket has the run's result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimObject:
+    """A claim as it was read from the bucket."""
+
+    claim: Claim
+    etag: str
+    age_s: float
+    """Seconds since its owner wrote it, by the store's own clock."""
+
+
+class RemoteClaims:
+    """The claims at one place in a bucket. `run` is a run's path below that place."""
+
+    def __init__(self, bucket: Bucket, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bucket = bucket
+        self._clock = clock
+        self._etags: dict[str, str] = {}
+        """Token -> the ETag of our own claim's object."""
+        self._seen: dict[str, tuple[float, float]] = {}
+        """Token -> its heartbeat, and when that was first seen by our own clock."""
+
+    def take(
+        self, run: str, owner: Owner, *, now: float, expiry_s: float
+    ) -> Taken | Busy | HasResult:
+        """Claim a run for `owner`, unless it has its result or a live owner has it.
+
+        `now` is in Unix seconds; without a heartbeat for `expiry_s`, other hosts may take the run
+        over. RecordError where the highest claim is unreadable.
+        """
+        names, result = self._names(run)
+        if result in names:
+            return HasResult()
+        last = self.last(run, names)
+        if last and self._is_live(last, owner):
+            return Busy(last.claim)
+        claim = Claim(
+            number=last.claim.number + 1 if last else 1,
+            token=secrets.token_hex(8),
+            owner=owner,
+            heartbeat=now,
+            expiry_s=expiry_s,
+        )
+        if not self._write(run, claim, ABSENT):
+            return Busy(self._require_last(run))
+        # The last owner's result may have come between the listing and our claim.
+        if self._bucket.head(result) is not None:
+            self.release(run, claim)
+            return HasResult()
+        return Taken(claim)
+
+    def holds(self, run: str, claim: Claim) -> bool:
+        """Whether `claim` has the run: it is still the highest, with its own token."""
+        last = self.last(run)
+        return last is not None and (last.claim.number, last.claim.token) == (
+            claim.number,
+            claim.token,
+        )
+
+    def beat(self, run: str, claim: Claim, *, now: float) -> Claim:
+        """Write a heartbeat of Unix time `now`; return the claim as written.
+
+        Does not restore a claim that was removed or replaced meanwhile: ask `holds`.
+        """
+        beaten = replace(claim, heartbeat=now)
+        self._write(run, beaten, self._etags[claim.token])
+        return beaten
+
+    def release(self, run: str, claim: Claim) -> None:
+        """Give the run back: the next host may take it at once."""
+        self._write(run, replace(claim, released=True), self._etags[claim.token])
+
+    def last(self, run: str, names: Collection[str] | None = None) -> ClaimObject | None:
+        """The claim that has the run, or had it last; None where it was never claimed.
+
+        `names` are the run's objects; without them they are listed now.
+        """
+        names = self._names(run)[0] if names is None else names
+        numbers = [n for name in names if (n := RunPaths(Path(run)).claim_number(name)) is not None]
+        return self._read(_object_name(run, max(numbers))) if numbers else None
+
+    def _write(self, run: str, claim: Claim, only_if: str) -> bool:
+        """Write our own claim on a condition; False where the object is another owner's.
+
+        After a lost answer and a retry, "condition not met" may stand for our own first attempt, so
+        the object is read.
+        """
+        name = _object_name(run, claim.number)
+        data = canonical_json(claim.to_json())
+        for _ in range(2):
+            etag = self._bucket.put(name, data, only_if=only_if)
+            if etag is None:
+                found = self._read(name)
+                if found is None or found.claim.token != claim.token:
+                    return False
+                # Our token with an older heartbeat: an earlier write got through, this one did not.
+                etag, only_if = found.etag if found.claim == claim else None, found.etag
+            if etag is not None:
+                self._etags[claim.token] = etag
+                return True
+        return False
+
+    def _names(self, run: str) -> tuple[set[str], str]:
+        """The names of the run's objects, and that of its result."""
+        result = RunPaths(Path(run)).result.as_posix()
+        return {listed.name for listed in self._bucket.list(f"{run}/")}, result
+
+    def _read(self, name: str) -> ClaimObject | None:
+        answer = self._bucket.get(name)
+        if answer is None:
+            return None
+        data, head = answer
+        url = self._bucket.url(name)
+        try:
+            claim = claim_from_json(url, parse_json(url, data))
+        except RecordError as error:
+            raise RecordError(
+                f"{error}: which host has this run is unknown, so it is not started; make sure "
+                f"that no host trains it, then remove {url}"
+            ) from error
+        return ClaimObject(claim=claim, etag=head.etag, age_s=head.age_s)
+
+    def _require_last(self, run: str) -> Claim:
+        last = self.last(run)
+        if last is None:
+            raise RecordError(
+                f"the claims in {self._bucket.url(run)} vanish while runs start: stop the process "
+                f"or lifecycle rule that removes them"
+            )
+        return last.claim
+
+    def _is_live(self, last: ClaimObject, owner: Owner) -> bool:
+        alive = owner_alive(last.claim.owner, owner)
+        return is_live(last.claim, alive, silence_s=self._silence_s(last))
+
+    def _silence_s(self, last: ClaimObject) -> float:
+        """Seconds without a new heartbeat: as seen from here, or by the store's clock.
+
+        No two hosts' clocks are compared.
+        """
+        now = self._clock()
+        beat, since = self._seen.get(last.claim.token, (None, now))
+        if beat != last.claim.heartbeat:
+            since = now
+        self._seen[last.claim.token] = (last.claim.heartbeat, since)
+        return max(now - since, last.age_s)
+
+
+def _object_name(run: str, number: int) -> str:
+    return RunPaths(Path(run)).claim(number).as_posix()

@@ -1,0 +1,47 @@
+"""Which runs of a folder are not pulled, because a live process trains them there."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+import pytest
+from support.grids import make_grid
+
+from merge.storage.paths import SweepPaths
+from orchestrator.machine.owners import this_owner
+from orchestrator.runs.claims import Taken, release, take
+from orchestrator.sync.pull import is_running_here
+
+RUN = make_grid().runs[0]
+ELSEWHERE = replace(this_owner(), host="elsewhere")
+
+
+def claim(output, owner, heartbeat):
+    taken = take(
+        SweepPaths(output).run(RUN.path), RUN.config_hash, owner, now=heartbeat, expiry_s=60
+    )
+    assert isinstance(taken, Taken)
+    return taken.claim
+
+
+@pytest.mark.parametrize("clock_ahead_s", [-7200, 7200])
+def test_the_clock_of_another_host_decides_nothing(tmp_path, clock_ahead_s):
+    written = claim(tmp_path, ELSEWHERE, time.time() + clock_ahead_s)
+    assert is_running_here(tmp_path, RUN)
+    path = SweepPaths(tmp_path).run(RUN.path).claim(written.number)
+    hour_ago = time.time() - 3600
+    os.utime(path, (hour_ago, hour_ago))
+    assert not is_running_here(tmp_path, RUN)
+
+
+def test_a_run_of_a_living_process_here_is_running_until_it_is_released(tmp_path):
+    written = claim(tmp_path, this_owner(), 0.0)
+    assert is_running_here(tmp_path, RUN)
+    release(SweepPaths(tmp_path).run(RUN.path), written)
+    assert not is_running_here(tmp_path, RUN)
+
+
+def test_a_run_that_was_never_claimed_is_not_running(tmp_path):
+    assert not is_running_here(tmp_path, RUN)
