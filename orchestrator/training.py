@@ -98,7 +98,8 @@ def _freeze(plan: Plan, output: Path) -> Sweep:
     if plan.division.is_balanced and settle_shards(output, plan.all_shards) != plan.all_shards:
         raise StorageError(
             f"{output} holds another division of these runs, made by another server a moment ago: "
-            f"give the same command again, it takes that one (in Python: `plan` with `output`)"
+            f"give the same command again, it takes that one (in Python: `plan` with `output`)",
+            path=output,
         )
     return sweep
 

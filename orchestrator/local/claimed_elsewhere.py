@@ -38,6 +38,7 @@ class ClaimedElsewhere:
             self._first[run.run_id] = self._settings.claims.num_ended(paths)
 
     def add(self, run: Run, whose: str) -> None:
+        # Nothing changes there faster than its owner's heartbeat.
         if not self._elsewhere:
             self._next_look = time.monotonic() + self._settings.heartbeat_s
         self._elsewhere.append((run, whose))

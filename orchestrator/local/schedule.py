@@ -57,7 +57,7 @@ class Schedule:
         self._completed: list[Run] = []
         self._slots = Slots(place.settings.devices.slots, place.settings.runs_per_device)
         self._num_guards = 1
-        self._stop_deadline: float | None = None
+        self._is_stopping = False
         self._next_tick = 0.0
 
     def run(self, runs: Sequence[Run]) -> LocalReport:
@@ -70,7 +70,7 @@ class Schedule:
         except BaseException:
             self._abandon()
             raise
-        return self._outcomes.close(was_stopped=self._stop_deadline is not None)
+        return self._outcomes.close(was_stopped=self._is_stopping)
 
     def _sort_out(self, run: Run) -> None:
         with self._outcomes.boundary(run):
@@ -87,6 +87,8 @@ class Schedule:
         if self._start_next():
             self._take_messages(0.0)
         else:
+            # Only now that no run can be started: what listens may merge, which takes longer than
+            # the shortest runs, and a free device would wait for it.
             self._announce_completed()
             self._take_messages(_TICK_S)
         if time.monotonic() >= self._next_tick:
@@ -136,7 +138,7 @@ class Schedule:
 
     def _look_again(self) -> bool:
         """Whether there is more to do: runs that another executor has, or had at the last look."""
-        if self._stop_deadline is None:
+        if not self._is_stopping:
             if self._claimed_elsewhere and self._place.settings.stand_by:
                 return True
             self._waiting.extend(self._claimed_elsewhere.last_look())
@@ -155,6 +157,7 @@ class Schedule:
             case Exited(token):
                 self._finish(self._live.pop(token))
             case ClaimLost(token):
+                # No grace: its new owner trains the same run already, with the same checkpoints.
                 if attempt := self._live.get(token):
                     attempt.has_lost_claim = True
                     attempt.kill(Cause.LOST)
@@ -181,6 +184,7 @@ class Schedule:
             try:
                 ended = finish(self._place, attempt)
             finally:
+                # Its processes have ended, also where its result could not be written.
                 self._slots.give_back(attempt.record.devices)
             self._outcomes.survived(attempt, ended)
             again = self._next_try(ended.record, attempt)
@@ -195,7 +199,7 @@ class Schedule:
                 self._claimed_elsewhere.add(attempt.run, ended.record.reason)
 
     def _next_try(self, record: AttemptRecord, attempt: Attempt) -> Again | GiveUp:
-        if record.outcome is not Outcome.FAILED or self._stop_deadline is not None:
+        if record.outcome is not Outcome.FAILED or self._is_stopping:
             return GiveUp()
         return decide(counted_attempts(attempt.paths), self._place.settings.retries)
 
@@ -205,6 +209,7 @@ class Schedule:
             self._outcomes.publish(RunsCompleted(runs=runs))
 
     def _cancel(self, token: str) -> None:
+        # It may have ended since the heartbeat found the request, and each heartbeat finds it again.
         attempt = self._live.get(token)
         if attempt and attempt.stop_cause is None:
             grace_s = self._place.settings.grace_s
@@ -216,12 +221,12 @@ class Schedule:
             attempt.stop(Cause.CANCELLED, grace_s)
 
     def _stop(self, cause: Cause) -> None:
-        if self._stop_deadline is not None:
+        if self._is_stopping:
             self._outcomes.notice("second request to stop: all runs are killed")
             self._kill_live(cause)
             return
         grace_s = self._place.settings.grace_s
-        self._stop_deadline = time.monotonic() + grace_s
+        self._is_stopping = True
         self._outcomes.notice(
             f"stopping: {len(self._live)} runs write their checkpoints (up to {grace_s:.0f} s); "
             f"ask again to kill them"
@@ -232,12 +237,13 @@ class Schedule:
         self._delayed.clear()
         for attempt in self._live.values():
             attempt.stop(cause, grace_s)
+        # After they were asked: SLURM may take seconds to answer, of the little time that is left.
         why = self._place.settings.why_stopped(cause)
         for attempt in self._live.values():
             attempt.stop_cause = why if attempt.stop_cause is cause else attempt.stop_cause
 
     def _tick(self) -> None:
-        if self._stop_deadline is None:
+        if not self._is_stopping:
             self._waiting.extend(self._claimed_elsewhere.due())
         for attempt in self._live.values():
             attempt.tick()

@@ -69,6 +69,8 @@ def work(  # noqa: PLR0913 (all but three by keyword)
     from orchestrator.training import train_frozen
 
     settings = settings or local_settings(plan)
+    # With a snapshot the settings know the version already; else this process's code runs, which
+    # may differ from the code that made the plan.
     if settings.source is None:
         settings = replace(settings, code=code_version(plan.sweep.runs[0]))
     options = _sync_options(sync, claims, sync_patience_s)

@@ -135,6 +135,7 @@ def _prepared(
         settings, note = api.share_gpus(planned, output, settings, arguments.runs_per_gpu)
         notes.append(note)
     if arguments.retry_cancelled:
+        # Here and not in the executor: a run that is cancelled while this command runs stays so.
         api.retry(output, planned.runs, ["cancelled"])
     settings = _with_snapshot(settings, planned, output, arguments)
     for note in (*notes, *settings.devices.notes):

@@ -45,6 +45,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     if arguments.from_scratch:
         arguments.settings.append("from_scratch=true")
+    # A wrong URL or flag is refused before anything else is done.
     sync_target(arguments)
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     output = flags.output_folder(arguments)
