@@ -209,7 +209,7 @@ class Schedule:
             self._outcomes.publish(RunsCompleted(runs=runs))
 
     def _cancel(self, token: str) -> None:
-        # It may have ended since the heartbeat found the request, and each heartbeat finds it again.
+        # It may have ended meanwhile; and each heartbeat finds the same request again.
         attempt = self._live.get(token)
         if attempt and attempt.stop_cause is None:
             grace_s = self._place.settings.grace_s
