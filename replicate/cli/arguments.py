@@ -34,7 +34,9 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         help="change one value of every run's configuration; may be repeated",
     )
     group.add_argument(
-        "--debug", action="store_true", help="the study's small settings, in a folder of their own"
+        "--debug",
+        action="store_true",
+        help="use the study's small settings, in a separate output folder",
     )
 
 

@@ -36,7 +36,7 @@ VERBS = {
 }
 
 _EPILOG = """\
-Without a verb the flags are those of `run`:
+Without a command the flags are those of `run`:
   replicate --datasets pascal5i --backbones resnet50     8 runs of the default study
   replicate --study demo                                 8 small runs, no download needed
   replicate plan --shots 1 --folds 0 1                   what would run

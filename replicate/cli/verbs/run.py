@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--download", action="store_true", help="first download and unpack what data is missing"
+        "--download", action="store_true", help="first download and unpack missing data"
     )
     group.add_argument(
         "--prepare-only", action="store_true", help="prepare the data and train nothing"
