@@ -17,7 +17,6 @@ from experiments.fewshot.task import Task
 from experiments.runtime.checkpoint import (
     load_checkpoint,
     random_state,
-    remove_stale_temporaries,
     restore_random_state,
     save_checkpoint,
 )
@@ -26,6 +25,7 @@ from experiments.runtime.options import options_of
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.seeds import seed_everything
 from merge.errors import UsageError
+from merge.storage.leftovers import remove_leftovers
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Snapshots:
         """
         path = self._context.run.last_checkpoint
         if self._ranks.is_main:
-            remove_stale_temporaries(path.parent)
+            remove_leftovers([path.parent])
         state = load_checkpoint(path, self._ranks, config_hash=self._context.config_hash)
         if state is None:
             return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import pickle
 import random
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ import torch
 
 from experiments.runtime.distributed import Ranks, broadcast_object
 from merge.errors import RecordError, UsageError
-from merge.storage.atomic import TEMPORARY_SUFFIX, write_atomic
+from merge.storage.atomic import write_atomic
 
 _SCHEMA = 1
-_STALE_AFTER_S = 3600.0
 
 State = dict[str, Any]
 
@@ -53,14 +51,6 @@ def load_checkpoint(path: Path, ranks: Ranks, *, config_hash: str) -> State | No
             "this run from the beginning"
         )
     return state
-
-
-def remove_stale_temporaries(folder: Path, *, now: float | None = None) -> None:
-    """Delete what killed attempts left half-written in `folder` more than an hour ago."""
-    limit = (time.time() if now is None else now) - _STALE_AFTER_S
-    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        if path.stat().st_mtime < limit:
-            path.unlink(missing_ok=True)
 
 
 def random_state(device: torch.device) -> State:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merge.storage.atomic import storage_errors
+from merge.storage.disk import open_appending
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -28,8 +29,7 @@ class EventLog:
         self._descriptor: int | None = None
         if path is not None:
             with storage_errors(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+                self._descriptor = open_appending(path)
 
     def emit(self, event: str, **fields: Field) -> None:
         """Append {"time": unix seconds, "event": event, ...fields}. StorageError: disk full."""

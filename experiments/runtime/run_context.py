@@ -41,11 +41,11 @@ class RunContext:
 
     @property
     def tensorboard(self) -> Path:
-        return self.run.root / "tensorboard"
+        return self.run.tensorboard
 
     @property
     def panels(self) -> Path:
-        return self.run.root / "panels"
+        return self.run.panels
 
 
 def read_context(environment: Mapping[str, str]) -> RunContext:

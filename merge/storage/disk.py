@@ -140,7 +140,7 @@ def open_at_once(path: Path) -> IO[bytes]:
 def open_appending(path: Path) -> int:
     """A descriptor that appends to `path`, for a file that has one writer: events, downloads."""
     SYSTEM_DISK.make_folder(path.parent)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
 
 def remove_tree(path: Path) -> None:

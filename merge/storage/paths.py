@@ -34,8 +34,39 @@ from merge.storage.control_paths import SnapshotPaths, SubmissionPaths, SyncPath
 from merge.storage.disk import SYSTEM_DISK, Disk
 from merge.storage.nfs import fresh_names
 
+RESERVED_NAMES = frozenset(
+    {
+        "attempts",
+        "checkpoints",
+        "code",
+        "logs",
+        "merged_results.json",
+        "panels",
+        "replication_results.json",
+        "report.csv",
+        "report.html",
+        "report.md",
+        "report.tex",
+        "result.json",
+        "run.json",
+        "shards",
+        "slurm",
+        "submissions",
+        "sweep.json",
+        "tensorboard",
+    }
+)
+"""Names that the layout of an output folder uses itself, at any depth."""
+RESERVED_STARTS = ("claim-", "request-", "result.aside-")
+"""How names in a run's folder begin that the layout uses itself."""
+
 _CLAIM_NAME = re.compile(r"claim-(\d{4,})\.json")
 _REQUEST_NAME = re.compile(r"request-(\d{4,})\.json")
+
+
+def is_claim_or_request(name: str) -> bool:
+    """Whether a file of this name says who has a run, or what a person wants of it."""
+    return any(pattern.fullmatch(name) for pattern in (_CLAIM_NAME, _REQUEST_NAME))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +171,16 @@ class RunPaths:
     @property
     def best_checkpoint(self) -> Path:
         return self.checkpoints / "best.pt"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Scalars of all attempts, as TensorBoard writes them."""
+        return self.root / "tensorboard"
+
+    @property
+    def panels(self) -> Path:
+        """Pictures of a few test items, as our own trainers draw them."""
+        return self.root / "panels"
 
     def claim(self, number: int) -> Path:
         return self.root / f"claim-{number:04d}.json"

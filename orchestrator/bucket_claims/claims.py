@@ -8,7 +8,6 @@ only once the run's files are there: until then no other host can see its result
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,6 +16,7 @@ from pathlib import Path
 from merge.errors import BucketUnavailableError, StorageError
 from merge.records.records import EXPIRY_S, AttemptRecord, Claim, Owner
 from merge.records.sweep import Run, Sweep
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import RunPaths
 from orchestrator.bucket_claims.held_runs import HeldRun, HeldRuns
 from orchestrator.bucket_claims.remote_claims import HasResult, RemoteClaims
@@ -46,16 +46,22 @@ class FolderAndBucketClaims:
     """
 
     def __init__(
-        self, output: Path, target: BucketTarget, sweep: Sweep, heartbeat_s: float
+        self,
+        output: Path,
+        target: BucketTarget,
+        sweep: Sweep,
+        heartbeat_s: float,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self._clock = clock
         self._output = output.resolve()
         self._sweep = sweep
         self._by_path = runs_by_path(sweep)
         self._bucket = Bucket(target)
         require_exclusive_claims(self._bucket)
-        self._remote = RemoteClaims(self._bucket)
+        self._remote = RemoteClaims(self._bucket, clock)
         self._local = FolderClaims()
-        self._held = HeldRuns(self._remote)
+        self._held = HeldRuns(self._remote, clock)
         self.checkpoints_every_s = _HEARTBEATS_PER_CHECKPOINT * heartbeat_s
         """How often the files of running runs are sent, so that other hosts can resume them."""
         self.on_run_ended: Callable[[Run], object] = lambda _: None
@@ -222,7 +228,7 @@ class FolderAndBucketClaims:
         if held.is_lost:
             return Busy(held.remote_claim)
         # Not the caller's time: a heartbeat may have kept the lock for minutes of retries.
-        local = take_local(time.time())
+        local = take_local(self._clock.now())
         if isinstance(local, Taken):
             self._held.start_again(held, local.claim.token)
         return local

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from merge.records.records import Claim
 from merge.records.sweep import Run
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from orchestrator.bucket_claims.remote_claims import RemoteClaims
 from orchestrator.machine.repeating_thread import failures_logged
 
@@ -35,8 +35,9 @@ class HeldRun:
 class HeldRuns:
     """All held runs, by their id. Safe for many threads."""
 
-    def __init__(self, remote: RemoteClaims) -> None:
+    def __init__(self, remote: RemoteClaims, clock: Clock = SYSTEM_CLOCK) -> None:
         self._remote = remote
+        self._clock = clock
         self._held: dict[str, HeldRun] = {}
         self._lock = threading.Lock()
 
@@ -90,7 +91,9 @@ class HeldRuns:
             # It may have been given back while this thread waited for the lock.
             if self.get(held.run) is not held:
                 return
-            held.remote_claim = self._remote.beat(held.run.path, held.remote_claim, now=time.time())
+            held.remote_claim = self._remote.beat(
+                held.run.path, held.remote_claim, now=self._clock.now()
+            )
             held.is_lost = not self._remote.holds(held.run.path, held.remote_claim)
         if held.is_lost:
             _log.warning(

@@ -8,17 +8,18 @@ fence is the same as in a folder: the result's object is created once.
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merge.errors import RecordError
 from merge.records.records import Claim, Owner, claim_from_json
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.json_files import canonical_json, parse_json
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import owner_alive
 from orchestrator.runs.claims import Busy, Taken, is_live
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.s3.bucket import ABSENT, Bucket
 
 
@@ -40,13 +41,11 @@ class ClaimObject:
 class RemoteClaims:
     """The claims at one place in a bucket. `run` is a run's path below that place."""
 
-    def __init__(self, bucket: Bucket, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bucket: Bucket, clock: Clock = SYSTEM_CLOCK) -> None:
         self._bucket = bucket
-        self._clock = clock
+        self._watch = HeartbeatWatch(clock)
         self._etags: dict[str, str] = {}
         """Token -> the ETag of our own claim's object."""
-        self._seen: dict[str, tuple[float, float]] = {}
-        """Token -> its heartbeat, and when that was first seen by our own clock."""
 
     def take(
         self, run: str, owner: Owner, *, now: float, expiry_s: float
@@ -159,19 +158,9 @@ class RemoteClaims:
 
     def _is_live(self, last: ClaimObject, owner: Owner) -> bool:
         alive = owner_alive(last.claim.owner, owner)
-        return is_live(last.claim, alive, silence_s=self._silence_s(last))
-
-    def _silence_s(self, last: ClaimObject) -> float:
-        """Seconds without a new heartbeat: as seen from here, or by the store's clock.
-
-        No two hosts' clocks are compared.
-        """
-        now = self._clock()
-        beat, since = self._seen.get(last.claim.token, (None, now))
-        if beat != last.claim.heartbeat:
-            since = now
-        self._seen[last.claim.token] = (last.claim.heartbeat, since)
-        return max(now - since, last.age_s)
+        # As observed from here, or by the store's clock: no two hosts' clocks are compared.
+        silence_s = max(self._watch.observed_s(last.claim), last.age_s)
+        return is_live(last.claim, alive, silence_s=silence_s)
 
 
 def _object_name(run: str, number: int) -> str:

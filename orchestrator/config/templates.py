@@ -8,36 +8,12 @@ from functools import lru_cache
 from string import Formatter
 
 from merge.errors import UsageError
+from merge.storage.paths import RESERVED_NAMES, RESERVED_STARTS
 from orchestrator.config.values import ConfigValue, slug, text_of
 
 LAUNCH_PLACEHOLDERS = ("run_dir", "run_spec", "attempt_dir")
 """Placeholders of a command beside the keys of the configuration (the run contract)."""
 
-RESERVED_NAMES = frozenset(
-    {
-        "attempts",
-        "checkpoints",
-        "code",
-        "logs",
-        "merged_results.json",
-        "panels",
-        "replication_results.json",
-        "report.csv",
-        "report.html",
-        "report.md",
-        "report.tex",
-        "result.json",
-        "run.json",
-        "shards",
-        "slurm",
-        "submissions",
-        "sweep.json",
-        "tensorboard",
-    }
-)
-"""Names that the layout of an output folder uses itself, at any depth."""
-
-_RESERVED_STARTS = ("claim-", "request-", "result.aside-")
 _PART = re.compile(r"[A-Za-z0-9_+=,@][A-Za-z0-9._+=,@-]*(?<!\.)")
 _MAX_LENGTH = 200
 _IN_COMMAND = re.compile(r"\{\{(?P<literal>\w+)\}\}|(?<!\$)\{(?P<name>[A-Za-z_]\w*)\}")
@@ -99,7 +75,7 @@ def path_problem(path: str) -> str | None:
         return f"is {len(path)} characters long: only {_MAX_LENGTH} are safe on every file system"
     for part in path.split("/"):
         # Case-insensitive file systems (macOS, exFAT) take `Sweep.json` for `sweep.json`.
-        if part.casefold() in RESERVED_NAMES or part.casefold().startswith(_RESERVED_STARTS):
+        if part.casefold() in RESERVED_NAMES or part.casefold().startswith(RESERVED_STARTS):
             return f"uses the name {part!r}, which is reserved in an output folder"
         if not _PART.fullmatch(part):
             return (

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from merge.errors import IncompleteError
-from merge.storage.atomic import storage_errors
+from merge.storage.atomic import make_folder, storage_errors
 from merge.storage.mounts import Mount, mount_of
 from merge.storage.paths import SweepPaths
 from orchestrator.doctor.check import Check, Verdict
@@ -35,8 +35,7 @@ def examine_folder(output: Path, *, waits_for_peer: bool, patience_s: float) -> 
 
     StorageError where nothing can be written there.
     """
-    with storage_errors(output):
-        output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     kind = _kind(mount_of(output), is_between_hosts=waits_for_peer)
     if without_links := _without_links(output):
         return [kind, without_links]

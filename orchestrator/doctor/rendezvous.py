@@ -7,7 +7,6 @@ any file system on which one process ever sees what another one writes.
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import IncompleteError, StorageError
-from merge.storage.atomic import storage_errors
+from merge.storage.atomic import make_folder
+from merge.storage.disk import discard_tree
 from merge.storage.json_files import Json, read_json, write_json_exclusive
 from merge.storage.nfs import age_s, disturb, fresh_names
 
@@ -80,7 +80,7 @@ class Meeting:
         """Remove what was said, where this is the first one."""
         if self.role == "first":
             for _ in range(_NUM_REMOVALS):
-                shutil.rmtree(self.folder, ignore_errors=True)
+                discard_tree(self.folder)
                 if not self.folder.exists():
                     break
                 # The second one was just changing the folder behind its last word.
@@ -93,8 +93,7 @@ def meet(meetings: Path, name: str, patience_s: float) -> Meeting:
 
     IncompleteError where nobody comes in `patience_s`, StorageError where the folder is refused.
     """
-    with storage_errors(meetings):
-        meetings.mkdir(parents=True, exist_ok=True)
+    make_folder(meetings)
     while True:
         number = max(1, _last(meetings))
         folder = meetings / f"{number:04d}"

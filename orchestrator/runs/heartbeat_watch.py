@@ -25,14 +25,19 @@ class HeartbeatWatch:
         first is right also where files carry the time of a wrong clock; the second alone shows a
         process that has just started that an owner died yesterday.
         """
+        observed_s = self.observed_s(claim)
+        try:
+            return max(observed_s, age_s(paths.claim(claim.number), paths.disk))
+        except FileNotFoundError:
+            # Its owner released the run on a full disk: see `claims.release`.
+            return math.inf
+
+    def observed_s(self, claim: Claim) -> float:
+        """Seconds since a new heartbeat in `claim` was first seen here, by our own clock."""
         now = self._clock.monotonic()
         beat, since = self._seen.get(claim.token, (None, now))
         # Only a change counts, not to what: the owner's clock may have been set back.
         if beat != claim.heartbeat:
             since = now
         self._seen[claim.token] = (claim.heartbeat, since)
-        try:
-            return max(now - since, age_s(paths.claim(claim.number), paths.disk))
-        except FileNotFoundError:
-            # Its owner released the run on a full disk: see `claims.release`.
-            return math.inf
+        return now - since

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from merge.errors import RecordError
-from merge.storage.atomic import storage_errors
+from merge.storage.atomic import remove_file, storage_errors
+from merge.storage.disk import open_appending
 from orchestrator.s3.bucket import Bucket, ListedObject, RequestRefusedError
 from orchestrator.s3.checksums import mismatch, sha256_of_file
 
@@ -20,17 +22,16 @@ def download_file(bucket: Bucket, listed: ListedObject, part: Path, expected: st
     What `part` has of an earlier command is not downloaded again. RecordError where the content
     differs from the SHA-256 `expected` (then `part` is removed), or the object was replaced.
     """
-    with storage_errors(part):
-        part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("ab") as file:
-            if file.tell() > listed.size:
-                file.truncate(0)
-            for data in read_ranges(bucket, listed, file.tell()):
-                file.write(data)
+    # Appended to, not written atomically: its first bytes are what a later command resumes from.
+    with storage_errors(part), os.fdopen(open_appending(part), "ab") as file:
+        if file.tell() > listed.size:
+            file.truncate(0)
+        for data in read_ranges(bucket, listed, file.tell()):
+            file.write(data)
     sha256 = sha256_of_file(part)
     if expected is not None and sha256 != expected:
         # Removed, else the next command would resume from the same damaged bytes.
-        part.unlink()
+        remove_file(part)
         raise RecordError(mismatch(bucket.url(listed.name), expected, sha256))
     return sha256
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
+from merge.storage.atomic import remove_file
 from merge.storage.control_paths import SyncPaths
 from merge.storage.json_files import read_json, write_json
 from orchestrator.s3.bucket import (
@@ -203,7 +204,7 @@ class Upload:
             etag = None
         if etag is None:
             self._abort(upload_id)
-        self._record_path.unlink(missing_ok=True)
+        remove_file(self._record_path)
         return etag
 
     def _abort(self, upload_id: str) -> None:

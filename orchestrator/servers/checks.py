@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merge.errors import PapergridError, ServersError
-from merge.storage.atomic import write_atomic
+from merge.storage.atomic import write_bytes
+from merge.storage.disk import discard_tree
 from merge.storage.paths import SweepPaths
 from orchestrator.plan.code_version import code_version
 from orchestrator.s3.bucket import Bucket
@@ -74,11 +74,11 @@ def _published_nonce(request: ServerRequest, nonce: str) -> Iterator[Path]:
     """`nonce` where all servers must see it: in the yielded folder, or in their bucket."""
     folder = SweepPaths(request.output).probe(request.name)
     if request.claims is None:
-        write_atomic(folder / "here", lambda file: file.write(nonce.encode()))
+        write_bytes(folder / "here", nonce.encode())
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            discard_tree(folder)
         return
     bucket = Bucket(request.claims)
     bucket.put(folder.name, nonce.encode())

@@ -20,7 +20,7 @@ from typing import Any
 from merge.errors import PapergridError, RecordError
 from merge.records.records import read_worker
 from merge.records.sweep import Resources, Run
-from merge.storage.atomic import write_atomic
+from merge.storage.atomic import write_bytes
 from merge.storage.nfs import fresh_names
 from merge.storage.paths import SweepPaths
 from merge.wording import size_text
@@ -96,7 +96,7 @@ def _exchange_nonces(request: ProbeRequest, problems: list[str]) -> str:
         return ""
     nonce = secrets.token_hex(16)
     try:
-        write_atomic(folder / request.server, lambda file: file.write(nonce.encode()))
+        write_bytes(folder / request.server, nonce.encode())
     except (PapergridError, OSError) as error:
         problems.append(f"cannot write into the output folder: {error}")
         return ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from merge.errors import UsageError
 from merge.records.sweep import Sweep
-from merge.storage.atomic import write_atomic
+from merge.storage.atomic import make_folder, write_bytes
 from merge.storage.json_files import write_json_exclusive
 from merge.storage.paths import SweepPaths
 from orchestrator.bucket_claims.plan import publish_plan_to
@@ -67,7 +67,7 @@ def write_submission(sweep: Sweep, request: ServerRequest) -> None:
         name = each.server.name
         _write(request.paths.runs(name), "".join(f"{run.run_id}\n" for run in each.runs))
         _write(request.paths.log(name), "")
-    request.paths.workers.mkdir(parents=True, exist_ok=True)
+    make_folder(request.paths.workers)
     if not write_json_exclusive(request.paths.record, request.to_json()):
         raise UsageError(f"{request.paths.record} exists already: submit again")
 
@@ -85,7 +85,7 @@ def start_servers(request: ServerRequest) -> list[StartResult]:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomic(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
 
 
 def _start_result(name: str, result: ScriptResult) -> StartResult:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,48 +9,42 @@ from pathlib import Path
 
 from merge.errors import PapergridError, UsageError
 from merge.records.records import WorkerRecord
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.json_files import write_json, write_json_exclusive
 from orchestrator.machine.owners import this_owner
+from orchestrator.machine.repeating_thread import RepeatingThread
 
 _BEATS_PER_EXPIRY = 6
 """Several missed beats, as with a file server that is away for a moment, are not silence yet."""
-
-_log = logging.getLogger(__name__)
 
 
 class WorkerHeartbeat:
     """Rewrites the worker's record at regular intervals until `close`."""
 
-    def __init__(self, path: Path, expiry_s: float) -> None:
-        now = time.time()
+    def __init__(self, path: Path, expiry_s: float, clock: Clock = SYSTEM_CLOCK) -> None:
+        now = clock.now()
         self._path = path
-        self._interval_s = expiry_s / _BEATS_PER_EXPIRY
+        self._clock = clock
         self._record = WorkerRecord(
             name=path.stem, owner=this_owner(), started=now, heartbeat=now, expiry_s=expiry_s
         )
         if not write_json_exclusive(path, self._record.to_json()):
             raise UsageError(f"{path} is another worker's record: each worker needs its own")
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="worker-heartbeat", daemon=True)
+        interval_s = expiry_s / _BEATS_PER_EXPIRY
+        self._thread = RepeatingThread("worker heartbeat", interval_s, self._beat)
         self._thread.start()
 
     def close(self, exit_code: int, reason: str = "") -> None:
         """Stop the heartbeat, then write the final record."""
-        self._end.set()
-        # A beat that is being written must not replace the final record.
-        self._thread.join()
-        now = time.time()
+        # First the thread: a beat that is being written must not replace the final record.
+        self._thread.stop()
+        now = self._clock.now()
         ended = replace(self._record, heartbeat=now, ended=now, exit_code=exit_code, reason=reason)
         write_json(self._path, ended.to_json())
 
-    def _run(self) -> None:
-        while not self._end.wait(self._interval_s):
-            self._record = replace(self._record, heartbeat=time.time())
-            try:
-                write_json(self._path, self._record.to_json())
-            except Exception:  # noqa: BLE001
-                # A file server that is away for a minute must not end the thread.
-                _log.exception("the heartbeat could not be written; the next one follows")
+    def _beat(self) -> None:
+        self._record = replace(self._record, heartbeat=self._clock.now())
+        write_json(self._path, self._record.to_json())
 
 
 class WorkerExit:

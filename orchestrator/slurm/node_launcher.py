@@ -19,6 +19,7 @@ from types import FrameType
 
 from merge.errors import RecordError
 from merge.records.records import EXPIRY_S
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import RunPaths
 from orchestrator.machine.guard import TOKEN, initial_environment, marked_processes
 from orchestrator.machine.owners import parent_of
@@ -32,11 +33,12 @@ _NO_OWNER_EXIT_CODE = 1
 class Ownership:
     """Whether the executor still owns the run: its claim is the newest, alive and not released."""
 
-    def __init__(self, paths: RunPaths, token: str) -> None:
+    def __init__(self, paths: RunPaths, token: str, clock: Clock = SYSTEM_CLOCK) -> None:
         self._paths = paths
         self._token = token
+        self._clock = clock
         self._heartbeat = 0.0
-        self._seen = time.monotonic()
+        self._seen = clock.monotonic()
 
     def is_lost(self) -> bool:
         """Read the claim. An unreadable file is no proof of a lost owner; long silence is."""
@@ -45,10 +47,10 @@ class Ownership:
             if claim and (claim.token != self._token or claim.released):
                 return True
             if claim and claim.heartbeat != self._heartbeat:
-                self._heartbeat, self._seen = claim.heartbeat, time.monotonic()
+                self._heartbeat, self._seen = claim.heartbeat, self._clock.monotonic()
         # By this node's own clock, since the heartbeat last changed. Twice the expiry: NFS may show
         # a heartbeat half a minute late.
-        return time.monotonic() - self._seen > 2 * EXPIRY_S
+        return self._clock.monotonic() - self._seen > 2 * EXPIRY_S
 
 
 def main(command: Sequence[str]) -> int:

@@ -7,12 +7,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import IO
 
 from merge.errors import NoAnswerError, SchedulerError
-from merge.storage.atomic import write_atomic
+from merge.storage.atomic import make_folder, write_bytes
 from merge.storage.control_paths import SubmissionPaths
 from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
@@ -132,9 +130,9 @@ def send(submission: SlurmSubmission) -> SubmissionRecord:
         ),
         merge=ArrayRecord(name="merge") if submission.has_merge else None,
     )
-    submission.paths.logs.mkdir(parents=True, exist_ok=True)
+    make_folder(submission.paths.logs)
     for name, text in texts.items():
-        write_atomic(submission.paths.script(name), partial(_write, text))
+        write_bytes(submission.paths.script(name), text.encode())
     # Before any job exists: a task can start before sbatch returns, and reads its runs from here.
     write_json(submission.paths.record, record.to_json())
     return _send_all(submission, record)
@@ -176,10 +174,6 @@ def _send(
             f"{error} (for {script}); {accepted}: correct the request, then give the same command "
             f"again: it sends only what is neither done nor queued"
         ) from error
-
-
-def _write(text: str, file: IO[bytes]) -> None:
-    file.write(text.encode("utf-8"))
 
 
 def _replicate(submission: SlurmSubmission, *words: str) -> tuple[str, ...]:

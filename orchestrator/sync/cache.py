@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
+from merge.storage.atomic import remove_file
 from merge.storage.control_paths import SyncPaths
 from merge.storage.json_files import read_json, write_json
 from merge.storage.paths import SweepPaths
@@ -139,5 +140,5 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except RecordError:
         # A damaged cache is rebuilt.
-        path.unlink()
+        remove_file(path)
         return {}

@@ -20,7 +20,7 @@ from merge.results.documents import view_bytes
 from merge.results.entries import Problem
 from merge.results.index import load_index
 from merge.results.unite import Contribution
-from merge.storage.atomic import write_atomic
+from merge.storage.atomic import remove_file, write_atomic
 from merge.storage.paths import SweepPaths
 from orchestrator.s3.backoff import backoff_s
 from orchestrator.s3.bucket import ABSENT, Bucket, ListedObject
@@ -107,7 +107,7 @@ class _ResultMirror:
             paths = self.cache.mirror.run(run.path)
             for path in (paths.result, *paths.results_aside()):
                 if path.relative_to(self._root).as_posix() not in names:
-                    path.unlink(missing_ok=True)
+                    remove_file(path)
 
     def _fetch(self, run: Run, listed: ListedObject) -> Problem | None:
         """Copy one result into the mirror; a problem where it is damaged."""
@@ -120,7 +120,7 @@ class _ResultMirror:
         data, head = answer
         found = sha256_hex(data)
         if head.sha256 is not None and found != head.sha256:
-            path.unlink(missing_ok=True)
+            remove_file(path)
             reason = mismatch(self.bucket.url(listed.name), head.sha256, found)
             return Problem(
                 run_id=run.run_id, folder=self._root.name, file=listed.name, reason=reason

@@ -10,7 +10,14 @@ from pathlib import Path
 from merge.errors import RecordError, StorageError
 from merge.records.records import read_result
 from merge.records.sweep import Run, Sweep, read_sweep
-from merge.storage.atomic import move_into_place, storage_errors, write_atomic, write_exclusive
+from merge.storage.atomic import (
+    make_folder,
+    move_into_place,
+    remove_file,
+    storage_errors,
+    write_atomic,
+    write_exclusive,
+)
 from merge.storage.paths import SweepPaths
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.runs.claims import is_live, last_claim
@@ -134,7 +141,7 @@ class Pull(Transfer):
         scratch = self.cache.paths.download(sha256_hex(data)[:32])
         write_atomic(scratch, lambda file: file.write(data))
         path = paths.result_aside(read_result(scratch).token)
-        scratch.unlink()
+        remove_file(scratch)
         if not self.is_dry:
             write_exclusive(path, lambda file: file.write(data))
         reason = (
@@ -202,8 +209,8 @@ def _only_pull(cache: SyncCache) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path = cache.paths.pull_lock
+    make_folder(path.parent)
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path, timeout=0)
         try:
             lock.acquire()

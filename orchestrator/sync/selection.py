@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,11 +11,7 @@ from pathlib import Path
 
 from merge.records.sweep import Run, Sweep
 from merge.storage.atomic import TEMPORARY_SUFFIX
-from merge.storage.paths import SweepPaths
-
-_NEVER_SYNCED = re.compile(r"(claim|request)-\d{4,}\.json")
-"""Claims and requests are for processes that share a folder. The claims of a bucket are objects of
-the same name, so a synced file would also overwrite them."""
+from merge.storage.paths import RunPaths, SweepPaths, is_claim_or_request
 
 
 class Part(StrEnum):
@@ -66,7 +61,7 @@ class RunNames:
 
     def is_aside(self, name: str) -> bool:
         """Whether `name` is a second result of the run."""
-        return fnmatchcase(name.removeprefix(self.folder), "result.aside-*.json")
+        return RunPaths.is_result_aside(name.removeprefix(self.folder))
 
     def aside(self, token: str) -> str:
         """The name of a second result, from the attempt with this claim token."""
@@ -88,7 +83,9 @@ def is_synced(name: str) -> bool:
     return not (
         any(part.startswith(".") or part == "" for part in parts)
         or parts[-1].endswith(TEMPORARY_SUFFIX)
-        or _NEVER_SYNCED.fullmatch(parts[-1])
+        # They are for processes that share a folder. The claims of a bucket are objects of the same
+        # name, so a synced file would also overwrite them.
+        or is_claim_or_request(parts[-1])
     )
 
 

@@ -91,10 +91,9 @@ def _show_files(merged: Merged, output: Path, reports: Iterable[Path]) -> None:
     print(f"\nmerged results  {SweepPaths(output).results}")
     for path in reports:
         print(f"report          {path}")
-    panels = sorted(
-        str(path) for run in merged.sweep.runs for path in (output / run.path).glob("panels/*.png")
-    )
+    runs = [paths.run(run.path) for run in merged.sweep.runs]
+    panels = sorted(str(path) for run in runs for path in run.panels.glob("*.png"))
     if panels:
         print(f"panels          {panels[0]}" + (f" and {len(panels) - 1} more" * (len(panels) > 1)))
-    if any(list((output / run.path).glob("tensorboard")) for run in merged.sweep.runs):
+    if any(run.tensorboard.exists() for run in runs):
         print(f"curves          tensorboard --logdir {output}")

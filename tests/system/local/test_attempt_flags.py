@@ -71,7 +71,7 @@ def test_more_runs_than_fit_are_refused_before_anything_is_written(tmp_path, one
     words = ("--study", study, "--output-dir", "out", "--runs-per-gpu", "4")
     done = replicate("run", *words, cwd=tmp_path, env=one_gpu)
     assert done.returncode == 2
-    assert "GPU 0 has 32.0 GB free, 4 runs of 10.0 GB" in done.stderr
+    assert "GPU 0 has 32.0 GiB free, 4 runs of 10.0 GiB" in done.stderr
     assert "at most 3 fit" in done.stderr
     assert not (tmp_path / "out").exists()
 

@@ -13,6 +13,11 @@ DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("example
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _ROOM = re.compile(r"`([\w./*<>]+\.(?:py|yaml|md|css)|[\w/]+/)`")
+_FILE = re.compile(
+    r"(?<![\w./-])((?:merge|orchestrator|replicate|experiments|tests|benchmarks|examples|docs)"
+    r"/[\w/.<>*-]*\.(?:py|yaml|md|css|jinja|sh))\b"
+)
+_MODULE = re.compile(r"python -m ((?:merge|orchestrator|replicate|experiments)[\w.]*)")
 _PACKAGES = ("merge", "orchestrator", "replicate", "experiments")
 
 
@@ -31,6 +36,16 @@ def test_every_link_leads_somewhere(document):
         there = document.parent / name if name else document
         assert there.exists(), link
         assert not anchor or anchor in anchors(there), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_and_module_that_a_document_names_is_there(document):
+    text = document.read_text(encoding="utf-8")
+    names = {re.sub(r"<\w+>|NAME", "*", name) for name in _FILE.findall(text)}
+    assert [name for name in sorted(names) if not list(ROOT.glob(name))] == []
+    modules = {name.replace(".", "/") for name in _MODULE.findall(text)}
+    mains = [name for name in modules if not list(ROOT.glob(f"{name}.py"))]
+    assert [name for name in mains if not (ROOT / name / "__main__.py").exists()] == []
 
 
 def rooms() -> dict[str, list[Path]]:

@@ -29,8 +29,14 @@ def test_bucket():
 def run_suite(folder: Path, *, skipped: bool) -> Path:
     """The log of a real run of a suite that needs services, on colours and on xdist."""
     (folder / "test_suite.py").write_text(_SUITE.format(skipped=skipped), encoding="utf-8")
-    environ = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "FORCE_COLOR": "1"}
-    words = ["-m", "pytest", "-n", "1", "-p", "support.skips", "-c", "/dev/null", "test_suite.py"]
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "tests"),
+        "FORCE_COLOR": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # half of the time is imports of other plugins
+    }
+    plugins = ["-p", "xdist", "-n", "1", "-p", "support.skips"]
+    words = ["-m", "pytest", *plugins, "-c", "/dev/null", "test_suite.py"]
     log = folder / "log"
     with log.open("wb") as file:
         subprocess.run([sys.executable, *words], cwd=folder, env=environ, stdout=file, check=True)

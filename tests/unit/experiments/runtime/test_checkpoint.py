@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ import torch
 from experiments.runtime.checkpoint import (
     load_checkpoint,
     random_state,
-    remove_stale_temporaries,
     restore_random_state,
     save_checkpoint,
 )
@@ -77,12 +75,3 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
     save_checkpoint(tmp_path / "last.pt", {}, config_hash="ab")
     with pytest.raises(UsageError, match="another configuration"):
         load_checkpoint(tmp_path / "last.pt", ALONE, config_hash="cd")
-
-
-def test_only_old_temporaries_are_removed(tmp_path):
-    names = (".last.pt.1.aa.tmp", ".last.pt.2.bb.tmp", "last.pt")
-    for name in names:
-        (tmp_path / name).touch()
-    os.utime(tmp_path / names[0], (0, time.time() - 7200))
-    remove_stale_temporaries(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from support.simulated_disk import SimulatedClock, World
 from support.slurm_cluster import wait_for
 
-from merge.records.records import Claim
+from merge.records.records import EXPIRY_S, Claim
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import this_owner
 from orchestrator.runs.claims import Taken, beat, release, take
@@ -100,17 +101,17 @@ def test_ranks_whose_run_has_lost_its_owner_are_killed(node, paths, claim, tmp_p
     wait_for(lambda: node_launcher._ranks(claim.token) == [], "the rank's end", 5)
 
 
-def test_an_owner_is_lost_when_another_has_the_run_or_it_is_silent_for_long(
-    paths, claim, monkeypatch
-):
-    monkeypatch.setattr(node_launcher, "EXPIRY_S", 0.2)
-    owner = Ownership(paths, claim.token)
+def test_an_owner_is_lost_when_another_has_the_run_or_it_is_silent_for_long(paths, claim):
+    clock = SimulatedClock(world := World())
+    owner = Ownership(paths, claim.token, clock)
     for _ in range(4):
         claim = beat(paths, claim, now=claim.heartbeat + 1)
-        time.sleep(0.15)
+        world.time += 1.9 * EXPIRY_S
         assert not owner.is_lost()
     assert Ownership(paths, "another").is_lost()
-    time.sleep(0.5)
+    world.time += 1.9 * EXPIRY_S
+    assert not owner.is_lost()
+    world.time += 0.2 * EXPIRY_S
     assert owner.is_lost()
 
 

@@ -78,28 +78,31 @@ def test_exclusive_creation_has_one_winner_among_processes(tmp_path):
         assert read_json(tmp_path / f"{turn}.json") == {"pid": winner}
 
 
-def _rewrite_forever(path: Path) -> None:
+def _rewrite_forever(path: Path, turn: int) -> None:
     number = 0
     while True:
         number += 1
-        write_json(path, {"number": number, "padding": "x" * 20_000, "end": number})
+        write_json(
+            path, {"turn": turn, "number": number, "padding": "x" * 20_000, "end": [turn, number]}
+        )
 
 
 def test_a_reader_never_sees_a_part_of_a_file_when_its_writer_is_killed(tmp_path):
     path = tmp_path / "view.json"
-    write_json(path, {"number": 0, "padding": "", "end": 0})
+    write_json(path, {"turn": 0, "number": 0, "padding": "", "end": [0, 0]})
     context = multiprocessing.get_context("spawn")
-    for _ in range(4):
-        writer = context.Process(target=_rewrite_forever, args=(path,))
+    for turn in range(1, 5):
+        writer = context.Process(target=_rewrite_forever, args=(path, turn))
         writer.start()
-        before = read_json(path)["number"]
-        deadline = time.monotonic() + 20
-        while read_json(path)["number"] == before and time.monotonic() < deadline:
+        deadline = time.monotonic() + 60
+        while read_json(path)["turn"] != turn and time.monotonic() < deadline:
             pass
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
         document = read_json(path)
-        assert document["number"] == document["end"] != before
+        # Each writer counts from 1: only with its turn does a number mean one document.
+        assert document["turn"] == turn
+        assert document["end"] == [turn, document["number"]]
 
 
 @pytest.mark.parametrize(
