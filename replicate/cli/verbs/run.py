@@ -88,7 +88,8 @@ def _prepare(runs: Sequence[Run], arguments: argparse.Namespace) -> int:
 
 
 def _show_files(merged: Merged, output: Path, reports: Iterable[Path]) -> None:
-    print(f"\nmerged results  {SweepPaths(output).results}")
+    paths = SweepPaths(output)
+    print(f"\nmerged results  {paths.results}")
     for path in reports:
         print(f"report          {path}")
     runs = [paths.run(run.path) for run in merged.sweep.runs]
