@@ -148,10 +148,13 @@ class _Lively:
                 style = "yellow"
             case Notice():
                 style = "yellow"
-        if style:
-            self._scroll(self._plain.text(event), style)
+        text = self._plain.text(event) if style else ""
         self._total.update(self._all, completed=self._plain.num_ended)
-        self._live.refresh()
+        if style:
+            # Printing draws the live part again: no refresh of its own.
+            self._scroll(text, style)
+        else:
+            self._live.refresh()
 
     def _line(self, run_id: str, text: str) -> None:
         if run_id in self._lines:
