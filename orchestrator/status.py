@@ -92,23 +92,35 @@ class SweepStatus:
 
 
 def read_status(
-    output: Path, now: float, bucket: BucketTarget | None = None, *, asks_servers: bool = False
+    output: Path,
+    now: float,
+    bucket: BucketTarget | None = None,
+    *,
+    asks_servers: bool = False,
+    has_sources: bool = True,
 ) -> SweepStatus:
     """The status of the sweep in `output` at Unix time `now`.
 
     With `bucket` also what that place knows of runs that hosts share through it. With
-    `asks_servers` each server of a submission is asked over ssh. IncompleteError where there is no
-    sweep, ConfigChangedError where the bucket holds another one.
+    `asks_servers` each server of a submission is asked over ssh. `has_sources` says whether the
+    merged document has the plan and every single result too (`merge.results.combine`).
+    IncompleteError where there is no sweep, ConfigChangedError where the bucket holds another one.
     """
     with no_garbage_collection():
-        return _read_status(output, now, bucket, asks_servers=asks_servers)
+        return _read_status(output, now, bucket, asks_servers=asks_servers, has_sources=has_sources)
 
 
 def _read_status(
-    output: Path, now: float, bucket: BucketTarget | None, *, asks_servers: bool
+    output: Path,
+    now: float,
+    bucket: BucketTarget | None,
+    *,
+    asks_servers: bool,
+    has_sources: bool,
 ) -> SweepStatus:
     far = _read_bucket(bucket, now)
-    part, merged = _merged(output, far)
+    part = _contribution(output, far)
+    merged = combine({str(output): part}, has_sources=has_sources)
     runs = merged.sweep.runs
     states = _states(output, runs, part, now)
     if far:
@@ -146,17 +158,15 @@ def _read_bucket(bucket: BucketTarget | None, now: float) -> BucketState | None:
     return read_bucket_state(bucket, now)
 
 
-def _merged(output: Path, far: BucketState | None) -> tuple[Contribution, Merged]:
-    """What folder and bucket contribute together, and the merged view of it."""
+def _contribution(output: Path, far: BucketState | None) -> Contribution:
+    """What folder and bucket contribute together to the merged view."""
     if far is None:
-        part = gather(output)
-        return part, combine({str(output): part})
+        return gather(output)
     # Any machine may ask a bucket: it needs no folder with the plan.
     near = gather(output, None if SweepPaths(output).sweep.exists() else far.contribution.sweep)
     # Of two results of a run the bucket's counts: it was there first, the other is kept aside.
     entries = {id_: e for id_, e in near.entries.items() if id_ not in far.contribution.entries}
-    part = unite({str(output): replace(near, entries=entries), "bucket": far.contribution})
-    return part, combine({str(output): part})
+    return unite({str(output): replace(near, entries=entries), "bucket": far.contribution})
 
 
 def _newest(near: RunState, far: RunState | None) -> RunState:

@@ -62,18 +62,25 @@ def read_results(output: str | Path) -> dict[str, Result]:
 
 
 def status(
-    output: str | Path, claims: str | BucketTarget | None = None, *, asks_servers: bool = False
+    output: str | Path,
+    claims: str | BucketTarget | None = None,
+    *,
+    asks_servers: bool = False,
+    has_sources: bool = True,
 ) -> SweepStatus:
     """The state of a sweep as its files say now; writes nothing.
 
     With `claims` also the state of the runs that hosts share through that place in a bucket. With
     `asks_servers` each server of a submission is asked over ssh whether its worker is alive.
+    Without `has_sources` the merged document lacks `plan` and `runs`: a large sweep is read faster.
     """
     from orchestrator.status import read_status
     from replicate.api.training import as_target
 
     target = as_target(claims)
-    return read_status(Path(output), time.time(), target, asks_servers=asks_servers)
+    return read_status(
+        Path(output), time.time(), target, asks_servers=asks_servers, has_sources=has_sources
+    )
 
 
 def doctor(

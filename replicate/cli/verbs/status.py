@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Always 0 where the folder holds a sweep: failed runs are not a failure of this command."""
     target = buckets.claims_target(arguments)
-    status = api.status(arguments.output, target, asks_servers=arguments.reach)
+    status = api.status(
+        arguments.output, target, asks_servers=arguments.reach, has_sources=arguments.json
+    )
     if arguments.json:
         print(json.dumps(status_document(status), indent=1, ensure_ascii=False))
     else:

@@ -81,6 +81,13 @@ def test_the_jobs_of_every_submission_to_slurm_are_listed(output):
     assert {(job.submission, job.created) for job in jobs} == {("20260101-000000-ab", 5.0)}
 
 
+def test_without_sources_only_the_plan_and_the_single_results_are_left_out(output):
+    full = read_status(output, time.time()).merged.document
+    brief = read_status(output, time.time(), has_sources=False).merged.document
+    assert brief == {key: value for key, value in full.items() if key not in ("plan", "runs")}
+    assert full["runs"]
+
+
 def test_reading_a_status_writes_nothing(output):
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
     read_status(output, time.time())
