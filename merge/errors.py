@@ -5,18 +5,22 @@ PapergridError
 |   |-- StudyError          a study file, with every problem and its place in the file
 |   |-- SelectionError      a filter that names a value the study does not have
 |   |-- ConfigChangedError  the output folder holds a sweep with another configuration
-|   |-- BucketError         an object store refuses: no such bucket, denied, wrong keys
 |   |   `-- IncomparableError  a cell's runs differ in what must be equal, and --strict was given
+|   |-- BucketError         an object store refuses: no such bucket, denied, wrong keys
 |   |-- ServersError        servers that cannot be used, each with all its problems
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
-|-- RecordError             a record on disk is unreadable or not ours                   (exit 1)
-|-- StorageError            the file system refused: full, read-only, not permitted      (exit 75)
-|-- BucketUnavailableError  an object store that may answer later: away, throttled      (exit 75)
-|-- SchedulerError          a scheduler refused, or gave no answer                       (exit 75)
+|-- FileError               concerns one file or folder, which it has in `path`            (exit 1)
+|   |-- RecordError         a record on disk is unreadable or not ours                     (exit 1)
+|   `-- StorageError        the file system refused: full, read-only, not permitted        (exit 75)
+|-- DownloadError           no server gave a file, for a reason that may pass              (exit 75)
+|-- BucketUnavailableError  an object store that may answer later: away, throttled         (exit 75)
+|-- SchedulerError          a scheduler refused, or gave no answer                         (exit 75)
 |   `-- NoAnswerError       the same, where it may have done what it was asked to
-`-- IncompleteError         something asked for is not there yet                         (exit 3)
+`-- IncompleteError         something asked for is not there yet                           (exit 3)
 
-Each message says what happened, to which run or file, and what to do next.
+Each message says what happened, to which run or file, and what to do next. An error without an exit
+code here has its parent's; docs/exit-codes.md says what the codes mean. All facts of an error
+survive pickling: executors pass them between processes.
 """
 
 from __future__ import annotations
@@ -84,19 +88,19 @@ class BucketError(UsageError):
     """An object store refuses, and will again: no such bucket, denied, wrong keys or region."""
 
 
-class _FileError(PapergridError):
-    """Has the file or folder that it is about, where there is one, in `path`."""
+class FileError(PapergridError):
+    """Concerns a file or folder: `path`, or None where it is an object elsewhere."""
 
     def __init__(self, message: str, *, path: Path | None = None) -> None:
         super().__init__(message)
         self.path = path
 
 
-class RecordError(_FileError):
+class RecordError(FileError):
     """A record on disk is unreadable, truncated, or of a schema this version does not know."""
 
 
-class StorageError(_FileError):
+class StorageError(FileError):
     """The file system refused to write: full, read-only, or not permitted."""
 
     exit_code = 75
@@ -139,3 +143,4 @@ class IncompleteError(PapergridError):
 
 
 INTERRUPTED_EXIT_CODE = 130
+"""Of a command that a signal or Ctrl-C has stopped, as shells count SIGINT."""

@@ -75,9 +75,16 @@ class SystemDisk:
 
     def make_folder(self, folder: Path) -> tuple[Path, ...]:
         try:
+            return self._make_one(folder)
+        except FileNotFoundError:
+            # Not again and again: /proc says ENOENT of a new entry whose folder is there.
+            return (*self.make_folder(folder.parent), *self._make_one(folder))
+
+    def _make_one(self, folder: Path) -> tuple[Path, ...]:
+        try:
             folder.mkdir()
         except FileNotFoundError:
-            return (*self.make_folder(folder.parent), *self.make_folder(folder))
+            raise
         except OSError:
             # Not FileExistsError alone: automounters and read-only servers refuse before they look.
             if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""What `replicate doctor` finds: one line a check."""
+"""What `replicate doctor` finds: one line for each check."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 Verdict = Literal["ok", "warning", "refused"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was tried or looked at."""
+    """The outcome of one check."""
 
     name: str
     verdict: Verdict
@@ -23,25 +23,31 @@ class Check:
     fix: str = ""
     """What to do, where the verdict is not ok."""
     numbers: Mapping[str, Any] = field(default_factory=dict)
-    """The same for machines; seconds, counts, bytes."""
+    """The finding for programs: seconds, counts, bytes."""
+
+    def __post_init__(self) -> None:
+        if self.verdict == "ok":
+            object.__setattr__(self, "fix", "")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def checks_of_rights(rights: Iterable[Permission]) -> list[Check]:
-    """What a bucket allows, as checks."""
+    """What a bucket permits, as checks."""
     return [
-        Check(
-            name=f"bucket: {right.name}",
-            verdict="ok" if right.is_given else "refused" if right.is_needed else "warning",
-            finding="permitted" if right.is_given else "not permitted",
-            fix=right.reason,
+        Check(f"bucket: {right.name}", "ok", "permitted")
+        if right.is_given
+        else Check(
+            f"bucket: {right.name}",
+            "refused" if right.is_needed else "warning",
+            "not permitted",
+            right.reason,
         )
         for right in rights
     ]
 
 
 def is_refused(checks: Iterable[Check]) -> bool:
-    """Whether any of `checks` says that papergrid must not be used so."""
+    """Whether any of `checks` is refused."""
     return any(check.verdict == "refused" for check in checks)

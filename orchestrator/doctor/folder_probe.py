@@ -1,4 +1,4 @@
-"""What two processes, be it on two hosts, try on one folder: evidence, not verdicts.
+"""What two processes, on one host or on two, try in one folder: evidence, not verdicts.
 
 `python -m orchestrator.doctor.folder_probe MEETINGS NAME PATIENCE_S` is the second process.
 """
@@ -10,28 +10,55 @@ import os
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 
 from merge.storage.atomic import write_atomic
 from merge.storage.json_files import read_json, write_json
-from merge.storage.nfs import fresh_names
+from merge.storage.nfs import clock_of, fresh_names
 from orchestrator.doctor.rendezvous import Meeting, meet, poll
 
 NUM_ROUNDS = 60
 NUM_OVERWRITES = 60
 _ROUND_S = 0.015
 _JITTER_S = 0.008
-"""More than the error in the distance of the two clocks: else one of them would win all races."""
+"""More than the error in the distance of the two clocks: else one process would win all races."""
 _HEAD_START_S = 0.3
-_SEEN_PATIENCE_S = 2.5
-_OWN_PATIENCE_S = 10.0
-"""For papergrid's own way of looking; the others it does without."""
 _TICK_S = 0.1
-"""Longer than a server's time stamps last: what changes twice within one is not told apart."""
+"""Longer than a server's time stamps last: two changes within one look like one."""
 _BLOCK = 16384
+_READ_S = 30.0
+_LOCKS: Mapping[str, Callable[[int, int], None]] = {"flock": fcntl.flock, "fcntl": fcntl.lockf}
+
+
+def _shows_second(path: Path) -> bool:
+    try:
+        return read_json(path) == {"value": 2}
+    except FileNotFoundError:
+        return False
+
+
+def _lists_and_shows_second(path: Path) -> bool:
+    return path.name in fresh_names(path.parent) and _shows_second(path)
+
+
+_CREATE: Mapping[str, Callable[[Path, Path], object]] = {
+    "link": os.link,
+    "create": lambda _, target: target.open("x").close(),
+    "mkdir": lambda _, target: target.mkdir(),
+}
+_LOOK: Mapping[str, tuple[Callable[[Path], bool], float]] = {
+    # Listing makes an NFS client ask the server for all that is new, so the listed ways come last.
+    "new, exists": (Path.exists, 2.5),
+    "new, opened": (_shows_second, 2.5),
+    "new, listed": (_lists_and_shows_second, 10.0),
+    "replaced, opened": (_shows_second, 2.5),
+    "replaced, listed": (_lists_and_shows_second, 10.0),
+}
+"""Way of looking -> (whether the second content is seen, for how many seconds to try)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,70 +67,63 @@ class Evidence:
 
     host: str
     clock_ahead_s: float
-    """Of this host's clock, before that of the files that it writes."""
+    """How far this host's clock is ahead of the time stamps of files that it writes."""
     won: Mapping[str, list[int]]
-    """Rounds that this process won, by way of creating."""
+    """Way of creating -> rounds that this process won."""
     torn: int = 0
     """Reads of a file under rename that held a part, nothing, or two contents."""
     backwards: int = 0
-    """Reads that held less than an earlier one."""
+    """Reads that held an older content than an earlier read."""
     gone: int = 0
     """Reads that found the file missing or stale."""
     seen_after_s: Mapping[str, float | None] = field(default_factory=dict)
-    """Way of looking -> how long after the other one wrote; None for longer than we waited."""
+    """Way of looking -> seconds after the other process wrote; None if not seen in time."""
     locks: Mapping[str, str] = field(default_factory=dict)
     """Native lock -> `excludes`, `two holders`, or the error."""
     peer_ahead_s: float | None = None
-    """The other host's clock before ours, give or take the time of a message."""
+    """How far the other host's clock is ahead, exact to the time that a message takes."""
 
 
 def examine(meeting: Meeting, host: str) -> tuple[Evidence, Evidence]:
-    """Try everything together with the other process; returns own evidence and the other's."""
-    ahead_s = _clock_ahead_s(meeting)
+    """Try everything together with the other process; own evidence and the other's."""
+    before = time.time()
+    stamp = clock_of(meeting.folder)
+    clock_ahead_s = (before + time.time()) / 2 - stamp
     peer_ahead_s = _peer_ahead_s(meeting)
-    won = {way: _race(meeting, way, peer_ahead_s) for way in _WAYS}
     own = Evidence(
         host=host,
-        clock_ahead_s=ahead_s,
-        won=won,
-        seen_after_s=_look_for_new_files(meeting) | _look_for_overwrites(meeting),
-        locks=_try_locks(meeting),
+        clock_ahead_s=clock_ahead_s,
+        won={way: _race(meeting, way, peer_ahead_s) for way in _CREATE},
+        seen_after_s={way: _look(meeting, way) for way in _LOOK},
+        locks={name: _try_lock(meeting, name) for name in _LOCKS},
         peer_ahead_s=peer_ahead_s,
         **_rename_under_reader(meeting),
     )
-    return own, Evidence(**meeting.step("evidence", **asdict(own)))
-
-
-def _clock_ahead_s(meeting: Meeting) -> float:
-    path = meeting.folder / f"clock.{meeting.role}"
-    before = time.time()
-    write_json(path, {})
-    return (before + time.time()) / 2 - path.stat().st_mtime
+    other = Evidence(**meeting.step("evidence", **asdict(own)))
+    # The first process removes the folder: not before the second has read the evidence.
+    if meeting.role == "first":
+        meeting.hear("leaves")
+    else:
+        meeting.say("leaves")
+    return own, other
 
 
 def _peer_ahead_s(meeting: Meeting) -> float:
-    """From both directions, so that a slow message does not count as a fast clock."""
     meeting.step("clocks-begin")
-    if meeting.role == "first":
-        sent = time.time()
-        stamp = float(meeting.step("clocks")["time"])
-        ahead_s = stamp - (sent + time.time()) / 2
-        meeting.say("clocks-end", ahead_s=ahead_s)
-        return ahead_s
-    meeting.hear("clocks")
-    meeting.say("clocks", time=time.time())
-    return -float(meeting.hear("clocks-end")["ahead_s"])
-
-
-_WAYS: Mapping[str, Callable[[Path, Path], object]] = {
-    "link": os.link,
-    "create": lambda _, target: target.open("x").close(),
-    "mkdir": lambda _, target: target.mkdir(),
-}
+    if meeting.role == "second":
+        meeting.hear("clocks")
+        meeting.say("clocks", time=time.time())
+        return -float(meeting.hear("clocks-end")["ahead_s"])
+    sent = time.time()
+    stamp = float(meeting.step("clocks")["time"])
+    # Compared with the middle of both ways, so that a slow message is not a fast clock.
+    ahead_s = stamp - (sent + time.time()) / 2
+    meeting.say("clocks-end", ahead_s=ahead_s)
+    return ahead_s
 
 
 def _race(meeting: Meeting, way: str, peer_ahead_s: float) -> list[int]:
-    """Rounds that this process won, of NUM_ROUNDS that both begin at one moment each."""
+    """The rounds that this process won, of NUM_ROUNDS that both begin at the same moment."""
     source = meeting.folder / f"race-{way}.{meeting.role}"
     write_json(source, {})
     meeting.step(f"race-{way}-ready")
@@ -115,47 +135,39 @@ def _race(meeting: Meeting, way: str, peer_ahead_s: float) -> list[int]:
         begin = float(meeting.hear(f"race-{way}")["begin"]) - peer_ahead_s
     won = []
     for number in range(NUM_ROUNDS):
-        _sleep_until(begin + number * _ROUND_S + random.uniform(0, _JITTER_S))
-        try:
-            _WAYS[way](source, meeting.folder / f"race-{way}-{number}")
-        except FileExistsError:
-            continue
-        won.append(number)
+        moment = begin + number * _ROUND_S + random.uniform(0, _JITTER_S)
+        time.sleep(max(0.0, moment - time.time()))
+        with suppress(FileExistsError):
+            _CREATE[way](source, meeting.folder / f"race-{way}-{number}")
+            won.append(number)
     return won
 
 
-def _sleep_until(moment: float) -> None:
-    left = moment - time.time()
-    if left > 0:
-        time.sleep(left)
-
-
 def _rename_under_reader(meeting: Meeting) -> dict[str, int]:
-    """Each one reads in turn what the other one replaces."""
-    seen = {"torn": 0, "backwards": 0, "gone": 0}
+    """Each process in turn reads what the other one replaces."""
+    seen: Mapping[str, int] = {}
     for writer in ("first", "second"):
         path = meeting.folder / f"renamed-by-{writer}"
         if meeting.role == writer:
             _replace(path, 1)
-            meeting.step(f"rename-{writer}")
+        meeting.step(f"rename-{writer}")
+        if meeting.role == writer:
             for number in range(2, NUM_OVERWRITES + 1):
                 _replace(path, number)
-            meeting.step(f"renamed-{writer}")
         else:
-            meeting.step(f"rename-{writer}")
             seen = _read_until_last(path)
-            meeting.step(f"renamed-{writer}")
-    return seen
+        meeting.step(f"renamed-{writer}")
+    return {kind: seen.get(kind, 0) for kind in ("torn", "backwards", "gone")}
 
 
 def _replace(path: Path, number: int) -> None:
     write_atomic(path, lambda file: file.write(f"{number:8d}".encode() * (_BLOCK // 8)))
 
 
-def _read_until_last(path: Path) -> dict[str, int]:
-    seen = {"torn": 0, "backwards": 0, "gone": 0}
+def _read_until_last(path: Path) -> Mapping[str, int]:
+    seen: Counter[str] = Counter()
     last = 0
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + _READ_S
     while last < NUM_OVERWRITES and time.monotonic() < deadline:
         fresh_names(path.parent)
         try:
@@ -173,75 +185,40 @@ def _read_until_last(path: Path) -> dict[str, int]:
     return seen
 
 
-def _look_for_new_files(meeting: Meeting) -> dict[str, float | None]:
-    """How soon a file is seen that was not there when it was first looked for."""
-    ways: dict[str, Callable[[Path], bool]] = {
-        "new, listed": lambda path: path.name in fresh_names(path.parent) and _opens(path),
-        "new, opened": _opens,
-        "new, exists": Path.exists,
-    }
-    found: dict[str, float | None] = {}
-    # Listing tells the system of all that is new: it comes last.
-    for way in reversed(ways):
-        slug = way.replace(", ", "-")
-        theirs = meeting.folder / f"{slug}.{meeting.other}"
-        ways[way](theirs)
-        meeting.step(f"{slug}-before")
-        time.sleep(_TICK_S)
-        write_json(meeting.folder / f"{slug}.{meeting.role}", {})
-        found[way] = poll(partial(ways[way], theirs), _patience_s(way))
-        meeting.step(f"{slug}-after")
-    return found
-
-
-def _look_for_overwrites(meeting: Meeting) -> dict[str, float | None]:
-    """How soon a replaced file is seen, opened after a listing and by itself."""
-    found: dict[str, float | None] = {}
-    for way in ("replaced, opened", "replaced, listed"):
-        slug = way.replace(", ", "-")
-        theirs = meeting.folder / f"{slug}.{meeting.other}"
-        ours = meeting.folder / f"{slug}.{meeting.role}"
+def _look(meeting: Meeting, way: str) -> float | None:
+    """Seconds until this process sees a file that the other one has just made or replaced."""
+    sees, patience_s = _LOOK[way]
+    slug = way.replace(", ", "-")
+    ours, theirs = (meeting.folder / f"{slug}.{one}" for one in (meeting.role, meeting.other))
+    if way.startswith("replaced"):
         write_json(ours, {"value": 1})
-        meeting.step(f"{slug}-before")
-        assert read_json(theirs)
-        meeting.step(f"{slug}-read")
-        time.sleep(_TICK_S)
-        write_json(ours, {"value": 2})
-
-        def is_new(path: Path = theirs, lists: bool = way.endswith("listed")) -> bool:
-            if lists:
-                fresh_names(path.parent)
-            return read_json(path) == {"value": 2}
-
-        found[way] = poll(is_new, _patience_s(way))
-        meeting.step(f"{slug}-after")
-    return found
+    meeting.step(f"{slug}-before")
+    # Now the client has an answer to remember: the first content, or that there is no file.
+    sees(theirs)
+    meeting.step(f"{slug}-looked")
+    time.sleep(_TICK_S)
+    write_json(ours, {"value": 2})
+    seen_after_s = poll(lambda: sees(theirs), patience_s)
+    meeting.step(f"{slug}-after")
+    return seen_after_s
 
 
-def _patience_s(way: str) -> float:
-    return _OWN_PATIENCE_S if way.endswith("listed") else _SEEN_PATIENCE_S
+def _try_lock(meeting: Meeting, name: str) -> str:
+    """What the second process gets when it asks for a lock that the first one holds."""
+    results = {}
+    with (meeting.folder / f"lock-{name}").open("ab") as file:
+        for role in ("first", "second"):
+            own = _lock(name, file.fileno()) if meeting.role == role else ""
+            answer = meeting.step(f"{name}-{role}", result=own)["result"]
+            results[role] = own or str(answer)
+    if results["first"] != "held":
+        return results["first"]
+    return {"busy": "excludes", "held": "two holders"}.get(results["second"], results["second"])
 
 
-def _try_locks(meeting: Meeting) -> dict[str, str]:
-    found = {}
-    for name, lock in (("flock", fcntl.flock), ("fcntl", fcntl.lockf)):
-        path = meeting.folder / f"lock-{name}"
-        with path.open("ab") as file:
-            if meeting.role == "first":
-                held = _try_lock(lock, file.fileno())
-                meeting.step(f"{name}-held", held=held)
-                tried = meeting.step(f"{name}-tried")["tried"]
-            else:
-                held = meeting.step(f"{name}-held")["held"]
-                tried = _try_lock(lock, file.fileno())
-                meeting.step(f"{name}-tried", tried=tried)
-        found[name] = _lock_text(held, tried)
-    return found
-
-
-def _try_lock(lock: Callable[[int, int], None], descriptor: int) -> str:
+def _lock(name: str, descriptor: int) -> str:
     try:
-        lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _LOCKS[name](descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return "busy"
     except OSError as error:
@@ -249,25 +226,6 @@ def _try_lock(lock: Callable[[int, int], None], descriptor: int) -> str:
     return "held"
 
 
-def _lock_text(held: str, tried: str) -> str:
-    if held != "held":
-        return held
-    return {"busy": "excludes", "held": "two holders"}.get(tried, tried)
-
-
-def _opens(path: Path) -> bool:
-    try:
-        path.open("rb").close()
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def main(meetings: Path, name: str, patience_s: float) -> None:
-    meeting = meet(meetings, name, patience_s)
-    examine(meeting, name)
-    meeting.part()
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
+    with closing(meet(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))) as _meeting:
+        examine(_meeting, sys.argv[2])

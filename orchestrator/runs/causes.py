@@ -1,7 +1,7 @@
-"""Why an attempt ended: one cause out of all that is known of its end. Pure.
+"""Why an attempt ended: one cause out of all that is known about its end. Pure.
 
-From strongest to weakest: what the executor did itself, what the trainer says of its own failure,
-signals, the kernel's count of out-of-memory kills, and what stands at the end of the logs.
+From strongest to weakest: what the executor did itself, the error that the trainer reports (its
+error.json), signals, the kernel's count of out-of-memory kills, and the last lines of the logs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KINDS = {
     "collective_timeout": Cause.COLLECTIVE_TIMEOUT,
     "disk_full": Cause.DISK_FULL,
 }
-"""What error.json may name as its `kind`; with any other the message decides."""
+"""What error.json may have as its `kind`; with any other kind the message decides."""
 
 _PATTERNS = (
     (
@@ -64,30 +64,30 @@ _PATTERNS = (
 )
 
 _SYMPTOMS = frozenset({Cause.RANK_FAILED, Cause.COLLECTIVE_TIMEOUT})
-"""What the other ranks tell when one of them has died: there may be a better reason."""
+"""What the other ranks report when one of them has died: there may be a better reason."""
 
 _RANK_SIGNAL = re.compile(r"Signal (\d+) \(SIG\w+\) received by PID")
 """How torchrun reports a rank that was killed."""
 
 _NO_KILL = frozenset({signal.SIGINT, signal.SIGPIPE})
-"""Signals that are no sign of somebody or something having killed the command."""
+"""Signals that do not mean that the command was killed: Ctrl-C, and a closed pipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known of the end of an attempt."""
+    """What is known about the end of an attempt."""
 
     exit_code: int
     """As the shell counts: 128 + N for death by signal N."""
     has_result: bool = False
     """Whether it left a result that can be used."""
-    did: Cause | None = None
-    """Why the executor itself stopped or killed it, where it did."""
+    stop_cause: Cause | None = None
+    """Why the executor itself stopped or killed the attempt; None where it did not."""
     stopped_by_itself: bool = False
-    """Whether its last word is that it wrote a checkpoint and stopped as asked."""
-    told_kind: str | None = None
-    """Of its error.json; None where it left none."""
-    told_message: str = ""
+    """Whether its last event is `stopped`: it wrote a checkpoint and stopped as asked."""
+    error_kind: str | None = None
+    """`kind` of its error.json; None where there is none."""
+    error_message: str = ""
     stderr: str = ""
     stdout: str = ""
     num_oom_kills: int = 0
@@ -95,19 +95,19 @@ class Evidence:
 
 
 def find_cause(evidence: Evidence) -> Cause:
-    """The one cause of the end that `evidence` tells of."""
+    """The one cause that `evidence` amounts to."""
     if evidence.exit_code == 0:
         return _of_success(evidence)
-    if evidence.did is Cause.STALLED:
-        return evidence.did
-    told = _told(evidence)
-    if evidence.has_result and told in (None, *_SYMPTOMS):
+    if evidence.stop_cause is Cause.STALLED:
+        return evidence.stop_cause
+    reported = _of_report(evidence)
+    if evidence.has_result and reported in (None, *_SYMPTOMS):
         return Cause.UNCLEAN_EXIT
-    if evidence.did and told in (None, *_SYMPTOMS):
-        return evidence.did
-    if told and told not in _SYMPTOMS:
-        return told
-    return _of_signals(evidence) or told or _of_exit_code(evidence) or _of_logs(evidence)
+    if evidence.stop_cause and reported in (None, *_SYMPTOMS):
+        return evidence.stop_cause
+    if reported and reported not in _SYMPTOMS:
+        return reported
+    return _of_signals(evidence) or reported or _of_exit_code(evidence) or _of_logs(evidence)
 
 
 def killed_by(exit_code: int) -> signal.Signals | None:
@@ -126,23 +126,23 @@ def killed_rank(stderr: str) -> signal.Signals | None:
 
 
 def named_in(text: str) -> Cause | None:
-    """The cause that `text` names; of several the strongest, as a list of patterns ranks them."""
+    """The cause that `text` names, of several the first in `_PATTERNS`; None where none."""
     return next((cause for cause, pattern in _PATTERNS if re.search(pattern, text)), None)
 
 
 def _of_success(evidence: Evidence) -> Cause:
     if evidence.has_result:
         return Cause.DONE
-    if evidence.did:
-        return evidence.did
+    if evidence.stop_cause:
+        return evidence.stop_cause
     return Cause.INTERRUPTED if evidence.stopped_by_itself else Cause.NO_RESULT
 
 
-def _told(evidence: Evidence) -> Cause | None:
-    """What the trainer itself says; None where it left no error.json."""
-    if evidence.told_kind is None:
+def _of_report(evidence: Evidence) -> Cause | None:
+    """The cause that the trainer reports; None where it left no error.json."""
+    if evidence.error_kind is None:
         return None
-    return _KINDS.get(evidence.told_kind) or named_in(evidence.told_message) or Cause.UNKNOWN
+    return _KINDS.get(evidence.error_kind) or named_in(evidence.error_message) or Cause.UNKNOWN
 
 
 def _of_signals(evidence: Evidence) -> Cause | None:
@@ -154,7 +154,7 @@ def _of_signals(evidence: Evidence) -> Cause | None:
     if number is signal.SIGKILL:
         short_of_memory = evidence.num_oom_kills > 0 or logged is Cause.HOST_OOM
         return Cause.HOST_OOM if short_of_memory else Cause.KILLED
-    # An abort or a fault is often the last act of a library that has said why.
+    # A library that aborts or faults has often logged the reason first.
     return Cause.KILLED if logged in (Cause.UNKNOWN, Cause.RANK_FAILED) else logged
 
 
@@ -166,7 +166,7 @@ def _of_logs(evidence: Evidence) -> Cause:
     for text, most in ((evidence.stderr, _NUM_STDERR_LINES), (evidence.stdout, _NUM_STDOUT_LINES)):
         lines = text.splitlines()[-most:]
         for cause, pattern in _PATTERNS:
-            # A loss that is not finite may be reported and survived: only a last word counts.
+            # Training may go on after a loss that is not finite: only the last lines count.
             read = lines[-3:] if cause is Cause.NAN_LOSS else lines
             if any(re.search(pattern, line) for line in read):
                 return cause

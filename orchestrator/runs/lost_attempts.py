@@ -1,6 +1,6 @@
-"""What became of an attempt that ended without a word, as whoever takes its run over sees it. Pure.
+"""Why an attempt crashed without a final record, as the next attempt can find out. Pure.
 
-Its record stays as its owner left it: the finding stands in the record of the attempt that follows.
+Its own record stays unchanged: the finding is part of the record of the attempt that follows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _RESTARTS = "SLURM_RESTART_COUNT"
 def describe_predecessor(
     attempts: Sequence[AttemptRecord], owner: Owner, environment: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The last of `attempts`, if it has no end: {"attempt", "cause", "reason"}; else empty.
+    """Of the last of `attempts`, if it has no outcome: {"attempt", "cause", "reason"}; else empty.
 
     `owner` and `environment` are those of the attempt that follows.
     """
@@ -35,7 +35,7 @@ def _why(lost: AttemptRecord, owner: Owner, environment: Mapping[str, Any]) -> t
             f"the task was killed before its checkpoint was written"
         )
     if lost.owner.host == owner.host and _boot(lost.owner) != _boot(owner):
-        return Cause.NODE_FAILURE, f"{owner.host} was started anew meanwhile"
+        return Cause.NODE_FAILURE, f"{owner.host} was rebooted meanwhile"
     return Cause.LOST, f"its executor (process {lost.owner.pid} on {lost.owner.host}) died"
 
 
@@ -46,5 +46,5 @@ def _was_started_again(then: Mapping[str, str], now: Mapping[str, str]) -> bool:
 
 
 def _boot(owner: Owner) -> str:
-    """The boot alone: another container of one machine has another pid namespace, not boot."""
+    """The boot id without the pid namespace, in which containers of one machine differ."""
     return owner.boot_id.partition("/")[0]

@@ -17,7 +17,7 @@ _TAIL_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What the newest events tell."""
+    """The newest values of a trainer's events."""
 
     event: str
     """Kind of the newest event."""
@@ -29,7 +29,7 @@ class Progress:
 
 
 def read_progress(events: Path) -> Progress | None:
-    """The progress told in `events`; None where no whole event is there yet."""
+    """The progress in the file `events`; None where it has no whole event yet."""
     newest: dict[str, Any] = {}
     numbers: dict[str, float] = {}
     for event in _backwards(events):
@@ -52,7 +52,7 @@ def read_progress(events: Path) -> Progress | None:
 
 
 def stopped_by_itself(events: Path) -> bool:
-    """Whether the trainer's last word is that it wrote a checkpoint and stopped as asked."""
+    """Whether the trainer's last event is that it wrote a checkpoint and stopped as asked."""
     progress = read_progress(events)
     return progress is not None and progress.event == "stopped"
 
@@ -65,7 +65,8 @@ def read_tail(path: Path, num_bytes: int = _TAIL_BYTES) -> bytes:
             file.seek(max(0, size - num_bytes))
             return file.read()
     except OSError:
-        # What a trainer makes of its files, or a file server of a moment, must not end the others.
+        # A folder of this name, or a file server that is away for a moment, must not end
+        # other runs.
         return b""
 
 

@@ -1,8 +1,9 @@
 """When a failed run is tried again, after how long, and with what changed. Pure.
 
-All follows from the records of a run's attempts, so a restarted executor decides as the first one
-would have. No retry changes what is computed: after a GPU's memory ran out the same global batch
-is taken in smaller micro-batches, after the host's ran out there are fewer loader processes.
+Everything follows from the records of a run's attempts, so a restarted executor decides as the
+first one would have. No retry changes what is computed: after a GPU ran out of memory the same
+global batch is split into smaller micro-batches, after the host did there are fewer loader
+processes.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ _LONGEST_WAIT_S = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What follows ends of one cause."""
+    """How often a run is retried after one cause."""
 
     limit: int
     """How many more attempts."""
     wait_s: float = 0.0
-    """Before the first of them; twice as long before each further one, up to ten minutes."""
+    """Wait before the first retry; doubled before each further one, up to ten minutes."""
 
 
 DEFAULT_RULES: Mapping[Cause, Rule] = {
@@ -39,10 +40,10 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
     Cause.NO_RESULT: Rule(limit=0),
     Cause.UNKNOWN: Rule(limit=0),
 }
-"""The causes of which a study may choose the rule, and what holds where it does not."""
+"""The causes whose rule a study may set, with the defaults."""
 
 NEVER = (Cause.NAN_LOSS, Cause.DATA, Cause.CONFIG)
-"""Causes that a second attempt meets again."""
+"""Causes that are never retried: a second attempt would fail in the same way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class Policy:
 
     rules: Mapping[Cause, Rule] = field(default_factory=lambda: DEFAULT_RULES)
     most: int | None = None
-    """Of all causes together; None is no further limit."""
+    """Retries after all causes together; None is no further limit."""
 
 
 NO_RETRIES = Policy(rules={})
@@ -59,7 +60,7 @@ NO_RETRIES = Policy(rules={})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What an attempt is given that decides no number."""
+    """Settings of an attempt that do not change its numbers."""
 
     micro_batch: int | None
     """Of a rank; None where the run is not known to have one."""
@@ -69,7 +70,7 @@ class Means:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
-    """Try again, `wait_s` from now."""
+    """Retry, `wait_s` seconds from now."""
 
     wait_s: float
     count: int
@@ -79,10 +80,10 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Do not try again."""
+    """Do not retry."""
 
     reason: str = ""
-    """Empty where no rule speaks of the cause."""
+    """Empty where there is no rule for the cause."""
 
 
 def read_policy(document: Mapping[str, Any]) -> Policy:
@@ -115,7 +116,7 @@ def planned_means(run: Run) -> Means:
 
 
 def next_means(history: Sequence[AttemptRecord], planned: Means) -> Means:
-    """What the attempt after `history` is given: less, where memory ran out."""
+    """The settings of the attempt after `history`: smaller ones where memory ran out."""
     micro_batch, num_workers = planned.micro_batch, planned.num_workers
     for record in history:
         if record.cause is Cause.CUDA_OOM and record.micro_batch and micro_batch:
@@ -144,7 +145,7 @@ def deviations(history: Sequence[AttemptRecord], planned: Means) -> dict[str, An
 def decide(history: Sequence[AttemptRecord], policy: Policy) -> Again | GiveUp:
     """Whether the run whose attempts `history` holds, the last one failed, is tried again.
 
-    An empty history, after a person's `retry`, asks for nothing by itself.
+    After a person's `replicate retry` the history is empty: nothing is retried automatically.
     """
     if not history:
         return GiveUp()
@@ -165,13 +166,13 @@ def decide(history: Sequence[AttemptRecord], policy: Policy) -> Again | GiveUp:
 
 
 def _nothing_left(last: AttemptRecord) -> str:
-    """Why more of the same would end as the last attempt did; empty where something is left."""
+    """Why a retry with smaller settings is impossible; empty where it is possible."""
     if last.cause is Cause.CUDA_OOM and not last.micro_batch:
         return "the configuration has no `micro_batch` that could be halved"
     if last.cause is Cause.CUDA_OOM and last.micro_batch == 1:
         return "not even a micro-batch of 1 fits: use a larger GPU, or smaller images"
     if last.cause is Cause.HOST_OOM and not last.num_workers:
-        return "there is no loader process left to do without: it needs more memory"
+        return "there is no loader process left to remove: the run needs more memory"
     return ""
 
 

@@ -2,13 +2,13 @@
 
     done      its result is there, valid and of the planned configuration
     unknown   a record that decides is unreadable, or belongs to something else
-    pending   nobody has it: never started, or stopped on request (it goes on from its checkpoint)
+    pending   no process has it: never started, or stopped on request (resumes from its checkpoint)
     claimed   a live owner has it and has started no process yet
-    running   a live owner has it, and its trainer wrote something lately
+    running   a live owner has it, and its trainer has written something recently
     stalled   a live owner has it, but its trainer wrote nothing for `STALLED_AFTER_S`
-    failed    its last attempt failed; or was lost: its owner died without a word, so the next
-              invocation takes it over
-    cancelled a person wants it started nowhere; nobody has it
+    failed    its last attempt failed; or was lost: its owner crashed without a final record, so
+              the next command takes it over
+    cancelled a person has cancelled it; no process has it
 
 Reads as few files as will do, and imports nothing heavy: `replicate status` asks 10,000 times.
 """
@@ -61,18 +61,18 @@ LIVE_STATES = (State.CLAIMED, State.RUNNING, State.STALLED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What a run's files say; absent files are None."""
+    """What is in a run's files; absent files are None."""
 
     is_done: bool = False
     problem: str = ""
     """Why a record that decides cannot be used."""
     request: Request | None = None
-    """What a person wants of it."""
+    """The newest request about it."""
     claim: Claim | None = None
     last_beat: float | None = None
-    """Unix time of its owner's last sign of life, as its file system tells."""
+    """Unix time of its owner's last heartbeat, by the clock of the file system."""
     owner_alive: bool | None = None
-    """None where this host cannot tell: then the last sign of life decides."""
+    """None where this host cannot know it: then the last heartbeat decides."""
     attempt: AttemptRecord | None = None
     """The attempt of `claim`."""
     progress: Progress | None = None
@@ -82,7 +82,7 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """What a person is told about a run. Ages are in seconds."""
+    """The state of a run, as shown to a person. Ages are in seconds."""
 
     state: State
     reason: str = ""
@@ -96,13 +96,13 @@ class RunState:
     attempt_age_s: float | None = None
     """Since the attempt began."""
     heartbeat_age_s: float | None = None
-    """Since the owner's last sign of life."""
+    """Since the owner's last heartbeat."""
     output_age_s: float | None = None
     """Since the trainer last wrote something."""
 
 
 def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
-    """What the files of `run` below `output` say now, as seen from `here`. Reads only."""
+    """The facts in the files of `run` below `output`, as seen from `here`. Reads only."""
     paths = RunPaths(output / run.path)
     try:
         if finished(paths, run.config_hash):
@@ -130,8 +130,8 @@ def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
 def read_states(output: Path, runs: Sequence[Run], now: float) -> list[RunState]:
     """The states of `runs`, at Unix time `now` by this host's clock.
 
-    Where somebody has one of them, how long it was silent is taken by the clock of the file system,
-    unless nothing can be written there: `now` stands for it then.
+    Where a process has one of them, the clock of the file system is used instead; `now` is used
+    only where nothing can be written there.
     """
     here = this_owner()
     facts = [read_facts(output, run, here) for run in runs]

@@ -1,4 +1,4 @@
-"""How an ended attempt is judged: from its exit code and what its trainer left."""
+"""How an attempt ended: its outcome, cause and reason, from its exit code and its files."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _STOPPED = {
     Cause.TIME_LIMIT: "stopped because the job's time is over",
     Cause.CANCELLED: "cancelled",
 }
-"""Ends after which a run is not failed: it goes on from its checkpoint, if it is to."""
+"""Causes after which a run has not failed: it can resume from its checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """How an attempt ended, and why."""
+    """Outcome, cause and reason of an attempt's end."""
 
     outcome: Outcome
     cause: Cause
     reason: str = ""
     left: Left | None = None
-    """What the trainer left; not None where the outcome is done."""
+    """The trainer's result; not None where the outcome is done."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """What the trainer itself says of its failure."""
+class _TrainerError:
+    """The failure that the trainer reports in error.json."""
 
     kind: str
     message: str
@@ -52,63 +52,63 @@ def judge(
     exit_code: int,
     metric: str,
     *,
-    did: Cause | None = None,
+    stop_cause: Cause | None = None,
     num_oom_kills: int = 0,
 ) -> Verdict:
     """The verdict on an attempt that left `exit_code`.
 
-    `did`: why the executor itself asked it to stop, or killed it, where it did. An attempt that
+    `stop_cause`: why the executor itself stopped or killed the attempt, if it did. An attempt that
     finished all the same is done; one that left an error of its own has failed.
-    `num_oom_kills`: processes that the kernel killed for memory meanwhile.
+    `num_oom_kills`: processes that the kernel killed for memory while the attempt ran.
     """
     left, problem = _read_left(attempt, metric)
-    told = _told_error(attempt)
+    error = _read_error(attempt)
     stderr = read_tail(attempt.stderr).decode("utf-8", "replace")
     cause = find_cause(
         Evidence(
             exit_code=exit_code,
             has_result=left is not None,
-            did=None if problem and exit_code == 0 else did,
+            stop_cause=None if problem and exit_code == 0 else stop_cause,
             stopped_by_itself=not problem and stopped_by_itself(attempt.events),
-            told_kind=told.kind if told else None,
-            told_message=told.message if told else "",
+            error_kind=error.kind if error else None,
+            error_message=error.message if error else "",
             stderr=stderr,
             stdout=read_tail(attempt.stdout).decode("utf-8", "replace"),
             num_oom_kills=num_oom_kills,
         )
     )
     if cause in _DONE:
-        reason = _unclean(exit_code, told) if cause is Cause.UNCLEAN_EXIT else ""
+        reason = _unclean(exit_code, error) if cause is Cause.UNCLEAN_EXIT else ""
         return Verdict(outcome=Outcome.DONE, cause=cause, reason=reason, left=left)
     if cause in _STOPPED:
         return Verdict(
             outcome=Outcome.INTERRUPTED, cause=cause, reason=_how_stopped(cause, exit_code)
         )
-    reason = _why_failed(exit_code, cause, told, stderr, problem)
+    reason = _why_failed(exit_code, cause, error, stderr, problem)
     return Verdict(outcome=Outcome.FAILED, cause=cause, reason=reason[:_LONGEST_REASON])
 
 
 def _read_left(attempt: AttemptPaths, metric: str) -> tuple[Left | None, str]:
-    """What the trainer left as its result, and why that cannot be used where it cannot."""
+    """The trainer's result, and why it cannot be used (empty where it can, or is absent)."""
     try:
         return read_left(attempt.result, metric), ""
     except RecordError as error:
         return None, str(error)
 
 
-def _told_error(attempt: AttemptPaths) -> _Told | None:
-    """What the trainer says in error.json; None where it says nothing that can be read."""
+def _read_error(attempt: AttemptPaths) -> _TrainerError | None:
+    """The content of error.json; None where it is absent, empty or unreadable."""
     try:
         document = read_json(attempt.error)
     except (FileNotFoundError, RecordError):
         return None
     kind, message = str(document.get("kind") or ""), str(document.get("message") or "")
-    return _Told(kind, message) if kind or message else None
+    return _TrainerError(kind, message) if kind or message else None
 
 
-def _unclean(exit_code: int, told: _Told | None) -> str:
+def _unclean(exit_code: int, error: _TrainerError | None) -> str:
     words = f"its result is whole and counts, though it ended with {_exit_text(exit_code)}"
-    return f"{words} ({told.message})"[:_LONGEST_REASON] if told and told.message else words
+    return f"{words} ({error.message})"[:_LONGEST_REASON] if error and error.message else words
 
 
 def _how_stopped(cause: Cause, exit_code: int) -> str:
@@ -117,14 +117,16 @@ def _how_stopped(cause: Cause, exit_code: int) -> str:
     return f"{_STOPPED[cause]} ({_exit_text(exit_code)})"
 
 
-def _why_failed(exit_code: int, cause: Cause, told: _Told | None, stderr: str, problem: str) -> str:
+def _why_failed(
+    exit_code: int, cause: Cause, error: _TrainerError | None, stderr: str, problem: str
+) -> str:
     if exit_code == 0:
         return problem or (
             "exited 0 but left no result.json in $PAPERGRID_ATTEMPT_DIR (docs/run-contract.md)"
         )
     if cause is Cause.STALLED:
         return "it wrote nothing for too long and was killed"
-    words = ": ".join(text for text in (told.kind, told.message) if text) if told else ""
+    words = ": ".join(text for text in (error.kind, error.message) if text) if error else ""
     if cause in (Cause.KILLED, Cause.HOST_OOM) and (number := killed_rank(stderr)):
         after = f"; then {words}" if words else ""
         return f"a rank was {_killed_text(number, cause)}{after}"
@@ -147,7 +149,7 @@ def _killed_text(number: Signals, cause: Cause) -> str:
 
 
 def _last_words(stderr: str) -> str:
-    """The last line on stderr that tells something; torchrun's own report does not."""
+    """The last line on stderr that is not of torchrun's own report; empty where there is none."""
     report = _AGENT_REPORT.search(stderr)
     text = stderr[: report.start()] if report else stderr
     lines = [line.strip() for line in text.splitlines() if not _AGENT_LINE.search(line)]

@@ -1,4 +1,4 @@
-"""`replicate doctor [OUT]`: prove that runs can be trusted to this folder and this machine."""
+"""`replicate doctor [OUT]`: check the output folder, the hosts that share it, and the GPUs."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="OUT",
         default=Path("outputs") / flags.DEFAULT_STUDY,
-        help="output folder, of which a plan may be there or not (default: %(default)s)",
+        help="output folder, with or without a planned sweep (default: %(default)s)",
     )
     parser.add_argument(
         "--wait-for-peer",
         action="store_true",
-        help="prove it between two hosts: run this on both, each with its own path to the folder",
+        help="check between two hosts: run this on both, each with its own path to the folder",
     )
     parser.add_argument(
         "--patience",
         type=float,
         default=300.0,
         metavar="SECONDS",
-        help="how long to wait for the peer to come (default: %(default)s)",
+        help="how long to wait for the other host (default: %(default)s)",
     )
     parser.add_argument(
         "--only",
         choices=("folder", "machine"),
-        help="prove only the folder, or look only at this machine (default: both)",
+        help="check only the folder, or only this machine (default: both)",
     )
     flags.add_data_root(parser)
     flags.add_weights(parser)
     parser.add_argument(
-        "--bucket", metavar="S3URL", help="try what these credentials may do at s3://BUCKET/PREFIX"
+        "--bucket", metavar="S3URL", help="check what the credentials permit at s3://BUCKET/PREFIX"
     )
     buckets.add_access(parser)
     parser.add_argument("--json", action="store_true", help="print all checks as JSON")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 nothing is refused (there may be warnings), 1 something is."""
+    """Exit status: 0 where nothing is refused (there may be warnings), else 1."""
     from orchestrator.doctor.check import is_refused
 
     bucket = _bucket(arguments)
@@ -77,13 +77,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _bucket(arguments: argparse.Namespace) -> Callable[[], list[Check]]:
-    """What tries the bucket that was named; words that cannot be are refused at once."""
+    """What checks the given bucket later; a wrong URL or flag is an error at once."""
     if arguments.bucket is None:
         return list
     from orchestrator.doctor.check import checks_of_rights
     from orchestrator.s3.permissions import check_permissions
 
-    # Who asks a doctor sits there and waits: no long patience with a store that is away.
     target = replace(buckets.target_of(arguments.bucket, arguments), max_attempts=2)
     return lambda: checks_of_rights(check_permissions(target))
 

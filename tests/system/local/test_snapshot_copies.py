@@ -73,7 +73,7 @@ def test_the_checkout_of_a_command_is_copied_without_what_git_ignores(tmp_path, 
 def test_the_same_code_is_copied_once(tmp_path, checkout):
     output = tmp_path / "out"
     first = take_snapshot(output, COMMAND, checkout)
-    copied = first.source / "merge" / "paths.py"
+    copied = first.source / "merge" / "storage" / "paths.py"
     inode = copied.stat().st_ino
     assert take_snapshot(output, COMMAND, checkout) == first
     assert copied.stat().st_ino == inode

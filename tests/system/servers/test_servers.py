@@ -131,7 +131,7 @@ def copy_of_papergrid(folder):
     """A papergrid with one more line in its control plane."""
     for package in ("merge", "orchestrator", "replicate", "experiments"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.pyc"))
-    with (folder / "orchestrator" / "claims.py").open("a") as file:
+    with (folder / "orchestrator" / "runs" / "claims.py").open("a") as file:
         file.write("# another version\n")
     return folder
 

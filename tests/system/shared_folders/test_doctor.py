@@ -57,7 +57,7 @@ def test_a_peer_that_never_comes_is_refused(tmp_path):
     words = ("doctor", tmp_path, "--only", "folder", "--wait-for-peer", "--patience", "0.2")
     done = replicate(*words, cwd=tmp_path)
     assert done.returncode == 1
-    assert "nobody was seen to come" in done.stdout
+    assert "no second process came" in done.stdout
     assert "refused: two processes meet" in done.stdout
 
 

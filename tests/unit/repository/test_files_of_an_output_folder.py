@@ -106,3 +106,16 @@ def literals(tree: ast.Module) -> Iterator[str]:
         is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
         if is_text and id(node) not in docstrings:
             yield node.value
+
+
+def test_claims_heartbeats_and_merges_get_their_time_from_the_clock_that_is_passed_in():
+    rooms = ("merge/", "orchestrator/runs/", "orchestrator/bucket_claims/")
+    found = {
+        f"{name}: {ast.unparse(node)}"
+        for name, tree in modules()
+        if name.startswith(rooms) and name != "merge/storage/clock.py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node) in ("time.time", "time.monotonic", "time.sleep")
+    }
+    assert found == set()

@@ -122,6 +122,7 @@ def test_a_damaged_file_is_named_with_the_reason(tmp_path, content, reason):
     with pytest.raises(RecordError, match=reason) as caught:
         read_json(path)
     assert str(path) in str(caught.value)
+    assert caught.value.path == path
 
 
 def test_half_a_surrogate_pair_is_read_as_a_text_that_can_be_written_again(tmp_path):

@@ -1,4 +1,4 @@
-"""Two doctors meet, whichever of them comes first, and whatever the other has only begun."""
+"""Two doctors meet, whichever comes first, and also where a killed one left its files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
+import pytest
+
+from merge.errors import IncompleteError
+from merge.storage.json_files import write_json
+from orchestrator.doctor import rendezvous
 from orchestrator.doctor.rendezvous import Meeting, meet, poll
 
 
@@ -34,3 +39,36 @@ def test_two_that_come_at_the_same_moment_meet(tmp_path: Path) -> None:
         for index in range(20):
             folders = [tmp_path / str(index)] * 2
             assert {meeting.role for meeting in pool.map(come, folders)} == {"first", "second"}
+
+
+def come_together(meetings: Path) -> set[str]:
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda name: meet(meetings, name, 30.0), "ab"))
+    assert both[0].folder == both[1].folder
+    return {meeting.role for meeting in both}
+
+
+def test_the_files_of_a_doctor_killed_while_it_waited_stop_no_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendezvous, "_WELCOME_S", 0.5)
+    write_json(tmp_path / "0001" / "arrived.first.json", {"name": "killed"})
+    assert come_together(tmp_path) == {"first", "second"}
+
+
+def test_the_files_of_two_doctors_killed_at_work_stop_no_later_ones(tmp_path: Path) -> None:
+    for role in ("first", "second"):
+        write_json(tmp_path / "0001" / f"arrived.{role}.json", {"name": "killed"})
+    assert come_together(tmp_path) == {"first", "second"}
+    assert (tmp_path / "0002").is_dir()
+
+
+def test_a_second_doctor_that_dies_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(meet, tmp_path, "a", 0.5)
+        second = tmp_path / "0001" / "arrived.second.json"
+        assert poll((tmp_path / "0001" / "arrived.first.json").exists, 20.0) is not None
+        write_json(second, {"name": "killed"})
+        meeting = waiting.result()
+    with pytest.raises(IncompleteError, match="it died, or this host does not see"):
+        meeting.step("clocks-begin")

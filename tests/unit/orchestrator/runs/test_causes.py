@@ -45,28 +45,41 @@ AGENT = (
         ({"exit_code": 0, "has_result": True}, Cause.DONE),
         ({"exit_code": 0}, Cause.NO_RESULT),
         ({"exit_code": 0, "stopped_by_itself": True}, Cause.INTERRUPTED),
-        ({"exit_code": 0, "did": Cause.PREEMPTED}, Cause.PREEMPTED),
-        ({"exit_code": 0, "did": Cause.CANCELLED, "has_result": True}, Cause.DONE),
+        ({"exit_code": 0, "stop_cause": Cause.PREEMPTED}, Cause.PREEMPTED),
+        ({"exit_code": 0, "stop_cause": Cause.CANCELLED, "has_result": True}, Cause.DONE),
         ({"exit_code": 134, "has_result": True}, Cause.UNCLEAN_EXIT),
         ({"exit_code": 1, "has_result": True, "stderr": PEER}, Cause.UNCLEAN_EXIT),
         (
-            {"exit_code": 1, "has_result": True, "told_kind": "other", "told_message": PEER},
+            {
+                "exit_code": 1,
+                "has_result": True,
+                "error_kind": "other",
+                "error_message": PEER,
+            },
             Cause.UNCLEAN_EXIT,
         ),
-        ({"exit_code": 137, "did": Cause.STALLED, "told_kind": "other"}, Cause.STALLED),
-        ({"exit_code": 137, "did": Cause.CANCELLED}, Cause.CANCELLED),
-        ({"exit_code": 1, "did": Cause.INTERRUPTED, "told_kind": "nan"}, Cause.NAN_LOSS),
+        ({"exit_code": 137, "stop_cause": Cause.STALLED, "error_kind": "other"}, Cause.STALLED),
+        ({"exit_code": 137, "stop_cause": Cause.CANCELLED}, Cause.CANCELLED),
+        ({"exit_code": 1, "stop_cause": Cause.INTERRUPTED, "error_kind": "nan"}, Cause.NAN_LOSS),
         (
-            {"exit_code": 1, "did": Cause.CANCELLED, "told_kind": "other", "told_message": PEER},
+            {
+                "exit_code": 1,
+                "stop_cause": Cause.CANCELLED,
+                "error_kind": "other",
+                "error_message": PEER,
+            },
             Cause.CANCELLED,
         ),
         ({"exit_code": 1, "stderr": CUDA}, Cause.CUDA_OOM),
-        ({"exit_code": 1, "told_kind": "cuda_oom", "told_message": "full"}, Cause.CUDA_OOM),
-        ({"exit_code": 1, "told_kind": "oom", "told_message": CUDA}, Cause.CUDA_OOM),
+        ({"exit_code": 1, "error_kind": "cuda_oom", "error_message": "full"}, Cause.CUDA_OOM),
+        ({"exit_code": 1, "error_kind": "oom", "error_message": CUDA}, Cause.CUDA_OOM),
         ({"exit_code": 1, "stdout": CUDA}, Cause.CUDA_OOM),
         ({"exit_code": 134, "stderr": CUDA}, Cause.CUDA_OOM),
         ({"exit_code": 1, "stderr": CUDA + "\n" + AGENT.replace("9", "6")}, Cause.CUDA_OOM),
-        ({"exit_code": 1, "told_kind": "oom", "told_message": "MemoryError: "}, Cause.HOST_OOM),
+        (
+            {"exit_code": 1, "error_kind": "oom", "error_message": "MemoryError: "},
+            Cause.HOST_OOM,
+        ),
         ({"exit_code": 1, "stderr": "MemoryError"}, Cause.HOST_OOM),
         ({"exit_code": 134, "stderr": "what():  std::bad_alloc"}, Cause.HOST_OOM),
         ({"exit_code": 1, "stderr": LOADER}, Cause.HOST_OOM),
@@ -83,10 +96,10 @@ AGENT = (
         ({"exit_code": 143}, Cause.KILLED),
         ({"exit_code": 1, "stderr": AGENT}, Cause.KILLED),
         (
-            {"exit_code": 1, "stderr": AGENT, "told_kind": "other", "told_message": PEER},
+            {"exit_code": 1, "stderr": AGENT, "error_kind": "other", "error_message": PEER},
             Cause.KILLED,
         ),
-        ({"exit_code": 1, "told_kind": "other", "told_message": PEER}, Cause.RANK_FAILED),
+        ({"exit_code": 1, "error_kind": "other", "error_message": PEER}, Cause.RANK_FAILED),
         ({"exit_code": 1, "stderr": PORT}, Cause.PORT_IN_USE),
         ({"exit_code": 1, "stderr": "OSError: [Errno 98] Address already in use"}, "port_in_use"),
         ({"exit_code": 134, "stderr": NCCL}, Cause.COLLECTIVE_TIMEOUT),
@@ -96,8 +109,8 @@ AGENT = (
         ({"exit_code": 1, "stderr": "Loss is nan, stopping training"}, Cause.NAN_LOSS),
         ({"exit_code": 1, "stderr": "loss: nan\n" + "step\n" * 9 + "KeyError: 'x'"}, Cause.UNKNOWN),
         ({"exit_code": 1, "stderr": "nan_loss_weight is not an option"}, Cause.UNKNOWN),
-        ({"exit_code": 1, "told_kind": "data", "told_message": "no mask"}, Cause.DATA),
-        ({"exit_code": 2, "told_kind": "config"}, Cause.CONFIG),
+        ({"exit_code": 1, "error_kind": "data", "error_message": "no mask"}, Cause.DATA),
+        ({"exit_code": 2, "error_kind": "config"}, Cause.CONFIG),
         ({"exit_code": 1, "stderr": "KeyError: 'lr'"}, Cause.UNKNOWN),
         ({"exit_code": 130}, Cause.UNKNOWN),
     ],
@@ -110,9 +123,9 @@ evidence = st.builds(
     Evidence,
     exit_code=st.one_of(st.just(0), st.integers(1, 255)),
     has_result=st.booleans(),
-    did=st.sampled_from([None, Cause.CANCELLED, Cause.INTERRUPTED, Cause.STALLED]),
-    told_kind=st.sampled_from([None, "data", "nan", "other", "oom", ""]),
-    told_message=st.sampled_from(["", PEER, CUDA, GLOO]),
+    stop_cause=st.sampled_from([None, Cause.CANCELLED, Cause.INTERRUPTED, Cause.STALLED]),
+    error_kind=st.sampled_from([None, "data", "nan", "other", "oom", ""]),
+    error_message=st.sampled_from(["", PEER, CUDA, GLOO]),
     stderr=st.lists(st.sampled_from([CUDA, PEER, AGENT, "words", LOADER])).map("\n".join),
     num_oom_kills=st.integers(0, 2),
 )
@@ -130,7 +143,7 @@ def test_what_is_done_has_a_result_and_what_exits_well_with_one_is_done(found):
 
 @given(evidence)
 def test_a_stop_that_nobody_asked_for_is_never_called_a_stop(found):
-    if found.did is None:
+    if found.stop_cause is None:
         assert find_cause(found) not in (Cause.CANCELLED, Cause.STALLED, Cause.PREEMPTED)
 
 

@@ -92,8 +92,8 @@ def attempt(tmp_path) -> AttemptPaths:
 
 
 def verdict_on(attempt: AttemptPaths, exit_code: int = 0, *, was_stopped: bool = False):
-    did = Cause.INTERRUPTED if was_stopped else None
-    return judge(attempt, exit_code, "score", did=did)
+    stop_cause = Cause.INTERRUPTED if was_stopped else None
+    return judge(attempt, exit_code, "score", stop_cause=stop_cause)
 
 
 def test_a_valid_result_and_exit_code_zero_is_done(attempt):

@@ -13,7 +13,7 @@ from replicate.cli.main import VERBS
 
 HEAVY = {
     *("torch", "torchvision", "timm", "pandas", "numpy", "scipy"),
-    *("boto3", "botocore", "submitit", "matplotlib", "PIL"),
+    *("boto3", "botocore", "submitit", "matplotlib", "PIL", "jinja2"),
 }
 FOR_FILES = {"pydantic", "yaml", "rich", "filelock"}
 
