@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,7 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     checks += bucket()
     if arguments.json:
-        document = {"refused": is_refused(checks), "checks": [one.to_json() for one in checks]}
+        document = {"refused": is_refused(checks), "checks": [asdict(one) for one in checks]}
         print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
         print("\n".join(_lines(checks)))
