@@ -38,19 +38,18 @@ def examine_folder(output: Path, *, waits_for_peer: bool, patience_s: float) -> 
         return [kind, links]
     meetings = SweepPaths(output.resolve()).meetings
     try:
-        come = _peer if waits_for_peer else _second_process
-        with come(meetings, patience_s) as meeting:
+        with _partner(meetings, patience_s, waits_for_peer=waits_for_peer) as meeting:
             return [kind, *examine(meeting)]
     except IncompleteError as error:
         return [kind, Check("two processes meet", "refused", str(error), DOOMED)]
 
 
-def _peer(meetings: Path, patience_s: float) -> closing[Meeting]:
-    return closing(meet(meetings, patience_s))
-
-
 @contextmanager
-def _second_process(meetings: Path, patience_s: float) -> Iterator[Meeting]:
+def _partner(meetings: Path, patience_s: float, *, waits_for_peer: bool) -> Iterator[Meeting]:
+    if waits_for_peer:
+        with closing(meet(meetings, patience_s)) as meeting:
+            yield meeting
+        return
     # In a folder of its own, so that it does not meet the doctor of another host.
     meeting = Meeting(meetings / f"here-{secrets.token_hex(4)}", "first", patience_s)
     words = module_words(sys.executable, source_root(), "orchestrator.doctor.trials")

@@ -89,9 +89,7 @@ def check_ports() -> Check:
 def _open_ports() -> Found:
     with ExitStack() as stack:
         for _ in range(_NUM_PORTS):
-            one = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            one.bind(("127.0.0.1", 0))
-            one.listen()
+            stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     return f"{_NUM_PORTS} can be opened on 127.0.0.1", {}
 
 

@@ -41,7 +41,7 @@ class Meeting:
 
     folder: Path
     role: Role
-    patience_s: float = _LONGEST_SILENCE_S
+    patience_s: float
     peer_ahead_s: float = 0.0
     """How far the other process's clock is ahead, by the shortest exchange so far."""
     _shortest_s: float = math.inf
@@ -87,9 +87,10 @@ class Meeting:
     def _hear(self, topic: str) -> tuple[dict[str, Any], float]:
         """The other process's message, and when it came."""
         path = self.folder / f"{topic}.{self.other}.json"
-        if not self.hears(topic, self.patience_s):
+        silence_s = min(self.patience_s, _LONGEST_SILENCE_S)
+        if not self.hears(topic, silence_s):
             raise IncompleteError(
-                f"no message from the other process in {self.patience_s:.0f} s ({path}): it died, "
+                f"no message from the other process in {silence_s:.0f} s ({path}): it died, "
                 f"or this host does not see what it writes"
             )
         return read_json(path), time.time()
@@ -119,31 +120,27 @@ def meet(meetings: Path, patience_s: float) -> Meeting:
     while True:
         numbers = [int(one) for one in fresh_names(meetings) if _NUMBER.fullmatch(one)]
         last = max(numbers, default=1)
-        for number in (last, last + 1):
-            meeting = _join(meetings / f"{number:04d}", patience_s)
-            if meeting:
-                return meeting
+        # In the last one two others may be at work.
+        for folder in (meetings / f"{number:04d}" for number in (last, last + 1)):
+            first, second = (Meeting(folder, role, patience_s) for role in ROLES)
+            if _arrive(first):
+                return _welcome_second(first, patience_s)
+            if _arrive(second):
+                if second.hears("welcome", _WELCOME_S):
+                    return second
+                # The first was killed while it waited. Without the folder all meet in the next one.
+                discard_tree(folder)
 
 
-def _join(folder: Path, patience_s: float) -> Meeting | None:
-    """A meeting in `folder`; None where two others meet or the first one is dead."""
-    first, second = (Meeting(folder, role, min(patience_s, _LONGEST_SILENCE_S)) for role in ROLES)
-    if _arrive(first):
-        if first.hears("arrived", patience_s):
-            first.say("welcome")
-            return first
+def _welcome_second(first: Meeting, patience_s: float) -> Meeting:
+    if not first.hears("arrived", patience_s):
         first.close()
         raise IncompleteError(
-            f"no second process came to {folder.parent} in {patience_s:.0f} s: run the same "
+            f"no second process came to {first.folder.parent} in {patience_s:.0f} s: run the same "
             f"command on the other host, with its own path to this folder"
         )
-    if not _arrive(second):
-        return None
-    if second.hears("welcome", _WELCOME_S):
-        return second
-    # The first process was killed while it waited. With the folder gone, all begin at one number.
-    discard_tree(folder)
-    return None
+    first.say("welcome")
+    return first
 
 
 def _arrive(meeting: Meeting) -> bool:

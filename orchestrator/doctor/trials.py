@@ -112,11 +112,10 @@ class Race:
         ours, theirs = set(own), set(other)
         both, without = len(ours & theirs), NUM_ROUNDS - len(ours | theirs)
         numbers = {"rounds": NUM_ROUNDS, "both_won": both, "nobody_won": without}
-        if not both and not without:
-            finding = f"{NUM_ROUNDS} races, one winner each ({len(ours)} : {len(theirs)})"
-            return Check(self.name, "ok", finding, numbers=numbers)
-        finding = f"of {NUM_ROUNDS} races {both} had two winners, {without} had none"
-        return Check(self.name, self.problem, finding, _CHOOSE_ANOTHER, numbers)
+        verdict = self.problem if both or without else "ok"
+        score = f"({len(ours)} : {len(theirs)})"
+        finding = f"{NUM_ROUNDS} races {score}: {both} with two winners, {without} with none"
+        return Check(self.name, verdict, finding, _CHOOSE_ANOTHER, numbers)
 
 
 class Rename:
