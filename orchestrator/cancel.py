@@ -1,4 +1,4 @@
-"""Cancelling and retrying runs of a sweep: which of them, and what was asked for each."""
+"""Cancelling and retrying runs of a sweep, wherever they run."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from orchestrator.runs.states import LIVE_STATES, RunState, State, read_states
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestOutcome:
-    """What a wish meant for one run."""
+    """The outcome of a request for one run."""
 
     run_id: str
     was: str
-    """Its state when it was looked at; `lost` for a run whose executor died."""
+    """Its state at that moment; `lost` for a run whose executor died."""
     is_asked: bool
     """Whether a request was written, or would be."""
     note: str
     exit_code: int = 0
-    """Of the error that kept the request from being written; `note` is its text then."""
+    """Of the error that kept the request from being written; `note` is its message then."""
 
 
 def cancel_runs(
     output: Path, runs: Sequence[Run], *, now: float, is_dry: bool = False
 ) -> tuple[RequestOutcome, ...]:
-    """Ask for each of `runs` that it be stopped, and started nowhere. Finished ones are left alone.
+    """Request for each of `runs` that it is stopped and not started again; finished ones are kept.
 
     `is_dry` writes nothing.
     """
     found = tuple(zip(runs, read_states(output, runs, now), strict=True))
-    return _wish(output, found, RequestAction.CANCEL, _cancelling, (now, is_dry))
+    return _request(output, found, RequestAction.CANCEL, _cancelling, (now, is_dry))
 
 
 def retry_runs(
@@ -48,13 +48,13 @@ def retry_runs(
     now: float,
     is_dry: bool = False,
 ) -> tuple[RequestOutcome, ...]:
-    """Ask that those of `runs` in `states` (failed, lost, cancelled) be run again.
+    """Request that those of `runs` in `states` (failed, lost, cancelled) run again.
 
-    Their attempts are counted anew. What is in another state is left out of the answer.
+    Their attempts are counted from zero. Runs in other states are not in the result.
     """
     found = zip(runs, read_states(output, runs, now), strict=True)
     chosen = [(run, state) for run, state in found if state_name(state) in states]
-    return _wish(output, chosen, RequestAction.RETRY, _retrying, (now, is_dry))
+    return _request(output, chosen, RequestAction.RETRY, _retrying, (now, is_dry))
 
 
 def state_name(state: RunState) -> str:
@@ -62,7 +62,7 @@ def state_name(state: RunState) -> str:
     return "lost" if state.cause is Cause.LOST else state.state.value
 
 
-def _wish(
+def _request(
     output: Path,
     found: Sequence[tuple[Run, RunState]],
     action: RequestAction,
@@ -70,7 +70,7 @@ def _wish(
     when: tuple[float, bool],
 ) -> tuple[RequestOutcome, ...]:
     now, is_dry = when
-    wished = []
+    outcomes = []
     for run, state in found:
         is_asked, note = judge(state)
         entry = RequestOutcome(
@@ -80,11 +80,11 @@ def _wish(
             try:
                 ask(SweepPaths(output).run(run.path), action, now=now)
             except (RecordError, StorageError) as error:
-                # The others are asked all the same: a person wants them stopped.
+                # One unreadable run must not keep the rest from being stopped.
                 code = error.exit_code
                 entry = replace(entry, is_asked=False, exit_code=code, note=str(error))
-        wished.append(entry)
-    return tuple(wished)
+        outcomes.append(entry)
+    return tuple(outcomes)
 
 
 def _cancelling(state: RunState) -> tuple[bool, str]:
@@ -93,25 +93,25 @@ def _cancelling(state: RunState) -> tuple[bool, str]:
     if state.state is State.CANCELLED:
         return False, state.reason
     if state.state in LIVE_STATES:
-        return True, f"its executor on {state.host} has it write a checkpoint and stop"
-    return True, "it is started nowhere"
+        return True, f"its executor on {state.host} stops it after a checkpoint"
+    return True, "it is not started anywhere"
 
 
 def _retrying(_state: RunState) -> tuple[bool, str]:
-    return True, "its attempts are counted anew"
+    return True, "its attempts are counted from zero"
 
 
-class Reacher(Protocol):
-    """`cancel_jobs(output, run_ids)`: cancels what it has of these runs, and tells it, a line each.
+class CancelJobs(Protocol):
+    """Cancels the jobs that one scheduler has of these runs, and returns a line for each job.
 
-    A run that it knows nothing of is none of its business. PapergridError where it cannot tell.
+    It ignores runs of which it has no job. PapergridError where it gets no answer.
     """
 
     def __call__(self, output: Path, run_ids: Sequence[str], /) -> list[str]: ...
 
 
-def reachers() -> tuple[Reacher, ...]:
-    """All that there are; each is imported here, inside of the function, when it is needed."""
+def schedulers() -> tuple[CancelJobs, ...]:
+    """All that there are: SLURM, and the workers on servers."""
     from orchestrator.servers import control as server_workers
     from orchestrator.slurm import jobs as slurm_sent
 
@@ -123,17 +123,17 @@ def reachers() -> tuple[Reacher, ...]:
 
 
 def cancel_everywhere(
-    output: Path, run_ids: Sequence[str], ways: Sequence[Reacher] | None = None
+    output: Path, run_ids: Sequence[str], ways: Sequence[CancelJobs] | None = None
 ) -> list[str]:
-    """What every reacher (of `ways`, else all there are) has to tell of its cancelling `run_ids`.
+    """Cancel the jobs of `run_ids` in every scheduler (`ways`, else all); a line for each job.
 
-    SchedulerError, after all were asked, where one of them cannot tell.
+    SchedulerError, after all were asked, where one of them gave no answer.
     """
-    told: list[str] = []
+    notes: list[str] = []
     problems: list[str] = []
-    for reach in reachers() if ways is None else ways:
+    for cancel_jobs in schedulers() if ways is None else ways:
         try:
-            told += reach(output, run_ids)
+            notes += cancel_jobs(output, run_ids)
         except PapergridError as error:
             problems.append(str(error))
     if problems:
@@ -141,10 +141,10 @@ def cancel_everywhere(
             "\n".join(
                 [
                     "the runs are marked as cancelled and none of them starts any more, but not "
-                    "everything that was sent could be reached; give the same command again:",
+                    "all jobs that were sent could be cancelled; give the same command again:",
                     *problems,
-                    *told,
+                    *notes,
                 ]
             )
         )
-    return told
+    return notes

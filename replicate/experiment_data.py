@@ -68,7 +68,7 @@ def start(words: Sequence[str], *, stdout: int | None = None) -> subprocess.Comp
 
 
 def become(words: Sequence[str]) -> NoReturn:
-    """Go on as one of our modules: signals reach it, and nothing outlives this process."""
+    """Replace this process by one of our modules: it gets the signals, and none is left over."""
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, "-m", *words], _environment())

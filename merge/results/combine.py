@@ -62,12 +62,16 @@ class Merged:
 
 
 def combine(
-    inputs: Mapping[str, Contribution | Collected], *, on_conflict: OnConflict = "error"
+    inputs: Mapping[str, Contribution | Collected],
+    *,
+    on_conflict: OnConflict = "error",
+    has_sources: bool = True,
 ) -> Merged:
     """Merge `inputs` (by name). ConfigChangedError where their plans differ.
 
     `on_conflict` says what is counted where results of one run differ; all of them stay in the
-    view, whatever it says.
+    view, whatever it says. Without `has_sources` the document lacks the plan and the single results
+    (`plan`, `runs`), which only a later merge needs and which cost most of its making.
     """
     parts = {
         name: contribution_of(part) if isinstance(part, Collected) else part
@@ -80,7 +84,10 @@ def combine(
     found, unplanned = _with_legacy(sweep, united)
     chosen, conflicts = _choose(sweep, found, parts, on_conflict)
     return Merged(
-        document=_document(sweep, united, chosen, conflicts),
+        document={
+            **_document(sweep, united, chosen, conflicts),
+            **(_plan_and_results(sweep, united) if has_sources else {}),
+        },
         sweep=sweep,
         conflicts=conflicts,
         problems=(*united.problems, *unplanned),
@@ -122,6 +129,12 @@ def _document(
         "quarantined": [problem.to_json() for problem in united.problems],
         "published": dict(sweep.published),
         "legacy": [entry.to_json() for entry in united.legacy],
+    }
+
+
+def _plan_and_results(sweep: Sweep, united: Contribution) -> dict[str, Any]:
+    """The plan and every result: from these the view can be merged again."""
+    return {
         "runs": {
             run.run_id: [entry.to_json() for entry in united.entries[run.run_id]]
             for run in sweep.runs

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
-from merge.records.records import result_from_json
+from merge.records.records import Result, result_from_json
 from merge.results.entries import Entry, entry_from_json, entry_of
 from merge.storage.atomic import write_bytes
 from merge.storage.json_files import compact_json, parse_json
@@ -48,11 +48,19 @@ class ResultIndex:
         if known is not None and known[0] == _stamp(os.stat(path)):  # noqa: PTH116 - asked 10,000 times
             self._used[label] = known
             return entry_from_json(known[1], known[2])
-        data, stamp = _read(path, label)
-        self.num_read += 1
-        entry = entry_of(result_from_json(label, parse_json(label, data)))
-        self._used[label] = [stamp, entry.run_id, entry.to_json()]
-        return entry
+        return self._read(label)[0]
+
+    def _read(self, label: str) -> tuple[Entry, Result]:
+        data, stamp = _read(f"{self._output}/{label}", label)
+        result = result_from_json(label, parse_json(label, data))
+        entry = entry_of(result)
+        known = self._known.get(label)
+        if known is not None and known[0] == stamp:
+            self._used[label] = known
+        else:
+            self.num_read += 1
+            self._used[label] = [stamp, entry.run_id, entry.to_json()]
+        return entry, result
 
     def save(self, path: Path) -> None:
         """Write what was used into `path`. StorageError where it cannot be written."""
@@ -61,22 +69,44 @@ class ResultIndex:
         write_bytes(path, compact_json(header) + b"\n" + payload + b"\n")
 
 
+class ResultReader(ResultIndex):
+    """An index that reads every file all the same, and keeps the results whole.
+
+    A report shows what an index leaves out; with this, one reading serves merge and report.
+    """
+
+    def __init__(self, output: Path, known: dict[str, Any]) -> None:
+        super().__init__(output, known)
+        self.results: dict[str, Result] = {}
+        """By the name of their file, relative to the output folder."""
+
+    def entry(self, label: str) -> Entry:
+        entry, self.results[label] = self._read(label)
+        return entry
+
+
 def load_index(output: Path, path: Path) -> ResultIndex:
     """The index in `path` of the output folder; an empty one where there is none to be used."""
+    return ResultIndex(output, known_entries(path))
+
+
+def known_entries(path: Path) -> dict[str, Any]:
+    """What the index in `path` holds; nothing where it is absent, damaged or of another version."""
     try:
         header_line, payload, _ = path.read_bytes().split(b"\n")
         header = json.loads(header_line)
         is_ours = header == {"version": _VERSION, "sha256": sha256(payload).hexdigest()}
-        known = json.loads(payload) if is_ours else {}
+        known: dict[str, Any] = json.loads(payload) if is_ours else {}
     except (OSError, ValueError):
-        known = {}
-    return ResultIndex(output, known)
+        return {}
+    return known
 
 
 def _read(path: str, label: str) -> tuple[bytes, Stamp]:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            return file.read(), _stamp(os.fstat(file.fileno()))
+        # Unbuffered: for small files the buffer costs a third of the reading, 10,000 times.
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            return file.readall(), _stamp(os.fstat(file.fileno()))
     except FileNotFoundError:
         raise
     except OSError as error:

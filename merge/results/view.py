@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from merge.errors import IncomparableError, RecordError, UsageError
-from merge.records.sweep import read_sweep
+from merge.records.records import Result
+from merge.records.sweep import Sweep, read_sweep
 from merge.results.collect import gather, refuse_missing_sweep
 from merge.results.combine import Merged, combine
 from merge.results.comparability import all_flags, flag_text
 from merge.results.conflicts import OnConflict
 from merge.results.documents import contribution_of_view, view_bytes
 from merge.results.garbage_collection import no_garbage_collection
-from merge.results.index import load_index
+from merge.results.index import ResultIndex, ResultReader, known_entries, load_index
 from merge.results.inputs import read_inputs
 from merge.results.legacy import Unit
 from merge.results.result_files import result_files
@@ -24,6 +25,8 @@ from merge.storage.json_files import read_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.locking import LOCK_PATIENCE_S, exclusively
 from merge.storage.paths import RunPaths, SweepPaths
+
+_Written = TypeVar("_Written")
 
 
 def rebuild(
@@ -39,26 +42,62 @@ def rebuild(
     view never loses a result that an earlier view had. Results that an earlier merge has read
     are not read again. StorageError where another merge holds the lock longer than `patience_s`.
     """
+
+    def write_view(sweep: Sweep) -> Merged:
+        index = load_index(output, SweepPaths(output).merge_index)
+        return _write_view(output, sweep, index, on_conflict=on_conflict, is_strict=is_strict)[0]
+
+    return _exclusively(output, write_view, patience_s)
+
+
+def rebuild_with_results(output: Path) -> tuple[Merged, dict[str, Result]]:
+    """`rebuild`, and the whole results that are valid by run id, with each file read once."""
+
+    def write_view(sweep: Sweep) -> tuple[Merged, dict[str, Result]]:
+        reader = ResultReader(output, known_entries(SweepPaths(output).merge_index))
+        merged, valid = _write_view(output, sweep, reader)
+        # Not by the id that a file states: a copy in another run's folder states the same one.
+        places = {
+            run.run_id: RunPaths(Path(run.path)).result.as_posix()
+            for run in sweep.runs
+            if run.run_id in valid
+        }
+        return merged, {run_id: reader.results[place] for run_id, place in places.items()}
+
+    return _exclusively(output, write_view, LOCK_PATIENCE_S)
+
+
+def _write_view(
+    output: Path,
+    sweep: Sweep,
+    index: ResultIndex,
+    *,
+    on_conflict: OnConflict = "error",
+    is_strict: bool = False,
+) -> tuple[Merged, Collection[str]]:
+    """The view, and the ids of the runs that have a valid result."""
     paths = SweepPaths(output)
+    part = gather(output, sweep, index)
+    merged = combine({str(output): part}, on_conflict=on_conflict)
+    if is_strict:
+        refuse_flags(merged)
+    write_bytes(paths.results, view_bytes(merged.document))
+    if index.is_changed:
+        index.save(paths.merge_index)
+    remove_leftovers((output, *part.unfinished))
+    return merged, part.entries.keys()
+
+
+def _exclusively(
+    output: Path, write_view: Callable[[Sweep], _Written], patience_s: float
+) -> _Written:
     refuse_missing_sweep(output)
+    paths = SweepPaths(output)
     sweep = read_sweep(paths.sweep)
-
-    def write_view() -> Merged:
-        index = load_index(output, paths.merge_index)
-        part = gather(output, sweep, index)
-        merged = combine({str(output): part}, on_conflict=on_conflict)
-        if is_strict:
-            refuse_flags(merged)
-        write_bytes(paths.results, view_bytes(merged.document))
-        if index.is_changed:
-            index.save(paths.merge_index)
-        remove_leftovers((output, *part.unfinished))
-        return merged
-
     with no_garbage_collection():
         return exclusively(
             paths.merge_lock,
-            write_view,
+            lambda: write_view(sweep),
             lambda: result_files(output, sweep),
             patience_s=patience_s,
         )

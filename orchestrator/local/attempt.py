@@ -14,7 +14,7 @@ from merge.errors import UsageError
 from merge.records.records import AttemptRecord, Cause, Claim, Outcome, Request
 from merge.records.sweep import Run, Sweep
 from merge.storage.json_files import write_json
-from merge.storage.paths import RunPaths, SweepPaths
+from merge.storage.paths import AttemptPaths, RunPaths, SweepPaths
 from orchestrator.local.settings import LocalSettings
 from orchestrator.local.spec import _own_spec, ensure_spec
 from orchestrator.machine.devices import device_kind
@@ -41,23 +41,23 @@ class Workplace:
     output: SweepPaths
     settings: LocalSettings
     marker: str
-    """Names the executor in the environment of all its processes."""
+    """Identifies the executor in the environment of all its processes."""
     heartbeat: Heartbeat
     environment: Mapping[str, Any] = field(default_factory=dict)
-    """Where all of them run; every attempt records it."""
+    """Host, versions and settings that every attempt records."""
     watch: HeartbeatWatch = field(default_factory=HeartbeatWatch)
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A person wants the run started nowhere."""
+    """A request holds that the run is not started anywhere."""
 
     request: Request
 
 
 @dataclass(slots=True, kw_only=True)
 class Attempt:
-    """An execution of a run that goes on."""
+    """A running execution of a run."""
 
     run: Run
     paths: RunPaths
@@ -66,17 +66,17 @@ class Attempt:
     process: Process
     silence: Silence
     num_oom_kills: int
-    """The kernel's count when it began."""
+    """The kernel's count at the start: a higher one at the end means a kill for memory."""
     stop_cause: Cause | None = None
-    """Why it was asked to stop, or killed, where it was."""
+    """Why it was asked to stop, or killed; None where it was not."""
     kill_at: float = math.inf
     """Monotonic time at which it is killed, if it has not stopped by then."""
     has_lost_claim: bool = False
     shown: Progress | None = None
-    """The progress that was last told to a person."""
+    """The progress that was published last."""
 
     def stop(self, cause: Cause, grace_s: float) -> None:
-        """Have it write a checkpoint and end, and kill it after `grace_s`; call `tick` then."""
+        """Make it write a checkpoint and end; `tick` kills it after `grace_s` seconds."""
         self.stop_cause = self.stop_cause or cause
         self.kill_at = min(self.kill_at, time.monotonic() + grace_s)
         self.process.ask_to_stop()
@@ -87,7 +87,7 @@ class Attempt:
         self.process.kill()
 
     def tick(self) -> None:
-        """Go on with what `stop` began: ask workers that started since, kill when it is time."""
+        """Continue a `stop`: signal workers that were started since, kill them when it is time."""
         if self.kill_at < math.inf:
             self.process.ask_to_stop()
         if time.monotonic() > self.kill_at:
@@ -97,7 +97,7 @@ class Attempt:
 def begin(
     place: Workplace, run: Run, devices: tuple[str, ...], on_exit: Callable[[str], None]
 ) -> Attempt | Busy | Finished | Cancelled:
-    """Claim `run` and start it on `devices`, unless it is finished, cancelled or a live owner's.
+    """Claim `run` and start it on `devices`, unless it is finished, cancelled or has a live owner.
 
     `on_exit(token)` is called from a thread when its command has ended. RecordError where a
     record of the run is not of this plan, StorageError, UsageError where it cannot be started.
@@ -147,23 +147,30 @@ def _start(
         took_over=describe_predecessor(all_attempts(paths), claim.owner, place.environment),
     )
     files = paths.attempt(claim.number)
+    # Before the process: an attempt whose executor is killed now is still found, as lost.
     write_json(files.record, record.to_json())
+    # Before the process too: it may be killed for memory at once.
     oom_kills = num_oom_kills()
-    try:
-        process = Process(launch, files.stdout, files.stderr, lambda: on_exit(claim.token))
-    except OSError as error:
-        reason = _why_not_started(launch, error)
-        write_json(files.record, _not_started(record, reason).to_json())
-        raise UsageError(reason) from error
     return Attempt(
         run=run,
         paths=paths,
         claim=claim,
         record=record,
-        process=process,
+        process=_started(launch, files, record, on_exit),
         silence=Silence(files),
         num_oom_kills=oom_kills,
     )
+
+
+def _started(
+    launch: Launch, files: AttemptPaths, record: AttemptRecord, on_exit: Callable[[str], None]
+) -> Process:
+    try:
+        return Process(launch, files.stdout, files.stderr, lambda: on_exit(record.token))
+    except OSError as error:
+        reason = _why_not_started(launch, error)
+        write_json(files.record, _not_started(record, reason).to_json())
+        raise UsageError(reason) from error
 
 
 def _begun(
@@ -191,7 +198,7 @@ def _begun(
 
 
 def _inherited_deviations(paths: RunPaths) -> Mapping[str, Any]:
-    """Those of the newest attempt that had any: this one goes on from what it has trained."""
+    """Those of the newest attempt that had any: this attempt continues from its checkpoint."""
     past = (record.deviations for record in reversed(all_attempts(paths)))
     return next((deviations for deviations in past if deviations), {})
 
@@ -246,6 +253,8 @@ def _not_started(record: AttemptRecord, reason: str) -> AttemptRecord:
 
 
 def _free_port() -> int:
+    # Another process may take the port before torchrun binds it: that attempt fails with
+    # `port_in_use`, which has a retry rule of its own.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

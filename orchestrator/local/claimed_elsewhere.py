@@ -1,7 +1,7 @@
-"""The runs that other executors have while this one works: when to look at them again.
+"""The runs that other executors have claimed: when to look at them again.
 
-An executor that stands by looks again until each of them is done or failed, and takes over those
-whose owner died or stopped. One that does not looks once more, when it has nothing else to do.
+An executor with `stand_by` looks again until each of them is done or failed, and takes over those
+whose owner died or stopped. Without it, it looks once more when it has nothing else to do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestrator.runs.retries import Again, decide
 
 
 class ClaimedElsewhere:
-    """What one executor knows of the runs that it does not have."""
+    """The runs that one executor could not claim."""
 
     def __init__(self, output: SweepPaths, settings: LocalSettings) -> None:
         self._output = output
@@ -32,18 +32,19 @@ class ClaimedElsewhere:
         return bool(self._elsewhere)
 
     def first_seen(self, run: Run) -> None:
-        """Remember which attempts at `run` have ended: how others end is news from now on."""
+        """Remember which attempts at `run` have ended: only later ones count in `failure_of`."""
         if self._settings.stand_by:
             paths = self._output.run(run.path)
             self._first[run.run_id] = self._settings.claims.num_ended(paths)
 
     def add(self, run: Run, whose: str) -> None:
+        # Nothing changes there faster than its owner's heartbeat.
         if not self._elsewhere:
             self._next_look = time.monotonic() + self._settings.heartbeat_s
         self._elsewhere.append((run, whose))
 
     def due(self) -> list[Run]:
-        """The runs to try now, where this executor stands by; they are forgotten here."""
+        """The runs to try now, if this executor stands by; removed from this list."""
         if not self._settings.stand_by or time.monotonic() < self._next_look:
             return []
         return [run for run, _ in self.drain()]
@@ -56,17 +57,16 @@ class ClaimedElsewhere:
         return [run for run, _ in self.drain()]
 
     def drain(self) -> list[tuple[Run, str]]:
-        """All runs that others have, and who; they are forgotten here."""
+        """All runs that other executors have, and which ones; removed from this list."""
         found, self._elsewhere = self._elsewhere, []
         return found
 
     def failure_of(self, run: Run) -> str | None:
         """Why `run` failed elsewhere while this executor worked; None where it did not.
 
-        A run that fails on one host would fail on each of them: it is not tried by all in turn,
-        but where a rule says that it is worth another attempt.
-        RecordError where its records are unreadable, StorageError where a bucket has them that does
-        not answer.
+        A run that fails on one host would fail on each of them: not every host tries it in turn,
+        unless a retry rule allows one more attempt. RecordError where its records are unreadable,
+        StorageError where the bucket that holds them does not answer.
         """
         if not self._settings.stand_by:
             return None
@@ -87,12 +87,12 @@ class ClaimedElsewhere:
 
 
 def _has_failed(attempt: AttemptRecord) -> bool:
-    # Another host's full disk says nothing of this one's.
+    # A full disk on another host says nothing about this one.
     return attempt.outcome is Outcome.FAILED and attempt.exit_code != StorageError.exit_code
 
 
 def whose(claim: Claim) -> str:
-    """Who has the run that `claim` is of, in words."""
+    """The owner of `claim` as text: host, process, age of its heartbeat."""
     owner = claim.owner
     age_s = max(0.0, time.time() - claim.heartbeat)
-    return f"on {owner.host} (process {owner.pid}), last sign of life {age_s:.0f} s ago"
+    return f"on {owner.host} (process {owner.pid}), last heartbeat {age_s:.0f} s ago"

@@ -1,32 +1,36 @@
-"""What a local sweep tells while it goes on, and what it returns at its end."""
+"""The events of a local sweep while it runs, and the report that it returns at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from merge.errors import INTERRUPTED_EXIT_CODE, IncompleteError, PapergridError, StorageError
 from merge.records.records import Cause
 from merge.records.sweep import Run
 from orchestrator.runs.progress import Progress
 
+if TYPE_CHECKING:
+    from orchestrator.sync.backlog import SyncOutcome
+
 
 class RunOutcome(StrEnum):
-    """What became of a selected run."""
+    """How a selected run ended in this invocation."""
 
     DONE = "done"
-    """Its result was made now."""
+    """This invocation made its result."""
     ALREADY_DONE = "already done"
     FAILED = "failed"
     REFUSED = "refused"
     """Not started: a record on disk is unreadable or belongs to something else."""
     STORAGE = "storage"
-    """The file system refused: try again later."""
+    """The file system refused a write: try again later."""
     CANCELLED = "cancelled"
-    """A person wants it stopped, and started nowhere."""
+    """A request holds that it is stopped and not started anywhere."""
     INTERRUPTED = "interrupted"
-    """Stopped on request; the next attempt goes on from its checkpoint."""
+    """Stopped on request; the next attempt continues from its checkpoint."""
     ELSEWHERE = "running elsewhere"
     NOT_STARTED = "not started"
     """The sweep was stopped before its turn."""
@@ -34,6 +38,8 @@ class RunOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
+    """An attempt at a run has started its command."""
+
     run: Run
     attempt: int
     devices: tuple[str, ...]
@@ -41,6 +47,8 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunProgressed:
+    """The trainer reported a new epoch, step or loss."""
+
     run: Run
     attempt: int
     progress: Progress
@@ -48,13 +56,13 @@ class RunProgressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
-    """The last word on a run in this invocation."""
+    """The run has its outcome; no later event of this invocation is about it."""
 
     run: Run
     outcome: RunOutcome
     reason: str = ""
     cause: Cause | None = None
-    """Why its attempt ended so, where there was one."""
+    """Why its attempt failed or stopped; None where there was no attempt, or it is done."""
     value: float | None = None
     """The study's metric, where the run is done."""
     seconds: float | None = None
@@ -77,25 +85,41 @@ class RunRetried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunsCompleted:
+    """Results were written since the last event of this kind.
+
+    Published when the free devices have work again, so one event may carry several runs. Work that
+    follows from new results (merging, sending) belongs here and not to `RunEnded`: it may take
+    longer than the shortest runs.
+    """
+
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something a person should know that concerns no run, or no run's outcome."""
+    """A message for the user that is not the outcome of a run."""
 
     message: str
     run: Run | None = None
 
 
-RunEvent = RunStarted | RunProgressed | RunEnded | RunRetried | Notice
+RunEvent = RunStarted | RunProgressed | RunEnded | RunRetried | RunsCompleted | Notice
+Listener = Callable[[RunEvent], object]
+"""Gets every event, in order, from the thread that schedules the runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalReport:
-    """What became of each selected run."""
+    """The outcome of each selected run."""
 
     endings: Mapping[str, RunEnded]
     """By run_id."""
     was_stopped: bool
-    code_of_sync: int = 0
-    """Exit code of sending the results to a bucket, where that was asked for."""
+    sync_exit_code: int = 0
+    """Of sending the results to a bucket; 0 also where nothing was to be sent."""
+    unsent: SyncOutcome | None = None
+    """What could not be sent to the bucket; None where nothing was to be sent."""
 
     def having(self, *outcomes: RunOutcome) -> tuple[RunEnded, ...]:
         """The runs with one of `outcomes`, in the order in which they ended."""
@@ -105,7 +129,7 @@ class LocalReport:
     def exit_code(self) -> int:
         """0 all done and sent, 130 interrupted, 75 storage, 1 some failed, 3 incomplete."""
         if len(self.having(RunOutcome.DONE, RunOutcome.ALREADY_DONE)) == len(self.endings):
-            return self.code_of_sync
+            return self.sync_exit_code
         if self.was_stopped:
             return INTERRUPTED_EXIT_CODE
         if self.having(RunOutcome.STORAGE):

@@ -1,77 +1,28 @@
-"""The local executor: schedules a sweep's runs over this machine's devices.
-
-One thread decides everything. Whatever happens elsewhere, an ended command, Ctrl-C, a lost claim, a
-dead guard, is a message in one inbox: nothing is polled for, and nothing races.
-"""
+"""The local executor: runs a sweep's runs on this machine's devices."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
-from merge.errors import PapergridError
-from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.sweep import Run, Sweep
 from merge.storage.paths import SweepPaths
-from orchestrator.local.attempt import Attempt, Cancelled, Workplace, begin
-from orchestrator.local.claimed_elsewhere import ClaimedElsewhere, whose
-from orchestrator.local.events import LocalReport, RunEvent, RunOutcome, RunProgressed
+from orchestrator.local.attempt import Workplace
+from orchestrator.local.events import LocalReport, RunEvent
+from orchestrator.local.messages import CancelRequested, ClaimLost, GuardDied, Inbox, StopRequested
 from orchestrator.local.outcomes import OutcomeLog
+from orchestrator.local.schedule import Schedule
 from orchestrator.local.settings import LocalSettings
-from orchestrator.local.settle import finish
-from orchestrator.machine.device_slots import Slots
 from orchestrator.machine.devices import check_fit
 from orchestrator.machine.environment import describe_environment
 from orchestrator.machine.guard import EXECUTOR, kill_marked
 from orchestrator.machine.process import Guardian
 from orchestrator.machine.signals import stop_requests
-from orchestrator.runs.claims import Busy, Finished, finished
 from orchestrator.runs.heartbeat import Heartbeat
-from orchestrator.runs.progress import read_progress
-from orchestrator.runs.requests import cancellation, cancelled_text, counted_attempts
-from orchestrator.runs.retries import Again, GiveUp, decide
 
 __all__ = ["LocalReport", "LocalSettings", "run_local"]
-
-_TICK_S = 0.5
-_MOST_GUARDS = 20
-"""A machine on which guards die at their start must not be kept busy starting them."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Exited:
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class _ClaimLost:
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class _CancelAsked:
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class _StopAsked:
-    cause: Cause
-
-
-@dataclass(frozen=True, slots=True)
-class _GuardDied:
-    pass
-
-
-_Message = _Exited | _ClaimLost | _CancelAsked | _StopAsked | _GuardDied
-_Inbox = SimpleQueue[_Message]
 
 
 def run_local(
@@ -79,275 +30,52 @@ def run_local(
     runs: Sequence[Run],
     output: Path,
     settings: LocalSettings,
-    report: Callable[[RunEvent], None],
+    publish: Callable[[RunEvent], object],
 ) -> LocalReport:
     """Run `runs` of `sweep` in the folder `output`, as many at a time as the devices allow.
 
-    Finished runs are skipped, a failed run stops no other. The first Ctrl-C (SIGTERM, hang-up) has
-    the trainers write their checkpoints, the second kills them; no process outlives this call.
-    A failed run is tried again as the settings say; a cancelled one is stopped, and not started.
-    `report` is called from this thread. UsageError where the devices cannot serve the runs.
+    Finished runs are skipped; a failed run stops no other and is retried as the settings say; a
+    cancelled one is stopped, or not started. The first Ctrl-C (SIGTERM, hang-up) makes the trainers
+    write their checkpoints, the second kills them. No trainer outlives this call.
+
+    `publish` gets every event, from this thread. An exception of it ends the sweep: give
+    `Listeners.publish` unless that is wanted. UsageError where the devices cannot serve the runs.
     """
     check_fit(settings.devices, runs)
     marker = secrets.token_hex(16)
-    inbox: _Inbox = SimpleQueue()
-    with stop_requests(lambda cause: inbox.put(_StopAsked(cause))):
-        guardian = Guardian(marker, lambda: inbox.put(_GuardDied()))
+    inbox: Inbox = Inbox()
+    with stop_requests(lambda cause: inbox.put(StopRequested(cause))):
+        guardian = Guardian(marker, lambda: inbox.put(GuardDied()))
         try:
-            with Heartbeat(
-                settings.heartbeat_s,
-                on_lost=lambda token: inbox.put(_ClaimLost(token)),
-                on_cancelled=lambda token: inbox.put(_CancelAsked(token)),
-                claims=settings.claims,
-            ) as heart:
-                place = Workplace(
-                    sweep=sweep,
-                    output=SweepPaths(output.resolve()),
-                    settings=settings,
-                    marker=marker,
-                    heartbeat=heart,
-                    environment=describe_environment(
-                        settings.cwd, os.environ, has_gpus=settings.devices.kind == "cuda"
-                    ),
-                )
-                outcomes = OutcomeLog(sweep.metric, report)
-                return _Executor(place, outcomes, inbox, guardian).run(runs)
+            with _heartbeat(settings, inbox) as heartbeat:
+                place = _workplace(sweep, output, settings, marker, heartbeat)
+                outcomes = OutcomeLog(sweep.metric, publish)
+                return Schedule(place, outcomes, inbox, guardian).run(runs)
         finally:
+            # A trainer may have started processes that left its group; the marker in their
+            # environment still finds them.
             kill_marked(EXECUTOR, marker)
             guardian.close()
 
 
-class _Executor:
-    """The state of one `run_local`."""
+def _heartbeat(settings: LocalSettings, inbox: Inbox) -> Heartbeat:
+    return Heartbeat(
+        settings.heartbeat_s,
+        on_lost=lambda token: inbox.put(ClaimLost(token)),
+        on_cancelled=lambda token: inbox.put(CancelRequested(token)),
+        claims=settings.claims,
+    )
 
-    def __init__(
-        self, place: Workplace, outcomes: OutcomeLog, inbox: _Inbox, guardian: Guardian
-    ) -> None:
-        self._place = place
-        self._outcomes = outcomes
-        self._inbox = inbox
-        self._guardian = guardian
-        self._waiting: deque[Run] = deque()
-        self._delayed: list[tuple[float, Run]] = []
-        self._live: dict[str, Attempt] = {}
-        self._claimed_elsewhere = ClaimedElsewhere(place.output, place.settings)
-        self._completed: list[Run] = []
-        self._slots = Slots(place.settings.devices.slots, place.settings.runs_per_device)
-        self._num_guards = 1
-        self._stop_deadline: float | None = None
-        self._next_tick = 0.0
 
-    def run(self, runs: Sequence[Run]) -> LocalReport:
-        try:
-            for run in runs:
-                self._sort_out(run)
-            while self._waiting or self._delayed or self._live or self._look_again():
-                self._step()
-            self._announce_completed()
-        except BaseException:
-            self._abandon()
-            raise
-        return self._outcomes.close(was_stopped=self._stop_deadline is not None)
-
-    def _sort_out(self, run: Run) -> None:
-        with self._outcomes.boundary(run):
-            paths = self._place.output.run(run.path)
-            if result := finished(paths, run.config_hash):
-                self._outcomes.already_done(run, result)
-            elif request := cancellation(paths):
-                self._outcomes.end(run, RunOutcome.CANCELLED, cancelled_text(request))
-            else:
-                self._claimed_elsewhere.first_seen(run)
-                self._waiting.append(run)
-
-    def _step(self) -> None:
-        if self._start_next():
-            self._take_messages(0.0)
-        else:
-            self._announce_completed()
-            self._take_messages(_TICK_S)
-        if time.monotonic() >= self._next_tick:
-            self._next_tick = time.monotonic() + _TICK_S
-            self._tick()
-
-    def _start_next(self) -> bool:
-        """Take the next run off the list; False where it must wait for devices, or none waits."""
-        self._end_delays()
-        if not self._waiting:
-            return False
-        devices = self._slots.take(self._waiting[0].resources.devices_per_run)
-        if devices is None:
-            return False
-        if not self._start(self._waiting.popleft(), devices):
-            self._slots.give_back(devices)
-        return True
-
-    def _start(self, run: Run, devices: tuple[str, ...]) -> bool:
-        """Whether `run` has the `devices` now, and its command was started."""
-        with self._outcomes.boundary(run):
-            if reason := self._claimed_elsewhere.failure_of(run):
-                self._outcomes.end(run, RunOutcome.FAILED, reason)
-                return False
-            begun = begin(self._place, run, devices, lambda token: self._inbox.put(_Exited(token)))
-            match begun:
-                case Finished(result):
-                    self._outcomes.already_done(run, result)
-                case Busy(claim):
-                    self._claimed_elsewhere.add(run, whose(claim))
-                case Cancelled(request):
-                    self._outcomes.end(run, RunOutcome.CANCELLED, cancelled_text(request))
-                case _:
-                    self._live[begun.claim.token] = begun
-                    self._outcomes.started(begun)
-                    return True
-        return False
-
-    def _end_delays(self) -> None:
-        """Put runs whose delay is over before all others: they have waited longest."""
-        now = time.monotonic()
-        due = [run for at, run in self._delayed if at <= now]
-        self._delayed = [(at, run) for at, run in self._delayed if at > now]
-        self._waiting.extendleft(reversed(due))
-
-    def _look_again(self) -> bool:
-        """Whether there is more to wait for: runs that others have, or had when we looked."""
-        if self._stop_deadline is None:
-            if self._claimed_elsewhere and self._place.settings.stand_by:
-                return True
-            self._waiting.extend(self._claimed_elsewhere.last_look())
-        for run, who in [] if self._waiting else self._claimed_elsewhere.drain():
-            self._outcomes.end(run, RunOutcome.ELSEWHERE, who)
-        return bool(self._waiting)
-
-    def _take_messages(self, patience_s: float) -> None:
-        with suppress(Empty):
-            self._handle(self._inbox.get(timeout=patience_s))
-            while True:
-                self._handle(self._inbox.get_nowait())
-
-    def _handle(self, message: _Message) -> None:
-        match message:
-            case _Exited(token):
-                self._finish(self._live.pop(token))
-            case _ClaimLost(token):
-                if attempt := self._live.get(token):
-                    attempt.has_lost_claim = True
-                    attempt.kill(Cause.LOST)
-            case _CancelAsked(token):
-                self._cancel(token)
-            case _StopAsked(cause):
-                self._stop(cause)
-            case _GuardDied():
-                self._replace_guard()
-
-    def _replace_guard(self) -> None:
-        self._num_guards += 1
-        if self._num_guards > _MOST_GUARDS:
-            self._outcomes.notice(
-                "guard processes keep dying: if this process is killed, the next invocation ends "
-                "what it leaves"
-            )
-            return
-        self._guardian.restart()
-        self._outcomes.notice("the guard process had died; a new one is on duty")
-
-    def _finish(self, attempt: Attempt) -> None:
-        with self._outcomes.boundary(attempt.run):
-            try:
-                ended = finish(self._place, attempt)
-            finally:
-                self._slots.give_back(attempt.record.devices)
-            self._outcomes.survived(attempt, ended)
-            again = self._next_try(ended.record, attempt)
-            if isinstance(again, Again):
-                self._delayed.append((time.monotonic() + again.wait_s, attempt.run))
-                self._outcomes.retried(attempt, ended, again)
-                return
-            outcome = self._outcomes.ended(attempt, ended, again.reason)
-            if outcome is RunOutcome.DONE:
-                self._completed.append(attempt.run)
-            elif outcome is RunOutcome.ELSEWHERE:
-                self._claimed_elsewhere.add(attempt.run, ended.record.reason)
-
-    def _next_try(self, record: AttemptRecord, attempt: Attempt) -> Again | GiveUp:
-        if record.outcome is not Outcome.FAILED or self._stop_deadline is not None:
-            return GiveUp()
-        return decide(counted_attempts(attempt.paths), self._place.settings.retries)
-
-    def _announce_completed(self) -> None:
-        runs, self._completed = tuple(self._completed), []
-        if not runs:
-            return
-        try:
-            self._place.settings.on_completion(runs)
-        except PapergridError as error:
-            for run in runs:
-                self._outcomes.notice(f"after {run.run_id}: {error}", run)
-
-    def _cancel(self, token: str) -> None:
-        attempt = self._live.get(token)
-        if attempt and attempt.stop_cause is None:
-            grace_s = self._place.settings.grace_s
-            self._outcomes.notice(
-                f"{attempt.run.run_id} is cancelled: it writes its checkpoint "
-                f"(up to {grace_s:.0f} s)",
-                attempt.run,
-            )
-            attempt.stop(Cause.CANCELLED, grace_s)
-
-    def _stop(self, cause: Cause) -> None:
-        if self._stop_deadline is not None:
-            self._outcomes.notice("asked again: all runs are killed")
-            self._kill_live(cause)
-            return
-        grace_s = self._place.settings.grace_s
-        self._stop_deadline = time.monotonic() + grace_s
-        self._outcomes.notice(
-            f"stopping: {len(self._live)} runs write their checkpoints (up to {grace_s:.0f} s); "
-            f"ask again to kill them"
-        )
-        for run in (*self._waiting, *(run for _, run in self._delayed)):
-            self._outcomes.end(run, RunOutcome.NOT_STARTED)
-        self._waiting.clear()
-        self._delayed.clear()
-        for attempt in self._live.values():
-            attempt.stop(cause, grace_s)
-        why = self._place.settings.why_stopped(cause)
-        for attempt in self._live.values():
-            attempt.stop_cause = why if attempt.stop_cause is cause else attempt.stop_cause
-
-    def _tick(self) -> None:
-        if self._stop_deadline is None:
-            self._waiting.extend(self._claimed_elsewhere.due())
-        for attempt in self._live.values():
-            attempt.tick()
-            self._show_progress(attempt)
-            self._end_stalled(attempt)
-
-    def _end_stalled(self, attempt: Attempt) -> None:
-        limit_s = self._place.settings.restart_stalled_s
-        if (
-            limit_s is not None
-            and attempt.stop_cause is None
-            and attempt.silence.seconds() > limit_s
-        ):
-            attempt.kill(Cause.STALLED)
-
-    def _show_progress(self, attempt: Attempt) -> None:
-        number = attempt.record.number
-        progress = read_progress(attempt.paths.attempt(number).events)
-        if progress and progress != attempt.shown:
-            attempt.shown = progress
-            self._outcomes.report(RunProgressed(run=attempt.run, attempt=number, progress=progress))
-
-    def _kill_live(self, cause: Cause) -> None:
-        for attempt in self._live.values():
-            attempt.kill(cause)
-
-    def _abandon(self) -> None:
-        """Where an error ends the sweep: no attempt outlives it, no run stays claimed."""
-        self._outcomes.mute()
-        self._kill_live(Cause.INTERRUPTED)
-        while self._live:
-            _, attempt = self._live.popitem()
-            self._finish(attempt)
+def _workplace(
+    sweep: Sweep, output: Path, settings: LocalSettings, marker: str, heartbeat: Heartbeat
+) -> Workplace:
+    has_gpus = settings.devices.kind == "cuda"
+    return Workplace(
+        sweep=sweep,
+        output=SweepPaths(output.resolve()),
+        settings=settings,
+        marker=marker,
+        heartbeat=heartbeat,
+        environment=describe_environment(settings.cwd, os.environ, has_gpus=has_gpus),
+    )

@@ -1,4 +1,4 @@
-"""What became of each run of one local sweep: told at once, kept for the report."""
+"""The outcome of each run of one local sweep: published at once, kept for the final report."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _RUN_OUTCOMES = {
 
 
 class OutcomeLog:
-    """Turns what happens to runs into events for `report`, and into the final report."""
+    """Makes the events of runs, and the final report."""
 
-    def __init__(self, metric: str, report: Callable[[RunEvent], None]) -> None:
+    def __init__(self, metric: str, publish: Callable[[RunEvent], object]) -> None:
         self._metric = metric
-        self.report = report
+        self.publish = publish
         self._endings: dict[str, RunEnded] = {}
 
     @contextmanager
     def boundary(self, run: Run) -> Iterator[None]:
-        """Whatever goes wrong inside ends `run`, and no other run."""
+        """An error inside ends `run` with a matching outcome, and no other run."""
         try:
             yield
         except StorageError as error:
@@ -56,30 +56,32 @@ class OutcomeLog:
             self.end(run, RunOutcome.FAILED, f"{type(error).__name__}: {error}")
 
     def end(self, run: Run, outcome: RunOutcome, reason: str = "") -> None:
-        """The last word on `run` where it is no result."""
-        self._tell(RunEnded(run=run, outcome=outcome, reason=reason))
+        """`run` ends without a new result."""
+        self._end(RunEnded(run=run, outcome=outcome, reason=reason))
 
     def already_done(self, run: Run, result: Result) -> None:
         value = result.metrics.get(self._metric)
-        self._tell(RunEnded(run=run, outcome=RunOutcome.ALREADY_DONE, value=value))
+        self._end(RunEnded(run=run, outcome=RunOutcome.ALREADY_DONE, value=value))
 
     def started(self, attempt: Attempt) -> None:
         record = attempt.record
-        self.report(RunStarted(run=attempt.run, attempt=record.number, devices=record.devices))
+        self.publish(RunStarted(run=attempt.run, attempt=record.number, devices=record.devices))
         if lost := record.took_over:
-            message = f"attempt {lost['attempt']} ended without a word ({lost['cause']}): "
+            message = (
+                f"attempt {lost['attempt']} crashed without a final record ({lost['cause']}): "
+            )
             self.notice(f"{message}{lost['reason']}", attempt.run)
 
     def survived(self, attempt: Attempt, ended: Ended) -> None:
-        """Tell of processes that could not be ended, where there are any."""
+        """Report processes that could not be killed, if there are any."""
         if ended.survivors:
             ids = ", ".join(map(str, ended.survivors))
             self.notice(f"processes {ids} survive SIGKILL, blocked in the kernel", attempt.run)
 
     def ended(self, attempt: Attempt, ended: Ended, why_no_more: str = "") -> RunOutcome:
-        """The outcome of an attempt's run; ELSEWHERE is no last word yet.
+        """The outcome of an attempt's run; after ELSEWHERE the run may still get another one.
 
-        `why_no_more` says why a failed run is not tried again, where that needs saying.
+        `why_no_more` says why a failed run is not tried again; empty where that is obvious.
         """
         run, record = attempt.run, ended.record
         outcome = _run_outcome(record)
@@ -87,7 +89,7 @@ class OutcomeLog:
             self.notice(record.reason, run)
             return outcome
         seconds = None if record.ended is None else record.ended - record.started
-        self._tell(
+        self._end(
             RunEnded(
                 run=run,
                 outcome=outcome,
@@ -103,7 +105,7 @@ class OutcomeLog:
         """An attempt failed, and its run is tried again."""
         record = ended.record
         assert record.cause is not None
-        self.report(
+        self.publish(
             RunRetried(
                 run=attempt.run,
                 attempt=record.number,
@@ -116,18 +118,18 @@ class OutcomeLog:
         )
 
     def notice(self, message: str, run: Run | None = None) -> None:
-        self.report(Notice(message=message, run=run))
+        self.publish(Notice(message=message, run=run))
 
     def mute(self) -> None:
-        """Tell nobody any more: what is told may be what failed."""
-        self.report = lambda _: None
+        """Publish nothing more: publishing may be what failed."""
+        self.publish = lambda _: None
 
     def close(self, *, was_stopped: bool) -> LocalReport:
         return LocalReport(endings=self._endings, was_stopped=was_stopped)
 
-    def _tell(self, ending: RunEnded) -> None:
+    def _end(self, ending: RunEnded) -> None:
         self._endings[ending.run.run_id] = ending
-        self.report(ending)
+        self.publish(ending)
 
 
 def _run_outcome(record: AttemptRecord) -> RunOutcome:

@@ -1,39 +1,34 @@
-"""What a person may choose about a sweep on this machine; none of it decides numbers."""
+"""What a user chooses about a sweep on this machine; none of it changes a number."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from merge.errors import UsageError
 from merge.records.records import EXPIRY_S, Cause, Owner
-from merge.records.sweep import Run
+from orchestrator.local.limits import (
+    BEATS_PER_EXPIRY,
+    GRACE_S,
+    LONGEST_EXPIRY_S,
+    SHORTEST_EXPIRY_S,
+)
 from orchestrator.machine.devices import Devices
 from orchestrator.machine.owners import this_owner
 from orchestrator.plan.snapshot import Snapshot
 from orchestrator.runs.claims import Claims, FolderClaims
 from orchestrator.runs.retries import NO_RETRIES, Policy
 
-BEATS_PER_EXPIRY = 6
-"""Signs of life that must all be missed before an owner counts as dead."""
 
-_SHORTEST_EXPIRY_S = 1.0
-_LONGEST_EXPIRY_S = 86400.0
-
-
-def _do_nothing(runs: Sequence[Run]) -> None:
-    """What follows completed runs where nobody asked for more."""
-
-
-def _as_told(cause: Cause) -> Cause:
+def _same(cause: Cause) -> Cause:
     return cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSettings:
-    """Of `run_local`: devices, folders, patience."""
+    """Devices, folders, time limits and retries of `run_local`."""
 
     devices: Devices
     cache_dir: Path
@@ -41,40 +36,38 @@ class LocalSettings:
     data_root: Path | None = None
     weights: Path | None = None
     cwd: Path = field(default_factory=Path.cwd)
-    """Where commands are started: words such as `train.sh` are seen from here."""
+    """Where commands are started: a relative word such as `train.sh` is found from here."""
     source: Path | None = None
-    """What trainers import papergrid from; None for what this process runs."""
+    """The folder that trainers import papergrid from; None for the one of this process."""
     code: Mapping[str, Any] = field(default_factory=dict)
-    """Version of the code that runs now; empty stands for the plan's."""
+    """Version of the code that runs now; empty means that of the plan."""
     nodes: int = 1
-    """Nodes of this SLURM job over which each run is spread; `devices` are those of one of them."""
-    grace_s: float = 120.0
+    """Nodes of this SLURM job that share each run; `devices` are those of one node."""
+    grace_s: float = GRACE_S
     """How long a run may take to write its checkpoint when it is asked to stop."""
     expiry_s: float = EXPIRY_S
-    """Silence after which executors on other hosts may take a run of this one for a dead one's."""
+    """Seconds without a heartbeat after which other hosts may take a run of this executor over."""
     heartbeat_s: float = EXPIRY_S / BEATS_PER_EXPIRY
     stand_by: bool = False
-    """Whether to wait for the runs that others have, and take over those of the dead."""
+    """Whether to wait for runs that other executors have, and take over those of dead ones."""
     owner: Owner = field(default_factory=this_owner)
     claims: Claims = field(default_factory=FolderClaims)
-    """Who decides whose a run is: the output folder, or a bucket too."""
+    """Where claims are kept: in the output folder, or in a bucket too."""
     runs_per_device: int = 1
-    """How many runs may share a device at a time."""
+    """Runs that may share a device at a time."""
     retries: Policy = NO_RETRIES
     restart_stalled_s: float | None = None
-    """Silence after which a run is killed and counts as stalled; None only shows it so."""
-    why_stopped: Callable[[Cause], Cause] = _as_told
-    """What is behind a request to stop that looks like this; asked once all trainers are told."""
-    on_completion: Callable[[Sequence[Run]], object] = _do_nothing
-    """Called with the runs that have a result since the last call, once the freed devices are at
-    work again: what follows may take longer than the shortest runs."""
+    """Seconds without output after which a run is killed as stalled; None only shows it as such."""
+    why_stopped: Callable[[Cause], Cause] = _same
+    """The real cause of a signal to stop, such as a time limit; called after the trainers were
+    asked to stop, because asking a scheduler takes time."""
 
 
 def among_others(settings: LocalSettings, *, expiry_s: float, stand_by: bool) -> LocalSettings:
-    """`settings` of an executor whose claims expire after `expiry_s`. UsageError if that is odd."""
-    if not _SHORTEST_EXPIRY_S <= expiry_s <= _LONGEST_EXPIRY_S:
+    """`settings` with claims that expire after `expiry_s`. UsageError where it is out of range."""
+    if not SHORTEST_EXPIRY_S <= expiry_s <= LONGEST_EXPIRY_S:
         raise UsageError(
-            f"--claim-expiry {expiry_s:g}: choose from {_SHORTEST_EXPIRY_S:g} s to a day"
+            f"--claim-expiry {expiry_s:g}: choose from {SHORTEST_EXPIRY_S:g} s to a day"
         )
     return replace(
         settings, expiry_s=expiry_s, heartbeat_s=expiry_s / BEATS_PER_EXPIRY, stand_by=stand_by

@@ -34,7 +34,7 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
     """Judge an attempt whose command has ended, commit its result, record it, release its run.
 
     StorageError where the result could not be written, RecordError where the claims are damaged;
-    the run is released all the same, whatever goes wrong.
+    the claim is released in any case.
     """
     try:
         return _settle(place, attempt)
@@ -61,21 +61,24 @@ def _settle(place: Workplace, attempt: Attempt) -> Ended:
         cause=verdict.cause,
         reason=verdict.reason,
     )
-    aside, value = None, None
-    if verdict.left:
-        result = _result(attempt, verdict.left, record)
-        try:
-            aside = commit_result(
-                attempt.paths, attempt.claim, result, place.settings.claims.may_commit
-            )
-        except PapergridError as error:
-            write_json(paths.record, _not_committed(record, error).to_json())
-            raise
-        value = verdict.left.metrics[metric]
+    aside = _commit(place, attempt, verdict.left, record) if verdict.left else None
+    value = verdict.left.metrics[metric] if verdict.left else None
     record = _as_lost(attempt, record, aside)
+    # After the result: whoever finds a record that says "done" must find the result too.
     write_json(paths.record, record.to_json())
     remove_leftovers(_folders(attempt.paths))
     return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
+
+
+def _commit(place: Workplace, attempt: Attempt, left: Left, record: AttemptRecord) -> Aside | None:
+    """Commit the result of `attempt`; where a second one was kept aside. Any error is recorded."""
+    result = _result(attempt, left, record)
+    try:
+        return commit_result(attempt.paths, attempt.claim, result, place.settings.claims.may_commit)
+    except PapergridError as error:
+        failed = _not_committed(record, error)
+        write_json(attempt.paths.attempt(attempt.claim.number).record, failed.to_json())
+        raise
 
 
 def _not_committed(record: AttemptRecord, error: PapergridError) -> AttemptRecord:

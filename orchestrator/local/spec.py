@@ -12,7 +12,7 @@ from merge.storage.paths import RunPaths
 
 
 def ensure_spec(paths: RunPaths, spec: Mapping[str, Any], free_keys: Collection[str] = ()) -> None:
-    """Write `run.json` once. RecordError where the one on disk says something else.
+    """Write `run.json` once. RecordError where the one on disk differs.
 
     Values of `free_keys` in its configuration may differ: no number depends on them.
     """
@@ -21,15 +21,15 @@ def ensure_spec(paths: RunPaths, spec: Mapping[str, Any], free_keys: Collection[
     try:
         known = read_json(paths.spec)
     except RecordError as error:
-        raise RecordError(
-            f"{error}: remove that file, it is written anew from sweep.json"
-        ) from error
+        message = f"{error}: remove that file; it is rewritten from sweep.json"
+        raise RecordError(message, path=paths.spec) from error
     if not _is_same(known, spec, free_keys):
         keys = sorted(k for k in known.keys() | spec.keys() if known.get(k) != spec.get(k))
         raise RecordError(
             f"{paths.spec} is not what the plan says of this run ({', '.join(keys)} differ): it "
             f"was changed by hand or belongs to another sweep; use another output folder, or "
-            f"remove that file if the run has no result yet"
+            f"remove that file if the run has no result yet",
+            path=paths.spec,
         )
 
 

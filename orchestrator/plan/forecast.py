@@ -37,11 +37,13 @@ def look_ahead(
     None where nothing is left, or no duration is known. What starts next is the longest, as every
     executor does it.
     """
-    estimates = estimate(runs, measured_h)
     live = [run for run in runs if states[run.run_id].state in LIVE_STATES]
     waiting = [run for run in runs if states[run.run_id].state is State.PENDING]
     left = [*live, *waiting]
-    if not left or all(estimates[run.run_id].source == "unknown" for run in left):
+    if not left:
+        return None
+    estimates = estimate(runs, measured_h)
+    if all(estimates[run.run_id].source == "unknown" for run in left):
         return None
     remaining = {run.run_id: _remaining_h(run, states, estimates) for run in left}
     ends = _ends(live, longest_first(waiting, estimates), remaining)

@@ -1,4 +1,4 @@
-"""Flags that several verbs share: which study, which runs of it, which folder."""
+"""Flags that several commands share: which study, which runs of it, which folder."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from merge.errors import UsageError
 from merge.records.records import EXPIRY_S
+from orchestrator.local.limits import GRACE_S
 from replicate.cli.s3_arguments import add_sync
 
 FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "folds": "fold"}
 """Flag -> the axis that it filters."""
 
 DEFAULT_STUDY = "abcb"
-GRACE_S = 120.0
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,9 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         help="change one value of every run's configuration; may be repeated",
     )
     group.add_argument(
-        "--debug", action="store_true", help="the study's small settings, in a folder of their own"
+        "--debug",
+        action="store_true",
+        help="use the study's small settings, in a separate output folder",
     )
 
 
@@ -55,12 +57,14 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
 
 
 def add_runs_of_output(parser: argparse.ArgumentParser, verb: str) -> None:
-    """An output folder, and which of its runs: for verbs that need no study."""
+    """An output folder, and which of its runs: for commands that need no study."""
     parser.add_argument("output", type=Path, metavar="OUT", help="output folder with a plan")
     _add_filters(parser).add_argument(
         "--run", action="append", metavar="ID", help=f"{verb} only this run; may be repeated"
     )
-    parser.add_argument("--dry-run", action="store_true", help="show it and change nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be done and change nothing"
+    )
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
 
@@ -88,7 +92,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    group = parser.add_argument_group("this machine (none of it changes a number)")
+    group = parser.add_argument_group("this machine (none of these flags changes a result)")
     add_data_root(group)
     add_cache_dir(group)
     add_weights(group)
@@ -114,7 +118,7 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         metavar="SECONDS",
         help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
     )
-    _add_company(group)
+    _add_claiming(group)
     _add_attempts(group)
     add_sync(parser)
     return group
@@ -122,7 +126,7 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 def add_data_root(group: argparse._ActionsContainer, *, required: bool = False) -> None:
     group.add_argument(
-        "--data-root", type=Path, required=required, metavar="DIR", help="where the datasets lie"
+        "--data-root", type=Path, required=required, metavar="DIR", help="folder with the datasets"
     )
 
 
@@ -142,21 +146,21 @@ def add_weights(group: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_company(group: argparse._ArgumentGroup) -> None:
-    """How this worker gets on with others."""
+def _add_claiming(group: argparse._ArgumentGroup) -> None:
+    """How this worker shares runs with other workers."""
     group.add_argument(
         "--stand-by",
         action="store_true",
-        help="with nothing left to take, wait until what others run is done or failed, and take "
-        "over the runs of those that die",
+        help="with nothing left to start, wait until the runs of other workers are done or failed, "
+        "and take over the runs of workers that die",
     )
     group.add_argument(
         "--claim-expiry",
         type=float,
         default=EXPIRY_S,
         metavar="SECONDS",
-        help="silence after which other hosts may take this worker's runs over; it gives a sign "
-        "of life six times in that time (default: %(default)s)",
+        help="time without a heartbeat after which other hosts may take this worker's runs over; "
+        "it writes six heartbeats in that time (default: %(default)s)",
     )
 
 
@@ -168,13 +172,13 @@ def _add_attempts(group: argparse._ArgumentGroup) -> None:
         help="try a failed run at most N more times, 0 for never (default: the study's `retries`)",
     )
     group.add_argument(
-        "--retry-cancelled", action="store_true", help="start cancelled runs too, as before"
+        "--retry-cancelled", action="store_true", help="also start cancelled runs again"
     )
     group.add_argument(
         "--restart-stalled",
         type=float,
         metavar="MINUTES",
-        help="kill and retry a run that has written nothing for so long (default: only show it)",
+        help="kill and retry a run that has written nothing for MINUTES (default: only show it)",
     )
     group.add_argument(
         "--runs-per-gpu",
@@ -189,12 +193,12 @@ def add_snapshot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--snapshot",
         action="store_true",
-        help="run from a frozen copy of the code, so that edits do not reach runs that wait",
+        help="run from a frozen copy of the code, so that edits do not affect waiting runs",
     )
 
 
 def output_folder(arguments: argparse.Namespace) -> Path:
-    """The folder that was named, or the study's own below `outputs/`; UsageError for a file."""
+    """The folder of `--output-dir`, else the study's below `outputs/`. UsageError for a file."""
     if arguments.output_dir is not None:
         named = Path(arguments.output_dir)
         for part in (named, *named.parents):

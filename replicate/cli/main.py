@@ -13,30 +13,30 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, Protocol, cast
+from typing import NoReturn, Protocol, TextIO, cast
 
 from merge.errors import PapergridError, StorageError, UsageError
-from merge.wording import nearest
+from merge.wording import did_you_mean, hint
 
 VERBS = {
     "run": "train the selected runs on this machine, merge, show the table",
     "plan": "show runs, shards, hours and folders; start nothing",
     "submit": "send the selected runs to SLURM or to servers and return at once",
-    "work": "run given runs of a planned output folder here; what array tasks and servers start",
+    "work": "train given runs of a planned output folder; SLURM tasks and servers start it",
     "status": "show what is done, what runs and what each cell lacks",
-    "cancel": "stop runs wherever they run, and have them started nowhere",
+    "cancel": "stop runs wherever they run, and keep them from being started",
     "retry": "mark failed, lost or cancelled runs as to be run again",
     "merge": "rebuild the merged results of one or more output folders",
     "compare": "compare two values of an axis, such as two methods, run by run",
     "report": "write the table beside the paper's: Markdown, HTML, LaTeX, CSV",
     "sync": "push, pull or verify an output folder and its copy in an S3 bucket",
-    "doctor": "prove that this folder, its hosts and devices can carry a sweep",
+    "doctor": "check that this folder, its hosts and devices can run a sweep",
     "prepare": "download, unpack, check and index the data sets of a study",
-    "data": "look into a data set: its test episodes, whether a copy is whole",
+    "data": "look into a data set: its test episodes, whether a copy is complete",
 }
 
 _EPILOG = """\
-Without a verb the flags are those of `run`:
+Without a command the flags are those of `run`:
   replicate --datasets pascal5i --backbones resnet50     8 runs of the default study
   replicate --study demo                                 8 small runs, no download needed
   replicate plan --shots 1 --folds 0 1                   what would run
@@ -44,7 +44,7 @@ Without a verb the flags are those of `run`:
 
 
 class Verb(Protocol):
-    """What a module in `replicate.verbs` offers."""
+    """What a module in `replicate.cli.verbs` offers."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parse(words)
         _set_up_logging(arguments.log_level)
         code = _verb(arguments.verb).execute(arguments)
-        # Here, where it can still be told: at exit Python only grumbles.
+        # Here, where an error can still be reported: at exit Python ignores it.
         sys.stdout.flush()
         return code
     except PapergridError as error:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`): nothing is left to say, also at exit.
+        # The reader of our output has ended (`| head`). Python would complain at exit again.
         _silence()
         return 0
     except OSError as error:
@@ -76,12 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refusal(error: OSError) -> str:
-    """What the system refused, where a person can do something about it; else `error` goes on."""
+    """A message where the user can do something about `error`; any other error is raised again."""
     if error.filename is not None:
         logging.getLogger(__name__).debug("refused by the system", exc_info=error)
         return (
             f"{error.filename}: {error.strerror}: name another place, or try again "
-            f"(--log-level debug tells where this came up)"
+            f"(--log-level debug shows where this came up)"
         )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         _silence()
@@ -94,16 +94,8 @@ def _silence() -> None:
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="replicate",
-        description="Run the grid of trainings behind a paper's results table.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
     if not words or words[0] in ("-h", "--help"):
-        _list_verbs(parser)
-        parser.print_help(sys.stdout if words else sys.stderr)
+        _print_help(sys.stdout if words else sys.stderr)
         raise SystemExit(0 if words else 2)
     if words[0] == "--version":
         from importlib.metadata import version
@@ -112,14 +104,14 @@ def _parse(words: list[str]) -> argparse.Namespace:
         raise SystemExit(0)
     name = "run" if words[0].startswith("-") else words.pop(0)
     if name not in VERBS:
-        raise UsageError(f"unknown verb {name!r}{_did_you_mean(name)}; verbs: {', '.join(VERBS)}")
+        raise UsageError(f"unknown command {name!r}{hint(name, VERBS)}")
     parser = _VerbParser(prog=f"replicate {name}", description=VERBS[name], allow_abbrev=False)
     parser.set_defaults(verb=name)
     parser.add_argument(
         "--log-level",
         default="warning",
         choices=("debug", "info", "warning", "error"),
-        help="how much of its own doings papergrid tells on stderr (default: %(default)s)",
+        help="log level of messages on stderr (default: %(default)s)",
     )
     _verb(name).add_arguments(parser)
     arguments, unknown = parser.parse_known_args(words)
@@ -129,7 +121,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 
 class _VerbParser(argparse.ArgumentParser):
-    """Says what is wrong in one line instead of a screen of usage."""
+    """Reports an error in one line instead of a screen of usage."""
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("the following arguments are required: OUT"):
@@ -137,27 +129,29 @@ class _VerbParser(argparse.ArgumentParser):
         raise UsageError(f"{message} (`{self.prog} --help` lists all flags)")
 
     def refuse(self, words: Sequence[str]) -> NoReturn:
-        """UsageError for words that are no arguments, with the flag that was perhaps meant."""
+        """UsageError for unknown arguments, with the flag that was perhaps meant."""
         word = words[0].partition("=")[0]
         flags = [flag for action in self._actions for flag in action.option_strings]
-        near = nearest(word, flags)
-        hint = f": did you mean {near}?" if near else ""
-        self.error(f"{'unknown flag' if word.startswith('-') else 'unexpected word'} {word}{hint}")
+        what = "unknown flag" if word.startswith("-") else "unexpected word"
+        self.error(f"{what} {word}{did_you_mean(word, flags)}")
 
 
-def _list_verbs(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_argument_group("verbs (`replicate VERB --help` tells their flags)")
+def _print_help(stream: TextIO) -> None:
+    parser = argparse.ArgumentParser(
+        prog="replicate",
+        description="Run the grid of trainings behind a paper's results table.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    verbs = parser.add_argument_group("commands (`replicate COMMAND --help` lists their flags)")
     for name, purpose in VERBS.items():
         verbs.add_argument(name, nargs="?", help=purpose)
+    parser.print_help(stream)
 
 
 def _verb(name: str) -> Verb:
     return cast(Verb, importlib.import_module(f"replicate.cli.verbs.{name}"))
-
-
-def _did_you_mean(name: str) -> str:
-    near = nearest(name, VERBS)
-    return f" (did you mean {near!r}?)" if near else ""
 
 
 def _set_up_logging(level: str) -> None:

@@ -31,7 +31,7 @@ def still_to_send(planned: Plan, output: Path, arguments: argparse.Namespace) ->
 def _without_cancelled(
     runs: dict[str, Run], output: Path, arguments: argparse.Namespace
 ) -> dict[str, Run]:
-    """`runs` without those that a person cancelled: no task would start them."""
+    """`runs` without cancelled ones: no task would start them."""
     from orchestrator.runs.requests import cancellation
 
     paths = SweepPaths(output)

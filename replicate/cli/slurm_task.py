@@ -5,25 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merge.errors import UsageError
-from merge.records.records import Cause
 from orchestrator.plan.plan import Plan
 from replicate import api
-from replicate.cli.this_machine import on_this_machine, train
+from replicate.cli.this_machine import on_this_machine, settings_of, train
 
 if TYPE_CHECKING:
-    from orchestrator.local.events import LocalReport, RunEvent
-    from orchestrator.local.executor import LocalSettings
+    from orchestrator.local.events import LocalReport
 
 
 def work(arguments: argparse.Namespace) -> LocalReport:
-    """Do the task's runs; have SLURM queue the task again where it was asked to stop meanwhile."""
+    """Train the task's runs; queue the task again if SLURM stopped it before they were done."""
     from orchestrator.slurm.submit import GRACE_MARGIN_S
     from orchestrator.slurm.task import (
         requeue_if_stopped,
@@ -43,15 +39,20 @@ def work(arguments: argparse.Namespace) -> LocalReport:
         why = partial(
             why_stopped, environment=os.environ, signal_s=arguments.grace + GRACE_MARGIN_S
         )
+
+        def work_once() -> LocalReport:
+            settings = replace(settings_of(planned, arguments), nodes=nodes, why_stopped=why)
+            return train(api.work, planned, arguments.output, arguments, settings)
+
         report = work_until_settled(
-            lambda: train(partial(_work, nodes, why), planned, arguments.output, arguments),
+            work_once,
             arguments.output,
             planned.runs,
             asked,
             arguments.claim_expiry,
         )
         if requeue_if_stopped(report, asked, os.environ):
-            print("stopped by SLURM: the task is queued again and goes on later", file=sys.stderr)
+            print("stopped by SLURM: the task is queued again and continues later", file=sys.stderr)
     return report
 
 
@@ -67,16 +68,3 @@ def _of_one_node(planned: Plan, nodes: int) -> Plan:
             )
         runs.append(replace(run, resources=replace(run.resources, devices_per_run=ranks)))
     return replace(planned, runs=tuple(runs))
-
-
-def _work(
-    nodes: int,
-    why_stopped: Callable[[Cause], Cause],
-    plan: Plan,
-    output: Path,
-    settings: LocalSettings | None,
-    *,
-    report: Callable[[RunEvent], None],
-) -> LocalReport:
-    settings = replace(settings or api.local_settings(plan), nodes=nodes, why_stopped=why_stopped)
-    return api.work(plan, output, settings, report=report)

@@ -15,7 +15,8 @@ from merge.errors import UsageError
 from merge.records.submissions import new_submission_id
 from orchestrator.plan.plan import Plan
 from replicate.cli import arguments as flags
-from replicate.cli.s3_arguments import status_command, sync_target, sync_words
+from replicate.cli.next_steps import status_command
+from replicate.cli.s3_arguments import sync_target, sync_words
 from replicate.cli.this_machine import frozen_code, on_this_machine
 from replicate.cli.verbs import plan as plan_verb
 from replicate.views.table import align
@@ -48,12 +49,12 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.print_commands:
         return _print_commands(planned, request)
-    started = submit(planned.sweep, request, _tell_notes)
+    started = submit(planned.sweep, request, _print_notes)
     if arguments.json:
         print(json.dumps(_document(request, started), indent=1, ensure_ascii=False))
     else:
         output = flags.output_folder(arguments)
-        status = status_command(str(output), arguments)
+        status = status_command(output, arguments)
         print("\n".join(_lines(request, started, output, status)))
     for each in started:
         if each.problem:
@@ -68,7 +69,7 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
     if arguments.claims and arguments.snapshot:
         raise UsageError(
             "--snapshot copies the code into the output folder, which servers with --claims do not "
-            "share: leave it out; they are checked to have the code of here"
+            "share: leave it out; servers are checked to have the same code as this machine"
         )
     fleet = _chosen(read_hosts(arguments.servers), arguments)
     planned = plan_verb.plan_of(arguments)
@@ -94,7 +95,7 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
 
 
 def _chosen(fleet: Fleet, arguments: argparse.Namespace) -> Fleet:
-    """The servers that the flags name, with the flags' values where the file gives none."""
+    """The selected servers, with the values of flags where the file gives none."""
     from merge.wording import hint
 
     names = [server.name for server in fleet.servers]
@@ -134,12 +135,13 @@ def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
         "--runs-per-gpu": arguments.runs_per_gpu,
     }
     given = [(flag, str(value)) for flag, value in options.items() if value is not None]
-    # A worker that leaves while others are at work would leave the runs of those that die undone.
+    # Without it a worker would end while others still run, and nothing would take over the runs
+    # of those that die later.
     words = ["--stand-by", *(["--retry-cancelled"] if arguments.retry_cancelled else [])]
     return (*words, *(word for pair in given for word in pair), *sync_words(arguments))
 
 
-def _tell_notes(checked: Sequence[CheckedServer]) -> None:
+def _print_notes(checked: Sequence[CheckedServer]) -> None:
     for each in checked:
         for note in each.notes:
             print(f"note     {each.assignment.server.name}: {note}", file=sys.stderr)
@@ -190,7 +192,7 @@ def _lines(
 
 
 def _log(request: ServerRequest, assignment: ServerAssignment, output: Path) -> str:
-    """Where the worker's log lies, for a person here."""
+    """The path of the worker's log, as seen from this machine."""
     name = assignment.server.name
     if request.claims:
         return f"{name}:{request.paths_on(assignment.server).log(name)}"

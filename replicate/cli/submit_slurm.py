@@ -1,4 +1,4 @@
-"""`submit --slurm`: its flags, what it sends, and what it tells."""
+"""`submit --slurm`: its flags, what it sends and what it prints."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from merge.errors import SchedulerError, UsageError
 from merge.records.records import EXPIRY_S
+from orchestrator.local.limits import GRACE_S
 from replicate import api
 from replicate.cli import arguments as flags
+from replicate.cli.next_steps import status_command
 from replicate.cli.s3_arguments import sync_words
 from replicate.cli.slurm_selection import groups, still_to_send
 from replicate.cli.this_machine import frozen_code, on_this_machine
@@ -31,7 +33,7 @@ _OPTIONS = {
     "qos": "quality of service",
     "gres": "generic resources of a node, such as gpu:2 (default: a GPU a rank for device: cuda)",
     "constraint": "features that a node must have",
-    "time": "time limit of a task: minutes, H:MM:SS or D-HH; what is not done goes on in a requeue",
+    "time": "time limit of a task: minutes, H:MM:SS or D-HH; the rest continues after a requeue",
     "mem": "memory of a node, such as 32G",
 }
 _KEYS = (*_OPTIONS, "cpus_per_task", "max_parallel", "signal_s", "setup")
@@ -42,23 +44,23 @@ _OF_TASKS = {
     "runs_per_gpu": 1,
     "claim_expiry": EXPIRY_S,
 }
-"""Flags that a task is given, but for these values of theirs."""
+"""Flags that are passed on to a task, unless they have these default values."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("SLURM (over the study's `resources: {slurm: ...}`)")
+    group = parser.add_argument_group("SLURM (overrides the study's `resources: {slurm: ...}`)")
     for name, purpose in _OPTIONS.items():
         group.add_argument(f"--{name}", metavar=name.upper(), help=purpose)
     group.add_argument("--cpus-per-task", type=int, metavar="N", help="cores of a node")
     group.add_argument("--nodes", type=int, metavar="N", help="nodes that share a run's ranks")
     group.add_argument(
-        "--max-parallel", type=int, metavar="N", help="at most so many tasks at work at a time"
+        "--max-parallel", type=int, metavar="N", help="at most N tasks running at a time"
     )
     group.add_argument(
         "--signal-s",
         type=int,
         metavar="SECONDS",
-        help="how long before its time is over a task is told to write a checkpoint (default: 90)",
+        help="how long before its time limit a task writes a checkpoint and stops (default: 90)",
     )
     group.add_argument(
         "--setup",
@@ -67,21 +69,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="shell line before the work, such as 'module load cuda'; may be repeated",
     )
     group.add_argument(
-        "--profile", type=Path, metavar="FILE", help="YAML file of what your cluster wants"
+        "--profile", type=Path, metavar="FILE", help="YAML file with defaults for your cluster"
     )
     group.add_argument(
-        "--tasks", type=int, metavar="N", help="deal the runs into N tasks (default: one a run)"
+        "--tasks",
+        type=int,
+        metavar="N",
+        help="distribute the runs over N tasks (default: one task per run)",
     )
     group.add_argument(
         "--merge",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="send a job that merges when all tasks have ended",
+        help="also send a job that merges the results after all tasks",
     )
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Submit, tell the job ids and return at once; with --dry-run only show what would be sent."""
+    """Submit, print the job ids and return at once; with --dry-run only show what would be sent."""
     submission = _submission(arguments)
     if not submission.arrays:
         print("nothing to submit: all selected runs are done or queued", file=sys.stderr)
@@ -133,14 +138,14 @@ def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
 def _refuse_flags_of_a_machine(arguments: argparse.Namespace) -> None:
     if arguments.devices is not None:
         raise UsageError("--devices is for this machine: ask SLURM for GPUs with --gres gpu:N")
-    if arguments.grace != flags.GRACE_S:
+    if arguments.grace != GRACE_S:
         raise UsageError("--grace is for this machine: a task has until its end, see --signal-s")
     if arguments.stand_by:
         raise UsageError("--stand-by is for this machine: a task has runs of its own, leave it out")
 
 
 def _largest_array(*, is_dry: bool) -> int:
-    """The cluster's limit on an array; a dry run that reaches no cluster takes SLURM's default."""
+    """The cluster's limit on an array; a dry run without a cluster takes SLURM's default."""
     from orchestrator.slurm.commands import DEFAULT_MAX_ARRAY_SIZE, max_array_size
 
     try:
@@ -250,5 +255,5 @@ def _lines(record: SubmissionRecord, submission: SlurmSubmission) -> list[str]:
         lines.append(f"  job {array.job_id}  {array.name}, {len(array.tasks)} tasks")
     if record.merge is not None:
         lines.append(f"  job {record.merge.job_id}  merges when they have ended")
-    lines += [f"logs   {submission.paths.logs}", f"next   replicate status {submission.output}"]
-    return lines
+    status = status_command(submission.output)
+    return [*lines, f"logs   {submission.paths.logs}", f"next   {status}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -14,30 +14,35 @@ from merge.errors import UsageError
 from merge.records.sweep import Run
 from orchestrator.plan.plan import Plan
 from replicate import api
-from replicate.cli.s3_arguments import with_sync
+from replicate.cli.next_steps import push_command
+from replicate.cli.s3_arguments import sync_target
 from replicate.views.live import shown
 from replicate.views.table import counted, format_of
 
 if TYPE_CHECKING:
-    from orchestrator.local.events import RunEvent
-    from orchestrator.local.executor import LocalReport, LocalSettings
+    from orchestrator.local.events import Listener, LocalReport
+    from orchestrator.local.settings import LocalSettings
+    from orchestrator.s3.url import BucketTarget
 
 
 class Train(Protocol):
     """`api.run` and `api.work`."""
 
-    def __call__(
+    def __call__(  # noqa: PLR0913 (all but three by keyword)
         self,
         plan: Plan,
         output: Path,
-        settings: LocalSettings | None,
+        settings: LocalSettings | None = None,
         *,
-        report: Callable[[RunEvent], None],
+        listeners: Sequence[Listener] = (),
+        sync: BucketTarget | None = None,
+        claims: BucketTarget | None = None,
+        sync_patience_s: float = ...,
     ) -> LocalReport: ...
 
 
 def on_this_machine(planned: Plan, arguments: argparse.Namespace) -> Plan:
-    """`planned` with the ranks and loaders that the flags ask for. UsageError where they cannot."""
+    """`planned` with the ranks and loaders of the flags. UsageError where they do not fit."""
     ranks, workers = arguments.devices_per_run, arguments.num_workers
     if (ranks is not None and ranks < 1) or (workers is not None and workers < 0):
         raise UsageError("--devices-per-run takes 1 or more, --num-workers 0 or more")
@@ -80,7 +85,7 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
 
 
 def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
-    """What the flags let `planned` use of this machine. UsageError where that cannot serve it."""
+    """The settings that the flags give. UsageError where the devices cannot serve `planned`."""
     from orchestrator.local.settings import among_others
 
     settings = api.local_settings(
@@ -96,44 +101,73 @@ def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
 
 
 def train(
-    door: Train,
+    start: Train,
     planned: Plan,
     output: Path,
     arguments: argparse.Namespace,
     settings: LocalSettings | None = None,
 ) -> LocalReport:
-    """Run `planned` through `door` (`api.run` or `api.work`), telling a person what happens."""
-    settings = settings or settings_of(planned, arguments)
+    """Train `planned` by `start` (`api.run` or `api.work`) and show its progress on stderr."""
+    settings = _prepared(settings or settings_of(planned, arguments), planned, output, arguments)
+    form = format_of(planned.sweep)
+    metric = planned.sweep.metric
+    target = sync_target(arguments)
+    with shown(len(planned.runs), lambda value: f"{metric} {form.value(value)}") as view:
+        report = start(
+            planned,
+            output,
+            settings,
+            listeners=[view],
+            sync=target,
+            claims=target if arguments.claims else None,
+            sync_patience_s=arguments.sync_patience,
+        )
+    _show_unsent(report, arguments, output)
+    return report
+
+
+def _prepared(
+    settings: LocalSettings, planned: Plan, output: Path, arguments: argparse.Namespace
+) -> LocalSettings:
+    """`settings` with shared GPUs and frozen code, as the flags say; prints what will run where."""
+    notes: list[str] = []
     if arguments.runs_per_gpu > 1:
         settings, note = api.share_gpus(planned, output, settings, arguments.runs_per_gpu)
-        print(f"note     {note}", file=sys.stderr)
+        notes.append(note)
     if arguments.retry_cancelled:
+        # Here and not in the executor: a run that is cancelled while this command runs stays so.
         api.retry(output, planned.runs, ["cancelled"])
     settings = _with_snapshot(settings, planned, output, arguments)
-    for note in settings.devices.notes:
+    for note in (*notes, *settings.devices.notes):
         print(f"note     {note}", file=sys.stderr)
     print(
         f"{counted(len(planned.runs), 'run')} of study {planned.sweep.study!r} into {output} "
         f"on {', '.join(settings.devices.slots)} ({settings.devices.kind})",
         file=sys.stderr,
     )
-    form = format_of(planned.sweep)
-    metric = planned.sweep.metric
-    with shown(len(planned.runs), lambda value: f"{metric} {form.value(value)}") as report:
-        return with_sync(
-            arguments,
-            planned,
-            output,
-            settings,
-            lambda chosen: door(planned, output, chosen, report=report),
-            report,
+    return settings
+
+
+def _show_unsent(report: LocalReport, arguments: argparse.Namespace, output: Path) -> None:
+    """What is not in the bucket, and the command that sends it."""
+    unsent = report.unsent
+    if unsent is None:
+        return
+    for issue in unsent.issues:
+        print(f"not sent {issue.name}: {issue.reason}", file=sys.stderr)
+    if unsent.unsent_runs or unsent.is_view_outdated:
+        what = f"{len(unsent.unsent_runs)} runs" if unsent.unsent_runs else "the merged JSON"
+        print(
+            f"{what} could not be sent: {unsent.reason}\nthis sends what is missing:\n"
+            f"  {push_command(output, arguments.sync, arguments)}",
+            file=sys.stderr,
         )
 
 
 def _with_snapshot(
     settings: LocalSettings, planned: Plan, output: Path, arguments: argparse.Namespace
 ) -> LocalSettings:
-    """`settings` with the frozen code that `--snapshot` asks for: a new copy, or one by name."""
+    """`settings` with the frozen code of `--snapshot`: a new copy, or an existing one by name."""
     if not arguments.snapshot:
         return settings
     from orchestrator.local.settings import with_snapshot
@@ -146,9 +180,9 @@ def _with_snapshot(
 
 
 def frozen_code(planned: Plan, output: Path, arguments: argparse.Namespace) -> str | None:
-    """Copy the code of here into the output folder, if `--snapshot` asks for it; its digest.
+    """With `--snapshot`, copy this code into the output folder; the digest of the copy.
 
-    A dry run copies nothing: the digest is then only a word that stands for it.
+    A dry run copies nothing and returns a placeholder.
     """
     from orchestrator.plan.snapshot import take_snapshot
 

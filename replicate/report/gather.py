@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import IO
 
 from merge.errors import RecordError, UsageError
-from merge.records.records import AttemptRecord, read_attempt
+from merge.records.records import AttemptRecord, Result, read_attempt
 from merge.records.sweep import Run
-from merge.results.collect import collect
 from merge.results.combine import Merged
 from merge.storage.atomic import write_atomic
 from merge.storage.paths import RunPaths, SweepPaths
@@ -23,9 +22,8 @@ _MOST_PANELS = 32
 _PANEL_WIDTH_PX = 1000
 
 
-def read_report(output: Path, merged: Merged) -> Report:
-    """The report of the sweep in `output`, which was just merged. Writes nothing."""
-    collected = collect(output)
+def read_report(output: Path, merged: Merged, results: Mapping[str, Result]) -> Report:
+    """The report of the sweep in `output`, which was just merged from `results`. Writes nothing."""
     runs = merged.sweep.runs
     usage = {run.run_id: used for run in runs if (used := _usage(RunPaths(output / run.path)))}
     warnings = [
@@ -33,7 +31,7 @@ def read_report(output: Path, merged: Merged) -> Report:
         *(f"left out: {problem.file}: {problem.reason}" for problem in merged.problems),
         *(f"kept aside: {problem.file}: {problem.reason}" for problem in merged.aside),
     ]
-    return make_report(merged, collected.results, usage, _panels(output, runs), warnings)
+    return make_report(merged, results, usage, _panels(output, runs), warnings)
 
 
 def write_report(output: Path, report: Report, forms: Iterable[str]) -> dict[str, Path]:

@@ -9,22 +9,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from orchestrator.local.events import (
+    Listener,
     Notice,
     RunEnded,
     RunEvent,
     RunOutcome,
     RunProgressed,
     RunRetried,
+    RunsCompleted,
     RunStarted,
 )
+from replicate.views.progress import progress_text
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
-    from rich.text import Text
+    from rich.progress import Progress, TaskID
 
 _PLAIN_INTERVAL_S = 10.0
 _COLOURS = {
@@ -36,60 +39,42 @@ _COLOURS = {
 
 
 @contextmanager
-def shown(
-    num_runs: int, show_value: Callable[[float], str]
-) -> Iterator[Callable[[RunEvent], None]]:
-    """The reporter of a sweep of `num_runs` runs: live where stderr is a terminal, else plain."""
+def shown(num_runs: int, show_value: Callable[[float], str]) -> Iterator[Listener]:
+    """A listener that shows a sweep of `num_runs` runs: live on a terminal, else as plain lines."""
     if not sys.stderr.isatty():
-        yield _Plain(num_runs, show_value).report
+        yield _Plain(num_runs, show_value)
         return
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True, highlight=False)
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
-        yield _Lively(num_runs, show_value, live, console).report
-
-
-def progress_text(progress: HowFar) -> str:
-    """`epoch 3 step 40 loss 0.4120`, as far as it is known."""
-    parts = []
-    if progress.epoch is not None:
-        parts.append(f"epoch {progress.epoch}")
-    if progress.step is not None:
-        parts.append(f"step {progress.step}")
-    if progress.loss is not None:
-        parts.append(f"loss {progress.loss:.4f}")
-    return " ".join(parts)
+    # Without markup: a run's id may hold brackets.
+    runs = Progress(TextColumn("{task.description}", markup=False), console=console)
+    total = Progress(MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), console=console)
+    # The two are drawn by one Live: each `Progress` alone would fight for the cursor.
+    with Live(Group(runs, total), console=console, refresh_per_second=4, transient=True) as live:
+        yield _Lively(_Plain(num_runs, show_value), runs, total, live)
 
 
 def retry_text(retried: RunRetried) -> str:
-    """` in 30 s (1 of 2): what the attempt said`."""
+    """` in 30 s (1 of 2): why the attempt failed`."""
     when = f" in {retried.wait_s:.0f} s" if retried.wait_s else ""
     return f"{when} ({retried.count} of {retried.limit}): {retried.reason}"
 
 
-class HowFar(Protocol):
-    """What is known of a trainer's progress."""
-
-    @property
-    def epoch(self) -> int | None: ...
-    @property
-    def step(self) -> int | None: ...
-    @property
-    def loss(self) -> float | None: ...
-
-
 class _Plain:
-    """A line for each thing that happens; progress of a run at most every ten seconds."""
+    """A line for each event; the progress of a run at most every ten seconds."""
+
+    name = "the progress on stderr"
 
     def __init__(self, num_runs: int, show_value: Callable[[float], str]) -> None:
-        self._num_runs = num_runs
-        self._num_ended = 0
+        self.num_runs = num_runs
+        self.num_ended = 0
         self._show_value = show_value
-        self._told: dict[str, float] = {}
+        self._shown_at: dict[str, float] = {}
 
-    def report(self, event: RunEvent) -> None:
+    def __call__(self, event: RunEvent) -> None:
         text = self.text(event)
         if text:
             print(text, file=sys.stderr, flush=True)
@@ -99,23 +84,28 @@ class _Plain:
             case RunStarted(run=run, attempt=attempt, devices=devices):
                 again = f" (attempt {attempt})" if attempt > 1 else ""
                 return f"started  {run.run_id} on {','.join(devices)}{again}"
-            case RunProgressed(run=run, progress=progress):
-                now = time.monotonic()
-                text = progress_text(progress)
-                if not text or now - self._told.get(run.run_id, 0.0) < _PLAIN_INTERVAL_S:
-                    return ""
-                self._told[run.run_id] = now
-                return f"         {run.run_id} {text}"
+            case RunProgressed():
+                return self._progress(event)
             case RunEnded():
-                self._num_ended += 1
+                self.num_ended += 1
                 return self._ending(event)
             case RunRetried(run=run, cause=cause):
                 return f"again    {run.run_id} after {cause}{retry_text(event)}"
             case Notice(message=message):
                 return f"note     {message}"
+            case RunsCompleted():
+                return ""
+
+    def _progress(self, event: RunProgressed) -> str:
+        now, run_id = time.monotonic(), event.run.run_id
+        text = progress_text(event.progress)
+        if not text or now - self._shown_at.get(run_id, 0.0) < _PLAIN_INTERVAL_S:
+            return ""
+        self._shown_at[run_id] = now
+        return f"         {run_id} {text}"
 
     def _ending(self, ended: RunEnded) -> str:
-        count = f"[{self._num_ended}/{self._num_runs}]"
+        count = f"[{self.num_ended}/{self.num_runs}]"
         is_bad = (
             ended.outcome in (RunOutcome.FAILED, RunOutcome.STORAGE) and ended.cause is not None
         )
@@ -131,37 +121,53 @@ class _Plain:
 
 
 class _Lively:
-    """Endings scroll up as lines; what runs now stays below, a line a run."""
+    """Outcomes scroll up as lines; below them stay a line for each live run, and a bar for all."""
 
-    def __init__(
-        self, num_runs: int, show_value: Callable[[float], str], live: Live, console: Console
-    ) -> None:
-        self._plain = _Plain(num_runs, show_value)
+    name = "the progress on stderr"
+
+    def __init__(self, plain: _Plain, runs: Progress, total: Progress, live: Live) -> None:
+        self._plain = plain
+        self._runs = runs
+        self._total = total
+        self._all = total.add_task("", total=plain.num_runs)
         self._live = live
-        self._console = console
-        self._lines: dict[str, str] = {}
+        self._lines: dict[str, TaskID] = {}
 
-    def report(self, event: RunEvent) -> None:
+    def __call__(self, event: RunEvent) -> None:
         style = ""
         match event:
             case RunStarted(run=run, devices=devices):
-                self._lines[run.run_id] = f"{run.run_id} on {','.join(devices)}: starting"
+                self._line(run.run_id, f"{run.run_id} on {','.join(devices)}: starting")
             case RunProgressed(run=run, progress=progress):
-                self._lines[run.run_id] = f"{run.run_id}: {progress_text(progress)}"
+                self._line(run.run_id, f"{run.run_id}: {progress_text(progress)}")
             case RunEnded(run=run, outcome=outcome):
-                self._lines.pop(run.run_id, None)
+                self._remove_line(run.run_id)
                 style = _COLOURS.get(outcome, "red")
             case RunRetried(run=run, cause=cause):
-                self._lines[run.run_id] = f"{run.run_id}: waits after {cause}"
+                self._line(run.run_id, f"{run.run_id}: waits after {cause}")
                 style = "yellow"
             case Notice():
                 style = "yellow"
-        self._live.update(self._text("\n".join(self._lines.values())), refresh=True)
+        text = self._plain.text(event) if style else ""
+        self._total.update(self._all, completed=self._plain.num_ended)
         if style:
-            self._console.print(self._text(self._plain.text(event), style))
+            # Printing draws the live part again: no refresh of its own.
+            self._scroll(text, style)
+        else:
+            self._live.refresh()
 
-    @staticmethod
-    def _text(text: str, style: str = "") -> Text:
+    def _line(self, run_id: str, text: str) -> None:
+        if run_id in self._lines:
+            self._runs.update(self._lines[run_id], description=text)
+        else:
+            self._lines[run_id] = self._runs.add_task(text, total=None)
+
+    def _remove_line(self, run_id: str) -> None:
+        if run_id in self._lines:
+            self._runs.remove_task(self._lines.pop(run_id))
+
+    def _scroll(self, text: str, style: str) -> None:
         from rich.text import Text
 
-        return Text(text, style=style)
+        console: Console = self._live.console
+        console.print(Text(text, style=style))

@@ -16,26 +16,33 @@ if TYPE_CHECKING:
 
 
 def show(
-    arguments: argparse.Namespace, verb: str, wished: Sequence[RequestOutcome], told: Sequence[str]
+    arguments: argparse.Namespace,
+    verb: str,
+    outcomes: Sequence[RequestOutcome],
+    notes: Sequence[str],
 ) -> int:
-    """Print what `verb` meant for each run, and what else there is to tell; an exit code."""
-    code = max((entry.exit_code for entry in wished), default=0)
+    """Print the outcome of `verb` for each run, then `notes`; returns the exit code."""
+    code = max((entry.exit_code for entry in outcomes), default=0)
     if arguments.json:
-        runs = [asdict(entry) for entry in wished]
-        document = {"verb": verb, "is_dry_run": arguments.dry_run, "runs": runs, "told": list(told)}
+        document = {
+            "verb": verb,
+            "is_dry_run": arguments.dry_run,
+            "runs": [asdict(entry) for entry in outcomes],
+            "notes": list(notes),
+        }
         print(json.dumps(document, indent=1, ensure_ascii=False))
         return code
-    if not wished:
+    if not outcomes:
         print(f"no run to {verb}")
     else:
-        print("\n".join(_lines(verb, wished, is_dry=arguments.dry_run)))
-    for line in told:
+        print("\n".join(_lines(verb, outcomes, is_dry=arguments.dry_run)))
+    for line in notes:
         print(line)
     return code
 
 
 def show_stopped(arguments: argparse.Namespace, stopped: Sequence[StopResult]) -> None:
-    """Print what became of each worker that was to be stopped."""
+    """Print the outcome for each worker that was to be stopped."""
     if arguments.json:
         workers = [worker.to_json() for worker in stopped]
         print(json.dumps({"is_dry_run": arguments.dry_run, "workers": workers}, indent=1))
@@ -43,12 +50,12 @@ def show_stopped(arguments: argparse.Namespace, stopped: Sequence[StopResult]) -
     for worker in stopped:
         print(f"{worker.server}: {worker.message}")
     if not stopped:
-        print("no worker to stop: none that was submitted to a server is at work")
+        print("no worker to stop: no submitted worker is running")
 
 
-def _lines(verb: str, wished: Sequence[RequestOutcome], *, is_dry: bool) -> list[str]:
+def _lines(verb: str, outcomes: Sequence[RequestOutcome], *, is_dry: bool) -> list[str]:
     asked = f"would {verb}" if is_dry else verb
     rows = [["", "run", "was", "what follows"]]
-    rows += [[asked if w.is_asked else "-", w.run_id, w.was, w.note] for w in wished]
-    count = sum(w.is_asked for w in wished)
+    rows += [[asked if one.is_asked else "-", one.run_id, one.was, one.note] for one in outcomes]
+    count = sum(one.is_asked for one in outcomes)
     return [*align(rows, left=4), "", f"{asked}: {counted(count, 'run')}"]

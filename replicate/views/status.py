@@ -1,119 +1,116 @@
-"""The status of an output folder: the merged view and the state of every run, read in one pass."""
+"""The status of a sweep as text and as a JSON document. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import compress
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
 
-from merge.records.sweep import Run
-from merge.results.collect import gather
-from merge.results.combine import Merged, combine
-from merge.results.garbage_collection import no_garbage_collection
-from merge.results.unite import Contribution, unite
-from merge.storage.paths import SweepPaths
-from orchestrator.plan.forecast import Outlook, look_ahead
-from orchestrator.runs.states import LIVE_STATES, RunState, State, read_states
+from orchestrator.plan.forecast import Outlook
+from orchestrator.runs.states import LIVE_STATES, RunState, State
+from orchestrator.status import RunStatus, SweepStatus
+from replicate.views.progress import progress_text
+from replicate.views.servers import server_lines
+from replicate.views.table import age, align, duration, notes, results_table
 
-if TYPE_CHECKING:
-    from orchestrator.bucket_claims.states import BucketState
-    from orchestrator.s3.url import BucketTarget
+_MOST_WAITING = 20
+_NEED_ATTENTION = (State.FAILED, State.STALLED, State.CANCELLED, State.UNKNOWN)
+_MARKS = {State.PENDING: "-", State.UNKNOWN: "?"}
+"""What stands in the table for a run without a result; other states are shown by name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStatus:
-    """One run and its state."""
-
-    run: Run
-    state: RunState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepStatus:
-    """An output folder at one moment."""
-
-    merged: Merged
-    """Made in memory: reading a status leaves nothing written."""
-    runs: tuple[RunStatus, ...]
-    """The table's runs, and the others that were begun."""
-    outlook: Outlook | None
-    """When they will be done, where that can be told."""
-
-
-def read_status(output: Path, now: float, bucket: BucketTarget | None = None) -> SweepStatus:
-    """The status of the sweep in `output` at Unix time `now`; with `bucket` what that tells too.
-
-    IncompleteError where there is no sweep, ConfigChangedError where the bucket holds another.
-    """
-    far = _read_bucket(bucket, now)
-    with no_garbage_collection():
-        part, merged = _merged(output, far)
-        runs = merged.sweep.runs
-        states = _states(output, runs, part, now)
-    if far:
-        states = [
-            _newest(near, far.states.get(run.run_id))
-            for run, near in zip(runs, states, strict=True)
-        ]
-    if SweepPaths(output).submissions.is_dir():
-        from orchestrator.slurm.jobs import scheduled_states
-
-        states = scheduled_states(output, runs, states)
-    begun_cells = {
-        run.cell
-        for run, state in zip(runs, states, strict=True)
-        if state.state is not State.PENDING
-    }
-    shown = tuple(
-        RunStatus(run=run, state=state)
-        for run, state in zip(runs, states, strict=True)
-        if run.in_table or run.cell in begun_cells
+def status_lines(status: SweepStatus, *, server_notes: list[str]) -> list[str]:
+    """All that `replicate status` prints; `server_notes` stand below the servers."""
+    counts = status.counts
+    summary = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
+    by_id = {entry.run.run_id: entry.state.state for entry in status.runs}
+    table = results_table(
+        status.merged.sweep,
+        status.merged.document,
+        missing_text=lambda run: _MARKS.get(by_id[run.run_id], by_id[run.run_id].value),
+        cells=list(dict.fromkeys(entry.run.cell for entry in status.runs)),
     )
-    return SweepStatus(merged=merged, runs=shown, outlook=_outlook(shown, part))
+    return [
+        f"study {status.merged.sweep.study!r}: {summary}",
+        "",
+        *table,
+        *_section("running now", _now_running(status)),
+        *_section("outlook", _outlook_lines(status.outlook)),
+        *_section("waiting", _waiting(status)),
+        *_section("needs attention", _attention(status)),
+        *_section("servers", [*server_lines(status.servers), *server_notes]),
+    ]
 
 
-def _read_bucket(bucket: BucketTarget | None, now: float) -> BucketState | None:
-    if bucket is None:
-        return None
-    from orchestrator.bucket_claims.states import read_bucket_state
-
-    return read_bucket_state(bucket, now)
-
-
-def _merged(output: Path, far: BucketState | None) -> tuple[Contribution, Merged]:
-    """What folder and bucket contribute together, and the view of it."""
-    if far is None:
-        part = gather(output)
-        return part, combine({str(output): part})
-    # Any machine may ask a bucket: it needs no folder with the plan.
-    near = gather(output, None if SweepPaths(output).sweep.exists() else far.contribution.sweep)
-    # Of two results the bucket's counts: it came there first, the other is kept aside.
-    entries = {id_: e for id_, e in near.entries.items() if id_ not in far.contribution.entries}
-    part = unite({str(output): replace(near, entries=entries), "bucket": far.contribution})
-    return part, combine({str(output): part})
-
-
-def _newest(near: RunState, far: RunState | None) -> RunState:
-    """What is true of a run of which this folder says `near` and the bucket `far`."""
-    if far is None or near.state is State.DONE or near.state in LIVE_STATES:
-        return near
-    if near.state is State.CANCELLED and far.state not in (State.DONE, *LIVE_STATES):
-        return near
-    return far
-
-
-def _outlook(shown: Sequence[RunStatus], part: Contribution) -> Outlook | None:
-    measured_h = {
-        run_id: (entries[0].finished - entries[0].started) / 3600
-        for run_id, entries in part.entries.items()
+def status_document(status: SweepStatus) -> dict[str, Any]:
+    """What `replicate status --json` prints."""
+    return {
+        "study": status.merged.sweep.study,
+        "counts": dict(Counter(entry.state.state.value for entry in status.runs)),
+        "runs": [
+            {"run_id": entry.run.run_id, "cell": entry.run.cell, **asdict(entry.state)}
+            for entry in status.runs
+        ],
+        "outlook": asdict(status.outlook) if status.outlook else None,
+        "merged": status.merged.document,
+        "servers": [asdict(server) for server in status.servers],
+        "jobs": [asdict(job) for job in status.jobs],
     }
-    states = {entry.run.run_id: entry.state for entry in shown}
-    return look_ahead([entry.run for entry in shown], states, measured_h)
 
 
-def _states(output: Path, runs: Sequence[Run], part: Contribution, now: float) -> list[RunState]:
-    is_open = [run.run_id not in part.entries for run in runs]
-    states = iter(read_states(output, [*compress(runs, is_open)], now))
-    return [next(states) if one else RunState(state=State.DONE) for one in is_open]
+def _section(title: str, lines: list[str]) -> list[str]:
+    return ["", title, *lines] if lines else []
+
+
+def _now_running(status: SweepStatus) -> list[str]:
+    rows = [_running_row(entry) for entry in status.runs if entry.state.state in LIVE_STATES]
+    header = ["run", "state", "attempt", "progress", "heartbeat", "last output", "on"]
+    return align([header, *rows], left=7) if rows else []
+
+
+def _running_row(entry: RunStatus) -> list[str]:
+    state = entry.state
+    return [
+        entry.run.run_id,
+        state.state.value,
+        str(state.attempt or "-"),
+        progress_text(state) or "starting",
+        age(state.heartbeat_age_s),
+        age(state.output_age_s),
+        state.host,
+    ]
+
+
+def _waiting(status: SweepStatus) -> list[str]:
+    lines = [
+        f"{entry.run.run_id}: {entry.state.reason}"
+        for entry in status.runs
+        if entry.state.state is State.PENDING and entry.state.reason
+    ]
+    more = len(lines) - _MOST_WAITING
+    return lines[:_MOST_WAITING] + ([f"... and {more} more"] if more > 0 else [])
+
+
+def _outlook_lines(outlook: Outlook | None) -> list[str]:
+    if outlook is None:
+        return []
+    text = f"{outlook.num_left} runs left, {duration(outlook.training_h)} of training"
+    if outlook.done_in_h is None:
+        return [f"{text}; none runs now", *outlook.bases]
+    text += f"; at {outlook.at_once} at a time done in {duration(outlook.done_in_h)}"
+    cells = [f"{cell} in {duration(h)}" for cell, h in outlook.cells_done_in_h.items()]
+    return [text, *(cells if len(cells) > 1 else []), *outlook.bases]
+
+
+def _attention(status: SweepStatus) -> list[str]:
+    lines = [
+        f"{_label(entry.state)}: {entry.run.run_id}: {entry.state.reason}"
+        for entry in status.runs
+        if entry.state.state in _NEED_ATTENTION
+    ]
+    lines += [line for line in notes(status.merged.document) if not line.startswith("incomplete")]
+    return lines + [f"kept aside: {p.file}: {p.reason}" for p in status.merged.aside]
+
+
+def _label(state: RunState) -> str:
+    return f"{state.state}({state.cause})" if state.cause else state.state.value

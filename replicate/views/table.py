@@ -129,6 +129,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def age(seconds: float | None) -> str:
+    """`5 s ago`; a dash where it is unknown."""
+    return MISSING if seconds is None else f"{max(0.0, seconds):.0f} s ago"
+
+
 def duration(hours: float) -> str:
     """`hours` in the unit that reads best."""
     if hours >= 1:

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from merge.records.sweep import Sweep
-from orchestrator.local.events import LocalReport, RunEvent
+from merge.records.sweep import Run, Sweep
+from orchestrator.local.events import LocalReport, RunEvent, RunsCompleted
 from orchestrator.local.executor import LocalSettings, run_local
+from orchestrator.local.listeners import Listeners
 from orchestrator.machine.devices import Devices
 from orchestrator.machine.guard import kill_marked
 
@@ -75,16 +76,25 @@ def run_here(
     *,
     slots: int = 1,
     events: list[RunEvent] | None = None,
+    on_completion: Callable[[Sequence[Run]], object] | None = None,
     **settings: object,
 ) -> LocalReport:
-    """`run_local` with all runs of `sweep` on `slots` CPU slots, in this process."""
+    """`run_local` with all runs of `sweep` on `slots` CPU slots, in this process.
+
+    `on_completion` gets the runs of each `RunsCompleted`.
+    """
     local = LocalSettings(
         devices=Devices(kind="cpu", slots=tuple(f"cpu{index}" for index in range(slots))),
         cache_dir=output / "cache",
         **settings,
     )
     seen: list[RunEvent] = [] if events is None else events
-    return run_local(sweep, sweep.runs, output, local, seen.append)
+    listeners = Listeners([seen.append])
+    if on_completion:
+        listeners.add(
+            lambda event: on_completion(event.runs) if isinstance(event, RunsCompleted) else None
+        )
+    return run_local(sweep, sweep.runs, output, local, listeners.publish)
 
 
 def wait_until(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:

@@ -1,4 +1,4 @@
-"""`replicate cancel OUT`: stop runs wherever they run, and have them started nowhere."""
+"""`replicate cancel OUT`: stop runs wherever they run, and keep them from being started."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         nargs="*",
         metavar="NAME",
-        help="cancel no run: ask the workers on these servers (default: on all) to stop after "
-        "their checkpoints; others may take their runs",
+        help="cancel no run: stop the workers on these servers (default: on all) after their "
+        "checkpoints; other workers may take their runs",
     )
     parser.add_argument(
         "--kill", action="store_true", help="with --workers: kill them, without a checkpoint"
@@ -30,8 +30,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.kill:
         raise UsageError("--kill is for workers on servers: add --workers")
     runs = api.runs_of(arguments.output, flags.selection(arguments), arguments.run)
-    wished, told = api.cancel(arguments.output, runs, is_dry=arguments.dry_run)
-    return show(arguments, "cancel", wished, told)
+    outcomes, notes = api.cancel(arguments.output, runs, is_dry=arguments.dry_run)
+    return show(arguments, "cancel", outcomes, notes)
 
 
 def _stop_workers(arguments: argparse.Namespace) -> int:

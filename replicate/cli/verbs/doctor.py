@@ -83,7 +83,6 @@ def _bucket(arguments: argparse.Namespace) -> Callable[[], list[Check]]:
     from orchestrator.doctor.check import checks_of_rights
     from orchestrator.s3.permissions import check_permissions
 
-    # A person waits for the answer: few retries with a store that does not respond.
     target = replace(buckets.target_of(arguments.bucket, arguments), max_attempts=2)
     return lambda: checks_of_rights(check_permissions(target))
 

@@ -32,7 +32,7 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     if arguments.json:
         print(view_bytes(merged.document).decode("utf-8"), end="")
-        _tell_left_out(merged)
+        _print_left_out(merged)
     else:
         show_merged(merged)
         print(f"\nwritten: {path}")
@@ -47,9 +47,9 @@ def show_merged(merged: Merged) -> None:
         print("no results yet")
     for line in notes(merged.document):
         print(line)
-    _tell_left_out(merged)
+    _print_left_out(merged)
 
 
-def _tell_left_out(merged: Merged) -> None:
+def _print_left_out(merged: Merged) -> None:
     for line in left_out(merged):
         print(line, file=sys.stderr)

@@ -22,6 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     runs = api.runs_of(arguments.output, flags.selection(arguments), arguments.run)
-    wished = api.retry(arguments.output, runs, arguments.state, is_dry=arguments.dry_run)
-    next_step = "the command that started these runs starts them again" if wished else ""
-    return show(arguments, "retry", wished, [next_step] if next_step else [])
+    outcomes = api.retry(arguments.output, runs, arguments.state, is_dry=arguments.dry_run)
+    notes = ["the command that started these runs starts them again"] if outcomes else []
+    return show(arguments, "retry", outcomes, notes)

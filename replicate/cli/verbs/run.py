@@ -1,12 +1,10 @@
-"""`replicate run` (and `replicate` without a verb): train the selected runs on this machine."""
+"""`replicate run` (the default command): train the selected runs on this machine."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from itertools import zip_longest
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from merge.records.sweep import Run
 from merge.results.combine import Merged
@@ -14,13 +12,11 @@ from merge.results.outcome import exit_code
 from merge.storage.paths import SweepPaths
 from replicate import api
 from replicate.cli import arguments as flags
+from replicate.cli.next_steps import next_steps, status_command
 from replicate.cli.s3_arguments import sync_target
 from replicate.cli.this_machine import on_this_machine, settings_of, train
 from replicate.cli.verbs import plan as plan_verb
 from replicate.cli.verbs.merge import show_merged
-
-if TYPE_CHECKING:
-    from orchestrator.local.events import LocalReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,22 +29,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random weights, no file needed: short for --set from_scratch=true",
     )
     flags.add_snapshot(parser)
-    _add_data(parser.add_argument_group("data (`replicate prepare` has more flags for it)"))
+    _add_data(parser.add_argument_group("data (`replicate prepare` has more flags)"))
     parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--download", action="store_true", help="first download and unpack what data is missing"
+        "--download", action="store_true", help="first download and unpack missing data"
     )
     group.add_argument(
-        "--prepare-only", action="store_true", help="make the data ready and train nothing"
+        "--prepare-only", action="store_true", help="prepare the data and train nothing"
     )
 
 
 def execute(arguments: argparse.Namespace) -> int:
     if arguments.from_scratch:
         arguments.settings.append("from_scratch=true")
+    # A wrong URL or flag is refused before anything else is done.
     sync_target(arguments)
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     output = flags.output_folder(arguments)
@@ -61,21 +58,21 @@ def execute(arguments: argparse.Namespace) -> int:
     if code := _make_data_ready(planned.runs, output, arguments):
         return code
     report = train(api.run, planned, output, arguments, settings)
-    merged = api.merge(output)
+    merged, reports = api.merge_and_report(output)
     print()
     show_merged(merged)
-    _say_where(merged, output)
-    for line in next_steps(report, output):
+    _show_files(merged, output, reports.values())
+    for line in next_steps(report, output, status_command(output, arguments)):
         print(line)
     return report.exit_code or (1 if exit_code(merged) == 1 else 0)
 
 
 def _make_data_ready(runs: Sequence[Run], output: Path, arguments: argparse.Namespace) -> int:
-    """Prepare or check the data once, before any run finds it missing; an exit code."""
+    """Prepare or check the data once, instead of failing in every run; an exit code."""
     from replicate.experiment_data import check_data
 
     paths = SweepPaths(output)
-    # What is done needs no data: a finished sweep may be shown where there is none.
+    # Finished runs need no data: the table of a finished sweep can be shown on any machine.
     to_do = [run for run in runs if not paths.run(run.path).has_result()]
     if to_do and arguments.download:
         return _prepare(to_do, arguments)
@@ -90,10 +87,10 @@ def _prepare(runs: Sequence[Run], arguments: argparse.Namespace) -> int:
     return start([*words, *(["--download"] if arguments.download else [])]).returncode
 
 
-def _say_where(merged: Merged, output: Path) -> None:
+def _show_files(merged: Merged, output: Path, reports: Iterable[Path]) -> None:
     paths = SweepPaths(output)
     print(f"\nmerged results  {paths.results}")
-    for path in api.report(output).values():
+    for path in reports:
         print(f"report          {path}")
     runs = [paths.run(run.path) for run in merged.sweep.runs]
     panels = sorted(str(path) for run in runs for path in run.panels.glob("*.png"))
@@ -101,21 +98,3 @@ def _say_where(merged: Merged, output: Path) -> None:
         print(f"panels          {panels[0]}" + (f" and {len(panels) - 1} more" * (len(panels) > 1)))
     if any(run.tensorboard.exists() for run in runs):
         print(f"curves          tensorboard --logdir {output}")
-
-
-def next_steps(report: LocalReport, output: Path) -> list[str]:
-    """What a person may do next, as the selected runs ended."""
-    from orchestrator.local.events import RunOutcome
-
-    steps = [f"replicate status {output}"]
-    if report.having(
-        RunOutcome.FAILED,
-        RunOutcome.STORAGE,
-        RunOutcome.INTERRUPTED,
-        RunOutcome.ELSEWHERE,
-        RunOutcome.NOT_STARTED,
-    ):
-        steps.append("the same command again runs what is missing")
-    if report.having(RunOutcome.CANCELLED):
-        steps.append(f"replicate retry {output}, then the same command, runs what was cancelled")
-    return [f"{word:<16}{step}" for word, step in zip_longest(["next"], steps, fillvalue="")]

@@ -42,8 +42,10 @@ def _refuse_flags_of(
     add: Callable[[argparse.ArgumentParser], None], arguments: argparse.Namespace, given: str
 ) -> None:
     """UsageError for a flag that only the other way of submitting has."""
-    others = argparse.ArgumentParser()
-    add(others)
-    for name, default in vars(others.parse_args([])).items():
+    parser = argparse.ArgumentParser()
+    add(parser)
+    for name, default in vars(parser.parse_args([])).items():
         if getattr(arguments, name) != default:
-            raise UsageError(f"--{name.replace('_', '-')} says nothing to --{given}: leave it out")
+            raise UsageError(
+                f"--{name.replace('_', '-')} has no effect with --{given}: leave it out"
+            )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from merge.errors import BucketUnavailableError
 from replicate.cli import s3_arguments as buckets
+from replicate.views.transfers import megabytes, transfers
 
 if TYPE_CHECKING:
     from orchestrator.s3.url import BucketTarget
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.sync.selection import Selection
     from orchestrator.sync.verify import VerifyReport
 
-_INTERVAL_S = 5.0
-_MB = 1e6
+_DONE = {"push": "sent", "pull": "fetched"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", metavar="S3URL", help="s3://BUCKET/PREFIX")
     group = parser.add_argument_group("which files")
     only = group.add_mutually_exclusive_group()
-    only.add_argument("--no-checkpoints", action="store_true", help="all but checkpoints")
+    only.add_argument("--no-checkpoints", action="store_true", help="everything except checkpoints")
     only.add_argument(
-        "--only", choices=("results", "checkpoints"), help="one of the two passes alone"
+        "--only", choices=("results", "checkpoints"), help="only results or only checkpoints"
     )
     for flag in ("include", "exclude"):
         group.add_argument(
@@ -42,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"{flag} files whose name below OUT matches, such as '*.png'; may be repeated",
         )
     buckets.add_access(parser)
-    parser.add_argument("--dry-run", action="store_true", help="tell what would move; move nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what would move; move nothing")
     parser.add_argument(
         "--quick", action="store_true", help="verify: compare stored checksums, read no object"
     )
@@ -50,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 all is where it should be, 1 something is left out or differs, 3 missing, 75 later."""
+    """0 all is in place, 1 something is left out or differs, 3 missing, 75 try again later."""
     target = buckets.target_of(arguments.url, arguments)
     if arguments.action == "verify":
         return _verify(arguments, target)
@@ -61,17 +60,17 @@ def _move(arguments: argparse.Namespace, target: BucketTarget) -> int:
     from orchestrator.sync import commands as sync
 
     action = sync.push if arguments.action == "push" else sync.pull
-    progress = _Progress(arguments.action)
     try:
-        report = action(
-            arguments.output,
-            target,
-            _selection(arguments),
-            is_dry=arguments.dry_run,
-            on_transfer=progress.add,
-        )
+        with transfers(_DONE[arguments.action]) as progress:
+            report = action(
+                arguments.output,
+                target,
+                _selection(arguments),
+                is_dry=arguments.dry_run,
+                on_transfer=progress.moved,
+            )
     except BucketUnavailableError:
-        print(f"{progress.text()}; the same command goes on from there", file=sys.stderr)
+        print(f"{progress.text()}; the same command continues from there", file=sys.stderr)
         raise
     if arguments.json:
         _print_json(arguments, report.to_json())
@@ -106,34 +105,14 @@ def _selection(arguments: argparse.Namespace) -> Selection:
     )
 
 
-class _Progress:
-    """A line on stderr every few seconds."""
-
-    def __init__(self, action: str) -> None:
-        self._done = "sent" if action == "push" else "fetched"
-        self._num_files = 0
-        self._num_bytes = 0
-        self._told = time.monotonic()
-
-    def add(self, name: str, size: int) -> None:
-        self._num_files += 1
-        self._num_bytes += size
-        if time.monotonic() - self._told >= _INTERVAL_S:
-            self._told = time.monotonic()
-            print(f"{self.text()}, last {name}", file=sys.stderr, flush=True)
-
-    def text(self) -> str:
-        return f"{self._done} {self._num_files} files, {self._num_bytes / _MB:.1f} MB"
-
-
 def _show(arguments: argparse.Namespace, report: SyncReport) -> None:
-    done = {"push": "sent", "pull": "fetched"}[arguments.action]
+    done = _DONE[arguments.action]
     if arguments.dry_run:
         for name, size in sorted(report.transferred.items()):
             print(f"{size:>12}  {name}")
         done = f"to be {done}"
     print(
-        f"{len(report.transferred)} files {done} ({report.num_bytes / _MB:.1f} MB), "
+        f"{len(report.transferred)} files {done} ({megabytes(report.num_bytes)}), "
         f"{report.num_unchanged} are there already"
     )
     _show_issues({"kept": report.kept, "aside": report.aside, "problem": report.problems})
@@ -142,7 +121,7 @@ def _show(arguments: argparse.Namespace, report: SyncReport) -> None:
 def _show_verified(verified: VerifyReport) -> None:
     print(
         f"{verified.num_equal} files equal here and there, {verified.num_only_there} only there, "
-        f"{verified.num_bytes / _MB:.1f} MB read"
+        f"{megabytes(verified.num_bytes)} read"
     )
     _show_issues(
         {
@@ -154,7 +133,7 @@ def _show_verified(verified: VerifyReport) -> None:
     for name in verified.foreign:
         print(f"foreign: {name}: belongs to no run of the plan", file=sys.stderr)
     for path in verified.running:
-        print(f"running: {path}: not compared while it goes on here", file=sys.stderr)
+        print(f"running: {path}: not compared while it runs here", file=sys.stderr)
 
 
 def _show_issues(groups: dict[str, list[SyncIssue]]) -> None:

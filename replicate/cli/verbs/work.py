@@ -1,4 +1,4 @@
-"""`replicate work OUT`: run given runs of a frozen plan here; array tasks and servers start it."""
+"""`replicate work OUT`: train given runs of a frozen plan; SLURM tasks and servers start it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run", action="append", metavar="ID", help="run only this id; may be repeated"
     )
     which.add_argument(
-        "--submission", metavar="ID", help="run those of this task of a SLURM submission's --array"
+        "--submission",
+        metavar="ID",
+        help="run those that this SLURM task has in a submission; needs --array",
     )
-    parser.add_argument("--array", metavar="NAME", help="which array of --submission this is")
+    parser.add_argument(
+        "--array", metavar="NAME", help="the array of --submission that this task belongs to"
+    )
     flags.add_machine(parser)
     parser.add_argument("--snapshot", metavar="DIGEST", help="run this frozen copy of the code")
     parser.add_argument(
         "--worker-record",
         type=Path,
         metavar="FILE",
-        help="record of this worker, with its heartbeat",
+        help="write the record of this worker and its heartbeat to FILE",
     )
 
 
@@ -39,7 +43,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from orchestrator.servers.worker_record import worker_record
 
     if not arguments.submission:
-        # Before the first sign of life: what is wrong here is told to whoever submits.
+        # Before the first heartbeat: an error here still reaches the `submit` that started this.
         sync_plan(arguments)
     with worker_record(arguments.worker_record, arguments.claim_expiry) as worker:
         worker.exit_code = _work(arguments)

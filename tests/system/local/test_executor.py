@@ -15,7 +15,14 @@ from merge.errors import StorageError, UsageError
 from merge.records.records import Outcome, read_attempt, read_claim, read_result
 from merge.records.sweep import Run
 from merge.storage.paths import RunPaths, SweepPaths
-from orchestrator.local.events import Notice, RunEnded, RunOutcome, RunProgressed, RunStarted
+from orchestrator.local.events import (
+    Notice,
+    RunEnded,
+    RunOutcome,
+    RunProgressed,
+    RunsCompleted,
+    RunStarted,
+)
 from orchestrator.runs.states import State, derive_state, read_facts
 
 pytestmark = pytest.mark.system
@@ -165,7 +172,7 @@ def test_events_are_told_while_a_run_goes_on(tmp_path):
     events = Seeing(tmp_path)
     run_here(make_sweep(shell(script)), tmp_path, events=events)
     kinds = [type(event) for event in events]
-    assert kinds == [RunStarted, RunProgressed, RunEnded]
+    assert kinds == [RunStarted, RunProgressed, RunEnded, RunsCompleted]
     assert (events[1].progress.epoch, events[1].progress.loss) == (4, 0.5)
 
 
@@ -253,14 +260,14 @@ def test_runs_that_end_while_others_are_announced_are_announced_together(tmp_pat
     assert len(calls) < len(sweep.runs)
 
 
-def test_what_fails_after_a_completion_is_told_and_stops_nothing(tmp_path):
+def test_what_fails_after_completions_is_reported_once_and_stops_nothing(tmp_path):
     def refuse(runs: Sequence[Run]) -> None:
         raise StorageError("the merged view cannot be written")
 
     events = []
     report = run_here(make_sweep(OK, folds=2), tmp_path, on_completion=refuse, events=events)
     assert report.exit_code == 0
-    assert sum(isinstance(h, Notice) and "merged view" in h.message for h in events) == 2
+    assert sum(isinstance(h, Notice) and "merged view" in h.message for h in events) == 1
 
 
 def spoil_result(paths: RunPaths) -> Path:

@@ -90,7 +90,7 @@ def test_a_killed_guard_is_replaced_by_one_that_guards(output):
         start(output, sweep, first, 3)
         (old,) = guards_of(first)
         os.kill(old, signal.SIGKILL)
-        first.wait_for("a new one is on duty")
+        first.wait_for("a new one was started")
         wait_until(lambda: guards_of(first) not in ([], [old]), "a new guard")
         first.send(signal.SIGKILL)
         first.wait()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from merge.records.records import read_result
 from merge.records.sweep import Run
 from merge.storage.json_files import read_json
 from merge.storage.paths import SweepPaths
-from orchestrator.local.events import RunOutcome
+from orchestrator.local.events import RunOutcome, RunsCompleted
 from replicate import api
 
 pytestmark = pytest.mark.system
@@ -106,12 +105,16 @@ def test_a_merge_that_hangs_elsewhere_keeps_no_run_from_starting_nor_from_being_
     planned = api.frozen_plan(output)
     settings = api.local_settings(planned, devices="cpu:1", cache_dir=tmp_path / "cache")
     completed: list[Run] = []
-    settings = replace(settings, on_completion=completed.extend)
     notices: list[object] = []
+
+    def complete(event: object) -> None:
+        if isinstance(event, RunsCompleted):
+            completed.extend(event.runs)
+
     with SweepPaths(output).merge_lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        report = api.work(planned, output, settings, report=notices.append)
+        report = api.work(planned, output, settings, listeners=[notices.append, complete])
     assert report.exit_code == 0
-    assert sum("has been locked" in str(notice) for notice in notices) == 2
+    assert sum("has been locked" in str(notice) for notice in notices) == 1
     assert completed == list(sweep.runs)
     assert api.merge(output).document["results"]["run"]["n"] == 2

@@ -16,18 +16,18 @@ def misled(output, run_ids, /):
     raise UsageError("no such host")
 
 
-def test_what_all_reachers_tell_is_told_in_their_order(tmp_path):
+def test_the_lines_of_all_schedulers_come_in_their_order(tmp_path):
     def first(output, run_ids, /):
         return [f"first: {output.name}"]
 
     def second(output, run_ids, /):
         return [f"second: {name}" for name in run_ids]
 
-    told = cancel_everywhere(tmp_path, ["a", "b"], [first, second])
-    assert told == [f"first: {tmp_path.name}", "second: a", "second: b"]
+    lines = cancel_everywhere(tmp_path, ["a", "b"], [first, second])
+    assert lines == [f"first: {tmp_path.name}", "second: a", "second: b"]
 
 
-def test_one_that_cannot_tell_keeps_no_other_from_cancelling(tmp_path):
+def test_a_scheduler_without_an_answer_keeps_no_other_from_cancelling(tmp_path):
     def willing(output, run_ids, /):
         return [f"h1: its worker had {name} and was killed" for name in run_ids]
 

@@ -128,11 +128,11 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("verb", "door"), [(["status", "out"], "--claims"), (["run", "--study", "demo"], "--sync")]
+    ("verb", "flag"), [(["status", "out"], "--claims"), (["run", "--study", "demo"], "--sync")]
 )
-def test_how_a_bucket_is_reached_says_nothing_without_a_bucket(
-    tmp_path, monkeypatch, capsys, verb, door
+def test_flags_of_access_to_a_bucket_are_refused_without_a_bucket(
+    tmp_path, monkeypatch, capsys, verb, flag
 ):
     monkeypatch.chdir(tmp_path)
     assert main([*verb, "--region", "eu-west-1"]) == 2
-    assert f"name it with {door} S3URL" in capsys.readouterr().err
+    assert f"name the bucket with {flag} S3URL" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 from support.sweeps import make_sweep, shell
 
 from orchestrator.local.events import LocalReport, RunEnded, RunOutcome
-from replicate.cli.verbs.run import next_steps
+from replicate.cli.next_steps import next_steps
 
 AGAIN, RETRY = "same command again", "replicate retry out"
 
@@ -29,5 +29,5 @@ def test_only_what_helps_the_runs_that_are_not_done_is_told(outcomes, told):
         run.run_id: RunEnded(run=run, outcome=outcome)
         for run, outcome in zip(runs, outcomes, strict=True)
     }
-    text = "\n".join(next_steps(LocalReport(endings=endings, was_stopped=False), Path("out")))
+    text = "\n".join(next_steps(LocalReport(endings=endings, was_stopped=False), Path("out"), ""))
     assert tuple(step for step in (AGAIN, RETRY) if step in text) == told

@@ -17,10 +17,10 @@ from replicate.cli.main import main
     [
         (
             ("--servers", "hosts.yaml", "--partition", "gpu"),
-            "--partition says nothing to --servers",
+            "--partition has no effect with --servers",
         ),
-        (("--slurm", "--print-commands"), "--print-commands says nothing to --slurm"),
-        (("--slurm", "--hosts", "gpu1"), "--hosts says nothing to --slurm"),
+        (("--slurm", "--print-commands"), "--print-commands has no effect with --slurm"),
+        (("--slurm", "--hosts", "gpu1"), "--hosts has no effect with --slurm"),
         (("--slurm", "--stand-by"), "--stand-by is for this machine"),
         (("--slurm", "--devices", "cpu"), "--devices is for this machine"),
         (("--slurm", "--grace", "5"), "--grace is for this machine"),

@@ -15,7 +15,7 @@ from support.grids import make_grid, make_result, write_sweep
 from merge.records.sweep import Sweep
 from merge.results.collect import Collected
 from merge.results.combine import combine
-from merge.results.view import rebuild
+from merge.results.view import rebuild_with_results
 from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 from replicate.report.content import Report, Usage, Verdict, judge_mean, make_report
@@ -136,7 +136,7 @@ def test_hours_count_for_each_device_of_an_attempt(
     claim = {"number": 1, "token": "t", "owner": owner, "heartbeat": 0.0}
     write_json(paths.claim(1), {"schema": 1, **claim})
     write_json(paths.attempt(1).record, {"schema": 1, "outcome": None, **attempt})
-    used = read_report(tmp_path, rebuild(tmp_path)).usage.get(sweep.runs[0].run_id)
+    used = read_report(tmp_path, *rebuild_with_results(tmp_path)).usage.get(sweep.runs[0].run_id)
     if hours is None:
         assert used is None
     else:

@@ -1,0 +1,50 @@
+"""The Python API: what the commands do, as functions.
+
+    from replicate import api
+
+    plan = api.plan("demo", where={"shot": 1})
+    report = api.run(plan, "outputs/demo")
+    merged = api.merge("outputs/demo")
+    merged.document["results"]
+
+All of them raise errors of `merge.errors`; each message says what to do.
+"""
+
+from __future__ import annotations
+
+from replicate.api.plans import Where, freeze_plan, frozen_plan, load_study, plan, runs_of
+from replicate.api.requests import RETRIED_STATES, cancel, retry, stop_workers
+from replicate.api.results import (
+    doctor,
+    merge,
+    merge_and_report,
+    read_results,
+    report,
+    status,
+)
+from replicate.api.training import bucket, cache_folder, local_settings, run, share_gpus, work
+
+__all__ = [
+    "RETRIED_STATES",
+    "Where",
+    "bucket",
+    "cache_folder",
+    "cancel",
+    "doctor",
+    "freeze_plan",
+    "frozen_plan",
+    "load_study",
+    "local_settings",
+    "merge",
+    "merge_and_report",
+    "plan",
+    "read_results",
+    "report",
+    "retry",
+    "run",
+    "runs_of",
+    "share_gpus",
+    "status",
+    "stop_workers",
+    "work",
+]

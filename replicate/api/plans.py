@@ -1,0 +1,161 @@
+"""Studies and plans: which runs there are, and which of them are selected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
+from merge.records.sweep import Run, Sweep, Value, read_sweep
+from merge.storage.paths import SweepPaths
+
+if TYPE_CHECKING:
+    from orchestrator.plan.plan import Plan
+    from orchestrator.studies.study import Study
+
+Where = Mapping[str, Value | Sequence[Value]]
+"""Axis -> its selected values, or the only one; as in the study, or as text."""
+
+
+def load_study(
+    study: str | Path, *, settings: Mapping[str, Value] | None = None, debug: bool = False
+) -> Study:
+    """The study of a built-in name or a file. StudyError lists all problems at once.
+
+    `settings` are those of `--set`: key -> value or its text, a list as text (`"8,16"`).
+    """
+    from orchestrator.studies.load import load_study as load
+    from replicate.catalogue import PUBLISHED, find_study
+
+    return load(
+        find_study(study),
+        settings={key: _text(key, value) for key, value in (settings or {}).items()},
+        published_folders=(PUBLISHED,),
+        debug=debug,
+    )
+
+
+def plan(  # noqa: PLR0913 (all by keyword)
+    study: str | Path | Study,
+    *,
+    where: Where | None = None,
+    settings: Mapping[str, Value] | None = None,
+    debug: bool = False,
+    shard_by: str | Sequence[str] = (),
+    shard: str | None = None,
+    num_shards: int | None = None,
+    output: str | Path | None = None,
+) -> Plan:
+    """Expand a study into runs and select some of them; starts and writes nothing.
+
+    `where` selects values of axes; an axis that it does not name has the values of its table.
+    `shard_by` names axes, or is `"run"` or `"balanced"`; `shard` is `I/N`. Durations come from the
+    finished runs in `output`, if it is given. SelectionError lists the choices.
+    """
+    from orchestrator.plan.code_version import code_version
+    from orchestrator.plan.division import parse_division
+    from orchestrator.plan.durations import estimate, measure
+    from orchestrator.plan.freeze import make_sweep
+    from orchestrator.plan.plan import Plan
+    from orchestrator.plan.selection import select
+
+    if isinstance(study, str | Path):
+        study = load_study(study, settings=settings, debug=debug)
+    sweep = make_sweep(study, code_version(study))
+    runs = select(sweep.runs, sweep.axes, _texts(where))
+    by = [shard_by] if isinstance(shard_by, str) else shard_by
+    division = parse_division(by, shard, num_shards)
+    estimates = estimate(runs, measure(Path(output), runs) if output else {})
+    all_shards = division.divide(runs, estimates, Path(output) if output else None)
+    shards = division.pick(all_shards)
+    return Plan(
+        sweep=sweep,
+        runs=tuple(run for shard in shards for run in shard.runs),
+        shards=shards,
+        division=division,
+        all_shards=all_shards,
+        estimates=estimates,
+    )
+
+
+def freeze_plan(plan: Plan, output: str | Path) -> Sweep:
+    """Write the plan into `output`, for `work`; ConfigChangedError where it holds another one."""
+    from orchestrator.plan.freeze import freeze
+
+    return freeze(Path(output), plan.sweep)
+
+
+def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Plan:
+    """The plan in `output`, read without the study file: the runs `run_ids`, else the table's.
+
+    IncompleteError where there is no plan, SelectionError for an id that it does not have.
+    """
+    from merge.results.collect import refuse_missing_sweep
+    from orchestrator.plan.division import Division
+    from orchestrator.plan.durations import estimate, measure
+    from orchestrator.plan.plan import Plan
+    from orchestrator.plan.selection import choose
+
+    folder = Path(output)
+    refuse_missing_sweep(folder)
+    sweep = read_sweep(SweepPaths(folder).sweep)
+    runs = choose(sweep.runs, run_ids)
+    estimates = estimate(runs, measure(folder, runs))
+    shards = Division().divide(runs, estimates, None)
+    return Plan(
+        sweep=sweep,
+        runs=runs,
+        shards=shards,
+        division=Division(),
+        all_shards=shards,
+        estimates=estimates,
+    )
+
+
+def runs_of(
+    output: str | Path,
+    where: Where | None = None,
+    run_ids: Sequence[str] | None = None,
+) -> tuple[Run, ...]:
+    """The runs planned in `output`: those of `run_ids`, else those that `where` selects, else all.
+
+    IncompleteError where there is no plan, SelectionError lists the choices.
+    """
+    from merge.errors import UsageError
+    from merge.results.collect import refuse_missing_sweep
+    from orchestrator.config.values import text_of
+    from orchestrator.plan.selection import choose, select
+
+    refuse_missing_sweep(Path(output))
+    sweep = read_sweep(SweepPaths(Path(output)).sweep)
+    if run_ids and where:
+        raise UsageError("name runs with --run or by filters, not by both")
+    if run_ids:
+        return choose(sweep.runs, run_ids)
+    everything = {axis.name: [text_of(value) for value in axis.choices] for axis in sweep.axes}
+    return select(sweep.runs, sweep.axes, {**everything, **_texts(where)})
+
+
+def _texts(where: Where | None) -> dict[str, list[str]]:
+    # A text is iterable too, but it is one value here.
+    return {
+        axis: [_text(axis, value) for value in (given if _is_many(given) else [given])]
+        for axis, given in (where or {}).items()
+    }
+
+
+def _is_many(given: object) -> TypeGuard[Iterable[object]]:
+    return isinstance(given, Iterable) and not isinstance(given, str)
+
+
+def _text(name: str, value: object) -> str:
+    from merge.errors import UsageError
+    from orchestrator.config.values import is_scalar, text_of
+
+    if is_scalar(value):
+        return text_of(value)
+    # Whole numbers of numpy and pandas are not instances of `int`.
+    if isinstance(value, Integral):
+        return str(int(value))
+    raise UsageError(f"{name}: {value!r} is not a single value; write a list's values as text")

@@ -1,0 +1,109 @@
+"""What a sweep has produced so far: merged view, report, status; and what a machine can carry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from merge.records.records import Result
+    from merge.results.combine import Merged
+    from merge.results.conflicts import OnConflict
+    from orchestrator.doctor.check import Check
+    from orchestrator.s3.url import BucketTarget
+    from orchestrator.status import SweepStatus
+
+
+def merge(
+    *inputs: str | Path,
+    into: str | Path | None = None,
+    on_conflict: OnConflict = "error",
+    strict: bool = False,
+) -> Merged:
+    """Rebuild the merged view of one output folder, or merge several inputs into the file `into`.
+
+    Inputs are output folders, run folders, merged files and files of the original script.
+    """
+    from merge.results.view import merge_named
+
+    merged, _ = merge_named(
+        [Path(path) for path in inputs],
+        None if into is None else Path(into),
+        on_conflict=on_conflict,
+        is_strict=strict,
+    )
+    return merged
+
+
+def report(output: str | Path, *, forms: Sequence[str] = ("md", "html")) -> dict[str, Path]:
+    """Merge, and write the report in each of `forms` (md, html, tex, csv); form -> its path."""
+    return merge_and_report(output, forms=forms)[1]
+
+
+def merge_and_report(
+    output: str | Path, *, forms: Sequence[str] = ("md", "html")
+) -> tuple[Merged, dict[str, Path]]:
+    """`merge` and `report` of one output folder, with each result read once for both."""
+    from merge.results.view import rebuild_with_results
+    from replicate.report.gather import read_report, write_report
+
+    folder = Path(output)
+    merged, results = rebuild_with_results(folder)
+    return merged, write_report(folder, read_report(folder, merged, results), forms)
+
+
+def read_results(output: str | Path) -> dict[str, Result]:
+    """Every valid result in an output folder, by run id. Writes nothing."""
+    from merge.results.collect import collect
+
+    return collect(Path(output)).results
+
+
+def status(
+    output: str | Path,
+    claims: str | BucketTarget | None = None,
+    *,
+    asks_servers: bool = False,
+    has_sources: bool = True,
+) -> SweepStatus:
+    """The state of a sweep as its files say now; writes nothing.
+
+    With `claims` also the state of the runs that hosts share through that place in a bucket. With
+    `asks_servers` each server of a submission is asked over ssh whether its worker is alive.
+    Without `has_sources` the merged document lacks `plan` and `runs`: a large sweep is read faster.
+    """
+    from orchestrator.status import read_status
+    from replicate.api.training import as_target
+
+    target = as_target(claims)
+    return read_status(
+        Path(output), time.time(), target, asks_servers=asks_servers, has_sources=has_sources
+    )
+
+
+def doctor(
+    output: str | Path,
+    *,
+    only: Literal["folder", "machine"] | None = None,
+    waits_for_peer: bool = False,
+    patience_s: float = 300.0,
+    data_root: Path | None = None,
+    weights: Path | None = None,
+) -> list[Check]:
+    """Test between two processes what the folder `output` guarantees, and what this machine has.
+
+    With `waits_for_peer` the second process is one of another host: call it on both. StorageError
+    where nothing can be written, RecordError where the plan in the folder is unreadable.
+    """
+    from orchestrator.doctor.folder import examine_folder
+    from orchestrator.doctor.machine import examine_machine, needs_of
+
+    folder = Path(output)
+    checks: list[Check] = []
+    if only != "machine":
+        checks += examine_folder(folder, waits_for_peer=waits_for_peer, patience_s=patience_s)
+    if only != "folder":
+        checks += examine_machine(needs_of(folder, data_root=data_root, weights=weights))
+    return checks

@@ -1,0 +1,186 @@
+"""Training on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merge.errors import UsageError
+from orchestrator.local.limits import GRACE_S
+from orchestrator.sync.options import SYNC_PATIENCE_S, SyncOptions
+
+if TYPE_CHECKING:
+    from orchestrator.local.events import Listener, LocalReport
+    from orchestrator.local.settings import LocalSettings
+    from orchestrator.plan.plan import Plan
+    from orchestrator.s3.url import BucketTarget, Encryption
+
+_MOST_REQUESTS = 64
+
+
+def run(  # noqa: PLR0913 (all but three by keyword)
+    plan: Plan,
+    output: str | Path,
+    settings: LocalSettings | None = None,
+    *,
+    listeners: Sequence[Listener] = (),
+    sync: str | BucketTarget | None = None,
+    claims: str | BucketTarget | None = None,
+    sync_patience_s: float = SYNC_PATIENCE_S,
+) -> LocalReport:
+    """Train the planned runs on this machine, each into its folder below `output`.
+
+    Merges after completions; skips runs that are done; starts the longest first. `settings`
+    defaults to all devices and the user's cache folder. Each of `listeners` is called with every
+    event (`orchestrator.local.events`) from this thread; its exceptions are reported to all
+    of them and stop nothing.
+
+    `sync` is a place in a bucket, `s3://bucket/prefix` or `bucket(...)`, to which finished runs are
+    sent beside the training. `claims` is such a place through which hosts that share no folder
+    share the runs; it implies `sync`. At the end it keeps trying for `sync_patience_s` seconds
+    while nothing can be sent; `unsent` of the report has the rest.
+
+    ConfigChangedError where `output` or the bucket holds another plan, BucketError where the bucket
+    refuses: nothing is started then.
+    """
+    from orchestrator.training import train
+
+    settings = settings or local_settings(plan)
+    settings = replace(settings, code=settings.code or plan.sweep.code)
+    options = _sync_options(sync, claims, sync_patience_s)
+    return train(plan, Path(output), settings, listeners=listeners, sync=options)
+
+
+def work(  # noqa: PLR0913 (all but three by keyword)
+    plan: Plan,
+    output: str | Path,
+    settings: LocalSettings | None = None,
+    *,
+    listeners: Sequence[Listener] = (),
+    sync: str | BucketTarget | None = None,
+    claims: str | BucketTarget | None = None,
+    sync_patience_s: float = SYNC_PATIENCE_S,
+) -> LocalReport:
+    """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
+    from orchestrator.plan.code_version import code_version
+    from orchestrator.training import train_frozen
+
+    settings = settings or local_settings(plan)
+    # With a snapshot the settings know the version already; else this process's code runs, which
+    # may differ from the code that made the plan.
+    if settings.source is None:
+        settings = replace(settings, code=code_version(plan.sweep.runs[0]))
+    options = _sync_options(sync, claims, sync_patience_s)
+    return train_frozen(plan, Path(output), settings, listeners=listeners, sync=options)
+
+
+def local_settings(
+    plan: Plan,
+    *,
+    devices: str | None = None,
+    data_root: str | Path | None = None,
+    weights: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    grace_s: float = GRACE_S,
+) -> LocalSettings:
+    """What `run` may use of this machine; none of it changes a number.
+
+    `devices` is `0,1`, `cpu` or `cpu:8`; None means all GPUs, else a CPU slot a core. UsageError
+    where the devices cannot serve the plan.
+    """
+    from orchestrator.local.settings import LocalSettings
+    from orchestrator.machine.devices import find_devices
+    from orchestrator.runs.retries import read_policy
+
+    return LocalSettings(
+        devices=find_devices(devices, plan.runs),
+        cache_dir=cache_folder(cache_dir),
+        data_root=None if data_root is None else Path(data_root).absolute(),
+        weights=None if weights is None else Path(weights).absolute(),
+        grace_s=grace_s,
+        retries=read_policy(plan.sweep.retries),
+        code=plan.sweep.code,
+    )
+
+
+def share_gpus(
+    plan: Plan, output: str | Path, settings: LocalSettings, runs_per_gpu: int
+) -> tuple[LocalSettings, str]:
+    """`settings` with several runs on one GPU, and a text that says how they fit.
+
+    UsageError, with the figures, where the GPUs have too little free memory for that.
+    """
+    from merge.storage.paths import SweepPaths
+    from orchestrator.machine.gpu_memory import check_runs_fit
+    from replicate.api.results import read_results
+
+    folder = Path(output)
+    results = tuple(read_results(folder).values()) if SweepPaths(folder).sweep.exists() else ()
+    text = check_runs_fit(settings.devices, plan.runs, runs_per_gpu, results)
+    return replace(settings, runs_per_device=runs_per_gpu), text
+
+
+def cache_folder(named: str | Path | None) -> Path:
+    """The folder for derived data: `named`, else the user's."""
+    if named is not None:
+        return Path(named).absolute()
+    if from_environment := os.environ.get("PAPERGRID_CACHE_DIR"):
+        return Path(from_environment).absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "papergrid"
+
+
+def bucket(  # noqa: PLR0913 (all by keyword)
+    url: str,
+    *,
+    endpoint_url: str | None = None,
+    profile: str | None = None,
+    region: str | None = None,
+    encryption: Encryption | None = None,
+    kms_key_id: str | None = None,
+    max_concurrency: int | None = None,
+    max_bandwidth: str | None = None,
+) -> BucketTarget:
+    """A place in a bucket, `s3://bucket/prefix`, and how it is accessed.
+
+    Credentials come from the environment or from AWS's own files, never from here.
+    `max_bandwidth` is such as `50MB/s`, for all transfers together. UsageError for invalid values.
+    """
+    from orchestrator.s3.url import BucketTarget, parse_endpoint, parse_rate, parse_url
+
+    if kms_key_id and encryption != "aws:kms":
+        raise UsageError("--sse-kms-key-id names a key of KMS: give --sse aws:kms with it")
+    if max_concurrency is not None and not 1 <= max_concurrency <= _MOST_REQUESTS:
+        raise UsageError(f"--max-concurrency takes 1 to {_MOST_REQUESTS}")
+    return BucketTarget(
+        url=parse_url(url),
+        endpoint_url=None if endpoint_url is None else parse_endpoint(endpoint_url),
+        profile=profile,
+        region=region,
+        encryption=encryption,
+        kms_key_id=kms_key_id,
+        max_concurrency=max_concurrency or BucketTarget.DEFAULT_CONCURRENCY,
+        max_bytes_per_s=None if max_bandwidth is None else parse_rate(max_bandwidth),
+    )
+
+
+def as_target(place: str | BucketTarget | None) -> BucketTarget | None:
+    """`place` as a target: a text is an URL with AWS's defaults."""
+    return bucket(place) if isinstance(place, str) else place
+
+
+def _sync_options(
+    sync: str | BucketTarget | None, claims: str | BucketTarget | None, patience_s: float
+) -> SyncOptions | None:
+    there, shared = as_target(sync), as_target(claims)
+    if there and shared and there != shared:
+        raise UsageError(
+            f"claims ({shared.url}) and sync ({there.url}) name two places: give one of them"
+        )
+    target = shared or there
+    if target is None:
+        return None
+    return SyncOptions(target=target, has_claims=shared is not None, patience_s=patience_s)

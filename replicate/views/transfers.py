@@ -1,0 +1,70 @@
+"""The progress of a transfer to or from a bucket: a live line on stderr, or plain lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_MB = 1e6
+_PLAIN_INTERVAL_S = 5.0
+
+
+def megabytes(num_bytes: int) -> str:
+    """`12.3 MB`."""
+    return f"{num_bytes / _MB:.1f} MB"
+
+
+class Transfers:
+    """Counts moved files, and shows them as a line every few seconds."""
+
+    def __init__(self, done: str) -> None:
+        self._done = done
+        self._num_files = 0
+        self._num_bytes = 0
+        self._shown_at = time.monotonic()
+
+    def moved(self, name: str, size: int) -> None:
+        """One more file, of `size` bytes."""
+        self._num_files += 1
+        self._num_bytes += size
+        self._show(f"{self.text()}, last {name}")
+
+    def text(self) -> str:
+        return f"{self._done} {self._num_files} files, {megabytes(self._num_bytes)}"
+
+    def _show(self, text: str) -> None:
+        if time.monotonic() - self._shown_at >= _PLAIN_INTERVAL_S:
+            self._shown_at = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+
+class _Lively(Transfers):
+    def __init__(self, done: str, progress: Progress) -> None:
+        super().__init__(done)
+        self._progress = progress
+        self._task = progress.add_task("", total=None)
+
+    def _show(self, text: str) -> None:
+        # Drawn by the thread of `Progress`, some times a second: files may move much faster.
+        self._progress.update(self._task, description=text)
+
+
+@contextmanager
+def transfers(done: str) -> Iterator[Transfers]:
+    """What shows a transfer; `done` says in a word what was done with a file: `sent`, `fetched`."""
+    if not sys.stderr.isatty():
+        yield Transfers(done)
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    # Without markup: the name of a file may hold brackets.
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield _Lively(done, progress)
