@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.commands import replicate
 from support.ranks import ROOT, TrialRun, wait_until
+
+from merge.storage.json_files import read_json
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -103,6 +106,23 @@ def test_loader_processes_and_the_world_size_change_no_row(tmp_path, folder, und
     # Untrained models are equal to the last bit; gradients of two ranks sum in another order.
     assert ours["untrained"] == theirs["untrained"]
     assert ours["final"]["offset"] == pytest.approx(theirs["final"]["offset"], rel=1e-2)
+
+
+def test_it_is_swept_merged_and_reported_with_metrics_of_its_own(tmp_path, folder):
+    """As docs/experiments.md says, from the folder beside it; two of its four runs."""
+    pytest.importorskip("merge.records.manifest", reason="needs manifests in the control plane")
+    output, work = tmp_path / "out", folder.parent
+    words = ("--study", "blobs/study.yaml", "--devices", "cpu:2", "--where", "noise=0.1")
+    swept = replicate("run", *words, "--output-dir", output, cwd=work, timeout_s=280)
+    assert swept.returncode == 0, swept.stdout + swept.stderr
+    assert "offset (px)" in swept.stdout
+    merged = read_json(output / "replication_results.json")
+    (cell,) = merged["results"].values()
+    found = [cell[seed]["offset"] for seed in ("0", "1")]
+    assert cell["mean"]["offset"] == pytest.approx(sum(found) / 2)
+    reported = replicate("report", output, cwd=work)
+    assert reported.returncode == 0, reported.stderr
+    assert "offset (px)" in (output / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
