@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--legacy-unit",
         choices=("percent", "fraction"),
-        help="how files of the original script are written (default: told by their values)",
+        help="how files of the original script are written (default: by their values)",
     )
 
 

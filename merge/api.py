@@ -50,10 +50,10 @@ def to_pandas(
 ) -> pd.DataFrame:
     """A tidy frame of a merged document, or of what `merge_results` takes: one row a counted run.
 
-    Columns: run_id, cell, the axes, the metrics (fractions), attempt, token, config_hash, started
-    and finished (Unix time, seconds), seconds, deviations (text), is_legacy, and what the trainer
-    recorded (train_seconds, peak_memory_mb_host, details.protocol...). Runs without a result and
-    runs in an undecided conflict have no row.
+    Columns: run_id, cell, the axes, the metrics (as stored: percent is a fraction), attempt, token,
+    config_hash, started and finished (Unix time, seconds), seconds, deviations (text), is_legacy,
+    and what the trainer recorded (train_seconds, peak_memory_mb_host, details.weights...). Runs
+    without a result and runs in an undecided conflict have no row.
     """
     import pandas as pd
 
@@ -71,13 +71,13 @@ def counted_entries(document: Mapping[str, Any]) -> tuple[Sweep, dict[str, Entry
     sweep = part.sweep or sweep_of_legacy(part.legacy)
     legacy: dict[tuple[str, str], list[Entry]] = {}
     for entry in part.legacy:
-        legacy.setdefault((entry.cell, entry.fold), []).append(entry.as_entry(""))
+        legacy.setdefault((entry.cell, entry.averaged), []).append(entry.as_entry(""))
     counted: dict[str, Entry] = {}
     for run in sweep.runs:
-        fold = str(run.axes[sweep.average_over])
-        metrics = document["results"].get(run.cell, {}).get(fold)
+        averaged = str(run.axes[sweep.average_over])
+        metrics = document["results"].get(run.cell, {}).get(averaged)
         if metrics is not None:
-            candidates = [*part.entries.get(run.run_id, ()), *legacy.get((run.cell, fold), ())]
+            candidates = [*part.entries.get(run.run_id, ()), *legacy.get((run.cell, averaged), ())]
             counted[run.run_id] = _counted(candidates, metrics)
     return sweep, counted
 

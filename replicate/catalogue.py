@@ -1,13 +1,68 @@
-"""The studies and published numbers that come with papergrid."""
+"""What comes with papergrid: studies, published numbers, and actions on the experiments' data sets.
+
+An experiment may have a file `actions.json`: the actions that it adds to `replicate data`, each
+with a module of its folder, the flags that are handed on, and the form of the table in which the
+module's JSON is shown. It is JSON, not YAML, so that `replicate data --help` loads no library.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
-from merge.errors import UsageError
+from merge.errors import StudyError, UsageError
 
 STUDIES = Path(__file__).parent / "studies"
 PUBLISHED = Path(__file__).parent / "published"
+
+_EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+_ACTIONS_FILE = "actions.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionFlag:
+    """A flag that is handed on to an action's module."""
+
+    help: str = ""
+    metavar: str | None = None
+    needed: bool = False
+    many: bool = False
+    """Takes several values, separated by spaces or commas."""
+    switch: bool = False
+    """Takes no value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionTable:
+    """How the JSON that a module prints is shown."""
+
+    rows: str
+    """Key of the list of rows."""
+    columns: tuple[str, ...]
+    heading: str
+    """Template above the items of a row."""
+    items: str
+    """Key of a row's list of items."""
+    item: str
+    """Template of an item."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataAction:
+    """An action of `replicate data`."""
+
+    experiment: str
+    module: str
+    """Of the experiment's folder."""
+    help: str
+    flags: Mapping[str, ActionFlag] = field(default_factory=dict)
+    data_root: Literal["needed", "optional", "none"] = "none"
+    has_cache: bool = False
+    table: ActionTable | None = None
+    """None: the module prints for people itself."""
 
 
 def built_in_studies() -> list[str]:
@@ -25,3 +80,32 @@ def find_study(reference: str | Path) -> Path:
         return path
     what = "is a folder, not a study file" if path.is_dir() else "is neither a study nor a file"
     raise UsageError(f"{text!r} {what}; built-in studies: {', '.join(built_in_studies())}")
+
+
+def data_actions(experiments: Path = _EXPERIMENTS) -> dict[str, DataAction]:
+    """The actions of all experiments by name; StudyError for a wrong file or a name used twice."""
+    actions: dict[str, DataAction] = {}
+    for path in sorted(experiments.glob(f"*/{_ACTIONS_FILE}")):
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            found = {name: _action(path.parent.name, each) for name, each in document.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problem = f"it is no file of actions ({type(error).__name__}: {error})"
+            raise StudyError(str(path), (problem,)) from error
+        for name in found.keys() & actions.keys():
+            problem = f"experiment {actions[name].experiment!r} has an action {name!r} too"
+            raise StudyError(str(path), (f"{problem}: rename one of them",))
+        actions |= found
+    return actions
+
+
+def _action(experiment: str, document: Mapping[str, Any]) -> DataAction:
+    fields = dict(document)
+    flags = {name: ActionFlag(**flag) for name, flag in fields.pop("flags", {}).items()}
+    table = fields.pop("table", None)
+    return DataAction(
+        experiment=experiment,
+        flags=flags,
+        table=table and ActionTable(**{**table, "columns": tuple(table["columns"])}),
+        **fields,
+    )

@@ -1,9 +1,10 @@
-"""The data that runs need: looked after by processes of the experiments' own, started from here.
+"""The data that runs need: processes of the experiments' own prepare and check it.
 
-An experiment may have two modules for it, started as `python -m experiments.<name>.<module>`:
+Which modules these are, and which values of a configuration they are given, an experiment's
+manifest says (`data:`, docs/studies.md):
 
     prepare   download, unpack and index its data sets
-    check     say in a moment whether what runs need is there: exit 0, or a message and 2
+    check     say within a second whether what runs need is there: exit 0, or a message and 2
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from merge.errors import UsageError
 from merge.records.sweep import Run
 
-_FLAGS = {"dataset": "--datasets", "protocol": "--protocols", "mask_variant": "--mask-variants"}
-"""Configuration value -> the flag that hands it on."""
+if TYPE_CHECKING:
+    from orchestrator.studies.experiment import Experiment
 
-_GENERATED = "shapes5i"
-"""The data set that is made on first use: nothing of it can be missing."""
+
+_RUN_ELSEWHERE = (
+    "import runpy, sys; _, parent, module, *words = sys.argv; sys.path.append(parent); "
+    "sys.argv = [module, *words]; runpy.run_module(module, run_name='__main__', alter_sys=True)"
+)
+"""Runs a module of a folder elsewhere as the trainer imports it: a package, its parent last on the
+path. In PYTHONPATH, files beside the folder would shadow modules of Python's own."""
 
 
 def prepare_words(runs: Sequence[Run]) -> list[str]:
@@ -30,10 +36,11 @@ def prepare_words(runs: Sequence[Run]) -> list[str]:
 
     UsageError where the study trains with a command, or its experiment cannot prepare data.
     """
-    names = sorted({run.experiment for run in runs if run.experiment})
-    for name in names:
-        if _has_module(name, "prepare"):
-            return [f"experiments.{name}.prepare", *_words(runs, ("dataset", "mask_variant"))]
+    for experiment in _experiments(runs):
+        entry = experiment.data.prepare
+        if entry is not None:
+            ours = [run for run in runs if run.experiment == experiment.name]
+            return [*module_words(experiment, entry.module), *_words(ours, entry.words)]
     raise UsageError(
         "there is nothing to prepare: this study trains with a command or an experiment that looks "
         "after its own data"
@@ -45,12 +52,13 @@ def check_data(runs: Iterable[Run], data_root: Path | None) -> int:
 
     One process for all runs; none where they bring their own command or need no data root.
     """
-    needing = [run for run in runs if run.experiment and run.config.get("dataset") != _GENERATED]
-    for name in sorted({run.experiment for run in needing if run.experiment}):
-        if _has_module(name, "check"):
-            ours = [run for run in needing if run.experiment == name]
-            words = [*_words(ours, ("dataset", "protocol")), *root_words(data_root)]
-            code = start([f"experiments.{name}.check", *words]).returncode
+    runs = list(runs)
+    for experiment in _experiments(runs):
+        entry, generated = experiment.data.check, experiment.data.generated
+        ours = [r for r in runs if r.experiment == experiment.name and not _is_made(r, generated)]
+        if entry is not None and ours:
+            words = [*module_words(experiment, entry.module), *_words(ours, entry.words)]
+            code = start([*words, *root_words(data_root)]).returncode
             if code:
                 return code
     return 0
@@ -60,10 +68,18 @@ def root_words(data_root: Path | None) -> list[str]:
     return [] if data_root is None else ["--data-root", str(data_root)]
 
 
+def module_words(experiment: Experiment, module: str) -> list[str]:
+    """The words behind `python` that start a module of an experiment."""
+    if experiment.is_built_in:
+        return ["-m", f"experiments.{experiment.name}.{module}"]
+    folder = experiment.folder.resolve()
+    return ["-c", _RUN_ELSEWHERE, str(folder.parent), f"{folder.name}.{module}"]
+
+
 def start(words: Sequence[str], *, stdout: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Run one of our modules to its end; its errors go to stderr as they are."""
+    """Run `python` with `words` to its end; its errors go to stderr as they are."""
     return subprocess.run(
-        [sys.executable, "-m", *words], env=_environment(), stdout=stdout, text=True, check=False
+        [sys.executable, *words], env=_environment(), stdout=stdout, text=True, check=False
     )
 
 
@@ -71,7 +87,19 @@ def become(words: Sequence[str]) -> NoReturn:
     """Replace this process by one of our modules: it gets the signals, and none is left over."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, "-m", *words], _environment())
+    os.execve(sys.executable, [sys.executable, *words], _environment())
+
+
+def _experiments(runs: Iterable[Run]) -> list[Experiment]:
+    from orchestrator.studies.experiment import read_experiment
+
+    names = sorted({run.experiment for run in runs if run.experiment})
+    return [read_experiment(name) for name in names]
+
+
+def _is_made(run: Run, generated: Mapping[str, Sequence[str]]) -> bool:
+    """Whether the run's data is made on first use: no part of it can be missing."""
+    return any(run.config.get(key) in values for key, values in generated.items())
 
 
 def _environment() -> dict[str, str]:
@@ -80,18 +108,10 @@ def _environment() -> dict[str, str]:
     return {**os.environ, **import_variables(os.environ, source_root())}
 
 
-def _words(runs: Iterable[Run], keys: Sequence[str]) -> list[str]:
+def _words(runs: Iterable[Run], flags: Mapping[str, str]) -> list[str]:
     configs = [run.config for run in runs]
     words: list[str] = []
-    for key in keys:
+    for key, flag in flags.items():
         values = sorted({str(config[key]) for config in configs if key in config})
-        words += [_FLAGS[key], *values] if values else []
+        words += [flag, *values] if values else []
     return words
-
-
-def _has_module(experiment: str, module: str) -> bool:
-    # Looked for as a file: the control plane never imports the data plane.
-    from orchestrator.studies.options import EXPERIMENTS
-
-    folder = EXPERIMENTS / experiment
-    return (folder / f"{module}.py").exists() or (folder / module / "__main__.py").exists()

@@ -143,7 +143,7 @@ class FewShotTask(Task):
             write_panels(self.context.panels / "test.png", rows)
         counts = zip(self.lists(), self._counts(reported), strict=True)
         record: dict[str, Json] = {name: each.to_json() for name, each in counts}
-        write_bytes(self.context.attempt.episode_counts, compact_json(record))
+        write_bytes(self.context.attempt.per_item_counts, compact_json(record))
 
     def _counts(self, evaluation: Evaluation) -> list[result.EpisodeCounts]:
         return [self.tally(name).counts(state) for name, state in evaluation.states.items()]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
+
+from merge.errors import RecordError
 
 _KNOWN: dict[type, Mapping[str, tuple[type, ...]]] = {}
 
@@ -40,3 +43,13 @@ def _classes(hint: type[Any] | None) -> tuple[type, ...]:
     if isinstance(origin, type) and not issubclass(origin, UnionType):
         return (origin,)
     return tuple(kind for part in get_args(hint) for kind in _classes(part))
+
+
+def without_schema(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a record that was read."""
+    return {key: value for key, value in document.items() if key != "schema"}
+
+
+def malformed(path: Path | str, error: Exception) -> RecordError:
+    """The error for a record whose fields are missing, too many or of other types."""
+    return RecordError(f"{path} is not a record of this version ({error})")

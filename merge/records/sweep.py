@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import RecordError
-from merge.storage.json_files import Json, canonical_json, is_finite_number, read_json
+from merge.records.manifest import (
+    NUMBER,
+    PERCENT,
+    Goal,
+    Manifest,
+    default_manifest,
+    manifest_from_json,
+)
+from merge.records.plan_checks import check_plan
+from merge.storage.json_files import Json, canonical_json, read_json
 
 SCHEMA = 1
 
 Value = str | int | float | bool
 """A value of an axis."""
 
-Goal = Literal["max", "min"]
-
 DeviceKind = Literal["cuda", "cpu"]
 """What a run computes on, once `auto` is decided."""
-
-_NO_PARTS = frozenset({"", ".", ".."})
 
 _REPAIR = (
     "the plan was changed by hand or is damaged: restore it, or move it away and give the command "
@@ -57,7 +62,7 @@ class Resources:
     hours: float | None = None
     """What the study expects the run to take; measured runs are believed more."""
     gpu_mem_gb: float | None = None
-    """What it holds of a GPU's memory; None where nobody has said so."""
+    """What it holds of a GPU's memory; None where it is not known."""
     nodes: int = 1
     """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
     slurm: Mapping[str, Any] = field(default_factory=dict)
@@ -78,7 +83,7 @@ class Run:
     """The cell of the table: the run's axes without the averaged one."""
     axes: Mapping[str, Value]
     config: Mapping[str, Any]
-    """Axes, fixed values, overrides: all that a trainer is told."""
+    """Axes, fixed values, overrides: all that a trainer is given."""
     config_hash: str
     experiment: str | None = None
     command: tuple[str, ...] | None = None
@@ -123,6 +128,17 @@ class Sweep:
     """Keys of a configuration on which no number depends: they are in no hash."""
     retries: Mapping[str, Any] = field(default_factory=dict)
     """How often which kind of failure is tried again: {cause: limit or {"limit", "wait_s"}}."""
+    frozen_manifest: Manifest | None = None
+    """As the plan froze it; None in a plan of an older version. Readers take `manifest`."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is known of the experiment or command whose results these are."""
+        if self.frozen_manifest is not None:
+            return self.frozen_manifest
+        # Plans without a manifest showed the metrics of our own trainers in percent.
+        is_ours = all(run.experiment is not None for run in self.runs)
+        return default_manifest(self.metric, self.goal, PERCENT if is_ours else NUMBER)
 
     def axis(self, name: str) -> Axis:
         """The axis `name`; KeyError where there is none."""
@@ -132,7 +148,7 @@ class Sweep:
         raise KeyError(name)
 
     def to_json(self, *, with_runs: bool = True) -> dict[str, Any]:
-        document = {
+        document: dict[str, Any] = {
             "schema": SCHEMA,
             "study": self.study,
             "title": self.title,
@@ -148,6 +164,8 @@ class Sweep:
             "retries": dict(self.retries),
             "free_keys": list(self.free_keys),
         }
+        if self.frozen_manifest is not None:
+            document["manifest"] = self.frozen_manifest.to_json()
         return {**document, "runs": [run_to_json(r) for r in self.runs]} if with_runs else document
 
 
@@ -210,41 +228,12 @@ def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
         published=dict(document["published"]),
         retries=dict(document.get("retries", {})),
         free_keys=tuple(document.get("free_keys", ())),
+        frozen_manifest=manifest_from_json(document["manifest"])
+        if "manifest" in document
+        else None,
     )
-    _check_runs(sweep)
-    _check_published(sweep.published)
+    check_plan(sweep)
     return sweep
-
-
-def _check_runs(sweep: Sweep) -> None:
-    """ValueError unless every run has its own place in the grid, and below the output folder."""
-    if not all(isinstance(text, str) for text in (sweep.study, sweep.title, sweep.metric)):
-        raise ValueError("study, title and metric are no texts")
-    names = {axis.name for axis in sweep.axes}
-    for run in sweep.runs:
-        words = (run.run_id, run.path, run.cell, run.config_hash)
-        if any(not isinstance(word, str) for word in words):
-            raise ValueError(f"run {run.run_id!r} lacks an id, a path, a cell or a hash")
-        values = run.axes.values()
-        if run.axes.keys() != names or any(not isinstance(v, str | int | float) for v in values):
-            raise ValueError(f"run {run.run_id!r} has no value of each axis")
-        if not _NO_PARTS.isdisjoint(run.path.split("/")):
-            raise ValueError(f"the path {run.path!r} leaves the output folder")
-    ids = {run.run_id for run in sweep.runs}
-    paths = {run.path for run in sweep.runs}
-    points = {(run.cell, run.axes[sweep.average_over]) for run in sweep.runs}
-    if not ids or not len(ids) == len(paths) == len(points) == len(sweep.runs):
-        raise ValueError("there are no runs, or two with one id, path or place in the grid")
-
-
-def _check_published(published: Mapping[str, Any]) -> None:
-    """ValueError, TypeError... unless a table can show these numbers."""
-    tables = [published["cells"], *published.get("others", {}).values()] if published else []
-    numbers = [number for table in tables for row in table.values() for number in row.values()]
-    if not all(is_finite_number(n) for n in (*numbers, published.get("tolerance", 0.0))):
-        raise ValueError("a published number or its tolerance is not a number")
-    if not isinstance(published.get("notes", {}), dict):
-        raise ValueError("the notes on published numbers are no notes")
 
 
 def run_to_json(run: Run) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from merge.records.manifest import Manifest
 from merge.records.sweep import Run, Sweep
 from merge.results.comparability import Flag, flags_of_cell
 from merge.results.entries import Entry
@@ -12,20 +13,22 @@ from merge.results.spread import over_test_seeds
 from merge.results.statistics import Interval, bootstrap_interval, mean, sample_std, t_interval
 from merge.storage.json_files import is_finite_number
 
-SUMMARY_KEYS = (
-    "mean",
-    "std",
-    "n",
-    "folds",
-    "missing",
-    "complete",
-    "mean_of_present",
-    "untrained",
-    "ci",
-    "test_seeds",
-    "flags",
+COUNTED_KEY = "folds"
+"""Which values of the averaged axis are counted. The key's name is part of the file's form, which
+readers know since the original script, for any averaged axis."""
+
+_SUMMARY_KEYS = (
+    *("mean", "std", "n", COUNTED_KEY, "missing", "complete", "mean_of_present"),
+    *("ci", "test_seeds", "flags"),
 )
-"""Keys of a cell beside the values of its averaged axis: no such value may be called so."""
+
+
+def summary_keys(baseline: str | None) -> tuple[str, ...]:
+    """Keys of a cell beside the values of its averaged axis: no such value may be called so.
+
+    `baseline` is the label of the metrics before training, where there are any.
+    """
+    return _SUMMARY_KEYS if baseline is None else (*_SUMMARY_KEYS, baseline)
 
 
 def expected_values(sweep: Sweep, runs: Iterable[Run]) -> list[str]:
@@ -37,6 +40,7 @@ def expected_values(sweep: Sweep, runs: Iterable[Run]) -> list[str]:
 
 def cell_view(
     sweep: Sweep,
+    manifest: Manifest,
     runs: Sequence[Run],
     chosen: Mapping[str, Entry],
     more_flags: Sequence[Flag],
@@ -56,13 +60,15 @@ def cell_view(
     cell |= _summary(entries, is_complete=is_complete)
     cell |= {
         "n": len(counted),
-        "folds": list(counted),
+        COUNTED_KEY: list(counted),
         "missing": missing,
         "complete": is_complete,
     }
     if is_complete:
-        cell |= _of_complete(sweep, entries)
-    flags = [*flags_of_cell(done), *more_flags] if done else list(more_flags)
+        cell |= _of_complete(sweep, manifest, entries)
+    flags = list(more_flags)
+    if done:
+        flags = flags_of_cell(done, manifest.comparability.equal_in_a_cell) + flags
     return {**cell, "flags": flags} if flags else cell
 
 
@@ -80,27 +86,29 @@ def _summary(entries: Sequence[Entry], *, is_complete: bool) -> dict[str, Any]:
     return {"mean": None, "std": None, **({"mean_of_present": means} if entries else {})}
 
 
-def _of_complete(sweep: Sweep, entries: Sequence[Entry]) -> dict[str, Any]:
+def _of_complete(sweep: Sweep, manifest: Manifest, entries: Sequence[Entry]) -> dict[str, Any]:
     view: dict[str, Any] = {}
-    untrained = [entry.measured.get("untrained", {}).get(sweep.metric) for entry in entries]
-    if all(is_finite_number(value) for value in untrained):
-        view["untrained"] = {sweep.metric: mean(untrained)}
+    if manifest.baseline is not None:
+        label = manifest.baseline.label
+        before = [entry.measured.get(label, {}).get(sweep.metric) for entry in entries]
+        if all(is_finite_number(value) for value in before):
+            view[label] = {sweep.metric: mean(before)}
     test_seeds = over_test_seeds(entries, sweep.metric)
     if test_seeds is not None:
         view["test_seeds"] = test_seeds
-    interval = _interval(sweep, entries)
+    interval = _interval(sweep, manifest, entries)
     if interval is not None:
         view["ci"] = {"metric": sweep.metric, **interval.to_json()}
     return view
 
 
-def _interval(sweep: Sweep, entries: Sequence[Entry]) -> Interval | None:
-    """By the episodes where all runs have such an error; else over the runs."""
+def _interval(sweep: Sweep, manifest: Manifest, entries: Sequence[Entry]) -> Interval | None:
+    """By the test items where all runs have such an error; else over the runs."""
     values = [entry.metrics[sweep.metric] for entry in entries]
     errors = [
         entry.measured.get("bootstrap", {}).get("standard_error", {}).get(sweep.metric)
         for entry in entries
     ]
     if all(is_finite_number(error) for error in errors):
-        return bootstrap_interval(values, errors, sweep.average_over)
+        return bootstrap_interval(values, errors, manifest.bootstrap, sweep.average_over)
     return t_interval(values, sweep.average_over)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from merge.errors import IncompleteError, RecordError
-from merge.records.records import Result, result_from_json
+from merge.records.manifest import Manifest
+from merge.records.result import Result, result_from_json
 from merge.records.sweep import Run, Sweep, read_sweep
 from merge.results.entries import Entry, Problem, entry_of
 from merge.results.index import ResultIndex, load_index
@@ -41,7 +42,7 @@ def collect(output: Path) -> Collected:
     IncompleteError where `output` holds no sweep, RecordError where its plan is unreadable.
     """
     sweep = _read_plan(output)
-    reader = _FullReader(output)
+    reader = _FullReader(output, sweep.manifest)
     part = _gather(output, sweep, reader)
     return Collected(
         sweep=sweep,
@@ -53,9 +54,12 @@ def collect(output: Path) -> Collected:
 
 def contribution_of(collected: Collected) -> Contribution:
     """What a folder that was read contributes to a merged view."""
+    manifest = collected.sweep.manifest
     return Contribution(
         sweep=collected.sweep,
-        entries={run_id: (entry_of(result),) for run_id, result in collected.results.items()},
+        entries={
+            run_id: (entry_of(result, manifest),) for run_id, result in collected.results.items()
+        },
         problems=collected.problems,
         aside=collected.aside,
         num_read=len(collected.results),
@@ -70,7 +74,7 @@ def gather(
     IncompleteError where `output` holds no sweep, RecordError where its plan is unreadable.
     """
     sweep = sweep or _read_plan(output)
-    index = index or load_index(output, SweepPaths(output).merge_index)
+    index = index or load_index(output, SweepPaths(output).merge_index, sweep.manifest)
     return replace(_gather(output, sweep, index), num_read=index.num_read)
 
 
@@ -83,8 +87,9 @@ class _Reader(Protocol):
 class _FullReader:
     """Reads every file, and keeps what the results hold."""
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, manifest: Manifest) -> None:
         self._output = output
+        self._manifest = manifest
         self.results: dict[str, Result] = {}
 
     def entry(self, label: str) -> Entry:
@@ -92,7 +97,7 @@ class _FullReader:
         result = result_from_json(label, document)
         if label.endswith(_RESULT_END):
             self.results[result.run_id] = result
-        return entry_of(result)
+        return entry_of(result, self._manifest)
 
 
 def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:

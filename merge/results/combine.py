@@ -1,6 +1,6 @@
 """Combination of inputs into the merged view: pure, and the same for any order of its inputs.
 
-The view has the form that readers of `replication_results.json` know (S3-7): by cell, then by value
+The view has the form that readers of `replication_results.json` know: by cell, then by value
 of the averaged axis. A mean stands under `mean` only where no run of the cell is missing.
 
 A view carries all that it was made of: `runs` holds every result ever seen, those in conflict too,
@@ -17,16 +17,16 @@ from typing import Any
 from merge.errors import IncompleteError
 from merge.records.plan_diff import plan_to_json
 from merge.records.sweep import SCHEMA, Run, Sweep
-from merge.results.cells import SUMMARY_KEYS, cell_view, expected_values
+from merge.results.cells import cell_view, expected_values
 from merge.results.collect import Collected, contribution_of
-from merge.results.comparability import all_flags, episode_list_flags
+from merge.results.comparability import all_flags, test_list_flags
 from merge.results.conflicts import Conflict, OnConflict, agree, choose
 from merge.results.entries import Entry, Problem
 from merge.results.legacy import sweep_of_legacy
 from merge.results.spread import over_both
-from merge.results.unite import Contribution, unite
+from merge.results.unite import Contribution, common_sweep, unite, with_plan
 
-__all__ = ["SUMMARY_KEYS", "Conflict", "Merged", "combine", "expected_values"]
+__all__ = ["Conflict", "Merged", "combine", "expected_values"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Merged:
     problems: tuple[Problem, ...]
     aside: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
-    """What should be told about the inputs."""
+    """Remarks on the inputs, for a person."""
     num_read: int = 0
     """Result files that had to be read."""
 
@@ -70,13 +70,15 @@ def combine(
     """Merge `inputs` (by name). ConfigChangedError where their plans differ.
 
     `on_conflict` says what is counted where results of one run differ; all of them stay in the
-    view, whatever it says. Without `has_sources` the document lacks the plan and the single results
+    view in any case. Without `has_sources` the document lacks the plan and the single results
     (`plan`, `runs`), which only a later merge needs and which cost most of its making.
     """
     parts = {
         name: contribution_of(part) if isinstance(part, Collected) else part
         for name, part in inputs.items()
     }
+    shared = common_sweep(parts)
+    parts = {name: with_plan(name, part, shared) for name, part in parts.items()}
     united = unite(parts)
     if united.sweep is None and not united.legacy:
         raise IncompleteError(f"there is nothing to merge in {', '.join(sorted(inputs))}")
@@ -104,9 +106,13 @@ def _document(
     conflicts: Sequence[Conflict],
 ) -> dict[str, Any]:
     cells = _by_cell(sweep.runs)
-    flags = episode_list_flags((r, chosen[r.run_id]) for r in sweep.runs if r.run_id in chosen)
+    manifest = sweep.manifest
+    flags = test_list_flags(
+        ((r, chosen[r.run_id]) for r in sweep.runs if r.run_id in chosen),
+        manifest.comparability.test_list,
+    )
     results = {
-        cell: cell_view(sweep, runs, chosen, flags.get(cell, ()))
+        cell: cell_view(sweep, manifest, runs, chosen, flags.get(cell, ()))
         for cell, runs in cells.items()
         if any(run.run_id in chosen for run in runs)
     }
@@ -156,12 +162,12 @@ def _with_legacy(
         else {}
     )
     for entry in united.legacy:
-        run_id = run_ids.get((entry.cell, entry.fold))
+        run_id = run_ids.get((entry.cell, entry.averaged))
         if run_id is None:
             unplanned.append(
                 Problem(
                     run_id="",
-                    file=f"{entry.cell}/{entry.fold}",
+                    file=f"{entry.cell}/{entry.averaged}",
                     reason=f"a legacy number of a run that study {sweep.study!r} does not have",
                 )
             )
@@ -169,7 +175,7 @@ def _with_legacy(
             unplanned.append(
                 Problem(
                     run_id=run_id,
-                    file=f"{entry.cell}/{entry.fold}",
+                    file=f"{entry.cell}/{entry.averaged}",
                     reason=f"a legacy number without metric {sweep.metric!r}",
                 )
             )
@@ -217,7 +223,7 @@ def _conflict(
 
 def _sources(sweep: Sweep, run: Run, entry: Entry, parts: Mapping[str, Contribution]) -> str:
     """Names of the inputs that hold `entry`."""
-    fold = str(run.axes[sweep.average_over])
+    averaged = str(run.axes[sweep.average_over])
     names = [
         name
         for name, part in parts.items()
@@ -225,7 +231,7 @@ def _sources(sweep: Sweep, run: Run, entry: Entry, parts: Mapping[str, Contribut
         or (
             entry.is_legacy
             and any(
-                (old.cell, old.fold, old.metrics) == (run.cell, fold, entry.metrics)
+                (old.cell, old.averaged, old.metrics) == (run.cell, averaged, entry.metrics)
                 for old in part.legacy
             )
         )

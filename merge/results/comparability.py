@@ -8,38 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from merge.records.manifest import SharedTestList
 from merge.records.sweep import Run
 from merge.results.entries import Entry
 from merge.storage.json_files import Json, canonical_json
 
-_EQUAL_IN_A_CELL = (
-    "code.source",
-    "code.version",
-    "details.data_fingerprint",
-    "details.protocol",
-    "details.mask_variant",
-    "details.global_batch",
-    "details.weights",
-    "details.test_seeds",
-    "details.test_episodes",
-    "details.eval_size",
-    "details.pair_list",
-    "details.min_area_px",
-    "details.amp",
-)
-"""What must be equal in all runs of a cell for their mean to mean something."""
-
-_DECIDE_EPISODES = (
-    "dataset",
-    "fold",
-    "shot",
-    "protocol",
-    "mask_variant",
-    "min_area_px",
-    "test_seeds",
-    "test_episodes",
-)
-"""Keys of a configuration: runs that agree in all of them are tested on one list of episodes."""
+_EQUAL_CODE = ("code.source", "code.version")
+"""Must be equal in all runs of a cell, of any experiment."""
 
 NOT_RECORDED = "not recorded"
 NO_DEVIATION = "as configured"
@@ -47,43 +22,44 @@ NO_DEVIATION = "as configured"
 Flag = dict[str, Any]
 
 
-def flags_of_cell(counted: Mapping[str, Entry]) -> list[Flag]:
-    """Flags of the runs of a cell, named by their value of the averaged axis."""
+def flags_of_cell(counted: Mapping[str, Entry], equal_details: Sequence[str]) -> list[Flag]:
+    """Flags of the runs of a cell, named by their value of the averaged axis.
+
+    `equal_details` must be equal in all of them for their mean to mean something.
+    """
     flags = _origin(counted)
     known = {name: entry for name, entry in counted.items() if not entry.is_legacy}
     entries = list(known.values())
     if all(entry.traits == entries[0].traits for entry in entries[1:]):
         return flags + _deviations(known)
-    for trait in _EQUAL_IN_A_CELL:
+    for trait in (*_EQUAL_CODE, *(f"details.{name}" for name in equal_details)):
         flags += _differing(trait, {n: _text(e.traits.get(trait)) for n, e in known.items()})
     flags += _differing("details.torch_major", {n: _torch_major(e) for n, e in known.items()})
     flags += _commits(known)
     return flags + _deviations(known)
 
 
-def episode_list_flags(
-    pairs: Iterable[tuple[Run, Entry]],
+def test_list_flags(
+    pairs: Iterable[tuple[Run, Entry]], shared: SharedTestList | None
 ) -> dict[str, list[Flag]]:
-    """Flags by cell: runs that should be tested on one list of episodes, and were not.
+    """Flags by cell: runs that should be tested on one list of items, and were not.
 
-    Lists differ between folds, data sets and shots by nature; not between seeds, methods or
-    backbones.
+    Lists differ between data sets by nature, for example; not between seeds or methods.
     """
-    listed = [
-        (run, entry.traits.get("details.episode_list_hash"))
-        for run, entry in pairs
-        if not entry.is_legacy
-    ]
+    if shared is None:
+        return {}
+    trait = f"details.{shared.hash}"
+    listed = [(run, entry.traits.get(trait)) for run, entry in pairs if not entry.is_legacy]
     if all(value is None for _, value in listed):
         return {}
     groups: dict[bytes, list[tuple[Run, str]]] = {}
     for run, value in listed:
-        key = canonical_json([run.config.get(name) for name in _DECIDE_EPISODES])
+        key = canonical_json([run.config.get(name) for name in shared.decided_by])
         groups.setdefault(key, []).append((run, _text(value)))
     flags: dict[str, list[Flag]] = {}
     for group in groups.values():
         if any(text != group[0][1] for _, text in group):
-            flag = _differing("details.episode_list_hash", {r.run_id: text for r, text in group})
+            flag = _differing(trait, {r.run_id: text for r, text in group})
             for cell in dict.fromkeys(run.cell for run, _ in group):
                 flags.setdefault(cell, []).extend(flag)
     return flags

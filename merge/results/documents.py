@@ -8,16 +8,16 @@ from typing import Any
 
 from merge.errors import RecordError
 from merge.records.plan_diff import plan_from_json
-from merge.records.records import check_metrics
+from merge.records.result import check_metrics
 from merge.records.sweep import refuse_foreign_schema
 from merge.results.entries import (
     Entry,
-    LegacyEntry,
     Problem,
     entry_from_json,
     unique_entries,
     well_formed,
 )
+from merge.results.legacy import LegacyEntry
 from merge.results.unite import Contribution
 from merge.storage.json_files import Json, compact_json, is_finite_number
 
@@ -25,7 +25,7 @@ _SUFFIX = "the file was changed by hand or is damaged: merge its output folders 
 
 
 def view_bytes(document: Mapping[str, Any]) -> bytes:
-    """The text of a merged view: a line for each fold, run and problem."""
+    """The text of a merged view: a line for each value of a cell, run and problem."""
     parts = []
     for key, value in document.items():
         if key == "results":
@@ -59,7 +59,7 @@ def contribution_of_view(path: Path, document: Mapping[str, Any]) -> Contributio
                 run_id: unique_entries(entry_from_json(run_id, entry) for entry in entries)
                 for run_id, entries in document["runs"].items()
             },
-            legacy=[LegacyEntry(**entry) for entry in document["legacy"]],
+            legacy=[LegacyEntry.from_json(entry) for entry in document["legacy"]],
             problems=[_problem(entry) for entry in document["quarantined"]],
             aside=[_problem(entry) for entry in document["aside"]],
         )

@@ -6,26 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from merge.records.records import Result
+from merge.records.manifest import Manifest
+from merge.records.result import Result
 from merge.storage.json_files import canonical_json, is_finite_number
 
 CODE_TRAITS = ("source", "version", "git_commit", "git_dirty")
-DETAIL_TRAITS = (
-    "data_fingerprint",
-    "protocol",
-    "mask_variant",
-    "global_batch",
-    "weights",
-    "test_seeds",
-    "test_episodes",
-    "eval_size",
-    "pair_list",
-    "pair_list_hash",
-    "episode_list_hash",
-    "min_area_px",
-    "amp",
-    "torch",
-)
 _MEASURED = ("seconds", "peak_memory_mb", "world_size", "device")
 
 
@@ -35,16 +20,16 @@ class Entry:
 
     run_id: str
     config_hash: str
-    """Empty for a legacy result: nobody knows its configuration."""
+    """Empty for a legacy result: its configuration is unknown."""
     metrics: Mapping[str, float]
     attempt: int
     token: str
     started: float
     finished: float
     traits: Mapping[str, Any] = field(default_factory=dict)
-    """What decides whether runs may stand in one mean, as `code.source` or `details.protocol`."""
+    """What decides whether runs may stand in one mean, such as `code.source`, `details.weights`."""
     measured: Mapping[str, Any] = field(default_factory=dict)
-    """What statistics and frames want beside the metrics: untrained, test seeds, times, memory."""
+    """What statistics and frames use beside the metrics: baseline, test seeds, times, memory."""
     deviations: Mapping[str, Any] = field(default_factory=dict)
     legacy_unit: str = ""
     """`percent` or `fraction` for a legacy result: how its numbers were written."""
@@ -73,39 +58,6 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LegacyEntry:
-    """A number that the original script wrote: of a cell and a fold, without a configuration."""
-
-    cell: str
-    fold: str
-    metrics: Mapping[str, float]
-    """Fractions, whatever was written."""
-    unit: str
-    """`percent` or `fraction`: what was written."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "cell": self.cell,
-            "fold": self.fold,
-            "metrics": self.metrics,
-            "unit": self.unit,
-        }
-
-    def as_entry(self, run_id: str) -> Entry:
-        """This number as a result of the run `run_id`."""
-        return Entry(
-            run_id=run_id,
-            config_hash="",
-            metrics=self.metrics,
-            attempt=0,
-            token="",
-            started=0.0,
-            finished=0.0,
-            legacy_unit=self.unit,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """A file that was left out of the merge, and why."""
 
@@ -129,11 +81,11 @@ class Problem:
         return document if self.entry is None else {**document, "result": self.entry.to_json()}
 
 
-def entry_of(result: Result) -> Entry:
-    """What a merged view keeps of `result`."""
+def entry_of(result: Result, manifest: Manifest) -> Entry:
+    """What a merged view keeps of `result`; the manifest names the details."""
     code, details = result.code, result.details
     traits = {f"code.{name}": code[name] for name in CODE_TRAITS if code.get(name) is not None}
-    for name in DETAIL_TRAITS:
+    for name in manifest.comparability.recorded:
         if details.get(name) is not None:
             traits[f"details.{name}"] = details[name]
     return Entry(
@@ -145,7 +97,7 @@ def entry_of(result: Result) -> Entry:
         started=float(result.started),
         finished=float(result.finished),
         traits=traits,
-        measured=_measured(details),
+        measured=_measured(details, manifest),
         deviations=result.deviations,
     )
 
@@ -184,10 +136,11 @@ def unique_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 def well_formed(measured: Mapping[str, Any]) -> dict[str, Any]:
     """`measured` without what has another shape than its readers expect: trainers are free."""
+    # The name of a baseline is the experiment's: every mapping but these two holds numbers.
     kept = {name: measured[name] for name in ("world_size", "device") if name in measured}
-    for name in ("seconds", "peak_memory_mb", "untrained"):
-        if isinstance(measured.get(name), dict):
-            kept[name] = _numbers(measured[name])
+    for name, value in measured.items():
+        if isinstance(value, dict) and name not in (*kept, "by_test_seed", "bootstrap"):
+            kept[name] = _numbers(value)
     by_test_seed = measured.get("by_test_seed")
     if isinstance(by_test_seed, dict):
         kept["by_test_seed"] = {seed: _numbers(one) for seed, one in by_test_seed.items()}
@@ -197,9 +150,11 @@ def well_formed(measured: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _measured(details: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(details: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
     measured = {name: details[name] for name in _MEASURED if details.get(name) is not None}
-    measured["untrained"] = _without_epoch(details.get("untrained"))
+    if manifest.baseline is not None:
+        before = details.get(manifest.baseline.details)
+        measured[manifest.baseline.label] = _without_epoch(before)
     reported = details.get(str(details.get("reported")))
     if isinstance(reported, dict):
         measured.update(_of_reported(reported, details.get("test_seeds")))

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
-from merge.records.records import Result, result_from_json
+from merge.records.manifest import Manifest
+from merge.records.result import Result, result_from_json
 from merge.results.entries import Entry, entry_from_json, entry_of
 from merge.storage.atomic import write_bytes
-from merge.storage.json_files import compact_json, parse_json
+from merge.storage.json_files import Json, canonical_json, compact_json, parse_json
 
-_VERSION = 2
+_VERSION = 3
 """To be raised whenever an entry is made differently of a result."""
 
 Stamp = list[int]
@@ -27,8 +28,9 @@ Stamp = list[int]
 class ResultIndex:
     """Entries of the result files of one output folder, read once each."""
 
-    def __init__(self, output: Path, known: dict[str, Any]) -> None:
+    def __init__(self, output: Path, known: dict[str, Any], manifest: Manifest) -> None:
         self._output = str(output)
+        self._manifest = manifest
         self._known = known
         self._used: dict[str, list[Any]] = {}
         self.num_read = 0
@@ -53,7 +55,7 @@ class ResultIndex:
     def _read(self, label: str) -> tuple[Entry, Result]:
         data, stamp = _read(f"{self._output}/{label}", label)
         result = result_from_json(label, parse_json(label, data))
-        entry = entry_of(result)
+        entry = entry_of(result, self._manifest)
         known = self._known.get(label)
         if known is not None and known[0] == stamp:
             self._used[label] = known
@@ -65,7 +67,7 @@ class ResultIndex:
     def save(self, path: Path) -> None:
         """Write what was used into `path`. StorageError where it cannot be written."""
         payload = compact_json(self._used)
-        header = {"version": _VERSION, "sha256": sha256(payload).hexdigest()}
+        header = _header(payload, self._manifest)
         write_bytes(path, compact_json(header) + b"\n" + payload + b"\n")
 
 
@@ -75,8 +77,8 @@ class ResultReader(ResultIndex):
     A report shows what an index leaves out; with this, one reading serves merge and report.
     """
 
-    def __init__(self, output: Path, known: dict[str, Any]) -> None:
-        super().__init__(output, known)
+    def __init__(self, output: Path, known: dict[str, Any], manifest: Manifest) -> None:
+        super().__init__(output, known, manifest)
         self.results: dict[str, Result] = {}
         """By the name of their file, relative to the output folder."""
 
@@ -85,21 +87,31 @@ class ResultReader(ResultIndex):
         return entry
 
 
-def load_index(output: Path, path: Path) -> ResultIndex:
-    """The index in `path` of the output folder; an empty one where there is none to be used."""
-    return ResultIndex(output, known_entries(path))
+def load_index(output: Path, path: Path, manifest: Manifest) -> ResultIndex:
+    """The index in `path` of the output folder; an empty one where there is none to be used.
+
+    `manifest` is that of the folder's plan: entries made by another one are not used.
+    """
+    return ResultIndex(output, known_entries(path, manifest), manifest)
 
 
-def known_entries(path: Path) -> dict[str, Any]:
-    """What the index in `path` holds; nothing where it is absent, damaged or of another version."""
+def known_entries(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """What the index in `path` holds; nothing where it is absent, damaged or made otherwise."""
     try:
         header_line, payload, _ = path.read_bytes().split(b"\n")
         header = json.loads(header_line)
-        is_ours = header == {"version": _VERSION, "sha256": sha256(payload).hexdigest()}
-        known: dict[str, Any] = json.loads(payload) if is_ours else {}
+        known: dict[str, Any] = json.loads(payload) if header == _header(payload, manifest) else {}
     except (OSError, ValueError):
         return {}
     return known
+
+
+def _header(payload: bytes, manifest: Manifest) -> dict[str, Json]:
+    return {
+        "version": _VERSION,
+        "manifest": sha256(canonical_json(manifest.to_json())).hexdigest(),
+        "sha256": sha256(payload).hexdigest(),
+    }
 
 
 def _read(path: str, label: str) -> tuple[bytes, Stamp]:

@@ -6,30 +6,18 @@ nothing can be used, that reason is the error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from merge.errors import IncompleteError, RecordError
-from merge.records.records import read_result
+from merge.records.result import read_result
 from merge.records.sweep import refuse_foreign_schema
 from merge.results.collect import gather
 from merge.results.documents import contribution_of_view, is_view
-from merge.results.entries import Problem, entry_of
-from merge.results.legacy import (
-    PER_RUN_NAMES,
-    LegacyFile,
-    Number,
-    Unit,
-    detect_unit,
-    fold_name,
-    is_legacy,
-    legacy_entries,
-    metrics_of,
-    read_legacy,
-    refuse_impossible,
-    stale_means,
-)
+from merge.results.entries import Problem
+from merge.results.legacy import Unit
+from merge.results.legacy_files import contribution_of_legacy, per_run_files, read_per_run
 from merge.results.unite import Contribution, unite
 from merge.storage.json_files import read_json
 from merge.storage.paths import RunPaths, SweepPaths
@@ -86,16 +74,7 @@ def _read_file(path: Path, legacy_unit: Unit | None) -> Contribution:
         return contribution_of_view(path, document)
     if "schema" in document:
         refuse_foreign_schema(path, document)
-    if not is_legacy(document):
-        raise RecordError(
-            f"{path} is neither a merged view nor a file of the original script "
-            f'({{"results": {{cell: {{"0": {{"miou": ...}}}}}}}})'
-        )
-    try:
-        file = read_legacy(document)
-        return _legacy(path, file, legacy_unit)
-    except RecordError as error:
-        raise RecordError(f"{path} {error}") from error
+    return contribution_of_legacy(path, document, legacy_unit)
 
 
 def _read_run_folder(path: Path) -> Contribution:
@@ -122,7 +101,7 @@ def _read_run_folder(path: Path) -> Contribution:
     config = spec.get("config")
     return Contribution(
         sweep=None,
-        entries={result.run_id: (entry_of(result),)},
+        unread=(result,),
         configs={result.run_id: config if isinstance(config, dict) else {}},
         num_read=1,
     )
@@ -132,7 +111,7 @@ def _read_legacy_folder(path: Path, legacy_unit: Unit | None) -> Contribution:
     documents = [
         file for file in (SweepPaths(path).results, SweepPaths(path).merged) if file.exists()
     ]
-    per_run = list(_per_run_files(path))
+    per_run = list(per_run_files(path))
     if not documents and not per_run:
         raise IncompleteError(
             f"no sweep in {path}: {SweepPaths(path).sweep.name} is not there, nor any file of the "
@@ -145,62 +124,5 @@ def _read_legacy_folder(path: Path, legacy_unit: Unit | None) -> Contribution:
         except RecordError as error:
             parts[file.name] = _quarantined(file, str(error))
     if per_run:
-        parts["per-run files"] = _read_per_run(path, per_run, legacy_unit)
+        parts["per-run files"] = read_per_run(path, per_run, legacy_unit)
     return unite(parts)
-
-
-def _per_run_files(path: Path) -> Iterator[tuple[str, str, Path]]:
-    """Cell, fold and file of each result that the original script left in a run's folder."""
-    for folder in sorted(path.glob("*/*/")):
-        fold = fold_name(folder.name)
-        if fold is not None:
-            for name in PER_RUN_NAMES:
-                if (folder / name).is_file():
-                    yield folder.parent.name, fold, folder / name
-                    break
-
-
-def _read_per_run(
-    path: Path, files: Iterable[tuple[str, str, Path]], legacy_unit: Unit | None
-) -> Contribution:
-    numbers: list[Number] = []
-    problems: list[Problem] = []
-    for cell, fold, file in files:
-        label = file.relative_to(path)
-        try:
-            document = read_json(file)
-            if "schema" in document:
-                raise RecordError(
-                    f"{label} is a result of a sweep whose plan is not in the folder: "
-                    f"put {SweepPaths(path).sweep.name} back beside it"
-                )
-            numbers.append(Number(cell, fold, metrics_of(document, str(label))))
-        except RecordError as error:
-            reason = str(error).replace(str(file), str(label))
-            problems.append(
-                Problem(run_id="", folder=path.resolve().name, file=str(label), reason=reason)
-            )
-    legacy = Contribution(sweep=None)
-    if numbers:
-        try:
-            legacy = _legacy(path, LegacyFile(numbers=tuple(numbers), means={}), legacy_unit)
-        except RecordError as error:
-            reason = f"the per-run files together: {error}"
-            problems.append(
-                Problem(run_id="", folder=path.resolve().name, file="*/fold*", reason=reason)
-            )
-    return replace(legacy, problems=problems)
-
-
-def _legacy(path: Path, file: LegacyFile, legacy_unit: Unit | None) -> Contribution:
-    unit = legacy_unit or detect_unit(file.numbers)
-    refuse_impossible(file.numbers, unit)
-    said = "as --legacy-unit says" if legacy_unit else "by its values"
-    return Contribution(
-        sweep=None,
-        legacy=legacy_entries(file, unit),
-        notes=[
-            f"{path}: legacy numbers in {unit} ({said}), without configuration hash",
-            *(f"{path}: {line}" for line in stale_means(file, unit)),
-        ],
-    )

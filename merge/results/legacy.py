@@ -1,10 +1,11 @@
-"""The door for files that the original script wrote (S3-7): numbers without a configuration.
+"""Files that the original script wrote: numbers without a configuration.
 
 `{"results": {"pascal5i_resnet50_1shot": {"0": {"miou": 0.66}, ..., "mean": {"miou": 0.66}}}}`, and
 per-run files `<cell>/fold<i>/result.json` (or results.json, metrics.json) with `{"miou": 0.66}`.
 
-Stored means are ignored: they were stale. Percent or fraction is told by the values: of a metric
-whose name holds `iou` or `acc` those above 1 are percent. Inside, all are fractions.
+Stored means are ignored: they were stale. A file's values decide whether it is in percent or in
+fractions: of a metric whose name holds `iou` or `acc`, those above 1 are percent. Inside, all are
+fractions.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from merge.errors import RecordError
 from merge.records.sweep import Axis, Run, Sweep
-from merge.results.cells import SUMMARY_KEYS
-from merge.results.entries import LegacyEntry
+from merge.results.cells import summary_keys
+from merge.results.entries import Entry
 from merge.results.statistics import mean
 from merge.storage.json_files import is_finite_number
 
@@ -27,6 +28,7 @@ PER_RUN_NAMES = ("result.json", "results.json", "metrics.json")
 FOLDS = ("0", "1", "2", "3")
 """What a cell needs at least: without a plan the field's four folds are expected."""
 
+_SUMMARY_KEYS = summary_keys("untrained")
 _FOLD = re.compile(r"(?:fold)?[_-]?(\d+)")
 _RATIO = re.compile(r"iou|acc", re.IGNORECASE)
 _STALE = 6e-5
@@ -51,6 +53,46 @@ class LegacyFile:
     """As stored, by cell."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegacyEntry:
+    """A number that the original script wrote: of a cell and a fold, without a configuration."""
+
+    cell: str
+    averaged: str
+    """Its value of the averaged axis: the fold, as text."""
+    metrics: Mapping[str, float]
+    """Fractions, also where percent was written."""
+    unit: str
+    """`percent` or `fraction`: what was written."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "cell": self.cell,
+            "fold": self.averaged,
+            "metrics": self.metrics,
+            "unit": self.unit,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The entry that `to_json` wrote. KeyError or TypeError where `document` is none."""
+        fields = dict(document)
+        return cls(averaged=fields.pop("fold"), **fields)
+
+    def as_entry(self, run_id: str) -> Entry:
+        """This number as a result of the run `run_id`."""
+        return Entry(
+            run_id=run_id,
+            config_hash="",
+            metrics=self.metrics,
+            attempt=0,
+            token="",
+            started=0.0,
+            finished=0.0,
+            legacy_unit=self.unit,
+        )
+
+
 def fold_name(text: str) -> str | None:
     """`0` of `0`, `fold0` or `fold_0`; None where `text` names no fold."""
     match = _FOLD.fullmatch(text)
@@ -58,20 +100,20 @@ def fold_name(text: str) -> str | None:
 
 
 def is_legacy(document: Mapping[str, Any]) -> bool:
-    """Whether `document` has the form of S3-7."""
+    """Whether `document` has the original form."""
     results = document.get("results")
     return isinstance(results, dict) and all(isinstance(cell, dict) for cell in results.values())
 
 
 def read_legacy(document: Mapping[str, Any]) -> LegacyFile:
-    """The numbers in a document of the form of S3-7. RecordError where a fold has none."""
+    """The numbers in a document of the original form. RecordError where a fold has none."""
     # Earlier versions of this program wrote the same form and a schema, with any names of folds.
     is_ours = "schema" in document
     numbers: list[Number] = []
     means: dict[str, Mapping[str, float]] = {}
     for cell, view in document["results"].items():
         for key, value in view.items():
-            if key in SUMMARY_KEYS:
+            if key in _SUMMARY_KEYS:
                 continue
             fold = key if is_ours else fold_name(key)
             if fold is None:
@@ -134,7 +176,7 @@ def legacy_entries(file: LegacyFile, unit: Unit) -> list[LegacyEntry]:
     return [
         LegacyEntry(
             cell=number.cell,
-            fold=number.fold,
+            averaged=number.fold,
             metrics=_as_fractions(number.metrics, unit),
             unit=unit,
         )
@@ -158,7 +200,7 @@ def stale_means(file: LegacyFile, unit: Unit) -> Iterator[str]:
 def sweep_of_legacy(entries: Sequence[LegacyEntry]) -> Sweep:
     """A stand-in for the plan that legacy numbers do not have: their cells, and four folds."""
     cells = sorted({entry.cell for entry in entries})
-    folds = sorted({*FOLDS, *(entry.fold for entry in entries)}, key=lambda f: (len(f), f))
+    folds = sorted({*FOLDS, *(entry.averaged for entry in entries)}, key=lambda f: (len(f), f))
     return Sweep(
         study="legacy",
         title="",

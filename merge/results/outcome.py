@@ -1,4 +1,4 @@
-"""What a person is told of a merge beside its table: what was left out, and the exit code. Pure."""
+"""What a merge reports beside its table: what was left out, and the exit code. Pure."""
 
 from __future__ import annotations
 

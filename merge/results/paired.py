@@ -1,4 +1,4 @@
-"""Paired comparison of two methods over the same folds and seeds. Pure.
+"""Paired comparison of two values of an axis, such as two methods. Pure.
 
 A pair is two runs that differ in the compared axis alone. The p-value is of the sign-flip
 permutation test: under the null hypothesis each difference is as likely with either sign.
@@ -7,7 +7,7 @@ permutation test: under the null hypothesis each difference is as likely with ei
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -20,17 +20,6 @@ from merge.results.statistics import Interval, mean, sample_std, t_interval
 _MOST_EXACT = 14
 _NUM_FLIPS = 20_000
 _ROUNDING = 1e-12
-
-_EQUAL_IN_A_PAIR = (
-    "details.protocol",
-    "details.mask_variant",
-    "details.eval_size",
-    "details.test_seeds",
-    "details.test_episodes",
-    "details.episode_list_hash",
-    "details.data_fingerprint",
-)
-"""Two methods may differ in much, but not in what they are tested on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,15 +89,16 @@ def compare(
     SelectionError where the study has no such axis or value, or averages over it.
     """
     _check_axis(sweep, axis, values)
+    repeated = {sweep.average_over, *sweep.manifest.repeats}
     pairs: dict[tuple[str, str], dict[str, Run]] = {}
     for run in sweep.runs:
         value = str(run.axes[axis])
         if value in values and (run.in_table or run.run_id in counted):
-            pairs.setdefault(_shared(sweep, run, axis), {})[value] = run
+            pairs.setdefault(_shared(sweep, run, axis, repeated), {})[value] = run
     cells: dict[str, list[tuple[str, list[Run | None]]]] = {}
-    for (cell, fold), by_value in pairs.items():
+    for (cell, repeat), by_value in pairs.items():
         if any(run.run_id in counted for run in by_value.values()):
-            cells.setdefault(cell, []).append((fold, [by_value.get(v) for v in values]))
+            cells.setdefault(cell, []).append((repeat, [by_value.get(v) for v in values]))
     if not cells:
         raise IncompleteError(f"no run with {axis} {values[0]} or {values[1]} has a result yet")
     found = [
@@ -129,6 +119,7 @@ def _comparison(
     pairs: Sequence[tuple[str, list[Run | None]]],
 ) -> Comparison:
     names, differences, missing, warnings = [], [], [], []
+    equal = sweep.manifest.comparability.equal_in_a_pair
     for pair, runs in pairs:
         entries = [None if run is None else counted.get(run.run_id) for run in runs]
         first, second = entries
@@ -138,7 +129,7 @@ def _comparison(
             continue
         names.append(pair)
         differences.append(second.metrics[sweep.metric] - first.metrics[sweep.metric])
-        warnings += _differences(pair, first, second)
+        warnings += _differences(pair, first, second, equal)
     return Comparison(
         name=name,
         pairs=tuple(names),
@@ -151,21 +142,20 @@ def _comparison(
 def _named(
     cell: str, pairs: Sequence[tuple[str, list[Run | None]]]
 ) -> list[tuple[str, list[Run | None]]]:
-    return [(f"{cell} {fold}".strip(), runs) for fold, runs in pairs]
+    return [(f"{cell} {repeat}".strip(), runs) for repeat, runs in pairs]
 
 
-def _differences(pair: str, first: Entry, second: Entry) -> list[str]:
+def _differences(pair: str, first: Entry, second: Entry, equal: Sequence[str]) -> list[str]:
     lines = []
-    for trait in _EQUAL_IN_A_PAIR:
+    for trait in (f"details.{name}" for name in equal):
         one, other = (e.traits.get(trait, NOT_RECORDED) for e in (first, second))
         if one != other:
             lines.append(f"{pair}: {trait} differs: {one} and {other}")
     return lines
 
 
-def _shared(sweep: Sweep, run: Run, axis: str) -> tuple[str, str]:
+def _shared(sweep: Sweep, run: Run, axis: str, repeated: Collection[str]) -> tuple[str, str]:
     """The cell without `axis`, and what is repeated within it."""
-    repeated = {sweep.average_over, "seed", "fold"}
     names = [a.name for a in sweep.axes if a.name != axis]
     cell = ",".join(f"{name}={run.axes[name]}" for name in names if name not in repeated)
     return cell or "all", ",".join(f"{n}={run.axes[n]}" for n in names if n in repeated)

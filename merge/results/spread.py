@@ -1,4 +1,4 @@
-"""Means and deviations over folds, over seeds, and over both. Pure."""
+"""Means and deviations over the axes that repeat a measurement, such as seeds. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from merge.records.sweep import Run, Sweep
 from merge.results.entries import Entry
 from merge.results.statistics import mean, sample_std, t_interval
 
-_REPEATED = ("fold", "seed")
-
 
 def over_both(sweep: Sweep, counted: Mapping[str, Entry]) -> dict[str, Any]:
-    """Cells that differ in their seed (or fold) alone, taken together; by the axes they share.
+    """Cells that differ only in another repeating axis, taken together; by the axes they share.
 
     Empty where the study does not repeat its cells over such an axis.
     """
-    other = second_axis(sweep)
+    repeats = sweep.manifest.repeats
+    other = second_axis(sweep, repeats)
     if other is None:
         return {}
     groups: dict[str, list[Run]] = {}
@@ -28,17 +27,17 @@ def over_both(sweep: Sweep, counted: Mapping[str, Entry]) -> dict[str, Any]:
         if all(str(run.axes[name]) in values for name, values in needed.items()):
             groups.setdefault(_shared_axes(sweep, run, other), []).append(run)
     return {
-        name: _spread(sweep, other, runs, counted)
+        name: _spread(sweep, other, repeats, runs, counted)
         for name, runs in groups.items()
         if any(run.run_id in counted for run in runs)
     }
 
 
-def second_axis(sweep: Sweep) -> str | None:
+def second_axis(sweep: Sweep, repeats: Sequence[str]) -> str | None:
     """The axis beside the averaged one over which runs are repeated; None where there is none."""
     names = {axis.name for axis in sweep.axes}
-    others = [n for n in _REPEATED if n in names and n != sweep.average_over]
-    return others[0] if others and (sweep.average_over in _REPEATED) else None
+    others = [n for n in repeats if n in names and n != sweep.average_over]
+    return others[0] if others and (sweep.average_over in repeats) else None
 
 
 def over_test_seeds(counted: Sequence[Entry], metric: str) -> dict[str, Any] | None:
@@ -66,7 +65,11 @@ def _shared_axes(sweep: Sweep, run: Run, other: str) -> str:
 
 
 def _spread(
-    sweep: Sweep, other: str, runs: Sequence[Run], counted: Mapping[str, Entry]
+    sweep: Sweep,
+    other: str,
+    repeats: Sequence[str],
+    runs: Sequence[Run],
+    counted: Mapping[str, Entry],
 ) -> dict[str, Any]:
     names = (sweep.average_over, other)
     table = {
@@ -93,8 +96,9 @@ def _spread(
             names[1]: sample_std(list(means[1].values())),
             "both": sample_std(list(table.values())),
         }
-        seeds = means[names.index("seed")]
-        interval = t_interval(list(seeds.values()), "seed")
+        # The manifest lists last the axis whose values are independent draws of one thing.
+        last = max(names, key=repeats.index)
+        interval = t_interval(list(means[names.index(last)].values()), last)
         view["ci"] = interval and interval.to_json()
     return view
 

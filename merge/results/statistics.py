@@ -1,8 +1,8 @@
 """Mean, deviation and confidence intervals over runs, without any library.
 
-Every interval says its method: what it covers depends on it. `t over 4 folds` covers the spread
-between folds, which have different classes; `episode bootstrap` covers the draw of the test
-episodes, for the models as they were trained.
+Every interval says its method: what it covers depends on it. `t over 4 seeds` covers the spread
+between runs; a bootstrap over test items covers the draw of these items, for the models as they
+were trained.
 """
 
 from __future__ import annotations
@@ -57,12 +57,17 @@ def t_interval(values: Sequence[float], unit: str) -> Interval | None:
     return Interval(centre - half, centre + half, f"t over {len(values)} {unit}s")
 
 
-def bootstrap_interval(values: Sequence[float], errors: Sequence[float], unit: str) -> Interval:
-    """Interval of the mean over `values`, whose bootstrap standard `errors` are independent."""
+def bootstrap_interval(
+    values: Sequence[float], errors: Sequence[float], name: str, unit: str
+) -> Interval:
+    """Interval of the mean over `values`, whose bootstrap standard `errors` are independent.
+
+    `name` is that of the bootstrap, `unit` what each value is of: an axis's name.
+    """
     error = math.sqrt(math.fsum(e * e for e in errors)) / len(errors)
     half = _NORMAL_QUANTILE * error
     centre = mean(values)
-    method = f"episode bootstrap within {len(values)} {unit}{'s' if len(values) > 1 else ''}"
+    method = f"{name} within {len(values)} {unit}{'s' if len(values) > 1 else ''}"
     return Interval(centre - half, centre + half, method)
 
 

@@ -7,14 +7,16 @@ later, from the whole set.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from merge.errors import ConfigChangedError, IncompleteError
 from merge.records.plan_diff import plan_differences, shortened
+from merge.records.result import Result
 from merge.records.sweep import Run, Sweep
-from merge.results.entries import Entry, LegacyEntry, Problem, unique_entries, unique_problems
+from merge.results.entries import Entry, Problem, entry_of, unique_entries, unique_problems
+from merge.results.legacy import LegacyEntry
 from merge.storage.json_files import canonical_json
 
 
@@ -26,6 +28,8 @@ class Contribution:
     """None where the input carries no plan: legacy files, a run's folder alone."""
     entries: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
     """Results by run id."""
+    unread: Sequence[Result] = ()
+    """Of runs whose input carries no plan: another input's plan says what is kept of them."""
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Configurations of runs whose input carries no plan."""
     legacy: Sequence[LegacyEntry] = ()
@@ -34,11 +38,11 @@ class Contribution:
     aside: Sequence[Problem] = ()
     """Second results that were kept aside when they came: never counted."""
     notes: Sequence[str] = ()
-    """What a person should be told about the input; not part of any view."""
+    """What a person should know about the input; not part of any view."""
     num_read: int = 0
     """Result files that had to be read."""
     unfinished: Sequence[Path] = ()
-    """Folders of runs in which files lie that somebody began to write."""
+    """Folders of runs that hold files whose writing was not finished."""
 
 
 def unite(inputs: Mapping[str, Contribution]) -> Contribution:
@@ -47,10 +51,8 @@ def unite(inputs: Mapping[str, Contribution]) -> Contribution:
     ConfigChangedError, with the differing keys and their values, where plans differ;
     IncompleteError where results have no plan at all.
     """
-    parts = [inputs[name] for name in sorted(inputs)]
-    sweep = _common_sweep(inputs)
-    for name in sorted(inputs):
-        _refuse_unplanned(name, inputs[name], sweep)
+    sweep = common_sweep(inputs)
+    parts = [with_plan(name, inputs[name], sweep) for name in sorted(inputs)]
     entries: dict[str, list[Entry]] = {}
     for part in parts:
         for run_id, found in part.entries.items():
@@ -66,7 +68,8 @@ def unite(inputs: Mapping[str, Contribution]) -> Contribution:
     )
 
 
-def _common_sweep(inputs: Mapping[str, Contribution]) -> Sweep | None:
+def common_sweep(inputs: Mapping[str, Contribution]) -> Sweep | None:
+    """The plan that `inputs` share; None where none carries one, ConfigChangedError for two."""
     planned = {name: part.sweep for name, part in inputs.items() if part.sweep is not None}
     if not planned:
         return None
@@ -95,28 +98,35 @@ def _common_sweep(inputs: Mapping[str, Contribution]) -> Sweep | None:
     return chosen
 
 
-def _refuse_unplanned(name: str, part: Contribution, sweep: Sweep | None) -> None:
-    """Errors unless each run of a part without a plan is in `sweep`, with its configuration."""
-    if part.sweep is not None or not part.entries:
-        return
+def with_plan(name: str, part: Contribution, sweep: Sweep | None) -> Contribution:
+    """`part`, its results without a plan read as that of another input says.
+
+    IncompleteError where no input has one, ConfigChangedError where theirs is of another sweep.
+    """
+    if not part.unread:
+        return part
     if sweep is None:
         raise IncompleteError(
             f"{name} is the folder of a run whose sweep is unknown: name its output folder, or "
             f"another folder or merged file of the same sweep, beside it"
         )
     runs = {run.run_id: run for run in sweep.runs}
-    for run_id, entries in part.entries.items():
-        run = runs.get(run_id)
+    for result in part.unread:
+        run = runs.get(result.run_id)
         if run is None:
             raise ConfigChangedError(
-                f"{name} is of run {run_id}, which study {sweep.study!r} does not have: "
+                f"{name} is of run {result.run_id}, which study {sweep.study!r} does not have: "
                 f"merge it separately"
             )
-        if any(entry.config_hash != run.config_hash for entry in entries):
+        if result.config_hash != run.config_hash:
+            differences = _config_differences(run, part.configs.get(run.run_id, {}))
             raise ConfigChangedError(
-                f"{name} has another configuration than {run_id} in study {sweep.study!r} "
-                f"({_config_differences(run, part.configs.get(run_id, {}))}): merge it separately"
+                f"{name} has another configuration than {run.run_id} in study {sweep.study!r} "
+                f"({differences}): merge it separately"
             )
+    manifest = sweep.manifest
+    entries = {result.run_id: (entry_of(result, manifest),) for result in part.unread}
+    return replace(part, entries={**part.entries, **entries}, unread=())
 
 
 def _config_differences(run: Run, config: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from merge.errors import IncomparableError, RecordError, UsageError
-from merge.records.records import Result
+from merge.records.result import Result
 from merge.records.sweep import Sweep, read_sweep
 from merge.results.collect import gather, refuse_missing_sweep
 from merge.results.combine import Merged, combine
@@ -44,7 +44,7 @@ def rebuild(
     """
 
     def write_view(sweep: Sweep) -> Merged:
-        index = load_index(output, SweepPaths(output).merge_index)
+        index = load_index(output, SweepPaths(output).merge_index, sweep.manifest)
         return _write_view(output, sweep, index, on_conflict=on_conflict, is_strict=is_strict)[0]
 
     return _exclusively(output, write_view, patience_s)
@@ -54,7 +54,9 @@ def rebuild_with_results(output: Path) -> tuple[Merged, dict[str, Result]]:
     """`rebuild`, and the whole results that are valid by run id, with each file read once."""
 
     def write_view(sweep: Sweep) -> tuple[Merged, dict[str, Result]]:
-        reader = ResultReader(output, known_entries(SweepPaths(output).merge_index))
+        manifest = sweep.manifest
+        known = known_entries(SweepPaths(output).merge_index, manifest)
+        reader = ResultReader(output, known, manifest)
         merged, valid = _write_view(output, sweep, reader)
         # Not by the id that a file states: a copy in another run's folder states the same one.
         places = {
@@ -111,7 +113,7 @@ def merge_inputs(
     is_strict: bool = False,
     legacy_unit: Unit | None = None,
 ) -> Merged:
-    """Merge output folders, run folders, merged and legacy files into the file `into` (S3-9).
+    """Merge output folders, run folders, merged and legacy files into the file `into`.
 
     ConfigChangedError where their plans differ, IncomparableError for flags where `is_strict`;
     nothing is written then.
@@ -163,7 +165,7 @@ def _refuse_wrong_place(into: Path, inputs: Sequence[Path]) -> None:
 
 
 def _may_be_replaced(path: Path, inputs: Sequence[Path]) -> bool:
-    """Whether what a file tells is told again by what takes its place."""
+    """Whether a merge into `path` loses nothing: it is an input, or a merged file."""
     if not path.is_file():
         return False
     if path.resolve() in [one.resolve() for one in inputs]:

@@ -83,8 +83,6 @@ class SystemDisk:
     def _make_one(self, folder: Path) -> tuple[Path, ...]:
         try:
             folder.mkdir()
-        except FileNotFoundError:
-            raise
         except OSError:
             # Not FileExistsError alone: automounters and read-only servers refuse before they look.
             if not folder.is_dir():

@@ -260,8 +260,8 @@ class AttemptPaths:
         return self.root / "env.json"
 
     @property
-    def episode_counts(self) -> Path:
-        """Counts of each test episode, as our own few-shot trainer leaves them."""
+    def per_item_counts(self) -> Path:
+        """Counts of each test item, where the trainer keeps them."""
         return self.root / "episode_counts.json"
 
     @property

@@ -49,7 +49,7 @@ class Listeners:
         self._reported.add((index, reason))
         name = _name(self._listeners[index])
         _log.debug("%s failed", name, exc_info=error)
-        self.notice(f"{name} failed, training goes on: {reason}")
+        self.notice(f"{name} failed, training continues: {reason}")
 
 
 def _name(listener: Listener) -> str:

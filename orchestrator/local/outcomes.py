@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from merge.errors import PapergridError, RecordError, StorageError
-from merge.records.records import AttemptRecord, Cause, Outcome, Result
+from merge.records.records import AttemptRecord, Cause, Outcome
+from merge.records.result import Result
 from merge.records.sweep import Run
 from orchestrator.local.attempt import Attempt
 from orchestrator.local.events import (

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merge.errors import PapergridError, StorageError
-from merge.records.records import AttemptRecord, Cause, Outcome, Result
+from merge.records.records import AttemptRecord, Cause, Outcome
+from merge.records.result import Result
 from merge.storage.json_files import write_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.paths import RunPaths

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from merge.errors import UsageError
-from merge.records.records import Result
+from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.wording import size_text
 from orchestrator.machine.devices import Devices

@@ -1,16 +1,17 @@
-"""Which code makes the numbers: a digest of the trainers' sources, and the commit they lie in."""
+"""Which code makes the numbers: a digest of a run's sources, and the commit that they lie in."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from merge.records.sweep import Run
-from orchestrator.studies.options import EXPERIMENTS
+from orchestrator.studies.experiment import Experiment, read_experiment
+from orchestrator.studies.options import EXPERIMENTS, OPTIONS_FILE
 from orchestrator.studies.study import Study
 
 _GIT_TIMEOUT_S = 10.0
@@ -27,9 +28,9 @@ class CodeVersion(TypedDict):
     git_commit: str | None
     """None outside of a git checkout, or where git is absent."""
     git_dirty: bool | None
-    """Whether the trainers' folder differs from that commit."""
+    """Whether these files differ from that commit."""
     git_diff: str | None
-    """16 hex digits over how it differs; None where it does not."""
+    """16 hex digits over how they differ; None where they do not."""
     snapshot: NotRequired[str]
     """The frozen copy that was run, where it was one."""
 
@@ -39,19 +40,25 @@ def code_version(
 ) -> CodeVersion:
     """The version of the code that `study`, or one run of its plan, runs.
 
-    Of an experiment: all sources of the data plane. Of a command: those of its words that name
-    files of at most 1 MiB (larger ones are data), as seen from `cwd` (default: the current folder).
+    Of an experiment: its folder, the shared folders that its manifest names, and the files that
+    turn counts into its metric. Of a command: those of its words that name files of at most 1 MiB
+    (larger ones are data), as seen from `cwd` (default: the current folder). StudyError where the
+    experiment is not there.
     """
-    if study.command is None:
-        folder = experiments_folder
-        sources = dict(_data_plane(folder))
-    else:
-        folder = cwd or Path.cwd()
+    folder = cwd or Path.cwd()
+    if study.command is not None:
         sources = {word: folder / word for word in study.command if is_script(folder / word)}
-    commit, is_dirty = _git_state(folder)
-    changes = _git_bytes(folder, "diff", "HEAD", "--binary", "--", ".") if is_dirty else None
+        places = [folder]
+    else:
+        assert study.experiment is not None
+        experiment = read_experiment(study.experiment, experiments_folder, cwd)
+        sources = dict(experiment_sources(experiment))
+        folder, places = experiment.folder, _places(experiment)
+    commit, is_dirty = _git_state(folder, places)
+    words = ("diff", "HEAD", "--binary", "--")
+    changes = _git_bytes(folder, *words, *map(str, places)) if is_dirty else None
     return CodeVersion(
-        version=_installed_version(),
+        version=installed_version(),
         source=_digest(sources),
         git_commit=commit,
         git_dirty=is_dirty,
@@ -71,14 +78,38 @@ def code_differs(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[
     )
 
 
-def _data_plane(folder: Path) -> Iterator[tuple[str, Path]]:
-    for path in (*folder.rglob("*.py"), *folder.glob("*/options.yaml")):
-        yield path.relative_to(folder).as_posix(), path
+def experiment_sources(experiment: Experiment) -> Iterator[tuple[str, Path]]:
+    """Name and path of each file that computes the numbers of `experiment`.
+
+    Names do not depend on where papergrid or the folder lies: hosts compare digests.
+    """
+    own = experiment.folder
+    prefix = own.name if experiment.is_built_in else "experiment"
+    # The manifest is left out: its words are shown beside numbers, and change none.
+    for path in (*own.rglob("*.py"), own / OPTIONS_FILE):
+        yield f"{prefix}/{path.relative_to(own).as_posix()}", path
+    for name in experiment.code:
+        for path in (experiment.shared / name).rglob("*.py"):
+            yield path.relative_to(experiment.shared).as_posix(), path
+    for name in experiment.result_code:
+        yield f"../{name}", experiment.shared.parent / name
 
 
 def is_script(path: Path) -> bool:
     """Whether a word of a command that names `path` counts as code."""
     return path.is_file() and path.stat().st_size <= _LARGEST_SCRIPT
+
+
+def _places(experiment: Experiment) -> list[Path]:
+    """What git is asked about: the experiment's code, as far as it lies in the same checkout."""
+    folder = experiment.folder.resolve()
+    shared = [experiment.shared / name for name in experiment.code]
+    files = [experiment.shared.parent / name for name in experiment.result_code]
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    root = Path(top.rstrip("\n")) if top else folder
+    found = [path.resolve() for path in (*shared, *files)]
+    # A folder outside of papergrid lies in another checkout: git refuses foreign paths.
+    return [folder, *(path for path in found if path.is_relative_to(root))]
 
 
 def _digest(sources: Mapping[str, Path]) -> str:
@@ -88,7 +119,8 @@ def _digest(sources: Mapping[str, Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _installed_version() -> str | None:
+def installed_version() -> str | None:
+    """Papergrid's version; None where it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -97,11 +129,12 @@ def _installed_version() -> str | None:
         return None
 
 
-def _git_state(folder: Path) -> tuple[str | None, bool | None]:
+def _git_state(folder: Path, places: Sequence[Path]) -> tuple[str | None, bool | None]:
+    words = [str(path) for path in places]
     # A folder that git ignores, such as site-packages in a checkout, has no commit of its own.
     if not _git(folder, "ls-files", "--", "."):
         return None, None
-    status = _git(folder, "status", "--porcelain=v2", "--branch", "--", ".")
+    status = _git(folder, "status", "--porcelain=v2", "--branch", "--", *words)
     if status is None:
         return None, None
     lines = status.splitlines()
@@ -112,9 +145,9 @@ def _git_state(folder: Path) -> tuple[str | None, bool | None]:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    told = _git_bytes(folder, *words)
+    answer = _git_bytes(folder, *words)
     # Names of files need not be UTF-8, nor what changed in them.
-    return None if told is None else told.decode("utf-8", "replace")
+    return None if answer is None else answer.decode("utf-8", "replace")
 
 
 def _git_bytes(folder: Path, *words: str) -> bytes | None:

@@ -24,7 +24,7 @@ class DiskNeed:
 
 
 def estimate_disk(output: Path, runs: Sequence[Run]) -> DiskNeed | None:
-    """What `runs` will still write below `output`; None where none of them tells.
+    """What `runs` will still write below `output`; None where no run has files yet.
 
     The largest of the runs that are done stands for the open ones; with none done, the largest
     checkpoint folder of one that has begun.

@@ -20,7 +20,7 @@ from orchestrator.plan.shards import (
 )
 
 _MOST_SHARDS = 100_000
-"""As many as a study may have runs: no machine is kept busy with what nobody meant."""
+"""As many as a study may have runs: a typing error must not keep a machine busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""How long runs take: measured ones first, else the study's word, and always from what it is known.
+"""How long runs take: measured ones first, else the study's figure, and where a figure comes from.
 
 Pure, but for `measure`.
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from merge.errors import RecordError
-from merge.records.records import read_attempt, read_result
+from merge.records.records import read_attempt
+from merge.records.result import read_result
 from merge.records.sweep import Run
 from merge.storage.paths import RunPaths
 
@@ -58,7 +59,8 @@ def longest_first(runs: Sequence[Run], estimates: Mapping[str, Estimate]) -> tup
 def measure(output: Path, runs: Sequence[Run]) -> dict[str, float]:
     """Hours that the finished runs in `output` took, over all attempts, by run id. Reads only.
 
-    Unreadable records are left out: an estimate must not keep a sweep from running.
+    Unreadable records, and runs during which the clock was set back, are left out: an estimate must
+    not keep a sweep from running.
     """
     hours: dict[str, float] = {}
     for run in runs:
@@ -100,7 +102,8 @@ def _seconds(paths: RunPaths, config_hash: str) -> float | None:
         result = read_result(paths.result)
     except (FileNotFoundError, RecordError):
         return None
-    if result.config_hash != config_hash:
+    # A clock that was set back during the run says nothing about how long it took.
+    if result.config_hash != config_hash or result.finished < result.started:
         return None
     earlier = sum(_attempt_seconds(paths, number) for number in range(1, result.attempt))
     return earlier + result.finished - result.started
@@ -111,4 +114,4 @@ def _attempt_seconds(paths: RunPaths, number: int) -> float:
         record = read_attempt(paths.attempt(number).record)
     except (FileNotFoundError, RecordError):
         return 0.0
-    return record.ended - record.started if record.ended else 0.0
+    return max(0.0, record.ended - record.started) if record.ended else 0.0

@@ -38,6 +38,7 @@ def make_sweep(study: Study, code: Mapping[str, Any]) -> Sweep:
         published=study.published,
         retries=study.retries,
         free_keys=study.free_keys,
+        frozen_manifest=study.manifest,
     )
 
 

@@ -36,7 +36,7 @@ def select(
 def choose(runs: Sequence[Run], run_ids: Sequence[str] | None) -> tuple[Run, ...]:
     """The runs of these ids, in the order of the ids; None names those of the table.
 
-    SelectionError tells every id that there is not.
+    SelectionError lists the ids that do not exist.
     """
     if run_ids is None:
         return tuple(run for run in runs if run.in_table)

@@ -32,7 +32,7 @@ class Shard:
 
 
 def shard_by(runs: Sequence[Run], axes: Sequence[str]) -> tuple[Shard, ...]:
-    """One shard for each combination of values of `axes` that `runs` have (S3-3).
+    """One shard for each combination of values of `axes` that `runs` have.
 
     In the order of the runs; without axes all runs are one shard, by the word `run` each run is
     one. SelectionError for an axis that the runs do not have.

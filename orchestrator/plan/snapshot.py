@@ -1,8 +1,9 @@
 """Frozen copies of the code: what waits in a queue runs what was there when it was sent.
 
-A snapshot holds papergrid's packages and, for a study of a command, the git checkout in which the
-command is started: tracked files and those that git does not ignore. It is named by a digest of its
-content, written once, and verified before it is used.
+A snapshot holds papergrid's packages and, for a study of a command or of an experiment outside of
+papergrid, the git checkout of the folder in which runs are started: tracked files and those that
+git does not ignore. It is named by a digest of its content, written once, and verified before it is
+used.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from merge.storage.control_paths import SnapshotPaths
 from merge.storage.json_files import read_json, write_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.paths import SweepPaths
-from orchestrator.plan.code_version import code_version, is_script
+from orchestrator.plan.code_version import code_version, experiment_sources, is_script
+from orchestrator.studies.experiment import MANIFEST_FILE, is_folder, read_experiment
 
 LARGEST_BYTES = 256 * 2**20
 MOST_FILES = 20_000
@@ -43,10 +45,10 @@ class Snapshot:
     source: Path
     """What papergrid's packages lie in."""
     cwd: Path | None
-    """Where commands are started; None where the study has none."""
+    """Where runs are started; None where the study needs no files but papergrid's."""
     code: Mapping[str, Any]
     """The version that attempts made with it record."""
-    told: str
+    description: str
     """What was copied, in words."""
 
 
@@ -61,17 +63,18 @@ class _Tree:
 def take_snapshot(output: Path, run: Run, cwd: Path) -> Snapshot:
     """Copy the code that the study of `run` needs into the output folder, unless it is there.
 
-    `cwd` is where its command is started. UsageError where it cannot be told which files are code,
-    or where there are too many; StorageError where the copy cannot be written.
+    `cwd` is where its runs are started. UsageError where it is not known which files are code, or
+    where there are too many; StorageError where the copy cannot be written.
     """
     paths = SweepPaths(output)
     trees = {"papergrid": _Tree(_SOURCE, tuple(_package_files()))}
     relative = None
-    if run.command:
+    words = _words_from_cwd(run, cwd)
+    if words is not None:
         checkout = _checkout(cwd, output)
         trees["work"] = checkout
         relative = cwd.resolve().relative_to(checkout.root).as_posix()
-        _check_words(run.command, cwd, checkout)
+        _check_words(words, cwd, checkout)
     for tree in trees.values():
         _refuse_bulk(tree)
         _refuse_ways_back(tree)
@@ -116,7 +119,7 @@ def load_snapshot(output: Path, digest: str) -> Snapshot:
         source=paths.papergrid,
         cwd=None if cwd is None else paths.work / cwd,
         code=record["code"],
-        told=record["told"],
+        description=record["told"],
     )
 
 
@@ -137,7 +140,9 @@ def _describe(
     )
     code = {**here, "source": copied["source"], "snapshot": name}
     num_bytes = sum((paths.root / each).lstat().st_size for each in files)
-    what = "papergrid" if relative is None else "papergrid and the checkout of the command"
+    what = "papergrid"
+    if relative is not None:
+        what += f" and the checkout of the {'command' if run.command else 'experiment'}"
     record = {
         "schema": SCHEMA,
         "digest": name,
@@ -175,7 +180,7 @@ def _listed(root: Path, prefix: str) -> Iterator[str]:
         if path.is_symlink() or path.is_file():
             yield f"{prefix}{name}"
         elif path.is_dir():
-            # A submodule, or a checkout within the checkout: git tells no more than its folder.
+            # A submodule, or a checkout within the checkout: git lists only its folder.
             yield from _listed(root, f"{prefix}{name.rstrip('/')}/")
 
 
@@ -197,19 +202,38 @@ def _git(folder: Path, *words: str) -> list[str]:
     return [name for name in re.split("\0" if "-z" in words else "\n", text) if name]
 
 
-def _check_words(command: Sequence[str], cwd: Path, checkout: _Tree) -> None:
-    """Refuse what a command names in words that would bypass the copy, or is not in it."""
-    for word in command:
+def _words_from_cwd(run: Run, cwd: Path) -> Sequence[str] | None:
+    """What the study names as seen from `cwd`; None where all lies in papergrid's packages."""
+    if run.command:
+        return run.command
+    if run.experiment is None or not is_folder(run.experiment):
+        return None
+    if Path(run.experiment).is_absolute():
+        raise UsageError(f"--snapshot: {_run_in_place(run.experiment, cwd)}")
+    experiment = read_experiment(run.experiment, cwd=cwd)
+    files = [experiment.folder / MANIFEST_FILE]
+    files += [path for _, path in experiment_sources(experiment)]
+    own = [path.relative_to(cwd) for path in files if experiment.folder in path.parents]
+    return [str(path) for path in own]
+
+
+def _run_in_place(word: str, cwd: Path) -> str:
+    return (
+        f"{word} would be run where it lies, not from the copy: write it relative to {cwd} in the "
+        f"study"
+    )
+
+
+def _check_words(words: Sequence[str], cwd: Path, checkout: _Tree) -> None:
+    """Refuse what a study names in words that would bypass the copy, or is not in it."""
+    for word in words:
         path = cwd / word
         if not is_script(path):
             continue
         place = path.resolve()
         if Path(word).is_absolute():
             if place.is_relative_to(checkout.root):
-                raise UsageError(
-                    f"--snapshot: {word} would be run where it lies, not from the copy: write it "
-                    f"relative to {cwd} in the study's command"
-                )
+                raise UsageError(f"--snapshot: {_run_in_place(word, cwd)}")
         elif not place.is_relative_to(checkout.root):
             raise UsageError(f"--snapshot: {word} lies outside of the checkout {checkout.root}")
         elif _named(path, checkout) not in checkout.names:

@@ -17,15 +17,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from merge.errors import RecordError, StorageError
-from merge.records.records import (
-    EXPIRY_S,
-    AttemptRecord,
-    Claim,
-    Owner,
-    Result,
-    read_claim,
-    read_result,
-)
+from merge.records.records import EXPIRY_S, AttemptRecord, Claim, Owner, read_claim
+from merge.records.result import Result, read_result
 from merge.storage.atomic import storage_errors
 from merge.storage.json_files import write_json, write_json_exclusive
 from merge.storage.nfs import fresh_names

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
-from merge.records.records import Claim, Result, check_metrics
+from merge.records.records import Claim
+from merge.records.result import Result, check_metrics
 from merge.storage.json_files import is_finite_number, read_json, write_json_exclusive
 from merge.storage.paths import RunPaths
 from orchestrator.runs.claims import holds

@@ -166,7 +166,7 @@ def _code_problems(
             f"({control_digest()}) here; install the same version"
         )
     elif here["source"] != result.source and request.snapshot is None:
-        what = "the files of the study's command" if command else "the trainers"
+        what = "the files of the study's command" if command else "the experiment's files"
         yield (
             f"other code: {what} are {result.source} there and {here['source']} here; update the "
             f"checkout there, or submit with --snapshot"

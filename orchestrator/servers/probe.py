@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from merge.errors import PapergridError, RecordError
+from merge.errors import PapergridError, RecordError, StudyError
 from merge.records.records import read_worker
 from merge.records.sweep import Resources, Run
 from merge.storage.atomic import write_bytes
@@ -39,9 +39,9 @@ def main(argument: str) -> None:
 
 def probe(request: ProbeRequest) -> ProbeResult:
     """Check everything that `request` names on this host."""
-    from orchestrator.plan.code_version import code_version
+    from orchestrator.plan.code_version import installed_version
 
-    runs = [_run_with(request.command, need) for need in request.needs]
+    runs = [_run_with(request, need) for need in request.needs]
     problems: list[str] = []
     nonce = ""
     if request.claims is None:
@@ -50,21 +50,31 @@ def probe(request: ProbeRequest) -> ProbeResult:
         problems += _bucket_problems(request, target_from_json(request.claims))
     devices = _find_devices(request, runs, problems)
     problems += [*_missing_paths(request), *_lack_of_space(request), *_running_workers(request)]
-    owner, code = this_owner(), code_version(runs[0])
+    owner = this_owner()
     return ProbeResult(
         problems=problems,
         host=owner.host,
         boot_id=owner.boot_id,
         now=time.time(),
-        version=code["version"],
+        version=installed_version(),
         control=control_digest(),
-        source=code["source"],
+        source=_source(runs[0]),
         packages=package_versions(),
         kind=devices.kind if devices else "",
         slots=list(devices.slots) if devices else [],
         notes=list(devices.notes) if devices else [],
         nonce=nonce,
     )
+
+
+def _source(run: Run) -> str:
+    from orchestrator.plan.code_version import code_version
+
+    try:
+        return code_version(run)["source"]
+    except StudyError:
+        # With --snapshot the code is in the output folder, and the server needs no copy of its own.
+        return "absent"
 
 
 def wait_for_content(path: Path, timeout_s: float) -> bytes | None:
@@ -149,8 +159,8 @@ def _running_workers(request: ProbeRequest) -> Iterator[str]:
             )
 
 
-def _run_with(command: list[str] | None, need: Mapping[str, Any]) -> Run:
-    """A run that has only what the checks read: resources and command."""
+def _run_with(request: ProbeRequest, need: Mapping[str, Any]) -> Run:
+    """A run that has only what the checks read: resources, command or experiment."""
     need = dict(need)
     return Run(
         run_id=need.pop("run_id"),
@@ -159,7 +169,8 @@ def _run_with(command: list[str] | None, need: Mapping[str, Any]) -> Run:
         axes={},
         config={},
         config_hash="",
-        command=tuple(command) if command else None,
+        experiment=request.experiment,
+        command=tuple(request.command) if request.command else None,
         resources=Resources(**need),
     )
 

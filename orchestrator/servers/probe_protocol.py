@@ -20,6 +20,7 @@ class ProbeRequest:
     """Content of the file `here` in that folder, or of that object."""
     server: str
     command: list[str] | None
+    experiment: str | None = None
     needs: list[dict[str, Any]]
     """Resources of the runs, without duplicates."""
     devices: str | None

@@ -36,6 +36,7 @@ def probe_request(
         nonce=nonce,
         server=server.name,
         command=list(command) if command else None,
+        experiment=assignment.runs[0].experiment,
         needs=list(needs.values()),
         devices=server.devices,
         allow_busy=server.allow_busy,

@@ -23,7 +23,7 @@ from orchestrator.studies.schema import StudyShape
 from orchestrator.studies.study import Study
 
 _MOST_RUNS = 100_000
-_MOST_TOLD = 5
+_MOST_NOTED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +120,11 @@ def _check_template(key: str, template: str, known: Iterable[str], notes: Notes)
 
 
 def _note_some(key: str, problems: Iterable[str], notes: Notes) -> None:
-    told = list(dict.fromkeys(problems))
-    for message in told[:_MOST_TOLD]:
+    found = list(dict.fromkeys(problems))
+    for message in found[:_MOST_NOTED]:
         notes.add((key,), message)
-    if len(told) > _MOST_TOLD:
-        notes.add((key,), f"and {len(told) - _MOST_TOLD} more like these")
+    if len(found) > _MOST_NOTED:
+        notes.add((key,), f"and {len(found) - _MOST_NOTED} more like these")
 
 
 def _path_problems(runs: Sequence[Run]) -> Iterator[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from merge.records.sweep import Axis, Value
-from merge.results.combine import SUMMARY_KEYS
 from merge.wording import did_you_mean, hint, listed
 from orchestrator.config.values import ConfigValue, is_named_by, is_scalar, slug, text_of
 from orchestrator.config.yaml_document import Notes, Place
@@ -19,11 +18,19 @@ from orchestrator.studies.study import Condition, Override
 _CELL = "cell"
 
 
-def check_axes(shape: StudyShape, rules: Rules, notes: Notes) -> tuple[Axis, ...]:
-    """The axes, with their values in the option's type."""
+def check_axes(
+    shape: StudyShape, rules: Rules, reserved: Collection[str], notes: Notes
+) -> tuple[Axis, ...]:
+    """The axes, with their values in the option's type.
+
+    The averaged one has none of the `reserved` values: keys that stand beside them in results.
+    """
     if not shape.axes and not notes.touches("axes"):
-        notes.add(("axes",), "missing: a study needs axes, such as `axes: {fold: [0, 1, 2, 3]}`")
-    return tuple(_axis(name, axis, shape, rules, notes) for name, axis in shape.axes.items())
+        notes.add(("axes",), "missing: a study needs axes, such as `axes: {seed: [0, 1, 2, 3]}`")
+    return tuple(
+        _axis(name, axis, reserved if name == shape.average_over else (), rules, notes)
+        for name, axis in shape.axes.items()
+    )
 
 
 def check_values(
@@ -69,7 +76,9 @@ def check_excludes(
     )
 
 
-def _axis(name: str, axis: AxisShape, shape: StudyShape, rules: Rules, notes: Notes) -> Axis:
+def _axis(
+    name: str, axis: AxisShape, reserved: Collection[str], rules: Rules, notes: Notes
+) -> Axis:
     place: Place = ("axes", name)
     rules = _axis_rules(name, place, rules, notes)
     if not axis.values and not notes.touches("axes"):
@@ -84,8 +93,9 @@ def _axis(name: str, axis: AxisShape, shape: StudyShape, rules: Rules, notes: No
         for at, value in zip(places, axis.values + axis.also, strict=True)
     ]
     _refuse_equals(values, places, notes)
-    if name == shape.average_over:
-        _refuse_summary_keys(values, places, notes)
+    for value, at in zip(values, places, strict=True):
+        if value in reserved:
+            notes.add(at, f"{value!r} is a key of the merged results beside these values")
     num_values = len(axis.values)
     return Axis(
         name=name,
@@ -138,12 +148,6 @@ def _refuse_equals(values: list[Value | None], places: list[Place], notes: Notes
                 place,
                 f"{text_of(value)!r} and {text_of(seen[key])!r} would share one folder's name",
             )
-
-
-def _refuse_summary_keys(values: list[Value | None], places: list[Place], notes: Notes) -> None:
-    for value, place in zip(values, places, strict=True):
-        if value in SUMMARY_KEYS:
-            notes.add(place, f"{value!r} is a key of the merged results beside these values")
 
 
 def _override(

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from merge.errors import StudyError
 from merge.records.sweep import Axis, Resources
+from merge.results.cells import summary_keys
 from merge.wording import hint, listed
 from orchestrator.config.schema import fit
 from orchestrator.config.templates import (
@@ -31,11 +31,13 @@ from orchestrator.studies.check_values import (
     check_retries,
     check_values,
 )
-from orchestrator.studies.options import EXPERIMENTS, Options, experiment_names, read_options
+from orchestrator.studies.experiment import spelled
+from orchestrator.studies.options import EXPERIMENTS, Options
 from orchestrator.studies.published import resolve_published
-from orchestrator.studies.rules import FreeRules, Rules, parse_settings
+from orchestrator.studies.rules import Rules, parse_settings
 from orchestrator.studies.schema import ResourcesShape, StudyShape
 from orchestrator.studies.study import Study
+from orchestrator.studies.trainer import Trainer, trainer_of
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LAYOUT = ("axes", "average_over", "cell", "run_path", "command", "exclude", "overrides")
@@ -49,19 +51,22 @@ def load_study(
     published_folders: Sequence[Path] = (),
     debug: bool = False,
     experiments: Path = EXPERIMENTS,
+    cwd: Path | None = None,
 ) -> Study:
     """Read and check the study file `path`.
 
     `settings` (`--set key=value`, values as text) override everything but axes; `debug` takes the
-    file's `debug:` values in. `experiments` is the folder of the trainers' options files.
+    file's `debug:` values in. `experiments` is the folder of papergrid's own experiments; a folder
+    elsewhere, named with a `/`, lies relative to `cwd` (default: the current folder).
     StudyError carries all problems of the file; UsageError those of `settings`.
     """
     document = read_document(path)
     notes = Notes(document)
     shape, problems = fit(document, StudyShape, document.data)
     notes.extend([*document.problems, *problems])
-    rules = _rules(shape, experiments, notes)
-    study = _study(path, shape, rules, tuple(settings or ()), notes, debug=debug)
+    trainer = trainer_of(shape, experiments, cwd, notes)
+    rules = trainer.rules
+    study = _study(path, shape, trainer, tuple(settings or ()), notes, debug=debug)
     if settings and notes.is_empty:
         settable = [*_known_keys(shape, rules), *_asked_for(shape)]
         parsed = parse_settings(settings, study.axes, settable, rules)
@@ -76,13 +81,15 @@ def load_study(
 def _study(
     path: Path,
     shape: StudyShape,
-    rules: Rules,
+    trainer: Trainer,
     settings: Sequence[str],
     notes: Notes,
     *,
     debug: bool,
 ) -> Study:
-    axes = check_axes(shape, rules, notes)
+    rules, manifest = trainer.rules, trainer.manifest
+    baseline = manifest.baseline.label if manifest.baseline else None
+    axes = check_axes(shape, rules, summary_keys(baseline), notes)
     _check_head(shape, axes, notes)
     known = _known_keys(shape, rules)
     nameable = [*known, *settings, *_unfit_axes(axes, notes)]
@@ -96,8 +103,9 @@ def _study(
         axes=axes,
         average_over=shape.average_over,
         metric=shape.metric.name,
-        goal=shape.metric.goal,
-        experiment=shape.experiment,
+        goal=manifest.metric(shape.metric.name).goal,
+        manifest=manifest,
+        experiment=None if shape.experiment is None else spelled(shape.experiment),
         command=check_command(shape, axes, nameable, notes),
         cell=templates.cell,
         run_path=templates.run_path,
@@ -112,21 +120,6 @@ def _study(
     )
 
 
-def _rules(shape: StudyShape, experiments: Path, notes: Notes) -> Rules:
-    if shape.experiment is None or shape.command is not None:
-        return FreeRules()
-    names = experiment_names(experiments)
-    if shape.experiment not in names:
-        near = hint(shape.experiment, names)
-        notes.add(("experiment",), f"there is no experiment {shape.experiment!r}{near}")
-        return FreeRules()
-    try:
-        return read_options(experiments, shape.experiment)
-    except StudyError as error:
-        notes.add_elsewhere(error)
-        return FreeRules()
-
-
 def _check_head(shape: StudyShape, axes: Sequence[Axis], notes: Notes) -> None:
     names = [*(axis.name for axis in axes), *_unfit_axes(axes, notes)]
     if not notes.touches("name") and not _NAME.fullmatch(shape.name):
@@ -136,7 +129,9 @@ def _check_head(shape: StudyShape, axes: Sequence[Axis], notes: Notes) -> None:
             f"letters, digits, _ and -, such as `name: abcb`",
         )
     if not shape.metric.name and not notes.touches("metric"):
-        notes.add(("metric",), "missing: name the metric of the results, such as `metric: miou`")
+        notes.add(
+            ("metric",), "missing: name the metric of the results, such as `metric: accuracy`"
+        )
     if (shape.experiment is None) == (shape.command is None) and not notes.touches("command"):
         both = "both are given" if shape.command is not None else "missing"
         place = ("command",) if shape.command is not None else ("experiment",)
@@ -149,7 +144,7 @@ def _check_head(shape: StudyShape, axes: Sequence[Axis], notes: Notes) -> None:
 
 
 def _unfit_axes(axes: Sequence[Axis], notes: Notes) -> list[str]:
-    """Axes of the file that were left out: whoever names them makes no second mistake."""
+    """Axes of the file that were left out: naming them elsewhere is no second problem."""
     written = notes.document.data.get("axes")
     names = {axis.name for axis in axes}
     return [name for name in written if name not in names] if isinstance(written, dict) else []

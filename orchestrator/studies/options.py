@@ -3,7 +3,7 @@
 The trainer is not imported: the file is generated from its dataclass. It holds one entry for each
 option, and each has a default:
 
-    epochs: {type: int, default: 50, min: 1, help: "passes over the training episodes"}
+    epochs: {type: int, default: 50, min: 1, help: "passes over the training images"}
     method: {type: str, default: prototype, choices: [prototype, abcb], help: "..."}
 
 A type is int, float, bool, str, or a list of one of them (`list[int]`), whose items are each held

@@ -1,16 +1,16 @@
 """Published numbers: a YAML file of tables as papers print them, read for a study.
 
     title: Results of the paper
-    metric: miou
-    average_over: {fold: [0, 1, 2, 3]}
+    metric: accuracy
+    average_over: {split: [0, 1]}
     methods:
-      ABCB:
+      NetA:
         source: "the paper, table 1"
         cells:
-          pascal5i_resnet50_1shot: {0: 0.729, 1: 0.760, 2: 0.695, 3: 0.640, mean: 0.706}
+          resnet50_small: {0: 0.729, 1: 0.760, mean: 0.745}
 
-Numbers are in the unit of the metric, so mIoU is a fraction. `mean` is as printed, right or not;
-`fb_iou` and `note` may stand beside it.
+Numbers are as results store them: a metric in percent is a fraction. `mean` is as printed, right or
+not; `fb_iou` and `note` may stand beside it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The shape of a study file: which keys there are, and what kind of value each takes.
 
-What the values mean together is checked in `study_checks`, against the experiment's options.
+What the values mean together is checked in `check_layout` and `check_values`, against the
+experiment's options and manifest.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from merge.records.sweep import Goal
+from merge.records.manifest import Goal
 from orchestrator.config.schema import Shape
 from orchestrator.studies.slurm_schema import SlurmShape
 
@@ -52,10 +53,14 @@ class AxisShape(Shape):
 
 
 class MetricShape(Shape):
-    """`miou`, or `{name: loss, goal: min}`."""
+    """`accuracy`, or `{name: loss, goal: min, unit: nats}`.
+
+    Of an experiment the manifest says goal and unit; what stands here must agree with it.
+    """
 
     name: str = ""
-    goal: Goal = "max"
+    goal: Goal | None = None
+    unit: str | None = None
 
 
 class ResourcesShape(Shape):

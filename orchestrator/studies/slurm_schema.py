@@ -83,7 +83,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class SlurmShape(Shape):
-    """All keys of a request. What nobody gives is left to the cluster's defaults."""
+    """All keys of a request. What is left out takes the cluster's defaults."""
 
     partition: Text | None = None
     account: Text | None = None

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from merge.records.sweep import Axis, Goal, Resources
+from merge.records.manifest import Goal, Manifest
+from merge.records.sweep import Axis, Resources
 from orchestrator.config.values import ConfigValue
 
 Condition = Mapping[str, frozenset[str]]
@@ -43,6 +44,8 @@ class Study:
     """Template of a cell's name."""
     run_path: str
     """Template of a run's folder."""
+    manifest: Manifest
+    """Of its experiment; of a command the metric that the study declares."""
     goal: Goal = "max"
     experiment: str | None = None
     command: tuple[str, ...] | None = None

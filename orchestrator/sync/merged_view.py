@@ -80,7 +80,7 @@ class _ResultMirror:
             found = pool.map(lambda item: self._fetch(item[0], listing[item[1]]), wanted)
             problems = [problem for problem in found if problem]
         self.cache.save(now=False)
-        index = load_index(self._root, self.cache.mirror.merge_index)
+        index = load_index(self._root, self.cache.mirror.merge_index, self.sweep.manifest)
         part = gather(self._root, self.sweep, index)
         if index.is_changed:
             index.save(self.cache.mirror.merge_index)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merge.errors import RecordError, StorageError
-from merge.records.records import read_result
+from merge.records.result import read_result
 from merge.records.sweep import Run, Sweep, read_sweep
 from merge.storage.atomic import (
     make_folder,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from merge.errors import BucketUnavailableError, RecordError
-from merge.records.records import read_result
+from merge.records.result import read_result
 from merge.records.sweep import Run, Sweep, read_sweep
 from merge.results.collect import refuse_missing_sweep
 from merge.storage.paths import SweepPaths

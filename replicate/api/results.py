@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from merge.records.records import Result
+    from merge.records.result import Result
     from merge.results.combine import Merged
     from merge.results.conflicts import OnConflict
     from orchestrator.doctor.check import Check

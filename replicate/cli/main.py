@@ -32,7 +32,7 @@ VERBS = {
     "sync": "push, pull or verify an output folder and its copy in an S3 bucket",
     "doctor": "check that this folder, its hosts and devices can run a sweep",
     "prepare": "download, unpack, check and index the data sets of a study",
-    "data": "look into a data set: its test episodes, whether a copy is complete",
+    "data": "look into a data set: its test lists, whether a copy is complete",
 }
 
 _EPILOG = """\

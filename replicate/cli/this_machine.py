@@ -191,5 +191,5 @@ def frozen_code(planned: Plan, output: Path, arguments: argparse.Namespace) -> s
     if arguments.dry_run:
         return "SNAPSHOT"
     snapshot = take_snapshot(output, planned.sweep.runs[0], Path.cwd())
-    print(f"note     snapshot {snapshot.digest}: {snapshot.told}", file=sys.stderr)
+    print(f"note     snapshot {snapshot.digest}: {snapshot.description}", file=sys.stderr)
     return snapshot.digest

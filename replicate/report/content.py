@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from merge.records.records import Result
+from merge.records.result import Result
 from merge.records.sweep import Run, Sweep
 from merge.results.combine import Merged, expected_values
 from replicate.views.table import Format, format_of
@@ -146,6 +146,7 @@ def _cell(sweep: Sweep, name: str, runs: Sequence[Run], document: Mapping[str, A
     published = sweep.published.get("cells", {}).get(name, {})
     needed = tuple(expected_values(sweep, runs))
     is_complete = bool(view.get("complete"))
+    baseline = sweep.manifest.baseline
     mean = view["mean"][sweep.metric] if is_complete else None
     return Cell(
         name=name,
@@ -156,6 +157,6 @@ def _cell(sweep: Sweep, name: str, runs: Sequence[Run], document: Mapping[str, A
         published={str(key): value for key, value in published.items()},
         verdict=judge_mean(mean, published.get("mean"), sweep.published.get("tolerance", 0.0)),
         note=sweep.published.get("notes", {}).get(name, ""),
-        untrained=view.get("untrained", {}).get(sweep.metric),
+        untrained=view.get(baseline.label, {}).get(sweep.metric) if baseline else None,
         interval=view.get("ci") if is_complete else None,
     )

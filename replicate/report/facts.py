@@ -6,21 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from merge.records.records import Result
+from merge.records.result import Result
 from merge.storage.json_files import is_finite_number
 from replicate.report.content import Cell, Report
 from replicate.views.table import duration
 
 MISSING = "–"
 
-PANELS_TITLE = "Test episodes: support, query, truth, prediction"
-PANELS_ALT = "test episodes"
-"""What the pictures of a run show; `of <run>` follows."""
-
-_PROVENANCE = (
-    *("protocol", "pair_list", "test_seeds", "test_episodes", "eval_size", "mask_variant"),
-    *("weights", "data_fingerprint", "global_batch", "device", "torch"),
-)
 _CODE = ("version", "source", "git_commit")
 
 
@@ -50,6 +42,12 @@ def has_untrained(report: Report) -> bool:
     return any(cell.untrained is not None for cell in report.cells)
 
 
+def baseline_label(report: Report) -> str:
+    """The name of the metrics before training; empty where the experiment has none."""
+    baseline = report.sweep.manifest.baseline
+    return baseline.label if baseline else ""
+
+
 def comparison_header(report: Report) -> list[str]:
     """Names of the columns: the cell, the entries of `comparison`, the verdict."""
     return [
@@ -57,7 +55,7 @@ def comparison_header(report: Report) -> list[str]:
         *(f"{report.sweep.average_over} {name}" for name in report.columns),
         *("mean", "std", "n"),
         *(["95% interval"] if has_intervals(report) else []),
-        *(["untrained"] if has_untrained(report) else []),
+        *([baseline_label(report)] if has_untrained(report) else []),
         *("published", "difference", "verdict"),
     ]
 
@@ -85,7 +83,7 @@ def _entries(
         _entry(report, "std", cell.std),
         Entry(f"{len(cell.values)}/{len(cell.needed)}"),
         *([Entry(interval_text(report, cell))] if shows_interval else []),
-        *([_entry(report, "untrained", cell.untrained)] if shows_untrained else []),
+        *([_entry(report, baseline_label(report), cell.untrained)] if shows_untrained else []),
         _entry(report, "published", cell.published.get("mean")),
         Entry(MISSING if difference is None else report.form.difference(difference)),
     ]
@@ -110,13 +108,13 @@ def cell_notes(report: Report) -> list[str]:
 def run_header(report: Report) -> list[str]:
     """Names of the columns of `run_rows`."""
     score = f"{report.sweep.metric}{report.form.unit}"
-    scores = ["run", score, "untrained", "best epoch"]
-    return [*scores, "attempts", "took", "peak memory", "on"]
+    baseline = [label] if (label := baseline_label(report)) else []
+    return ["run", score, *baseline, "best epoch", "attempts", "took", "peak memory", "on"]
 
 
 def run_rows(report: Report) -> Iterator[list[str]]:
     """A row for each finished run: what it scored and what it used."""
-    metric = report.sweep.metric
+    metric, baseline = report.sweep.metric, report.sweep.manifest.baseline
     for run in report.sweep.runs:
         result = report.results.get(run.run_id)
         if result is None:
@@ -125,7 +123,7 @@ def run_rows(report: Report) -> Iterator[list[str]]:
         yield [
             run.run_id,
             report.form.value(result.metrics[metric]),
-            _value(report, _detail(result, "untrained").get(metric)),
+            *([_value(report, _detail(result, baseline.details).get(metric))] if baseline else []),
             str(_detail(result, "best").get("epoch", MISSING)),
             str(used.num_attempts if used else result.attempt),
             duration(used.hours) if used else MISSING,
@@ -157,7 +155,7 @@ def provenance(report: Report) -> list[str]:
     results = report.results.values()
     lines = [
         line
-        for name in _PROVENANCE
+        for name in report.sweep.manifest.report.provenance
         if (line := _values(name, (r.details[name] for r in results if name in r.details)))
     ]
     lines += [

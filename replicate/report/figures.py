@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from merge.storage.json_files import is_finite_number
 from replicate.report.content import Cell, Report
 from replicate.report.escaping import one_line
-from replicate.views.table import Format
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -165,7 +164,7 @@ def _points(history: object, metric: str) -> list[tuple[float, float]]:
 def _plot_curves(pane: Axes, report: Report, cell: Cell, curves: Mapping[str, Curve]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    scale = 100 if report.form == Format(is_percent=True) else 1
+    scale = report.form.scale
     names = list(report.columns)
     for name, (epochs, values) in curves.items():
         colour = _LINES[names.index(name) % len(_LINES)] if name in names else _LINES[-1]

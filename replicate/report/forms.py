@@ -76,7 +76,7 @@ def latex_report(report: Report) -> str:
 
 def _render(name: str, report: Report, **more: object) -> str:
     template = _environment(name).get_template(f"{name}.jinja")
-    notes = facts.cell_notes(report)
+    notes, words = facts.cell_notes(report), report.sweep.manifest.report
     return template.render(
         report=report,
         title=report.sweep.title or report.sweep.study,
@@ -86,8 +86,8 @@ def _render(name: str, report: Report, **more: object) -> str:
         resources=facts.resources_used(report),
         provenance=facts.provenance(report),
         table=paper_table(report),
-        panels_title=facts.PANELS_TITLE,
-        panels_alt=facts.PANELS_ALT,
+        panels_title=words.panels_title or "Pictures",
+        panels_alt=words.panels_show or "pictures",
         **more,
     )
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import IO
 
 from merge.errors import RecordError, UsageError
-from merge.records.records import AttemptRecord, Result, read_attempt
+from merge.records.records import AttemptRecord, read_attempt
+from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.results.combine import Merged
 from merge.storage.atomic import write_atomic

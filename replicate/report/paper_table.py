@@ -80,7 +80,7 @@ def paper_table(report: Report) -> PaperTable:
 
 
 def column_names(report: Report, table: PaperTable) -> list[str]:
-    """The header above the values of a row: `fold 0`, ..., `mean`, once for each group."""
+    """The header above the values of a row: `seed 0`, ..., `mean`, once for each group."""
     names = [c if c == MEAN else f"{_averaged(report)} {c}" for c in table.columns]
     return names * len(table.groups)
 

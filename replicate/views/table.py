@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from merge.records.manifest import NUMBER, PERCENT, Metric
 from merge.records.sweep import Run, Sweep
 from merge.results.cells import expected_values
 from merge.results.comparability import flag_text
@@ -18,9 +19,9 @@ MISSING = "-"
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How a metric is shown: fractions of our own experiments in percent, foreign ones as given."""
+    """How a metric is shown: a fraction times 100 where its unit is percent, else as stored."""
 
-    is_percent: bool
+    metric: Metric
 
     def value(self, number: float) -> str:
         return f"{100 * number:.1f}" if self.is_percent else f"{number:.4g}"
@@ -29,8 +30,20 @@ class Format:
         return f"{100 * number:+.1f}" if self.is_percent else f"{number:+.4g}"
 
     @property
+    def is_percent(self) -> bool:
+        return self.metric.unit == PERCENT
+
+    @property
+    def scale(self) -> int:
+        """The factor from a stored to a shown number."""
+        return 100 if self.is_percent else 1
+
+    @property
     def unit(self) -> str:
-        return " (%)" if self.is_percent else ""
+        """What follows the metric's name in a heading: ` (%)`, ` (ms)`, or nothing."""
+        if self.metric.unit == NUMBER:
+            return ""
+        return " (%)" if self.is_percent else f" ({self.metric.unit})"
 
 
 def results_table(
@@ -62,11 +75,11 @@ def table_rows(
     form = format_of(sweep)
     published: Mapping[str, Any] = document["published"].get("cells", {})
     has_published = any(cell in published for cell in rows)
-    has_untrained = any("untrained" in view for view in merged.values())
+    baseline = _baseline(sweep, merged)
     header = [f"{sweep.metric}{form.unit}"]
     header += [f"{sweep.average_over} {name}" for name in columns]
     header += ["mean", "std", "n"]
-    header += ["untrained"] if has_untrained else []
+    header += [baseline] if baseline else []
     header += ["published", "diff"] if has_published else []
     lines = [header]
     for cell, runs in rows.items():
@@ -78,13 +91,21 @@ def table_rows(
 
         line = [cell, *_value_texts(sweep, runs, columns, text)]
         line += _summary(sweep, runs, view, form)
-        if has_untrained:
-            value = view.get("untrained", {}).get(sweep.metric)
+        if baseline:
+            value = view.get(baseline, {}).get(sweep.metric)
             line.append(MISSING if value is None else form.value(value))
         if has_published:
             line += _published(sweep, view, published.get(cell, {}), form)
         lines.append(line)
     return lines
+
+
+def _baseline(sweep: Sweep, merged: Mapping[str, Any]) -> str:
+    """The label of the metrics before training; empty where no cell has them."""
+    baseline = sweep.manifest.baseline
+    if baseline is None or not any(baseline.label in view for view in merged.values()):
+        return ""
+    return baseline.label
 
 
 def notes(document: Mapping[str, Any]) -> list[str]:
@@ -156,7 +177,7 @@ def _columns(sweep: Sweep, rows: Mapping[str, Sequence[Run]]) -> list[str]:
 
 def format_of(sweep: Sweep) -> Format:
     """How the sweep's metric is shown."""
-    return Format(is_percent=all(run.experiment is not None for run in sweep.runs))
+    return Format(sweep.manifest.metric(sweep.metric))
 
 
 def _value_texts(

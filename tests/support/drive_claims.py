@@ -15,7 +15,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from merge.records.records import Claim, Owner, Result
+from merge.records.records import Claim, Owner
+from merge.records.result import Result
 from merge.storage.atomic import write_exclusive
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import this_owner

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from merge.records.records import Result
+from merge.records.manifest import PERCENT, default_manifest
+from merge.records.result import Result
 from merge.records.sweep import Axis, Run, Sweep, config_hash
+from merge.results.entries import Entry
+from merge.results.entries import entry_of as entry_by_manifest
 from merge.storage.json_files import write_json, write_json_exclusive
 from merge.storage.paths import SweepPaths
 
@@ -47,6 +50,11 @@ def make_grid(
         code={},
         published=published or {},
     )
+
+
+def entry_of(result: Result) -> Entry:
+    """What a merged view keeps of `result`, as the grids here have it kept."""
+    return entry_by_manifest(result, default_manifest("miou", "max", PERCENT))
 
 
 def make_result(run: Run, miou: float, **fields: object) -> Result:

@@ -20,6 +20,15 @@ global_batch: {type: int, default: 16, min: 1, help: "g"}
 sizes: {type: "list[int]", default: [32, 64], min: 8, help: "s"}
 """
 
+TOY_MANIFEST = """\
+title: A toy
+metrics:
+  miou: {unit: percent, goal: max, help: "m"}
+  nss: {help: "a number without a unit"}
+baseline: {label: untrained, details: untrained}
+repeats: [fold, seed]
+"""
+
 TOY = """\
 name: toy
 experiment: toy
@@ -47,12 +56,21 @@ metric: {name: loss, goal: min}
 
 def write_study(folder: Path, text: str, name: str = "study.yaml") -> Path:
     """Write a study file, with the experiment `toy` in the folder `experiments` beside it."""
-    options = folder / "experiments" / "toy" / "options.yaml"
-    options.parent.mkdir(parents=True, exist_ok=True)
-    options.write_text(TOY_OPTIONS)
+    write_experiment(folder / "experiments" / "toy")
+    (folder / "experiments" / "runtime").mkdir(exist_ok=True)
     path = folder / name
     path.write_text(text)
     return path
+
+
+def write_experiment(
+    folder: Path, *, options: str = TOY_OPTIONS, manifest: str = TOY_MANIFEST
+) -> Path:
+    """Write the files of an experiment that a study is checked against; returns `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "options.yaml").write_text(options)
+    (folder / "manifest.yaml").write_text(manifest)
+    return folder
 
 
 def study_of(

@@ -1,4 +1,4 @@
-"""`replicate compare OUT --axis method --values a,b`: two methods over the same folds and seeds."""
+"""`replicate compare OUT --axis method --values a,b`: two values of an axis, run by run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """0 all pairs are there and comparable, 3 a pair lacks a run.
 
-    1 some are not comparable, or something could not be counted, as `replicate merge` tells.
+    1 some are not comparable, or something could not be counted, as in `replicate merge`.
     """
     first, comma, second = arguments.values.partition(",")
     if not comma or not first or not second or "," in second:

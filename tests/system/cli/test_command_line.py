@@ -139,7 +139,7 @@ def test_two_people_who_run_the_same_sweep_at_once_make_each_result_once(folder)
         (("--devices", "0"), "--devices cpu"),
         (("--devices-per-run", "3"), "does not divide the global batch 16"),
         (("rnu",), "did you mean 'run'"),
-        (("--dataset", "pascal5i"), "did you mean --datasets?"),
+        (("--dataset", "pascal5i"), "did you mean '--datasets'?"),
         (("plan", "--shards", "many"), "argument --shards: invalid int value"),
         (("merge",), "required: OUT"),
     ],

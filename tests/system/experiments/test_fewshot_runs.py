@@ -229,7 +229,7 @@ def test_a_reloaded_best_checkpoint_reproduces_its_metric_with_any_cache(undistu
     cache = FeatureCache(cache_mb)
     task, saved, episodes = measured_again(undisturbed, cache)
     counts = episodes.total()
-    written = read_json(AttemptPaths(undisturbed.attempt(1)).episode_counts)
+    written = read_json(AttemptPaths(undisturbed.attempt(1)).per_item_counts)
     assert list(written.values()) == [episodes.to_json()]
     names = {name for e in task.data.test_lists[0] for name in (e.query, *e.supports)}
     assert (cache.num_encoded > len(names)) is (cache_mb == 0)
@@ -243,7 +243,7 @@ def test_all_ranks_measure_a_trained_backbone_with_the_batch_statistics_that_are
     run = new_run("scratch", **FROM_SCRATCH)
     run.finish(1, world_size=2)
     _, _, episodes = measured_again(run, FeatureCache(0))
-    written = read_json(AttemptPaths(run.attempt(1)).episode_counts)
+    written = read_json(AttemptPaths(run.attempt(1)).per_item_counts)
     assert list(written.values()) == [episodes.to_json()]
 
 

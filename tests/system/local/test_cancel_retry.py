@@ -18,8 +18,8 @@ from merge.records.records import (
     read_attempt,
     read_claim,
     read_request,
-    read_result,
 )
+from merge.records.result import read_result
 from merge.records.sweep import Run
 from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths, SweepPaths

@@ -12,7 +12,8 @@ import pytest
 from support.executors import executor, run_here, wait_until
 from support.sweeps import write_sweep
 
-from merge.records.records import read_attempt, read_result
+from merge.records.records import read_attempt
+from merge.records.result import read_result
 from merge.records.sweep import Run, Sweep
 from merge.storage.paths import SweepPaths
 from orchestrator.plan.code_version import code_version

@@ -12,7 +12,8 @@ import pytest
 from support.executors import executor, run_here, wait_until
 from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 
-from merge.records.records import Outcome, read_attempt, read_claim, read_result
+from merge.records.records import Outcome, read_attempt, read_claim
+from merge.records.result import read_result
 from merge.records.sweep import Run
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.machine.guard import marked_processes

@@ -11,7 +11,7 @@ import pytest
 from support.executors import run_here
 from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 
-from merge.records.records import read_result
+from merge.records.result import read_result
 from merge.records.sweep import Run
 from merge.storage.json_files import read_json
 from merge.storage.paths import SweepPaths

@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
+from support.studies import write_experiment
 from support.sweeps import make_sweep
 
 from merge.errors import RecordError, UsageError
@@ -87,6 +88,42 @@ def test_an_experiment_needs_no_checkout_and_is_copied_with_its_options(tmp_path
     options = taken.source / "experiments" / "fewshot" / "options.yaml"
     assert options.read_bytes() == (EXPERIMENTS / "fewshot" / "options.yaml").read_bytes()
     assert not list(taken.source.rglob("*.pyc"))
+
+
+@pytest.fixture
+def blobs(checkout):
+    """An experiment of one's own in the checkout, and a run of it."""
+    folder = write_experiment(checkout / "blobs")
+    (folder / "task.py").write_text("x = 1\n")
+    return make_sweep(experiment="./blobs").runs[0]
+
+
+def test_the_checkout_of_an_experiment_elsewhere_is_copied_as_that_of_a_command(
+    tmp_path, checkout, blobs
+):
+    before = code_version(blobs, cwd=checkout)
+    taken = take_snapshot(tmp_path / "out", blobs, checkout)
+    (checkout / "blobs" / "task.py").write_text("x = 2\n")
+    assert taken.cwd is not None
+    assert (taken.cwd / "blobs" / "task.py").read_text() == "x = 1\n"
+    assert (taken.source / "experiments" / "runtime").is_dir()
+    assert taken.description.startswith("papergrid and the checkout of the experiment")
+    assert taken.code["source"] == before["source"]
+    assert taken.code["source"] != code_version(blobs, cwd=checkout)["source"]
+    assert take_snapshot(tmp_path / "out", blobs, checkout).digest != taken.digest
+
+
+def test_an_experiment_that_would_bypass_the_copy_is_refused(tmp_path, checkout, blobs):
+    in_place = replace(blobs, experiment=str(checkout / "blobs"))
+    with pytest.raises(UsageError, match="would be run where it lies"):
+        take_snapshot(tmp_path / "out", in_place, checkout)
+    (checkout.parent / ".gitignore").write_text("task.py\n")
+    with pytest.raises(UsageError, match=r"blobs/task\.py is ignored by git"):
+        take_snapshot(tmp_path / "out", blobs, checkout)
+    write_experiment(tmp_path / "blobs")
+    outside = replace(blobs, experiment="../../blobs")
+    with pytest.raises(UsageError, match="lies outside of the checkout"):
+        take_snapshot(tmp_path / "out", outside, checkout)
 
 
 @pytest.mark.parametrize("damage", [lambda p: p.write_text("echo three\n"), lambda p: p.unlink()])

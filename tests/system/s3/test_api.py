@@ -116,7 +116,7 @@ def test_a_bucket_that_is_away_stops_no_training_and_the_report_says_what_is_mis
     assert report.exit_code == 75
     assert report.unsent is not None
     assert {run.run_id for run in report.unsent.unsent_runs} == {run.run_id for run in plan.runs}
-    assert any(isinstance(e, Notice) and "training goes on" in e.message for e in events)
+    assert any(isinstance(e, Notice) and "training continues" in e.message for e in events)
     assert all(SweepPaths(tmp_path / "out").run(run.path).has_result() for run in plan.runs)
 
 

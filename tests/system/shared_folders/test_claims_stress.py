@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from merge.records.records import read_claim, read_result
+from merge.records.records import read_claim
+from merge.records.result import read_result
 from merge.storage.paths import RunPaths
 
 pytestmark = pytest.mark.system

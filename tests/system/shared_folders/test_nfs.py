@@ -12,7 +12,8 @@ from support.grids import write_sweep as write_grid
 from support.nfs_lab import NfsLab, skip_without_nfs
 from support.sweeps import make_sweep, shell, write_sweep
 
-from merge.records.records import Outcome, read_attempt, read_claim, read_result
+from merge.records.records import Outcome, read_attempt, read_claim
+from merge.records.result import read_result
 from merge.storage.json_files import read_json
 from merge.storage.paths import RunPaths, SweepPaths
 

@@ -22,7 +22,7 @@ WRITERS = {
     "orchestrator/bucket_claims/states.py": "a temporary folder",
     "orchestrator/sync/plan.py": "a temporary folder",
     "replicate/cli/main.py": "/dev/null",
-    "experiments/runtime/write_options.py": "options.yaml beside the sources of an experiment",
+    "experiments/runtime/write_options.py": "options.yaml in the source tree",
 }
 """Modules that change files by other means than merge.storage, and why."""
 DATA_ROOTS = ("experiments/datasets/", "experiments/fewshot/prepare/", "experiments/backbones/")
@@ -45,7 +45,7 @@ SPELLING = {
     "merge/storage/paths.py": "the runs and the whole",
     "merge/storage/control_paths.py": "what the control plane keeps beside them",
     "merge/results/legacy.py": "names of files of the original script",
-    "experiments/fewshot/options.py": "an option that is named after the folder",
+    "experiments/fewshot/options.py": "an option has the name of its folder",
 }
 
 

@@ -7,11 +7,12 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.grids import make_grid, make_result
+from support.grids import entry_of, make_grid, make_result
 
 from merge.results.combine import combine
 from merge.results.documents import contribution_of_view, view_bytes
-from merge.results.entries import LegacyEntry, Problem, entry_of
+from merge.results.entries import Problem
+from merge.results.legacy import LegacyEntry
 from merge.results.unite import Contribution
 from merge.results.view import merge_views
 
@@ -38,7 +39,7 @@ entries = st.builds(
 legacy_entries = st.builds(
     LegacyEntry,
     cell=st.sampled_from(["a", "b", "unplanned"]),
-    fold=st.sampled_from(["0", "1"]),
+    averaged=st.sampled_from(["0", "1"]),
     metrics=st.fixed_dictionaries({"miou": st.sampled_from([0.5, 0.6])}),
     unit=st.sampled_from(["percent", "fraction"]),
 )

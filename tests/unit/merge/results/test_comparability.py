@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.grids import make_grid, make_result, write_result, write_sweep
+from support.grids import entry_of, make_grid, make_result, write_result, write_sweep
 
 from merge.errors import ConfigChangedError, IncomparableError
 from merge.results.combine import combine
-from merge.results.entries import entry_of
 from merge.results.unite import Contribution
 from merge.results.view import merge_inputs, rebuild
 

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 from scipy import stats
-from support.grids import make_grid, make_result
+from support.grids import entry_of, make_grid, make_result
 
 from merge.errors import IncompleteError, SelectionError
-from merge.results.entries import entry_of
 from merge.results.paired import compare, sign_flip_p
 
 METHODS = ("prototype", "abcb")

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from support.grids import make_grid, make_result
+from support.grids import entry_of, make_grid, make_result
 
 from merge.records.sweep import Axis, Run, Sweep
 from merge.results.cells import cell_view
 from merge.results.combine import combine
-from merge.results.entries import entry_of
 from merge.results.spread import over_both
 from merge.results.statistics import t_interval, t_quantile
 from merge.results.unite import Contribution
@@ -43,7 +42,7 @@ def chosen(sweep, **fields):
 def test_a_cell_of_runs_with_bootstrap_errors_has_an_episode_interval():
     sweep = make_grid()
     details = {"reported": "best", "best": {"bootstrap": {"standard_error": {"miou": 0.02}}}}
-    view = cell_view(sweep, sweep.runs, chosen(sweep, details=details), ())
+    view = cell_view(sweep, sweep.manifest, sweep.runs, chosen(sweep, details=details), ())
     assert view["ci"]["method"] == "episode bootstrap within 4 folds"
     assert view["ci"]["high"] - 0.5 == pytest.approx(1.96 * 0.02 / 2, rel=1e-3)
 
@@ -53,20 +52,23 @@ def test_one_run_without_bootstrap_leaves_the_interval_over_folds():
     details = {"reported": "best", "best": {"bootstrap": {"standard_error": {"miou": 0.02}}}}
     entries = chosen(sweep, details=details)
     entries[sweep.runs[0].run_id] = entry_of(make_result(sweep.runs[0], 0.6))
-    assert cell_view(sweep, sweep.runs, entries, ())["ci"]["method"] == "t over 4 folds"
+    assert (
+        cell_view(sweep, sweep.manifest, sweep.runs, entries, ())["ci"]["method"]
+        == "t over 4 folds"
+    )
 
 
 def test_an_incomplete_cell_has_no_interval():
     sweep = make_grid()
     entries = dict(list(chosen(sweep).items())[:3])
-    assert "ci" not in cell_view(sweep, sweep.runs, entries, ())
+    assert "ci" not in cell_view(sweep, sweep.manifest, sweep.runs, entries, ())
 
 
 def test_test_seeds_have_their_own_spread():
     sweep = make_grid()
     seeds = [{"miou": 0.4}, {"miou": 0.6}]
     details = {"reported": "best", "test_seeds": [1, 2], "best": {"by_test_seed": seeds}}
-    view = cell_view(sweep, sweep.runs, chosen(sweep, details=details), ())
+    view = cell_view(sweep, sweep.manifest, sweep.runs, chosen(sweep, details=details), ())
     assert view["test_seeds"]["mean_by_seed"] == {"1": 0.4, "2": 0.6}
     assert view["test_seeds"]["std"] == pytest.approx(0.02**0.5)
 

@@ -44,7 +44,7 @@ def test_a_failure_is_reported_to_all_with_the_listeners_name():
     seen: list[RunEvent] = []
     merging = Merging(StorageError("the disk is full"))
     Listeners([merging, seen.append]).publish(DONE)
-    assert notices(seen) == ["merging failed, training goes on: the disk is full"]
+    assert notices(seen) == ["merging failed, training continues: the disk is full"]
     assert notices(merging.events) == notices(seen)
 
 

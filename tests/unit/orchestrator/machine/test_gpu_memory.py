@@ -8,7 +8,7 @@ import pytest
 from support.sweeps import make_sweep
 
 from merge.errors import UsageError
-from merge.records.records import Result
+from merge.records.result import Result
 from merge.records.sweep import Run
 from orchestrator.machine.device_slots import Slots
 from orchestrator.machine.devices import Devices

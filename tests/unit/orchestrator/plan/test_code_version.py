@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.studies import COMMAND, TOY, study_of
+from support.studies import COMMAND, TOY, study_of, write_experiment
 
+from merge.records.sweep import Run
 from orchestrator.plan.code_version import CodeVersion, code_differs, code_version
 
 
@@ -18,13 +19,24 @@ def git(folder: Path, *words: str) -> str:
     ).stdout.strip()
 
 
+MANIFEST = """
+metrics: {miou: {unit: percent}}
+code: [images]
+result_code: [merge/means.py]
+"""
+
+
 @pytest.fixture
 def trainers(tmp_path: Path) -> Path:
     """A folder of trainers, in no checkout."""
     folder = tmp_path / "code" / "experiments"
     (folder / "toy" / "models").mkdir(parents=True)
-    (folder / "toy" / "options.yaml").write_text("{}")
+    write_experiment(folder / "toy", options="{}", manifest=MANIFEST)
     (folder / "toy" / "models" / "head.py").write_text("x = 1\n")
+    for file in ("runtime/loop.py", "images/read.py", "sounds/read.py", "../merge/means.py"):
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x = 1\n")
     return folder
 
 
@@ -40,6 +52,12 @@ def version_of(tmp_path: Path, trainers: Path) -> CodeVersion:
         ("toy/new.py", "", True),
         ("toy/notes.md", "text", False),
         ("toy/models/head.py", "x = 1\n", False),
+        ("toy/manifest.yaml", MANIFEST + "title: A toy\n", False),
+        ("runtime/loop.py", "x = 2\n", True),
+        ("images/read.py", "x = 2\n", True),
+        ("sounds/read.py", "x = 2\n", False),
+        ("../merge/means.py", "x = 2\n", True),
+        ("../merge/other.py", "x = 2\n", False),
     ],
 )
 def test_the_source_digest_follows_the_trainers_sources(
@@ -50,6 +68,64 @@ def test_the_source_digest_follows_the_trainers_sources(
     after = version_of(tmp_path, trainers)
     assert len(after["source"]) == 16
     assert bool(code_differs(before, after)) is changes
+
+
+def test_a_new_experiment_is_no_other_code_of_those_that_are_there(
+    tmp_path: Path, trainers: Path
+) -> None:
+    before = version_of(tmp_path, trainers)
+    (trainers / "other").mkdir()
+    assert version_of(tmp_path, trainers)["source"] == before["source"]
+    write_experiment(trainers / "other", options="{}", manifest=MANIFEST)
+    (trainers / "other" / "task.py").write_text("x = 1\n")
+    assert version_of(tmp_path, trainers)["source"] == before["source"]
+
+
+def test_a_changed_file_of_another_experiment_does_not_make_the_code_dirty(
+    tmp_path: Path, trainers: Path
+) -> None:
+    root = trainers.parent
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", "first")
+    (trainers / "sounds" / "read.py").write_text("x = 2\n")
+    assert version_of(tmp_path, trainers)["git_dirty"] is False
+    found = set()
+    for file in ("toy/models/head.py", "runtime/loop.py", "images/read.py", "../merge/means.py"):
+        (trainers / file).write_text("x = 2\n")
+        version = version_of(tmp_path, trainers)
+        assert version["git_dirty"] is True
+        found.add(version["git_diff"])
+        git(root, "checkout", "--quiet", "--", str((trainers / file).resolve()))
+    assert len(found) == 4
+
+
+def test_the_code_of_a_folder_elsewhere_is_its_own_and_the_runtime(
+    tmp_path: Path, trainers: Path
+) -> None:
+    blobs = write_experiment(tmp_path / "here" / "blobs", options="{}", manifest=MANIFEST)
+    (blobs / "task.py").write_text("x = 1\n")
+    git(tmp_path / "here", "init", "--quiet")
+    git(tmp_path / "here", "add", ".")
+    git(tmp_path / "here", "commit", "--quiet", "--message", "first")
+    run = Run(
+        run_id="r", path="r", cell="c", axes={}, config={}, config_hash="", experiment="./blobs"
+    )
+
+    def version() -> CodeVersion:
+        return code_version(run, trainers, tmp_path / "here")
+
+    first = version()
+    assert first["git_commit"] == git(tmp_path / "here", "rev-parse", "HEAD")
+    assert first["git_dirty"] is False
+    (trainers / "toy" / "models" / "head.py").write_text("x = 3\n")
+    assert version()["source"] == first["source"]
+    (trainers / "runtime" / "loop.py").write_text("x = 3\n")
+    second = version()
+    assert second["source"] != first["source"]
+    (blobs / "task.py").write_text("x = 2\n")
+    assert version()["source"] not in (first["source"], second["source"])
+    assert version()["git_dirty"] is True
 
 
 def test_a_moved_file_is_other_code(tmp_path: Path, trainers: Path) -> None:

@@ -77,3 +77,29 @@ def test_results_of_another_configuration_and_damaged_ones_measure_nothing(tmp_p
     path.parent.mkdir(parents=True)
     path.write_text("{")
     assert measure(tmp_path, (first, second)) == {}
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_hours(tmp_path: Path) -> None:
+    first, second = grid({"a": None})
+    write_json(
+        RunPaths(tmp_path / first.path).result,
+        make_result(first, 0.5, started=7200.0, finished=3600.0).to_json(),
+    )
+    write_json(
+        RunPaths(tmp_path / second.path).result,
+        make_result(second, 0.5, attempt=2, started=0.0, finished=3600.0).to_json(),
+    )
+    attempt = AttemptRecord(
+        number=1,
+        token="t",
+        owner=this_owner(),
+        command=(),
+        device="cpu",
+        devices=(),
+        started=9000.0,
+        ended=1800.0,
+        outcome=Outcome.FAILED,
+        code={},
+    )
+    write_json(RunPaths(tmp_path / second.path).attempt(1).record, attempt.to_json())
+    assert measure(tmp_path, (first, second)) == {second.run_id: 1.0}

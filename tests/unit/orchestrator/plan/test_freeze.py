@@ -7,7 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.studies import COMMAND, TOY, study_of, write_study
+from support.studies import (
+    COMMAND,
+    TOY,
+    TOY_MANIFEST,
+    study_of,
+    write_experiment,
+    write_study,
+)
 
 from merge.errors import ConfigChangedError, RecordError, StorageError
 from merge.records.sweep import Sweep, read_sweep
@@ -98,8 +105,7 @@ def test_an_option_that_decides_no_number_may_change_under_a_plan(tmp_path: Path
             ['axes.dataset: "a" (also: "b") -> "a", "b"', "in_table: False -> True (in 8 runs)"],
         ),
         ("shot: [1, 5]", "shot: [1, 5, 7]", ["axes.shot: 1, 5 -> 1, 5, 7", "runs added: 8 ("]),
-        ("metric: miou", "metric: {name: fb_iou, goal: max}", ["metric: miou -> fb_iou"]),
-        ("metric: miou", "metric: {name: miou, goal: min}", ["goal: max -> min"]),
+        ("metric: miou", "metric: {name: nss, goal: max}", ["metric: miou -> nss"]),
         ("name: toy", "name: toys", ["study: toy -> toys"]),
     ],
 )
@@ -111,6 +117,29 @@ def test_a_changed_definition_is_shown(
     assert len(differences) == len(lines)
     for difference, line in zip(differences, lines, strict=True):
         assert difference.startswith(line)
+
+
+def test_another_goal_in_the_manifest_is_another_plan_and_another_title_is_not(
+    tmp_path: Path,
+) -> None:
+    path, folder = write_study(tmp_path, TOY), tmp_path / "experiments"
+
+    def planned(old: str = "", new: str = "") -> Sweep:
+        write_experiment(folder / "toy", manifest=TOY_MANIFEST.replace(old, new))
+        return make_sweep(load_study(path, experiments=folder), CODE)
+
+    first = planned()
+    other_goal = planned("goal: max", "goal: min")
+    assert plan_differences(first, other_goal) == ("goal: max -> min",)
+    assert plan_differences(first, planned("A toy", "Another toy")) == ()
+
+
+def test_a_plan_carries_the_manifest_it_was_made_with(tmp_path: Path) -> None:
+    freeze(tmp_path / "out", sweep_of(tmp_path))
+    manifest = read_sweep(tmp_path / "out" / "sweep.json").manifest
+    assert manifest == sweep_of(tmp_path).manifest
+    assert manifest.metric("miou").unit == "percent"
+    assert manifest.metric("nss").unit == "number"
 
 
 def test_one_and_true_are_two_configurations(tmp_path: Path) -> None:

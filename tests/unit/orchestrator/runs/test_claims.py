@@ -15,7 +15,8 @@ import pytest
 from support.simulated_disk import SimulatedClock, World
 
 from merge.errors import RecordError
-from merge.records.records import Claim, Owner, Result, read_claim
+from merge.records.records import Claim, Owner, read_claim
+from merge.records.result import Result
 from merge.storage.json_files import write_json, write_json_exclusive
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import owner_alive, this_owner

@@ -17,7 +17,8 @@ from support.simulated_disk import (
     interleave,
 )
 
-from merge.records.records import Claim, Owner, Result, read_claim, read_result
+from merge.records.records import Claim, Owner, read_claim
+from merge.records.result import Result, read_result
 from merge.storage.paths import RunPaths
 from orchestrator.runs.claims import Finished, Taken, beat, holds, release, take
 from orchestrator.runs.commit import Aside, commit_result

@@ -8,7 +8,8 @@ import re
 import pytest
 
 from merge.errors import RecordError
-from merge.records.records import Cause, Claim, Outcome, Result, read_result
+from merge.records.records import Cause, Claim, Outcome
+from merge.records.result import Result, read_result
 from merge.storage.paths import AttemptPaths, RunPaths
 from orchestrator.machine.owners import this_owner
 from orchestrator.runs.claims import Taken, release, take

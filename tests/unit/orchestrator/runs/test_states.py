@@ -16,15 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.sweeps import make_sweep
 
-from merge.records.records import (
-    AttemptRecord,
-    Claim,
-    Outcome,
-    Owner,
-    Request,
-    RequestAction,
-    Result,
-)
+from merge.records.records import AttemptRecord, Claim, Outcome, Owner, Request, RequestAction
+from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths

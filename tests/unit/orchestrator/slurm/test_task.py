@@ -14,7 +14,8 @@ import pytest
 from support.sweeps import make_sweep, shell, write_sweep
 
 from merge.errors import UsageError
-from merge.records.records import Cause, Result
+from merge.records.records import Cause
+from merge.records.result import Result
 from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 from orchestrator.local.events import LocalReport, RunEnded, RunOutcome

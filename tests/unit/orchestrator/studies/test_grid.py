@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.studies import COMMAND, TOY, study_of
 
 from merge.errors import SelectionError
+from merge.records.manifest import Manifest
 from merge.records.sweep import Axis, Resources, config_hash
 from orchestrator.config.values import text_of
 from orchestrator.plan.selection import select
@@ -32,6 +33,7 @@ def plain_study(axes: tuple[Axis, ...], **fields: object) -> Study:
         "cell": ",".join(f"{axis.name}={{{axis.name}}}" for axis in axes[:-1]) or "all",
         "run_path": "/".join(f"{axis.name}={{{axis.name}}}" for axis in axes),
         "command": ("true",),
+        "manifest": Manifest(),
         **fields,
     }
     return Study(**values)

@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan.selection import select
+from orchestrator.studies.experiment import read_experiment
 from orchestrator.studies.grid import expand
 from orchestrator.studies.load import load_study
+from orchestrator.studies.manifest_schema import (
+    ComparabilityEntry,
+    DataEntry,
+    ManifestShape,
+    ReportEntry,
+)
 from orchestrator.studies.options import read_options
 from orchestrator.studies.published import read_published
 from orchestrator.studies.schema import ResourcesShape, StudyShape
@@ -30,7 +37,7 @@ def examples(repository: Path, tmp_path: Path) -> list[Path]:
 
 
 def test_the_examples_load(repository: Path, examples: list[Path], tmp_path: Path) -> None:
-    nets_file, rates_file, published_file, options_file = examples
+    nets_file, rates_file, published_file, _, _, options_file = examples
     nets = load_study(nets_file, published_folders=(repository / "replicate" / "published",))
     assert len(select(expand(nets), nets.axes, {})) == 16
     assert len(expand(nets)) == 20
@@ -39,6 +46,25 @@ def test_the_examples_load(repository: Path, examples: list[Path], tmp_path: Pat
     (tmp_path / "shown").mkdir()
     options_file.rename(tmp_path / "shown" / "options.yaml")
     assert set(read_options(tmp_path, "shown").by_name) == {"epochs", "method", "sizes"}
+
+
+def test_the_manifest_on_the_page_is_a_sound_one_and_shows_every_key(
+    examples: list[Path], tmp_path: Path
+) -> None:
+    own_file, manifest_file, options_file = examples[-3:]
+    assert own_file.read_text() == "experiment: ./blobs\n"
+    folder = tmp_path / "blobs"
+    folder.mkdir()
+    for module in ("prepare", "check"):
+        (folder / f"{module}.py").touch()
+    text = manifest_file.read_text()
+    manifest_file.rename(folder / "manifest.yaml")
+    options_file.rename(folder / "options.yaml")
+    experiment = read_experiment("./blobs", cwd=tmp_path)
+    assert experiment.manifest.metric("kld").goal == "min"
+    for shape in (ManifestShape, ComparabilityEntry, DataEntry, ReportEntry):
+        for key in shape.model_fields:
+            assert re.search(rf"\b{key}:", text), key
 
 
 def test_every_built_in_study_is_named(repository: Path) -> None:

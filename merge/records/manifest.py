@@ -1,0 +1,203 @@
+"""The manifest of an experiment: its metrics, traits and words, as data.
+
+`experiments/<name>/manifest.yaml` declares it, and a plan freezes it (`manifest` in `sweep.json`),
+so that merge, status and report read no code of an experiment. docs/studies.md lists the keys.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+Goal = Literal["max", "min"]
+
+PERCENT = "percent"
+"""Unit of a metric that is stored as a fraction in [0, 1] and shown times 100."""
+NUMBER = "number"
+"""Unit of a metric that is shown as it is stored, without a unit."""
+
+_DEFAULTS = Path(__file__).parent / "default_manifest.json"
+_ALWAYS_RECORDED = "torch"
+"""Every trainer of ours records it, and a cell may not mix two major versions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A number of a result: how it is shown, and which direction is better."""
+
+    name: str
+    unit: str = NUMBER
+    """`percent`, `number`, or any other text, which is shown beside the name as it is."""
+    goal: Goal = "max"
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedTestList:
+    """Runs whose configurations agree in `decided_by` are tested on one list of items."""
+
+    hash: str
+    """Detail of a result that is the list's hash."""
+    decided_by: tuple[str, ...]
+    """Keys of a configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparability:
+    """Which details of results must be equal for their numbers to stand in one mean."""
+
+    recorded: tuple[str, ...] = ()
+    """Details that a merged view keeps of each result, in this order."""
+    equal_in_a_cell: tuple[str, ...] = ()
+    """Those that the runs of a cell share."""
+    equal_in_a_pair: tuple[str, ...] = ()
+    """Those that two compared runs share: methods differ in much, but not in their test."""
+    test_list: SharedTestList | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """Metrics of the model before training, shown beside the results."""
+
+    label: str
+    details: str
+    """Detail of a result that holds these metrics."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportWords:
+    """What a report shows of an experiment's results."""
+
+    provenance: tuple[str, ...] = ()
+    """Details that say what the numbers were made with."""
+    panels_title: str = ""
+    """Heading of the pictures."""
+    panels_show: str = ""
+    """What a picture shows, in two words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What the other layers know of an experiment."""
+
+    title: str = ""
+    metrics: tuple[Metric, ...] = ()
+    comparability: Comparability = field(default_factory=Comparability)
+    repeats: tuple[str, ...] = ()
+    """Axes that only repeat a measurement. Over two of them, the interval is of the last one."""
+    baseline: Baseline | None = None
+    bootstrap: str = "bootstrap"
+    """What an interval drawn over the test items of a run is called."""
+    report: ReportWords = field(default_factory=ReportWords)
+
+    def metric(self, name: str) -> Metric:
+        """The metric `name`; one without a unit where the manifest does not declare it."""
+        return next((each for each in self.metrics if each.name == name), Metric(name=name))
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `manifest_from_json` reads, with every key."""
+        shared = self.comparability.test_list
+        return {
+            "title": self.title,
+            "metrics": {
+                each.name: {"unit": each.unit, "goal": each.goal, "help": each.help}
+                for each in self.metrics
+            },
+            "comparability": {
+                "recorded": list(self.comparability.recorded),
+                "equal_in_a_cell": list(self.comparability.equal_in_a_cell),
+                "equal_in_a_pair": list(self.comparability.equal_in_a_pair),
+                "test_list": shared
+                and {"hash": shared.hash, "decided_by": list(shared.decided_by)},
+            },
+            "repeats": list(self.repeats),
+            "baseline": self.baseline
+            and {"label": self.baseline.label, "details": self.baseline.details},
+            "bootstrap": self.bootstrap,
+            "report": {
+                "provenance": list(self.report.provenance),
+                "panels_title": self.report.panels_title,
+                "panels_show": self.report.panels_show,
+            },
+        }
+
+
+def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
+    """The manifest in `document`, of a plan or of a `manifest.yaml`; further keys are ignored.
+
+    KeyError, TypeError or ValueError where it is none.
+    """
+    baseline = document.get("baseline")
+    words = document.get("report") or {}
+    return Manifest(
+        title=_text(document.get("title", "")),
+        metrics=tuple(_metric(name, each) for name, each in document["metrics"].items()),
+        comparability=_comparability(document.get("comparability") or {}),
+        repeats=_texts(document.get("repeats", ())),
+        baseline=baseline
+        and Baseline(label=_text(baseline["label"]), details=_text(baseline["details"])),
+        bootstrap=_text(document.get("bootstrap", "bootstrap")),
+        report=ReportWords(
+            provenance=_texts(words.get("provenance", ())),
+            panels_title=_text(words.get("panels_title", "")),
+            panels_show=_text(words.get("panels_show", "")),
+        ),
+    )
+
+
+@lru_cache(maxsize=16)
+def default_manifest(metric: str, goal: Goal, unit: str) -> Manifest:
+    """The manifest of a study that has none: of a `command:`, or of an older version's plan."""
+    document = json.loads(_DEFAULTS.read_text(encoding="utf-8"))
+    return replace(
+        manifest_from_json(document), metrics=(Metric(name=metric, unit=unit, goal=goal),)
+    )
+
+
+def _metric(name: str, document: Mapping[str, Any]) -> Metric:
+    goal = document.get("goal", "max")
+    if goal not in get_args(Goal):
+        raise ValueError(f"goal of metric {name} is {goal!r}")
+    return Metric(
+        name=name,
+        unit=_text(document.get("unit", NUMBER)),
+        goal=goal,
+        help=_text(document.get("help", "")),
+    )
+
+
+def _comparability(document: Mapping[str, Any]) -> Comparability:
+    shared = document.get("test_list")
+    recorded = _texts(document.get("recorded", ()))
+    found = Comparability(
+        recorded=recorded if _ALWAYS_RECORDED in recorded else (*recorded, _ALWAYS_RECORDED),
+        equal_in_a_cell=_texts(document.get("equal_in_a_cell", ())),
+        equal_in_a_pair=_texts(document.get("equal_in_a_pair", ())),
+        test_list=shared
+        and SharedTestList(hash=_text(shared["hash"]), decided_by=_texts(shared["decided_by"])),
+    )
+    compared = (
+        *found.equal_in_a_cell,
+        *found.equal_in_a_pair,
+        *([shared["hash"]] if shared else ()),
+    )
+    missing = [name for name in compared if name not in found.recorded]
+    if missing:
+        raise ValueError(f"{missing[0]!r} is compared but not among the `recorded` details")
+    return found
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _texts(values: Sequence[object]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise TypeError(f"{values!r} is not a list")
+    return tuple(_text(value) for value in values)

@@ -1,0 +1,100 @@
+"""The result of a run: immutable, and checked where it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from merge.errors import RecordError
+from merge.records.field_types import malformed, without_schema
+from merge.records.sweep import SCHEMA, Value, refuse_foreign_schema
+from merge.storage.disk import SYSTEM_DISK, Disk
+from merge.storage.json_files import is_finite_number, read_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The one immutable result of a run."""
+
+    run_id: str
+    config_hash: str
+    axes: Mapping[str, Value]
+    metrics: Mapping[str, float]
+    """As the trainer measured them: of a unit `percent` fractions in [0, 1], never times 100."""
+    attempt: int
+    token: str
+    started: float
+    finished: float
+    code: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What else the trainer left: counts by class, protocol, epochs, hashes."""
+    deviations: Mapping[str, Any] = field(default_factory=dict)
+    """Where the run left its configuration, and why, by key:
+    {"micro_batch": {"planned": 8, "used": 4, "cause": "cuda_oom", "attempt": 1}}."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "run_id": self.run_id,
+            "config_hash": self.config_hash,
+            "axes": dict(self.axes),
+            "metrics": dict(self.metrics),
+            "attempt": self.attempt,
+            "token": self.token,
+            "started": self.started,
+            "finished": self.finished,
+            "code": dict(self.code),
+            "details": dict(self.details),
+            "deviations": dict(self.deviations),
+        }
+
+
+def read_result(path: Path, disk: Disk = SYSTEM_DISK) -> Result:
+    """The result in `path`. FileNotFoundError where there is none, RecordError where unusable."""
+    return result_from_json(path, read_json(path, disk=disk))
+
+
+def result_from_json(path: Path | str, document: Mapping[str, Any]) -> Result:
+    """The result that `document` holds; RecordError, which names `path`, where unusable."""
+    refuse_foreign_schema(path, document)
+    try:
+        result = Result(**without_schema(document))
+    except TypeError as error:
+        raise malformed(path, error) from error
+    check_metrics(path, result.metrics)
+    _check_result(path, result)
+    return result
+
+
+def _check_result(path: Path | str, result: Result) -> None:
+    """RecordError unless what merging orders, groups and compares by has its type."""
+    for name, kind in _RESULT_TYPES.items():
+        value = getattr(result, name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise RecordError(f"{path}: {name!r} is {value!r}, which is not of that field's type")
+    for name in ("started", "finished"):
+        if not is_finite_number(getattr(result, name)):
+            raise RecordError(f"{path}: {name!r} is no time")
+
+
+_RESULT_TYPES: dict[str, Any] = {
+    "run_id": str,
+    "config_hash": str,
+    "token": str,
+    "axes": dict,
+    "attempt": int,
+    "code": dict,
+    "details": dict,
+    "deviations": dict,
+}
+
+
+def check_metrics(path: Path | str, metrics: object) -> None:
+    """RecordError unless `metrics` maps at least one name to a finite number each."""
+    if not isinstance(metrics, dict) or not metrics:
+        raise RecordError(f'{path} has no "metrics": {{"<name>": <number>}}')
+    for name, value in metrics.items():
+        if not is_finite_number(value):
+            raise RecordError(f"{path}: metric {name!r} is {value!r}, not a finite number")

@@ -1,0 +1,82 @@
+"""The shape of an experiment's `manifest.yaml`: which keys there are, what each takes."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from merge.records.manifest import NUMBER, Goal
+from orchestrator.config.schema import Shape
+
+
+class MetricEntry(Shape):
+    """`{unit: percent, goal: max, help: "..."}`."""
+
+    unit: str = NUMBER
+    goal: Goal = "max"
+    help: str = ""
+
+
+class TestListEntry(Shape):
+    """Which keys of a configuration decide the test list, and which detail is its hash."""
+
+    __test__ = False  # pytest takes a class of this name for a test
+
+    hash: str = ""
+    decided_by: list[str] = Field(default_factory=list)
+
+
+class ComparabilityEntry(Shape):
+    """Details of results: what is kept, and what must be equal where."""
+
+    recorded: list[str] = Field(default_factory=list)
+    equal_in_a_cell: list[str] = Field(default_factory=list)
+    equal_in_a_pair: list[str] = Field(default_factory=list)
+    test_list: TestListEntry | None = None
+
+
+class BaselineEntry(Shape):
+    """The metrics before training: how they are called, which detail holds them."""
+
+    label: str = ""
+    details: str = ""
+
+
+class ReportEntry(Shape):
+    """What a report shows."""
+
+    provenance: list[str] = Field(default_factory=list)
+    panels_title: str = ""
+    panels_show: str = ""
+
+
+class ModuleEntry(Shape):
+    """A module of the experiment, and the flag that hands each key of a configuration to it."""
+
+    module: str = ""
+    words: dict[str, str] = Field(default_factory=dict)
+
+
+class DataEntry(Shape):
+    """How an experiment's data sets are prepared and checked."""
+
+    generated: dict[str, list[str]] = Field(default_factory=dict)
+    """Key of a configuration -> values whose data is made on first use."""
+    prepare: ModuleEntry | None = None
+    check: ModuleEntry | None = None
+
+
+class ManifestShape(Shape):
+    """All keys of a manifest."""
+
+    title: str = ""
+    metrics: dict[str, MetricEntry] = Field(default_factory=dict)
+    comparability: ComparabilityEntry = Field(default_factory=ComparabilityEntry)
+    repeats: list[str] = Field(default_factory=list)
+    baseline: BaselineEntry | None = None
+    bootstrap: str = "bootstrap"
+    report: ReportEntry = Field(default_factory=ReportEntry)
+    code: list[str] = Field(default_factory=list)
+    """Shared folders of `experiments/` whose code computes this experiment's numbers."""
+    result_code: list[str] = Field(default_factory=list)
+    """Further files that turn counts into the metric, from papergrid's source folder."""
+    data: DataEntry = Field(default_factory=DataEntry)

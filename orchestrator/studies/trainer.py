@@ -1,0 +1,89 @@
+"""What a study trains with: the rules of its configurations, and the manifest its plan freezes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from merge.errors import StudyError
+from merge.records.manifest import NUMBER, Manifest, Metric, default_manifest
+from merge.wording import hint
+from orchestrator.config.yaml_document import Notes
+from orchestrator.studies.experiment import (
+    Experiment,
+    experiment_folder,
+    read_experiment,
+    spelled,
+)
+from orchestrator.studies.options import read_options
+from orchestrator.studies.rules import FreeRules, Rules
+from orchestrator.studies.schema import MetricShape, StudyShape
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """Of an experiment, or of a command, which takes any key."""
+
+    rules: Rules
+    manifest: Manifest
+
+
+def trainer_of(shape: StudyShape, experiments: Path, cwd: Path | None, notes: Notes) -> Trainer:
+    """What the study in `shape` trains with; problems go to `notes`."""
+    experiment = _experiment(shape, experiments, cwd, notes)
+    return Trainer(rules=_rules(experiment, notes), manifest=_manifest(shape, experiment, notes))
+
+
+def _experiment(
+    shape: StudyShape, experiments: Path, cwd: Path | None, notes: Notes
+) -> Experiment | None:
+    if shape.experiment is None or shape.command is not None:
+        return None
+    reference = spelled(shape.experiment)
+    try:
+        experiment_folder(reference, experiments, cwd)
+    except StudyError as error:
+        notes.add(("experiment",), error.problems[0])
+        return None
+    try:
+        return read_experiment(reference, experiments, cwd)
+    except StudyError as error:
+        notes.add_elsewhere(error)
+        return None
+
+
+def _rules(experiment: Experiment | None, notes: Notes) -> Rules:
+    if experiment is None:
+        return FreeRules()
+    try:
+        return read_options(experiment.folder.parent, experiment.folder.name)
+    except StudyError as error:
+        notes.add_elsewhere(error)
+        return FreeRules()
+
+
+def _manifest(shape: StudyShape, experiment: Experiment | None, notes: Notes) -> Manifest:
+    """What the plan freezes; of a command only its metric is known, by what the study says."""
+    wanted = shape.metric
+    if experiment is None:
+        return default_manifest(wanted.name, wanted.goal or "max", wanted.unit or NUMBER)
+    known = {metric.name: metric for metric in experiment.manifest.metrics}
+    if wanted.name in known:
+        _check_metric(wanted, known[wanted.name], notes)
+    elif wanted.name:
+        notes.add(
+            ("metric",),
+            f"experiment {experiment.name!r} has no metric {wanted.name!r}"
+            f"{hint(wanted.name, known)}",
+        )
+    return experiment.manifest
+
+
+def _check_metric(wanted: MetricShape, declared: Metric, notes: Notes) -> None:
+    for key in ("goal", "unit"):
+        given, known = getattr(wanted, key), getattr(declared, key)
+        if given not in (None, known):
+            notes.add(
+                ("metric", key),
+                f"the experiment's manifest says {key} {known}, not {given}: leave it out",
+            )
