@@ -213,15 +213,11 @@ def _words_from_cwd(run: Run, cwd: Path) -> Sequence[str] | None:
     experiment = read_experiment(run.experiment, cwd=cwd)
     files = [experiment.folder / MANIFEST_FILE]
     files += [path for _, path in experiment_sources(experiment)]
-    own = [path.relative_to(cwd) for path in files if experiment.folder in path.parents]
-    return [str(path) for path in own]
+    return [str(path.relative_to(cwd)) for path in files if experiment.folder in path.parents]
 
 
 def _run_in_place(word: str, cwd: Path) -> str:
-    return (
-        f"{word} would be run where it lies, not from the copy: write it relative to {cwd} in the "
-        f"study"
-    )
+    return f"{word} would be run where it lies, not from the copy: write it relative to {cwd}"
 
 
 def _check_words(words: Sequence[str], cwd: Path, checkout: _Tree) -> None:
