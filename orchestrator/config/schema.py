@@ -54,7 +54,8 @@ def fit(
             details = error.errors()
         problems += [_problem(document, model, at, item) for item in details]
         if any(not item["loc"] for item in details):
-            rest = {}
+            # The whole is no mapping: there is nothing inside of it to remove.
+            rest, details = {}, []
         # From the end: removing an item of a list shifts the indices behind it.
         for place in sorted({item["loc"] for item in details}, key=_sort_key, reverse=True):
             _remove(rest, place)
