@@ -110,7 +110,7 @@ def test_an_owner_in_another_pid_namespace_is_not_judged_by_its_pid(owner):
 class CommittedMeanwhile(HeartbeatWatch):
     """While we look whether the owner lives, it commits and gives the run back."""
 
-    def silence_s(self, paths: RunPaths, claim: Claim, read_at: float) -> float:
+    def silence_s(self, paths: RunPaths, claim: Claim, read_at: float) -> float:  # noqa: ARG002
         write_result(paths)
         release(paths, claim)
         return math.inf

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.simulated_disk import (
@@ -205,11 +206,12 @@ class StoppableClock(SimulatedClock):
 
 @dataclass
 class Stop:
-    """Stops the process for 70 seconds before its operation `at`, while `meanwhile` happens."""
+    """Stops the process before its operation `at`, while `meanwhile` happens every 10 seconds."""
 
     world: World
     at: int
     meanwhile: Callable[[], object]
+    seconds: int = 70
     num_seen: int = 0
 
     def __call__(self) -> None:
@@ -217,8 +219,8 @@ class Stop:
         if self.num_seen != self.at:
             return
         self.world.before_operation = lambda: None
-        for _ in range(7):
-            self.world.time += EXPIRY_S / 6 + 1 / 6
+        for _ in range(0, self.seconds, 10):
+            self.world.time += 10
             self.meanwhile()
         self.world.before_operation = self
 
@@ -249,7 +251,8 @@ class Pair:
         return take(paths, HASH, owner, now=self.world.time, expiry_s=EXPIRY_S, watch=watch)
 
 
-def test_a_process_that_is_stopped_while_it_looks_does_not_overtake_a_live_owner():
+@pytest.mark.parametrize("seconds", [40, 70])
+def test_a_process_that_is_stopped_while_it_looks_does_not_overtake_a_live_owner(seconds):
     """At whichever operation: what it has read grows old, but not the owner."""
     at, was_stopped = 0, True
     while was_stopped:
@@ -257,7 +260,7 @@ def test_a_process_that_is_stopped_while_it_looks_does_not_overtake_a_live_owner
         pair = Pair()
         assert isinstance(pair.take_over(), Busy)
         pair.world.time += EXPIRY_S / 2
-        stop = pair.world.before_operation = Stop(pair.world, at, pair.beat)
+        stop = pair.world.before_operation = Stop(pair.world, at, pair.beat, seconds)
         assert isinstance(pair.take_over(), Busy), f"stopped before operation {at}"
         was_stopped = stop.num_seen >= at
     assert at > 5
