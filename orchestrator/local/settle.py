@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,7 +55,7 @@ def _settle(place: Workplace, attempt: Attempt) -> Ended:
     )
     record = replace(
         attempt.record,
-        ended=time.time(),
+        ended=place.clock.now(),
         exit_code=exit_code,
         outcome=verdict.outcome,
         cause=verdict.cause,

@@ -97,6 +97,7 @@ def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
         cache_dir=arguments.cache_dir,
         grace_s=arguments.grace,
     )
+    settings = replace(settings, begun=arguments.begun)
     settings = among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
     return _with_attempts(settings, arguments)
 
