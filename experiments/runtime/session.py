@@ -27,6 +27,7 @@ from experiments.runtime.result import build_result
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import divide_batch
 from experiments.runtime.seeds import seed_everything
+from experiments.runtime.stages import Timetable
 from experiments.runtime.stop import Stopped, StopRequest
 from experiments.runtime.task import Task
 from merge.storage.json_files import write_json
@@ -70,6 +71,7 @@ def _set_up(
     precision = choose_precision(options.runtime.amp, ranks.device)
     use_reproducible_math(ranks.device)
     task = experiment.open_task(options, context)
+    stages = Timetable(task.stages(), epochs=options.runtime.epochs)
     model = build_seeded_model(task, ranks)
     # Dropout and the like differ between ranks.
     seed_everything(options.runtime.seed, "rank", ranks.rank)
@@ -81,7 +83,8 @@ def _set_up(
         task=task,
         ranks=ranks,
         precision=precision,
-        learner=Learner(task, model, ranks, precision, micro_batch),
+        stages=stages,
+        learner=Learner(task, model, ranks, precision, stages.at(0), micro_batch=micro_batch),
         micro_batch=micro_batch,
         stop=stop,
         events=EventLog(context.attempt.events if ranks.is_main else None),
