@@ -43,6 +43,7 @@ def _definition_differences(old: Sweep, new: Sweep) -> Iterator[str]:
         before, after = before_axes.get(name), after_axes.get(name)
         if before != after:
             yield f"axes.{name}: {before or 'absent'} -> {after or 'absent'}"
+    # The order of the axes is the order of the runs, and of the default folder names.
     if before_axes == after_axes and list(before_axes) != list(after_axes):
         yield f"order of axes: {_listed(before_axes)} -> {_listed(after_axes)}"
 
@@ -67,6 +68,7 @@ def _run_differences(pairs: list[tuple[Run, Run]], free_keys: Collection[str]) -
     for old, new in pairs:
         for change in _changes(old, new, free_keys):
             counts[change] = counts.get(change, 0) + 1
+    # One line a change, not one a run: a changed default is the same in all 10,000 runs.
     for change, count in sorted(counts.items()):
         yield f"{change} (in {count} {'run' if count == 1 else 'runs'})"
 
@@ -76,6 +78,7 @@ def _changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield f"{name}: {before} -> {after}"
+    # Equal hashes: nothing that decides numbers differs, and the rest may.
     if old.config_hash == new.config_hash:
         return
     for key in {**old.config, **new.config}:
@@ -123,21 +126,26 @@ def plan_from_json(document: Mapping[str, Any], published: Mapping[str, Any]) ->
 
 def _shared(runs: Sequence[Run]) -> dict[str, Any]:
     first = run_to_json(runs[0])
-    others = runs[1:]
+    rest = runs[1:]
     shared = {
         name: first[name]
         for name in ("experiment", "command", "resources", "in_table")
-        if all(getattr(run, name) == getattr(runs[0], name) for run in others)
+        if all(getattr(run, name) == getattr(runs[0], name) for run in rest)
     }
+    # Written once: with its full configuration in every run, the view of 10,000 runs would be
+    # mostly repetition.
     common = dict(runs[0].config)
-    for run in others:
+    for run in rest:
         for key in [k for k, v in common.items() if not _same(run.config.get(k, _ABSENT), v)]:
             del common[key]
     return {**shared, "config": common}
 
 
 def _own(run: Run, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """What `run` does not share; an axis stands in its configuration too, and is written once."""
+    """The values of `run` that not all runs share.
+
+    An axis is a key of the configuration, too; it is written once, under `axes`.
+    """
     own = {key: value for key, value in run_to_json(run).items() if key not in shared}
     own["config"] = {
         key: run.config[key]
