@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from merge.errors import INTERRUPTED_EXIT_CODE, IncompleteError, PapergridError, StorageError
 from merge.records.records import Cause
 from merge.records.sweep import Run
 from orchestrator.runs.progress import Progress
-
-if TYPE_CHECKING:
-    from orchestrator.sync.backlog import SyncOutcome
 
 
 class RunOutcome(StrEnum):
@@ -118,8 +114,6 @@ class LocalReport:
     was_stopped: bool
     sync_exit_code: int = 0
     """Of sending the results to a bucket; 0 also where nothing was to be sent."""
-    unsent: SyncOutcome | None = None
-    """What could not be sent to the bucket; None where nothing was to be sent."""
 
     def having(self, *outcomes: RunOutcome) -> tuple[RunEnded, ...]:
         """The runs with one of `outcomes`, in the order in which they ended."""

@@ -13,10 +13,11 @@ from orchestrator.local.limits import GRACE_S
 from orchestrator.sync.options import SYNC_PATIENCE_S, SyncOptions
 
 if TYPE_CHECKING:
-    from orchestrator.local.events import Listener, LocalReport
+    from orchestrator.local.events import Listener
     from orchestrator.local.settings import LocalSettings
     from orchestrator.plan.plan import Plan
     from orchestrator.s3.url import BucketTarget, Encryption
+    from orchestrator.training import TrainingReport
 
 _MOST_REQUESTS = 64
 
@@ -30,7 +31,7 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     sync: str | BucketTarget | None = None,
     claims: str | BucketTarget | None = None,
     sync_patience_s: float = SYNC_PATIENCE_S,
-) -> LocalReport:
+) -> TrainingReport:
     """Train the planned runs on this machine, each into its folder below `output`.
 
     Merges after completions; skips runs that are done; starts the longest first. `settings`
@@ -63,7 +64,7 @@ def work(  # noqa: PLR0913 (all but three by keyword)
     sync: str | BucketTarget | None = None,
     claims: str | BucketTarget | None = None,
     sync_patience_s: float = SYNC_PATIENCE_S,
-) -> LocalReport:
+) -> TrainingReport:
     """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
     from orchestrator.plan.code_version import code_version
     from orchestrator.training import train_frozen

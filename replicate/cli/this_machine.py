@@ -20,9 +20,10 @@ from replicate.views.live import shown
 from replicate.views.table import counted, format_of
 
 if TYPE_CHECKING:
-    from orchestrator.local.events import Listener, LocalReport
+    from orchestrator.local.events import Listener
     from orchestrator.local.settings import LocalSettings
     from orchestrator.s3.url import BucketTarget
+    from orchestrator.training import TrainingReport
 
 
 class Train(Protocol):
@@ -38,7 +39,7 @@ class Train(Protocol):
         sync: BucketTarget | None = None,
         claims: BucketTarget | None = None,
         sync_patience_s: float = ...,
-    ) -> LocalReport: ...
+    ) -> TrainingReport: ...
 
 
 def on_this_machine(planned: Plan, arguments: argparse.Namespace) -> Plan:
@@ -106,7 +107,7 @@ def train(
     output: Path,
     arguments: argparse.Namespace,
     settings: LocalSettings | None = None,
-) -> LocalReport:
+) -> TrainingReport:
     """Train `planned` by `start` (`api.run` or `api.work`) and show its progress on stderr."""
     settings = _prepared(settings or settings_of(planned, arguments), planned, output, arguments)
     form = format_of(planned.sweep)
@@ -148,7 +149,7 @@ def _prepared(
     return settings
 
 
-def _show_unsent(report: LocalReport, arguments: argparse.Namespace, output: Path) -> None:
+def _show_unsent(report: TrainingReport, arguments: argparse.Namespace, output: Path) -> None:
     """What is not in the bucket, and the command that sends it."""
     unsent = report.unsent
     if unsent is None:
