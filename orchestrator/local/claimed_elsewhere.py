@@ -68,6 +68,7 @@ class ClaimedElsewhere:
         unless a retry rule allows one more attempt. RecordError where its records are unreadable,
         StorageError where the bucket that holds them does not answer.
         """
+        # Without --stand-by a command tries a failed run once, wherever it failed (docs/s3.md).
         if not self._settings.stand_by:
             return None
         paths, claims = self._output.run(run.path), self._settings.claims
@@ -82,6 +83,8 @@ class ClaimedElsewhere:
         return f"on {last.owner.host}: {history[-1].reason}"
 
     def _is_news(self, run: Run, last: Claim) -> bool:
+        # This executor's own attempts are judged where they end. Those that ended before it saw the
+        # run are what its command is to try again.
         is_ours = last.owner == self._settings.owner
         return last.released and not is_ours and last.number > self._first.get(run.run_id, 0)
 
@@ -94,5 +97,6 @@ def _has_failed(attempt: AttemptRecord) -> bool:
 def whose(claim: Claim) -> str:
     """The owner of `claim` as text: host, process, age of its heartbeat."""
     owner = claim.owner
+    # For display only: two hosts' clocks may differ, and no decision uses this age.
     age_s = max(0.0, time.time() - claim.heartbeat)
     return f"on {owner.host} (process {owner.pid}), last heartbeat {age_s:.0f} s ago"

@@ -1,4 +1,4 @@
-"""Frozen copies of the code: what waits in a queue runs what was there when it was sent.
+"""Frozen copies of the code: a run that waits in a queue uses the code of its submission.
 
 A snapshot holds papergrid's packages and, for a study of a command or of an experiment outside of
 papergrid, the git checkout of the folder in which runs are started: tracked files and those that
@@ -27,6 +27,7 @@ from merge.storage.paths import SweepPaths
 from orchestrator.plan.code_version import code_version, experiment_sources, is_script
 from orchestrator.studies.experiment import MANIFEST_FILE, is_folder, read_experiment
 
+# A checkout of code is far smaller; more means data that .gitignore does not name.
 LARGEST_BYTES = 256 * 2**20
 MOST_FILES = 20_000
 
@@ -108,6 +109,7 @@ def load_snapshot(output: Path, digest: str) -> Snapshot:
     files = record.get("files")
     if not isinstance(files, dict) or not record.keys() >= {"cwd", "code", "told"}:
         raise RecordError(f"{paths.record} is no record of a snapshot: {_MOVE_AWAY}")
+    # Every file is read again: an edit in the copy would change the runs that still wait.
     changed = [name for name, content in files.items() if _content(paths.root / name) != content]
     if changed:
         raise RecordError(
@@ -119,6 +121,7 @@ def load_snapshot(output: Path, digest: str) -> Snapshot:
         source=paths.papergrid,
         cwd=None if cwd is None else paths.work / cwd,
         code=record["code"],
+        # `told` is the key on disk since the first version.
         description=record["told"],
     )
 
@@ -130,8 +133,11 @@ def _describe(
     digest = sha256()
     for name in sorted(files):
         digest.update(f"{name}\0{files[name]}\n".encode())
+    # The same files started in another folder of the checkout are another snapshot.
     digest.update(f"{relative}\n".encode())
     name = digest.hexdigest()[:16]
+    # The commit is that of the checkout, since the copy has no .git; the digest is that of the
+    # copy, which is what runs.
     here = code_version(run, cwd=cwd)
     copied = code_version(
         run,
@@ -158,6 +164,7 @@ def _describe(
 def _package_files() -> Iterator[str]:
     for package in _PACKAGES:
         for path in sorted((_SOURCE / package).rglob("*")):
+            # Compiled modules hold time stamps: the digest of the same source would change.
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path.relative_to(_SOURCE).as_posix()
 
@@ -175,6 +182,7 @@ def _checkout(cwd: Path, output: Path) -> _Tree:
 def _listed(root: Path, prefix: str) -> Iterator[str]:
     folder = root / prefix
     words = ("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    # git lists a file with a merge conflict once for each side.
     for name in dict.fromkeys(_git(folder, *words)):
         path = folder / name
         if path.is_symlink() or path.is_file():
@@ -276,6 +284,7 @@ def _mib(num_bytes: int) -> str:
 def _copy(source: Path, target: Path) -> str:
     """Copy a file or link and return what `_content` says of the copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    # A link stays a link: what it leads to may be a data set of many gigabytes.
     shutil.copy2(source, target, follow_symlinks=False)
     content = _content(target)
     assert content is not None
@@ -287,6 +296,7 @@ def _content(path: Path) -> str | None:
     try:
         if path.is_symlink():
             return f"link {path.readlink()}"
+        # Only the executable bit, as git keeps it: the rest depends on the umask of who copied.
         mode = "x" if path.stat().st_mode & 0o100 else "-"
         return f"{mode} {sha256(path.read_bytes()).hexdigest()}"
     except FileNotFoundError:
