@@ -201,7 +201,7 @@ def _text(value: object) -> str:
 
 
 def _texts(values: Sequence[object]) -> tuple[str, ...]:
-    # A string is a sequence of strings, too: `repeats: fold` would become four axes.
+    # A string is a sequence of strings, too: `repeats: seed` would become four axes.
     if isinstance(values, str):
         raise TypeError(f"{values!r} is not a list")
     return tuple(_text(value) for value in values)

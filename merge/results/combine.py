@@ -84,7 +84,7 @@ def combine(
     united = unite(parts)
     if united.sweep is None and not united.legacy:
         raise IncompleteError(f"there is nothing to merge in {', '.join(sorted(inputs))}")
-    # Legacy files alone have no plan: their cells and four folds stand in for one.
+    # Legacy files alone have no plan: a stand-in is made of their cells.
     sweep = united.sweep or sweep_of_legacy(united.legacy)
     found, unplanned = _with_legacy(sweep, united)
     chosen, conflicts = _choose(sweep, found, parts, on_conflict)
@@ -236,7 +236,7 @@ def _sources(sweep: Sweep, run: Run, entry: Entry, parts: Mapping[str, Contribut
         for name, part in parts.items()
         if entry in part.entries.get(run.run_id, ())
         or (
-            # A part keeps legacy numbers by cell and fold, not by run.
+            # A part keeps legacy numbers by cell and averaged value, not by run.
             entry.is_legacy
             and any(
                 (old.cell, old.averaged, old.metrics) == (run.cell, averaged, entry.metrics)

@@ -27,7 +27,7 @@ class Mount:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine writes to it, so that its native locks exclude every other writer."""
+        """Whether only this machine writes to it, so that its native locks hold."""
         return self.kind in _LOCAL
 
 

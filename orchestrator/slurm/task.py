@@ -152,8 +152,8 @@ def why_stopped(cause: Cause, environment: Mapping[str, str], signal_s: float) -
 
     A task that SLURM ends is COMPLETING in squeue for every reason. That it was cancelled follows
     only from the absence of any other reason: it is not requeued (restart count), not pre-empted
-    and has no reason such as TimeLimit. A RUNNING task within `signal_s` seconds of its limit, plus the
-    60 s by which SLURM may be early, got the signal because of that limit.
+    and has no reason such as TimeLimit. A RUNNING task within `signal_s` seconds of its limit,
+    plus the 60 s by which SLURM may be early, got the signal because of that limit.
     """
     if cause is Cause.INTERRUPTED:
         return cause
