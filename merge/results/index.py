@@ -1,7 +1,7 @@
-"""What earlier merges read, so that one more result costs no re-reading of the others.
+"""A cache of what earlier merges read, so that one more result needs no reading of the rest.
 
 A file is known by its path, times, size and inode. The index can be deleted at any time; a damaged
-one, or one of another version, is taken for absent.
+one, or one of another version, is ignored.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ def known_entries(path: Path, manifest: Manifest) -> dict[str, Any]:
 def _header(payload: bytes, manifest: Manifest) -> dict[str, Json]:
     return {
         "version": _VERSION,
+        # An entry keeps the details that the manifest lists: after a change of the list it would
+        # lack some.
         "manifest": sha256(canonical_json(manifest.to_json())).hexdigest(),
         "sha256": sha256(payload).hexdigest(),
     }
@@ -140,4 +142,6 @@ def _read_at_once(path: str) -> tuple[bytes, Stamp]:
 
 
 def _stamp(stat: os.stat_result) -> Stamp:
+    # The inode too: a file that was replaced within one tick of the clock has equal times and
+    # perhaps an equal size.
     return [stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino]

@@ -16,7 +16,9 @@ from merge.storage.nfs import read_whole
 
 Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 
+# Made once: `json.dumps` with arguments makes a new encoder at each call.
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
+# JSON has whole numbers of any length; a larger one cannot become a float (OverflowError).
 _LARGEST = int(sys.float_info.max)
 _LARGE_FILE = 1_000_000
 """Bytes that `json` takes 8 ms to read."""
@@ -39,6 +41,8 @@ def read_json(path: Path, label: str | None = None, disk: Disk = SYSTEM_DISK) ->
     """
     try:
         data = read_whole(path, disk)
+    # FileNotFoundError is an OSError too: without this clause an absent file would be called
+    # damaged.
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -57,6 +61,7 @@ def parse_json(path: Path | str, data: bytes) -> dict[str, Any]:
     try:
         text = data.decode("utf-8")
         value = _decoder().decode(text)
+        # A look at the text is cheap; walking through every value of every result is not.
         if "\\ud" in text or "\\uD" in text:
             value = _encodable(value)
     except (ValueError, RecursionError) as error:
@@ -92,6 +97,8 @@ def _decoder() -> json.JSONDecoder:
 
 def canonical_json(value: Json) -> bytes:
     """One byte string for one value: sorted keys, no spaces, no NaN."""
+    # Hashes of configurations are made from this text: any change of it would make every existing
+    # result foreign.
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8")
 
@@ -110,7 +117,6 @@ def is_finite_number(value: object) -> bool:
     """Whether `value` is a float or an int (no bool) that a float can hold; no NaN or infinity."""
     if isinstance(value, float):
         return math.isfinite(value)
-    # JSON allows whole numbers of any length.
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 

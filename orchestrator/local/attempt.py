@@ -134,6 +134,8 @@ def begin(
     )
     if not isinstance(taking, Taken):
         return taking
+    # Before anything that may take long: without a heartbeat another host takes the run over after
+    # its expiry.
     place.heartbeat.hold(paths, taking.claim)
     try:
         # A listing of the folder is fresh on every file system now that the claim was written.
@@ -144,6 +146,7 @@ def begin(
             place.heartbeat.let_go(taking.claim.token)
             return NotWorthTrying(reason)
         return _start(place, run, devices, taking.claim, on_exit)
+    # KeyboardInterrupt too: a claim that is not released keeps other hosts waiting for its expiry.
     except BaseException:
         place.heartbeat.let_go(taking.claim.token)
         raise
@@ -248,6 +251,7 @@ def _assignment(
         nodes=settings.nodes,
         spec=_own_spec(place.output.run(run.path), claim.number, run.to_spec(place.sweep)),
         num_workers=means.num_workers,
+        # Given only where it differs from the plan (docs/run-contract.md).
         micro_batch=None if is_planned else means.micro_batch,
         source=settings.source,
     )

@@ -122,6 +122,8 @@ class LocalReport:
     @property
     def exit_code(self) -> int:
         """0 all done and sent, 130 interrupted, 75 storage, 1 some failed, 3 incomplete."""
+        # In the order of what a caller must react to: a requested stop is no failure, a full disk
+        # can be tried again.
         if len(self.having(RunOutcome.DONE, RunOutcome.ALREADY_DONE)) == len(self.endings):
             return self.sync_exit_code
         if self.was_stopped:

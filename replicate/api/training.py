@@ -50,6 +50,7 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     from orchestrator.training import train
 
     settings = settings or local_settings(plan)
+    # The plan comes from this process, so its version is that of the code that runs.
     settings = replace(settings, code=settings.code or plan.sweep.code)
     options = _sync_options(sync, claims, sync_patience_s)
     return train(plan, Path(output), settings, listeners=listeners, sync=options)
@@ -99,6 +100,7 @@ def local_settings(
     return LocalSettings(
         devices=find_devices(devices, plan.runs),
         cache_dir=cache_folder(cache_dir),
+        # Absolute: trainers start in another folder.
         data_root=None if data_root is None else Path(data_root).absolute(),
         weights=None if weights is None else Path(weights).absolute(),
         grace_s=grace_s,
@@ -119,6 +121,7 @@ def share_gpus(
     from replicate.api.results import read_results
 
     folder = Path(output)
+    # Finished runs say how much GPU memory one takes; a new folder has none.
     results = tuple(read_results(folder).values()) if SweepPaths(folder).sweep.exists() else ()
     text = check_runs_fit(settings.devices, plan.runs, runs_per_gpu, results)
     return replace(settings, runs_per_device=runs_per_gpu), text
@@ -177,6 +180,7 @@ def _sync_options(
     sync: str | BucketTarget | None, claims: str | BucketTarget | None, patience_s: float
 ) -> SyncOptions | None:
     there, shared = as_target(sync), as_target(claims)
+    # Claims imply sync to the same place: other hosts fetch checkpoints and results from there.
     if there and shared and there != shared:
         raise UsageError(
             f"claims ({shared.url}) and sync ({there.url}) name two places: give one of them"

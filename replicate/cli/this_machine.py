@@ -59,6 +59,7 @@ def _check_attempts(arguments: argparse.Namespace) -> None:
         raise UsageError("--max-retries takes 0 or more, --runs-per-gpu 1 or more")
     if minutes is not None and not 0 < minutes < inf:
         raise UsageError("--restart-stalled takes a number of minutes above 0")
+    # Also refuses nan, which argparse accepts as a float.
     if not 0 <= arguments.grace < inf:
         raise UsageError(f"--grace {arguments.grace:g}: give a number of seconds, 0 or more")
 
@@ -76,6 +77,7 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
         devices_per_run=run.resources.devices_per_run if ranks is None else ranks,
         num_workers=run.resources.num_workers if workers is None else workers,
     )
+    # A command divides its batch itself: its key of that name is its own.
     batch = run.config.get("global_batch") if run.experiment else None
     if isinstance(batch, int) and batch % resources.devices_per_run:
         raise UsageError(
@@ -176,6 +178,7 @@ def _with_snapshot(
     from orchestrator.plan.snapshot import load_snapshot
 
     digest = arguments.snapshot
+    # `run --snapshot` is a switch; `work --snapshot DIGEST` names the copy that `submit` made.
     if digest is True:
         digest = frozen_code(planned, output, arguments)
     return with_snapshot(settings, load_snapshot(output, digest))
