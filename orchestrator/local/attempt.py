@@ -27,7 +27,7 @@ from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.runs.lost_attempts import describe_predecessor
 from orchestrator.runs.progress import Progress
 from orchestrator.runs.requests import all_attempts, cancellation, counted_attempts
-from orchestrator.runs.retries import Means, deviations, next_means, planned_means
+from orchestrator.runs.retries import MemorySettings, deviations, next_memory, planned_memory
 from orchestrator.runs.stall import Silence
 
 _NOT_FOUND = 127
@@ -157,13 +157,13 @@ def _start(
     on_exit: Callable[[str], None],
 ) -> Attempt:
     paths = place.output.run(run.path)
-    counted, planned = counted_attempts(paths), planned_means(run)
-    means = next_means(counted, planned)
-    assignment = _assignment(place, run, devices, claim, means)
+    counted, planned = counted_attempts(paths), planned_memory(run)
+    memory = next_memory(counted, planned)
+    assignment = _assignment(place, run, devices, claim, memory)
     launch = build_launch(run, assignment, os.environ)
     changes = deviations(counted, planned) or _inherited_deviations(paths)
     record = replace(
-        _begun(place, assignment, launch, claim, means, changes),
+        _begun(place, assignment, launch, claim, memory, changes),
         took_over=describe_predecessor(all_attempts(paths), claim.owner, place.environment),
     )
     files = paths.attempt(claim.number)
@@ -199,7 +199,7 @@ def _begun(
     assignment: Assignment,
     launch: Launch,
     claim: Claim,
-    means: Means,
+    memory: MemorySettings,
     changes: Mapping[str, Any],
 ) -> AttemptRecord:
     return AttemptRecord(
@@ -211,8 +211,8 @@ def _begun(
         devices=assignment.devices,
         started=place.clock.now(),
         code=place.settings.code or place.sweep.code,
-        micro_batch=means.micro_batch,
-        num_workers=means.num_workers,
+        micro_batch=memory.micro_batch,
+        num_workers=memory.num_workers,
         deviations=changes,
         environment=place.environment,
     )
@@ -229,10 +229,10 @@ def _assignment(
     run: Run,
     devices: tuple[str, ...],
     claim: Claim,
-    means: Means,
+    memory: MemorySettings,
 ) -> Assignment:
     settings = place.settings
-    is_planned = means.micro_batch == planned_means(run).micro_batch
+    is_planned = memory.micro_batch == planned_memory(run).micro_batch
     return Assignment(
         paths=place.output.run(run.path),
         number=claim.number,
@@ -247,8 +247,8 @@ def _assignment(
         weights=settings.weights,
         nodes=settings.nodes,
         spec=_own_spec(place.output.run(run.path), claim.number, run.to_spec(place.sweep)),
-        num_workers=means.num_workers,
-        micro_batch=None if is_planned else means.micro_batch,
+        num_workers=memory.num_workers,
+        micro_batch=None if is_planned else memory.micro_batch,
         source=settings.source,
     )
 

@@ -24,6 +24,7 @@ from merge.storage.control_paths import SnapshotPaths
 from merge.storage.json_files import read_json, write_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.paths import SweepPaths
+from merge.wording import size_text
 from orchestrator.plan.code_version import code_version, experiment_sources, is_script
 from orchestrator.studies.experiment import MANIFEST_FILE, is_folder, read_experiment
 
@@ -148,7 +149,7 @@ def _describe(
         "digest": name,
         "cwd": relative,
         "code": code,
-        "told": f"{what}, {len(files)} files of {num_bytes / 2**20:.1f} MiB",
+        "told": f"{what}, {len(files)} files of {size_text(num_bytes)}",
         "files": dict(files),
     }
     write_json(paths.record, record)
@@ -253,11 +254,12 @@ def _refuse_bulk(tree: _Tree) -> None:
         top = name.split("/")[0]
         by_top[top] = by_top.get(top, 0) + size
     largest = sorted(by_top, key=lambda top: -by_top[top])[:_MOST_NAMED]
+    found = size_text(sum(sizes.values()))
+    named = ", ".join(f"{top} ({size_text(by_top[top])})" for top in largest)
     raise UsageError(
-        f"--snapshot: {tree.root} has {len(sizes)} files of {_mib(sum(sizes.values()))} that git "
-        f"does not ignore, at most {MOST_FILES} of {_mib(LARGEST_BYTES)} are copied; the largest: "
-        f"{', '.join(f'{top} ({_mib(by_top[top])})' for top in largest)}; put data and outputs "
-        f"into .gitignore"
+        f"--snapshot: {tree.root} has {len(sizes)} files of {found} that git does not ignore, at "
+        f"most {MOST_FILES} of {size_text(LARGEST_BYTES)} are copied; the largest: {named}; put "
+        f"data and outputs into .gitignore"
     )
 
 
@@ -267,10 +269,6 @@ def _refuse_ways_back(tree: _Tree) -> None:
         link = tree.root / name
         if link.is_symlink() and link.readlink().is_relative_to(tree.root):
             raise UsageError(f"--snapshot: {link} links to {link.readlink()}: link relatively")
-
-
-def _mib(num_bytes: int) -> str:
-    return f"{num_bytes / 2**20:.0f} MiB"
 
 
 def _copy(source: Path, target: Path) -> str:
