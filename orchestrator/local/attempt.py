@@ -123,8 +123,24 @@ def begin(
     if request := cancellation(paths):
         return Cancelled(request)
     ensure_spec(paths, run.to_spec(place.sweep), place.sweep.free_keys)
+    taking = _take(place, run, paths)
+    if not isinstance(taking, Taken):
+        return taking
+    place.heartbeat.hold(paths, taking.claim)
+    try:
+        obstacle = _obstacle(run, paths, failure_of)
+        if obstacle is None:
+            return _start(place, run, devices, taking.claim, on_exit)
+    except BaseException:
+        place.heartbeat.let_go(taking.claim.token)
+        raise
+    place.heartbeat.let_go(taking.claim.token)
+    return obstacle
+
+
+def _take(place: Workplace, run: Run, paths: RunPaths) -> Taken | Busy | Finished:
     settings = place.settings
-    taking = settings.claims.take(
+    return settings.claims.take(
         paths,
         run.config_hash,
         settings.owner,
@@ -132,21 +148,17 @@ def begin(
         expiry_s=settings.expiry_s,
         watch=place.watch,
     )
-    if not isinstance(taking, Taken):
-        return taking
-    place.heartbeat.hold(paths, taking.claim)
-    try:
-        # A listing of the folder is fresh on every file system now that the claim was written.
-        if request := cancellation(paths):
-            place.heartbeat.let_go(taking.claim.token)
-            return Cancelled(request)
-        if reason := failure_of(run):
-            place.heartbeat.let_go(taking.claim.token)
-            return NotWorthTrying(reason)
-        return _start(place, run, devices, taking.claim, on_exit)
-    except BaseException:
-        place.heartbeat.let_go(taking.claim.token)
-        raise
+
+
+def _obstacle(
+    run: Run, paths: RunPaths, failure_of: Callable[[Run], str | None]
+) -> Cancelled | NotWorthTrying | None:
+    """Why a run that was just claimed is not to be started."""
+    # A listing of the folder is fresh on every file system now that the claim was written.
+    if request := cancellation(paths):
+        return Cancelled(request)
+    reason = failure_of(run)
+    return NotWorthTrying(reason) if reason else None
 
 
 def _start(

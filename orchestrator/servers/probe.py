@@ -39,8 +39,6 @@ def main(argument: str) -> None:
 
 def probe(request: ProbeRequest, clock: Clock = SYSTEM_CLOCK) -> ProbeResult:
     """Check everything that `request` names on this host."""
-    from orchestrator.plan.code_version import installed_version
-
     runs = [_run_with(request, need) for need in request.needs]
     problems: list[str] = []
     nonce = ""
@@ -50,6 +48,15 @@ def probe(request: ProbeRequest, clock: Clock = SYSTEM_CLOCK) -> ProbeResult:
         problems += _bucket_problems(request, target_from_json(request.claims))
     devices = _find_devices(request, runs, problems)
     problems += [*_missing_paths(request), *_lack_of_space(request), *_running_workers(request)]
+    return _result(runs[0], problems, devices, nonce, clock)
+
+
+def _result(
+    run: Run, problems: list[str], devices: Devices | None, nonce: str, clock: Clock
+) -> ProbeResult:
+    """What was found, and what this host and its code are. `run` says which code counts."""
+    from orchestrator.plan.code_version import installed_version
+
     owner = this_owner()
     return ProbeResult(
         problems=problems,
@@ -58,7 +65,7 @@ def probe(request: ProbeRequest, clock: Clock = SYSTEM_CLOCK) -> ProbeResult:
         now=clock.now(),
         version=installed_version(),
         control=control_digest(),
-        source=_source(runs[0]),
+        source=_source(run),
         packages=package_versions(),
         kind=devices.kind if devices else "",
         slots=list(devices.slots) if devices else [],
