@@ -111,9 +111,14 @@ def _exchange_nonces(request: ProbeRequest, problems: list[str]) -> str:
             f"folder, or name its path on this server with `output:`"
         )
         return ""
+    return _write_nonce(folder / request.server, problems)
+
+
+def _write_nonce(path: Path, problems: list[str]) -> str:
+    """A new nonce, written into `path`; empty where that cannot be written."""
     nonce = secrets.token_hex(16)
     try:
-        write_bytes(folder / request.server, nonce.encode())
+        write_bytes(path, nonce.encode())
     except (PapergridError, OSError) as error:
         problems.append(f"cannot write into the output folder: {error}")
         return ""
