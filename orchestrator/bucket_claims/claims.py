@@ -201,7 +201,7 @@ class FolderAndBucketClaims:
         return self._held.running()
 
     def close(self) -> None:
-        """End the heartbeats. Claims of runs that were not sent expire, then others take over."""
+        """End the heartbeats. Claims of runs that were not sent expire; other hosts take over."""
         self._heartbeat.stop()
 
     def _take_remote(

@@ -126,11 +126,14 @@ def begin(
     taking = _take(place, run, paths)
     if not isinstance(taking, Taken):
         return taking
+    # Before anything that may take long: without a heartbeat another host takes the run over after
+    # its expiry.
     place.heartbeat.hold(paths, taking.claim)
     try:
         obstacle = _obstacle(run, paths, failure_of)
         if obstacle is None:
             return _start(place, run, devices, taking.claim, on_exit)
+    # KeyboardInterrupt too: a claim that is not released keeps other hosts waiting for its expiry.
     except BaseException:
         place.heartbeat.let_go(taking.claim.token)
         raise
@@ -260,6 +263,7 @@ def _assignment(
         nodes=settings.nodes,
         spec=_own_spec(place.output.run(run.path), claim.number, run.to_spec(place.sweep)),
         num_workers=memory.num_workers,
+        # Given only where it differs from the plan (docs/run-contract.md).
         micro_batch=None if is_planned else memory.micro_batch,
         source=settings.source,
     )

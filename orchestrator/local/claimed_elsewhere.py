@@ -76,6 +76,7 @@ class ClaimedElsewhere:
         unless a retry rule allows one more attempt. RecordError where its records are unreadable,
         StorageError where the bucket that holds them does not answer.
         """
+        # Without --stand-by a command tries a failed run once, wherever it failed (docs/s3.md).
         if not self._settings.stand_by:
             return None
         paths, claims = self._output.run(run.path), self._settings.claims

@@ -46,6 +46,8 @@ def run_local(
     marker = secrets.token_hex(16)
     inbox: Inbox = Inbox()
     with stop_requests(lambda cause: inbox.put(StopRequested(cause))):
+        # The guard starts before any trainer, so that no instant exists at which a SIGKILL of this
+        # process leaves one behind.
         guardian = Guardian(marker, lambda: inbox.put(GuardDied()))
         try:
             with _heartbeat(settings, inbox) as heartbeat:

@@ -159,9 +159,9 @@ def why_stopped(
     """The cause that SLURM reports for a signal that looks like `cause`; else `cause`.
 
     A task that SLURM ends is COMPLETING in squeue for every reason. That it was cancelled follows
-    only from the absence of the others: it is not requeued (restart count), not pre-empted and has
-    no reason such as TimeLimit. A RUNNING task within `signal_s` seconds of its limit, plus the
-    60 s by which SLURM may be early, got the signal because of that limit.
+    only from the absence of any other reason: it is not requeued (restart count), not pre-empted
+    and has no reason such as TimeLimit. A RUNNING task within `signal_s` seconds of its limit,
+    plus the 60 s by which SLURM may be early, got the signal because of that limit.
     """
     if cause is Cause.INTERRUPTED:
         return cause

@@ -24,6 +24,7 @@ def work(arguments: argparse.Namespace) -> LocalReport:
 
     if arguments.array is None:
         raise UsageError("--submission needs --array")
+    # Before anything else: SLURM may pre-empt a task in its first second.
     with scheduler_signals() as asked:
         nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
         planned = _planned(arguments, nodes)
