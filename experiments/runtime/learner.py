@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,6 +17,8 @@ from experiments.runtime.options import OptimiserOptions
 from experiments.runtime.precision import Precision
 from experiments.runtime.stages import Stage, resting_modules, set_trained_parts
 from experiments.runtime.task import Task, Term
+from merge.errors import UsageError
+from merge.wording import hint
 
 State = dict[str, Any]
 
@@ -133,7 +135,10 @@ class Learner:
 def weighted_sum(terms: Iterable[Term], *shares_of: Mapping[str, float]) -> Tensor:
     """The loss of a part of the global batch: over all parts and ranks it is that of the whole."""
     total: Tensor | None = None
+    if isinstance(terms, Tensor | Term):
+        raise _not_terms(terms)
     for term in terms:
+        _check_term(term, shares_of)
         share = term.factor
         for each in shares_of:
             share *= each[term.counted]
@@ -141,6 +146,24 @@ def weighted_sum(terms: Iterable[Term], *shares_of: Mapping[str, float]) -> Tens
     if total is None:
         raise ValueError("a loss without any term: Task.loss must return at least one")
     return total
+
+
+def _check_term(term: object, shares_of: Sequence[Mapping[str, float]]) -> None:
+    if not isinstance(term, Term):
+        raise _not_terms(term)
+    for each in shares_of:
+        if term.counted not in each:
+            raise UsageError(
+                f"a term of Task.loss is a mean over {term.counted!r}, which Task.weights does "
+                f"not count{hint(term.counted, each)}"
+            )
+
+
+def _not_terms(found: object) -> UsageError:
+    return UsageError(
+        'Task.loss must return a list of terms, such as [Term(value, "items")]; '
+        f"found: {type(found).__name__}"
+    )
 
 
 def trained_state(task: Task, model: nn.Module) -> State:

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from experiments.runtime.batches import Batch, shares
+from experiments.runtime.declared import DeclaredMetrics
 from experiments.runtime.distributed import Ranks, all_reduce_sum
 from experiments.runtime.evaluate import evaluate
 from experiments.runtime.events import EventLog, ScalarLog
@@ -41,6 +42,7 @@ class Setup:
 
     context: RunContext
     task: Task
+    declared: DeclaredMetrics
     ranks: Ranks
     precision: Precision
     stages: Timetable
@@ -239,7 +241,9 @@ class Trainer:
             )
             for name in setup.task.lists()
         }
-        evaluation = Evaluation(epoch, setup.task.metrics(states), states)
+        # The first one is made before training: a wrong name costs no epoch.
+        metrics = setup.declared.check(setup.task.metrics(states), setup.task.selection)
+        evaluation = Evaluation(epoch, metrics, states)
         self._report_evaluation(evaluation, self._tick("eval"))
         return evaluation
 

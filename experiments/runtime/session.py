@@ -8,6 +8,7 @@ from functools import partial
 
 from torch import nn
 
+from experiments.runtime.declared import check_options_file, read_declared_metrics
 from experiments.runtime.distributed import (
     Ranks,
     barrier,
@@ -35,6 +36,7 @@ from merge.storage.json_files import write_json
 
 def train_experiment(experiment: Experiment, context: RunContext, stop: StopRequest) -> None:
     """Train the run that `context` describes; leave its result, or a checkpoint if stopped."""
+    check_options_file(experiment)
     options: ExperimentOptions = build(experiment.options_type, context.config, experiment.name)
     with process_group(
         context.device_kind,
@@ -71,6 +73,8 @@ def _set_up(
     precision = choose_precision(options.runtime.amp, ranks.device)
     use_reproducible_math(ranks.device)
     task = experiment.open_task(options, context)
+    declared = read_declared_metrics(experiment, context.metric)
+    declared.check_selection(getattr(task, "selection", None))
     stages = Timetable(task.stages(), epochs=options.runtime.epochs)
     model = build_seeded_model(task, ranks)
     # Dropout and the like differ between ranks.
@@ -81,6 +85,7 @@ def _set_up(
     return Setup(
         context=context,
         task=task,
+        declared=declared,
         ranks=ranks,
         precision=precision,
         stages=stages,

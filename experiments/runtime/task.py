@@ -201,7 +201,7 @@ class Task(ABC):
     # --- what is recorded
 
     def identity(self, model: nn.Module) -> dict[str, str]:
-        """Data, weights and lists by name; a checkpoint made with others is refused."""
+        """Data, weights and lists by name; a checkpoint made with other ones is refused."""
         del model
         return {}
 
