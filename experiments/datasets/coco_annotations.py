@@ -97,6 +97,7 @@ def _objects_by_image(record: Mapping[str, Any], path: Path) -> dict[int, list[C
 
 
 def _class_ids(record: Mapping[str, Any], path: Path) -> dict[int, int]:
+    # COCO's own ids run from 1 to 90 and have gaps; folds count its 80 classes without them.
     categories = sorted({entry["id"] for entry in record["categories"]})
     if len(categories) != NUM_CLASSES:
         raise DataError(

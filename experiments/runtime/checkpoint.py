@@ -67,6 +67,7 @@ def random_state(device: torch.device) -> State:
     version, numbers, gauss = random.getstate()
     numpy_state = np.random.get_state(legacy=False)
     inner = numpy_state["state"]
+    # Plain numbers instead of numpy's array, which torch refuses to load with weights_only=True.
     return {
         "python": [version, list(numbers), gauss],
         "numpy": {**numpy_state, "state": {**inner, "key": [int(word) for word in inner["key"]]}},

@@ -70,8 +70,10 @@ class Learner:
         with them the averaged gradient is that of the mean loss over the global batch.
         """
         self._parallel.train()
+        # train() reaches every module: those at rest would update their batch statistics.
         for module in self._resting:
             module.eval()
+        # The rate follows from the step alone, so a checkpoint carries no state of a scheduler.
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)

@@ -47,6 +47,7 @@ def range_headers(
     """The headers that ask for what is missing; none of them asks for the whole file."""
     if part_bytes == 0 or begun is None or begun.total_bytes is None:
         return {}
+    # A server answers 416, an error, to a range that begins at or behind the end of the file.
     if part_bytes >= begun.total_bytes:
         return {}
     wanted = {"Range": f"bytes={part_bytes}-"}
