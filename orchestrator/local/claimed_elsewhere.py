@@ -37,11 +37,11 @@ class ClaimedElsewhere:
             paths = self._output.run(run.path)
             self._first[run.run_id] = self._settings.claims.num_ended(paths)
 
-    def add(self, run: Run, whose: str) -> None:
+    def add(self, run: Run, owner: str) -> None:
         # Nothing changes there faster than its owner's heartbeat.
         if not self._elsewhere:
             self._next_look = time.monotonic() + self._settings.heartbeat_s
-        self._elsewhere.append((run, whose))
+        self._elsewhere.append((run, owner))
 
     def due(self) -> list[Run]:
         """The runs to try now, if this executor stands by; removed from this list."""
@@ -94,7 +94,7 @@ def _has_failed(attempt: AttemptRecord) -> bool:
     return attempt.outcome is Outcome.FAILED and attempt.exit_code != StorageError.exit_code
 
 
-def whose(claim: Claim) -> str:
+def owner_text(claim: Claim) -> str:
     """The owner of `claim` as text: host, process, age of its heartbeat."""
     owner = claim.owner
     # For display only: two hosts' clocks may differ, and no decision uses this age.

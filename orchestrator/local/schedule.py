@@ -14,8 +14,8 @@ from queue import Empty
 
 from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.sweep import Run
-from orchestrator.local.attempt import Attempt, Cancelled, Workplace, begin
-from orchestrator.local.claimed_elsewhere import ClaimedElsewhere, whose
+from orchestrator.local.attempt import Attempt, Cancelled, ExecutorContext, begin
+from orchestrator.local.claimed_elsewhere import ClaimedElsewhere, owner_text
 from orchestrator.local.events import LocalReport, RunOutcome, RunProgressed, RunsCompleted
 from orchestrator.local.messages import (
     CancelRequested,
@@ -44,18 +44,18 @@ class Schedule:
     """The state of one `run_local`."""
 
     def __init__(
-        self, place: Workplace, outcomes: OutcomeLog, inbox: Inbox, guardian: Guardian
+        self, context: ExecutorContext, outcomes: OutcomeLog, inbox: Inbox, guardian: Guardian
     ) -> None:
-        self._place = place
+        self._context = context
         self._outcomes = outcomes
         self._inbox = inbox
         self._guardian = guardian
         self._waiting: deque[Run] = deque()
         self._delayed: list[tuple[float, Run]] = []
         self._live: dict[str, Attempt] = {}
-        self._claimed_elsewhere = ClaimedElsewhere(place.output, place.settings)
+        self._claimed_elsewhere = ClaimedElsewhere(context.output, context.settings)
         self._completed: list[Run] = []
-        self._slots = Slots(place.settings.devices.slots, place.settings.runs_per_device)
+        self._slots = Slots(context.settings.devices.slots, context.settings.runs_per_device)
         self._num_guards = 1
         self._is_stopping = False
         self._next_tick = 0.0
@@ -63,7 +63,7 @@ class Schedule:
     def run(self, runs: Sequence[Run]) -> LocalReport:
         try:
             for run in runs:
-                self._sort_out(run)
+                self._enqueue(run)
             while self._waiting or self._delayed or self._live or self._look_again():
                 self._step()
             self._announce_completed()
@@ -72,9 +72,9 @@ class Schedule:
             raise
         return self._outcomes.close(was_stopped=self._is_stopping)
 
-    def _sort_out(self, run: Run) -> None:
+    def _enqueue(self, run: Run) -> None:
         with self._outcomes.boundary(run):
-            paths = self._place.output.run(run.path)
+            paths = self._context.output.run(run.path)
             if result := finished(paths, run.config_hash):
                 self._outcomes.already_done(run, result)
             elif request := cancellation(paths):
@@ -115,12 +115,12 @@ class Schedule:
             if reason := self._claimed_elsewhere.failure_of(run):
                 self._outcomes.end(run, RunOutcome.FAILED, reason)
                 return False
-            begun = begin(self._place, run, devices, lambda token: self._inbox.put(Exited(token)))
+            begun = begin(self._context, run, devices, lambda token: self._inbox.put(Exited(token)))
             match begun:
                 case Finished(result):
                     self._outcomes.already_done(run, result)
                 case Busy(claim):
-                    self._claimed_elsewhere.add(run, whose(claim))
+                    self._claimed_elsewhere.add(run, owner_text(claim))
                 case Cancelled(request):
                     self._outcomes.end(run, RunOutcome.CANCELLED, cancelled_text(request))
                 case _:
@@ -139,7 +139,7 @@ class Schedule:
     def _look_again(self) -> bool:
         """Whether there is more to do: runs that another executor has, or had at the last look."""
         if not self._is_stopping:
-            if self._claimed_elsewhere and self._place.settings.stand_by:
+            if self._claimed_elsewhere and self._context.settings.stand_by:
                 return True
             self._waiting.extend(self._claimed_elsewhere.last_look())
         for run, who in [] if self._waiting else self._claimed_elsewhere.drain():
@@ -182,11 +182,11 @@ class Schedule:
     def _finish(self, attempt: Attempt) -> None:
         with self._outcomes.boundary(attempt.run):
             try:
-                ended = finish(self._place, attempt)
+                ended = finish(self._context, attempt)
             finally:
                 # Its processes have ended, also where its result could not be written.
                 self._slots.give_back(attempt.record.devices)
-            self._outcomes.survived(attempt, ended)
+            self._outcomes.report_survivors(attempt, ended)
             again = self._next_try(ended.record, attempt)
             if isinstance(again, Again):
                 self._delayed.append((time.monotonic() + again.wait_s, attempt.run))
@@ -201,7 +201,7 @@ class Schedule:
     def _next_try(self, record: AttemptRecord, attempt: Attempt) -> Again | GiveUp:
         if record.outcome is not Outcome.FAILED or self._is_stopping:
             return GiveUp()
-        return decide(counted_attempts(attempt.paths), self._place.settings.retries)
+        return decide(counted_attempts(attempt.paths), self._context.settings.retries)
 
     def _announce_completed(self) -> None:
         runs, self._completed = tuple(self._completed), []
@@ -212,7 +212,7 @@ class Schedule:
         # It may have ended meanwhile; and each heartbeat finds the same request again.
         attempt = self._live.get(token)
         if attempt and attempt.stop_cause is None:
-            grace_s = self._place.settings.grace_s
+            grace_s = self._context.settings.grace_s
             self._outcomes.notice(
                 f"{attempt.run.run_id} is cancelled: it writes its checkpoint "
                 f"(up to {grace_s:.0f} s)",
@@ -225,7 +225,7 @@ class Schedule:
             self._outcomes.notice("second request to stop: all runs are killed")
             self._kill_live(cause)
             return
-        grace_s = self._place.settings.grace_s
+        grace_s = self._context.settings.grace_s
         self._is_stopping = True
         self._outcomes.notice(
             f"stopping: {len(self._live)} runs write their checkpoints (up to {grace_s:.0f} s); "
@@ -238,7 +238,7 @@ class Schedule:
         for attempt in self._live.values():
             attempt.stop(cause, grace_s)
         # After they were asked: SLURM may take seconds to answer, of the little time that is left.
-        why = self._place.settings.why_stopped(cause)
+        why = self._context.settings.why_stopped(cause)
         for attempt in self._live.values():
             attempt.stop_cause = why if attempt.stop_cause is cause else attempt.stop_cause
 
@@ -251,7 +251,7 @@ class Schedule:
             self._end_stalled(attempt)
 
     def _end_stalled(self, attempt: Attempt) -> None:
-        limit_s = self._place.settings.restart_stalled_s
+        limit_s = self._context.settings.restart_stalled_s
         if (
             limit_s is not None
             and attempt.stop_cause is None

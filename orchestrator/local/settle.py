@@ -13,7 +13,7 @@ from merge.records.result import Result
 from merge.storage.json_files import write_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.paths import RunPaths
-from orchestrator.local.attempt import Attempt, Workplace
+from orchestrator.local.attempt import Attempt, ExecutorContext
 from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.runs.commit import Aside, Left, commit_result
 from orchestrator.runs.verdict import judge
@@ -31,24 +31,24 @@ class Ended:
     """Processes that not even SIGKILL has ended yet."""
 
 
-def finish(place: Workplace, attempt: Attempt) -> Ended:
+def finish(context: ExecutorContext, attempt: Attempt) -> Ended:
     """Judge an attempt whose command has ended, commit its result, record it, release its run.
 
     StorageError where the result could not be written, RecordError where the claims are damaged;
     the claim is released in any case.
     """
     try:
-        return _settle(place, attempt)
+        return _settle(context, attempt)
     finally:
-        place.heartbeat.let_go(attempt.claim.token)
+        context.heartbeat.let_go(attempt.claim.token)
 
 
-def _settle(place: Workplace, attempt: Attempt) -> Ended:
+def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
     # First of all: a process that is left over could still write into the folder that is judged
     # now.
     exit_code, survivors = attempt.process.finish()
     paths = attempt.paths.attempt(attempt.claim.number)
-    metric = place.sweep.metric
+    metric = context.sweep.metric
     verdict = judge(
         paths,
         exit_code,
@@ -64,7 +64,7 @@ def _settle(place: Workplace, attempt: Attempt) -> Ended:
         cause=verdict.cause,
         reason=verdict.reason,
     )
-    aside = _commit(place, attempt, verdict.left, record) if verdict.left else None
+    aside = _commit(context, attempt, verdict.left, record) if verdict.left else None
     value = verdict.left.metrics[metric] if verdict.left else None
     record = _as_lost(attempt, record, aside)
     # After the result: a reader that finds a record with "done" must find the result too.
@@ -73,11 +73,15 @@ def _settle(place: Workplace, attempt: Attempt) -> Ended:
     return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
 
 
-def _commit(place: Workplace, attempt: Attempt, left: Left, record: AttemptRecord) -> Aside | None:
+def _commit(
+    context: ExecutorContext, attempt: Attempt, left: Left, record: AttemptRecord
+) -> Aside | None:
     """Commit the result of `attempt`; where a second one was kept aside. Any error is recorded."""
     result = _result(attempt, left, record)
     try:
-        return commit_result(attempt.paths, attempt.claim, result, place.settings.claims.may_commit)
+        return commit_result(
+            attempt.paths, attempt.claim, result, context.settings.claims.may_commit
+        )
     except PapergridError as error:
         failed = _not_committed(record, error)
         write_json(attempt.paths.attempt(attempt.claim.number).record, failed.to_json())

@@ -89,7 +89,7 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
 
 def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
     """The settings that the flags give. UsageError where the devices cannot serve `planned`."""
-    from orchestrator.local.settings import among_others
+    from orchestrator.local.settings import with_claim_expiry
 
     settings = api.local_settings(
         planned,
@@ -99,7 +99,9 @@ def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
         cache_dir=arguments.cache_dir,
         grace_s=arguments.grace,
     )
-    settings = among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
+    settings = with_claim_expiry(
+        settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by
+    )
     return _with_attempts(settings, arguments)
 
 
