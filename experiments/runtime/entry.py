@@ -20,8 +20,8 @@ ErrorKind = Literal["data", "config", "cuda_oom", "host_oom", "disk_full", "nan"
 """As in the run contract; the message describes an error of kind `other`."""
 
 
-class NonFiniteLossError(PapergridError):
-    """The loss became NaN or infinite."""
+class NonFiniteError(PapergridError):
+    """The loss or a metric is NaN or infinite."""
 
 
 def run_trainer(train: Train) -> NoReturn:
@@ -54,7 +54,7 @@ def classify(error: Exception) -> ErrorKind:
         return "data"
     if isinstance(error, UsageError):
         return "config"
-    if isinstance(error, NonFiniteLossError):
+    if isinstance(error, NonFiniteError):
         return "nan"
     if isinstance(error, StorageError):
         return "disk_full"

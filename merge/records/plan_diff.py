@@ -16,6 +16,8 @@ _MOST_LINES = 16
 _MOST_NAMED = 3
 _MOST_LISTED = 40
 _ABSENT = object()
+_MAYBE_SHARED = frozenset({"experiment", "command", "resources", "in_table"})
+"""What the runs of most sweeps have in common."""
 
 
 def plan_differences(old: Sweep, new: Sweep) -> tuple[str, ...]:
@@ -126,33 +128,46 @@ def plan_from_json(document: Mapping[str, Any], published: Mapping[str, Any]) ->
 
 def _shared(runs: Sequence[Run]) -> dict[str, Any]:
     first = run_to_json(runs[0])
-    rest = runs[1:]
     shared = {
         name: first[name]
-        for name in ("experiment", "command", "resources", "in_table")
-        if all(getattr(run, name) == getattr(runs[0], name) for run in rest)
+        for name in sorted(_MAYBE_SHARED)
+        if _are_equal([getattr(run, name) for run in runs])
     }
-    # Written once: with its full configuration in every run, the view of 10,000 runs would be
-    # mostly repetition.
-    common = dict(runs[0].config)
-    for run in rest:
-        for key in [k for k, v in common.items() if not _same(run.config.get(k, _ABSENT), v)]:
-            del common[key]
+    configs = [run.config for run in runs]
+    common = {key: value for key, value in configs[0].items() if _all_have(configs, key, value)}
     return {**shared, "config": common}
 
 
-def _own(run: Run, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of `run` that not all runs share.
+def _are_equal(column: list[Any]) -> bool:
+    return column.count(column[0]) == len(column)
 
-    An axis is a key of the configuration, too; it is written once, under `axes`.
-    """
-    own = {key: value for key, value in run_to_json(run).items() if key not in shared}
-    own["config"] = {
-        key: run.config[key]
-        for key in run.config.keys() - shared["config"].keys()
-        if not _same(run.axes.get(key, _ABSENT), run.config[key])
+
+def _all_have(configs: Sequence[Mapping[str, Any]], key: str, value: object) -> bool:
+    """Whether `key` has this value in all, as `_same` compares."""
+    # By column: count and map compare in C, which takes a third of a call of `_same` for each.
+    column = [config.get(key, _ABSENT) for config in configs]
+    return _are_equal(column) and set(map(type, column)) == {type(value)}
+
+
+def _own(run: Run, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """What `run` does not share; an axis stands in its configuration too, and is written once."""
+    own: dict[str, Any] = {
+        "run_id": run.run_id,
+        "path": run.path,
+        "cell": run.cell,
+        "axes": dict(run.axes),
+        "config_hash": run.config_hash,
+        "config": {
+            key: run.config[key]
+            for key in run.config.keys() - shared["config"].keys()
+            if not _same(run.axes.get(key, _ABSENT), run.config[key])
+        },
     }
-    return own
+    if shared.keys() >= _MAYBE_SHARED:
+        return own
+    # Rare, and slow: a run's document copies its whole configuration.
+    document = run_to_json(run)
+    return own | {name: document[name] for name in _MAYBE_SHARED - shared.keys()}
 
 
 def _same(one: object, other: object) -> bool:

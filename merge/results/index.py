@@ -66,7 +66,10 @@ class ResultIndex:
 
     def save(self, path: Path) -> None:
         """Write what was used into `path`. StorageError where it cannot be written."""
-        payload = compact_json(self._used)
+        import msgspec
+
+        # No person reads it, so its text may be msgspec's, which is made ten times as fast.
+        payload = msgspec.json.encode(self._used)
         header = _header(payload, self._manifest)
         write_bytes(path, compact_json(header) + b"\n" + payload + b"\n")
 
@@ -118,15 +121,24 @@ def _header(payload: bytes, manifest: Manifest) -> dict[str, Json]:
 
 def _read(path: str, label: str) -> tuple[bytes, Stamp]:
     try:
-        # Unbuffered: for small files the buffer costs a third of the reading, 10,000 times.
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-            # Of the open file: by its name, the stamp could be that of a file that has replaced it
-            # since.
-            return file.readall(), _stamp(os.fstat(file.fileno()))
+        return _read_at_once(path)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise RecordError(f"{label} cannot be read ({error.strerror})") from error
+
+
+def _read_at_once(path: str) -> tuple[bytes, Stamp]:
+    # Without a file object, which costs a third of reading a small file, 10,000 times.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        stat = os.fstat(descriptor)
+        parts = []
+        while part := os.read(descriptor, stat.st_size + 1):
+            parts.append(part)
+        return b"".join(parts), _stamp(stat)
+    finally:
+        os.close(descriptor)
 
 
 def _stamp(stat: os.stat_result) -> Stamp:

@@ -58,7 +58,8 @@ def fit(
         problems += [_problem(document, model, at, item) for item in details]
         # The value itself is not a mapping, so nothing in it can be checked.
         if any(not item["loc"] for item in details):
-            rest = {}
+            # The whole is no mapping: there is nothing inside of it to remove.
+            rest, details = {}, []
         # From the end: removing an item of a list shifts the indices behind it.
         for place in sorted({item["loc"] for item in details}, key=_sort_key, reverse=True):
             _remove(rest, place)

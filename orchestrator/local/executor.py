@@ -21,6 +21,7 @@ from orchestrator.machine.guard import EXECUTOR, kill_marked
 from orchestrator.machine.process import Guardian
 from orchestrator.machine.signals import stop_requests
 from orchestrator.runs.heartbeat import Heartbeat
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 
 __all__ = ["LocalReport", "LocalSettings", "run_local"]
 
@@ -66,6 +67,7 @@ def _heartbeat(settings: LocalSettings, inbox: Inbox) -> Heartbeat:
         on_lost=lambda token: inbox.put(ClaimLost(token)),
         on_cancelled=lambda token: inbox.put(CancelRequested(token)),
         claims=settings.claims,
+        clock=settings.clock,
     )
 
 
@@ -79,5 +81,6 @@ def _executor_context(
         settings=settings,
         marker=marker,
         heartbeat=heartbeat,
+        watch=HeartbeatWatch(settings.clock),
         environment=describe_environment(settings.cwd, os.environ, has_gpus=has_gpus),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +57,7 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
     )
     record = replace(
         attempt.record,
-        ended=time.time(),
+        ended=context.clock.now(),
         exit_code=exit_code,
         outcome=verdict.outcome,
         cause=verdict.cause,

@@ -80,5 +80,5 @@ def _setting(
     if key in {axis.name for axis in axes}:
         raise UnfitError(f"{key} is an axis of this study: select its values with --where {key}=..")
     if key not in known:
-        raise UnfitError(f"no such key{hint(key, known)}")
+        raise UnfitError(f"no such key{hint(key, [*known, *(axis.name for axis in axes)])}")
     return rules.fitted(key, rules.parsed(key, text))

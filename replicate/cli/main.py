@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, TextIO, cast
 
@@ -111,7 +112,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if name not in VERBS:
         raise UsageError(f"unknown command {name!r}{hint(name, VERBS)}")
     parser = _VerbParser(prog=f"replicate {name}", description=VERBS[name], allow_abbrev=False)
-    parser.set_defaults(verb=name)
+    parser.set_defaults(verb=name, begun=time.monotonic())
     parser.add_argument(
         "--log-level",
         default="warning",

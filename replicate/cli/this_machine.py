@@ -78,6 +78,7 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
         num_workers=run.resources.num_workers if workers is None else workers,
     )
     # A command divides its batch itself: its key of that name is its own.
+    # A command divides its batch itself: its key of that name is its own.
     batch = run.config.get("global_batch") if run.experiment else None
     if isinstance(batch, int) and batch % resources.devices_per_run:
         raise UsageError(
@@ -99,6 +100,7 @@ def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
         cache_dir=arguments.cache_dir,
         grace_s=arguments.grace,
     )
+    settings = replace(settings, begun=arguments.begun)
     settings = with_claim_expiry(
         settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by
     )
