@@ -124,7 +124,7 @@ def read_legacy(document: Mapping[str, Any]) -> LegacyFile:
         if isinstance(view.get("mean"), dict):
             means[cell] = {k: v for k, v in view["mean"].items() if is_finite_number(v)}
     if not numbers:
-        raise RecordError("has no number of any fold")
+        raise RecordError("has no number for any fold")
     return LegacyFile(numbers=tuple(numbers), means=means)
 
 
