@@ -68,7 +68,7 @@ class ResultIndex:
         """Write what was used into `path`. StorageError where it cannot be written."""
         import msgspec
 
-        # Nobody reads it, so its text may be msgspec's, which is made ten times as fast.
+        # No person reads it, so its text may be msgspec's, which is made ten times as fast.
         payload = msgspec.json.encode(self._used)
         header = _header(payload, self._manifest)
         write_bytes(path, compact_json(header) + b"\n" + payload + b"\n")

@@ -47,7 +47,7 @@ def _is_same(
     return decisive(known) == decisive(spec)
 
 
-def _own_spec(paths: RunPaths, number: int, spec: Mapping[str, Any]) -> Path | None:
+def attempt_spec(paths: RunPaths, number: int, spec: Mapping[str, Any]) -> Path | None:
     """The spec of attempt `number` where it is not word for word that of the run; else None."""
     if _is_same(read_json(paths.spec), spec):
         return None
