@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+# A study can have thousands of cells; a message must stay readable on a terminal.
 _MAX_LISTED = 40
 
 

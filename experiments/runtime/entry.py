@@ -29,8 +29,8 @@ def run_trainer(train: Train) -> NoReturn:
 
     A failing rank writes the attempt's error.json unless another rank was first, and leaves at
     once, without any collective clean-up that could wait for its peers: torchrun, and gloo's
-    closed connections, then end the others within seconds. Python's own tear-down is left out in
-    either case: torch's threads abort it now and then after a training that went well.
+    closed connections, then end the other ranks within seconds. Python's own tear-down is left
+    out in either case: torch's threads abort it now and then after a training that went well.
     """
     stop = StopRequest()
     stop.install()

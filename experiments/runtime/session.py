@@ -28,6 +28,7 @@ from experiments.runtime.result import build_result
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import divide_batch
 from experiments.runtime.seeds import seed_everything
+from experiments.runtime.stages import Timetable
 from experiments.runtime.stop import Stopped, StopRequest
 from experiments.runtime.task import Task
 from merge.storage.json_files import write_json
@@ -74,6 +75,7 @@ def _set_up(
     task = experiment.open_task(options, context)
     declared = read_declared_metrics(experiment, context.metric)
     declared.check_selection(getattr(task, "selection", None))
+    stages = Timetable(task.stages(), epochs=options.runtime.epochs)
     model = build_seeded_model(task, ranks)
     # Dropout and the like differ between ranks.
     seed_everything(options.runtime.seed, "rank", ranks.rank)
@@ -86,7 +88,8 @@ def _set_up(
         declared=declared,
         ranks=ranks,
         precision=precision,
-        learner=Learner(task, model, ranks, precision, micro_batch),
+        stages=stages,
+        learner=Learner(task, model, ranks, precision, stages.at(0), micro_batch=micro_batch),
         micro_batch=micro_batch,
         stop=stop,
         events=EventLog(context.attempt.events if ranks.is_main else None),

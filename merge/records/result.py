@@ -72,6 +72,7 @@ def _check_result(path: Path | str, result: Result) -> None:
     """RecordError unless what merging orders, groups and compares by has its type."""
     for name, kind in _RESULT_TYPES.items():
         value = getattr(result, name)
+        # bool is a subclass of int: `"attempt": true` would be attempt 1.
         if not isinstance(value, kind) or isinstance(value, bool):
             raise RecordError(f"{path}: {name!r} is {value!r}, which is not of that field's type")
     for name in ("started", "finished"):

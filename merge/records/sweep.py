@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
@@ -60,13 +60,13 @@ class Resources:
     launcher: Literal["torchrun", "none"] = "torchrun"
     """`none` starts the command once; `torchrun` starts one rank per device."""
     hours: float | None = None
-    """What the study expects the run to take; measured runs are believed more."""
+    """Expected duration of the run, from the study; measured durations are preferred."""
     gpu_mem_gb: float | None = None
-    """What it holds of a GPU's memory; None where it is not known."""
+    """GPU memory that it needs, in GB; None where it is not known."""
     nodes: int = 1
     """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
     slurm: Mapping[str, Any] = field(default_factory=dict)
-    """What the study says of its SLURM jobs: see `orchestrator.slurm.request`."""
+    """The study's settings for SLURM jobs, see `orchestrator.slurm.request`."""
 
 
 _RESOURCES = tuple(each.name for each in fields(Resources))
@@ -127,7 +127,7 @@ class Sweep:
     free_keys: tuple[str, ...] = ()
     """Keys of a configuration on which no number depends: they are in no hash."""
     retries: Mapping[str, Any] = field(default_factory=dict)
-    """How often which kind of failure is tried again: {cause: limit or {"limit", "wait_s"}}."""
+    """How often a failed run is retried, by cause: {cause: limit or {"limit", "wait_s"}}."""
     frozen_manifest: Manifest | None = None
     """As the plan froze it; None in a plan of an older version. Readers take `manifest`."""
 
@@ -177,6 +177,8 @@ def config_hash(
     Independent of key order; infrastructure (devices, folders, workers) is not in a configuration,
     and keys on which no number depends are left out of `config`.
     """
+    # Existing results carry this hash: another key here would make all of them results of another
+    # configuration.
     identity: dict[str, Json] = {
         "config": dict(config),
         "experiment": experiment,
@@ -223,7 +225,7 @@ def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
         metric=document["metric"],
         goal=document["goal"],
         settings=dict(document["settings"]),
-        runs=tuple(_run_from_json(run) for run in document["runs"]),
+        runs=_runs_from_json(document["runs"]),
         code=dict(document["code"]),
         published=dict(document["published"]),
         retries=dict(document.get("retries", {})),
@@ -252,20 +254,43 @@ def run_to_json(run: Run) -> dict[str, Any]:
     }
 
 
-def _run_from_json(document: Mapping[str, Any]) -> Run:
+def _runs_from_json(documents: Sequence[Mapping[str, Any]]) -> tuple[Run, ...]:
+    runs = []
+    known, resources = {}, Resources()
+    for document in documents:
+        # Most runs need the same: a comparison costs a fifth of making Resources, 10,000 times.
+        if not runs or not _is_same(document["resources"], known):
+            known = document["resources"]
+            resources = _resources_from_json(known)
+        runs.append(_run_from_json(document, resources))
+    return tuple(runs)
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Equal in JSON too, where 1, 1.0 and true are three values."""
+    return one == other and [*map(type, one.values())] == [*map(type, other.values())]
+
+
+def _run_from_json(document: Mapping[str, Any], resources: Resources) -> Run:
     command = document["command"]
     return Run(
         run_id=document["run_id"],
         path=document["path"],
         cell=document["cell"],
         axes=document["axes"],
-        config=dict(document["config"]),
+        config=_object(document["config"]),
         config_hash=document["config_hash"],
         experiment=document["experiment"],
         command=tuple(command) if command else None,
-        resources=_resources_from_json(document["resources"]),
+        resources=resources,
         in_table=document["in_table"],
     )
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"a configuration is {value!r}")
+    return value
 
 
 def _resources_from_json(document: Mapping[str, Any]) -> Resources:

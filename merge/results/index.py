@@ -1,7 +1,7 @@
-"""What earlier merges read, so that one more result costs no re-reading of the others.
+"""A cache of what earlier merges read, so that one more result needs no reading of the rest.
 
 A file is known by its path, times, size and inode. The index can be deleted at any time; a damaged
-one, or one of another version, is taken for absent.
+one, or one of another version, is ignored.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ class ResultIndex:
 
     def save(self, path: Path) -> None:
         """Write what was used into `path`. StorageError where it cannot be written."""
-        payload = compact_json(self._used)
+        import msgspec
+
+        # Nobody reads it, so its text may be msgspec's, which is made ten times as fast.
+        payload = msgspec.json.encode(self._used)
         header = _header(payload, self._manifest)
         write_bytes(path, compact_json(header) + b"\n" + payload + b"\n")
 
@@ -109,6 +112,8 @@ def known_entries(path: Path, manifest: Manifest) -> dict[str, Any]:
 def _header(payload: bytes, manifest: Manifest) -> dict[str, Json]:
     return {
         "version": _VERSION,
+        # An entry keeps the details that the manifest lists: after a change of the list it would
+        # lack some.
         "manifest": sha256(canonical_json(manifest.to_json())).hexdigest(),
         "sha256": sha256(payload).hexdigest(),
     }
@@ -116,14 +121,27 @@ def _header(payload: bytes, manifest: Manifest) -> dict[str, Json]:
 
 def _read(path: str, label: str) -> tuple[bytes, Stamp]:
     try:
-        # Unbuffered: for small files the buffer costs a third of the reading, 10,000 times.
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-            return file.readall(), _stamp(os.fstat(file.fileno()))
+        return _read_at_once(path)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise RecordError(f"{label} cannot be read ({error.strerror})") from error
 
 
+def _read_at_once(path: str) -> tuple[bytes, Stamp]:
+    # Without a file object, which costs a third of reading a small file, 10,000 times.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        stat = os.fstat(descriptor)
+        parts = []
+        while part := os.read(descriptor, stat.st_size + 1):
+            parts.append(part)
+        return b"".join(parts), _stamp(stat)
+    finally:
+        os.close(descriptor)
+
+
 def _stamp(stat: os.stat_result) -> Stamp:
+    # The inode too: a file that was replaced within one tick of the clock has equal times and
+    # perhaps an equal size.
     return [stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino]

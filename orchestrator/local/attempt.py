@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from merge.errors import UsageError
 from merge.records.records import AttemptRecord, Cause, Claim, Outcome, Request
 from merge.records.sweep import Run, Sweep
+from merge.storage.clock import Clock
 from merge.storage.json_files import write_json
 from merge.storage.paths import AttemptPaths, RunPaths, SweepPaths
 from orchestrator.local.settings import LocalSettings
@@ -47,12 +47,23 @@ class Workplace:
     """Host, versions and settings that every attempt records."""
     watch: HeartbeatWatch = field(default_factory=HeartbeatWatch)
 
+    @property
+    def clock(self) -> Clock:
+        return self.settings.clock
+
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
     """A request holds that the run is not started anywhere."""
 
     request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class NotWorthTrying:
+    """The run has failed elsewhere, as often as its retry rules allow."""
+
+    reason: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,6 +76,7 @@ class Attempt:
     record: AttemptRecord
     process: Process
     silence: Silence
+    clock: Clock
     num_oom_kills: int
     """The kernel's count at the start: a higher one at the end means a kill for memory."""
     stop_cause: Cause | None = None
@@ -78,7 +90,7 @@ class Attempt:
     def stop(self, cause: Cause, grace_s: float) -> None:
         """Make it write a checkpoint and end; `tick` kills it after `grace_s` seconds."""
         self.stop_cause = self.stop_cause or cause
-        self.kill_at = min(self.kill_at, time.monotonic() + grace_s)
+        self.kill_at = min(self.kill_at, self.clock.monotonic() + grace_s)
         self.process.ask_to_stop()
 
     def kill(self, cause: Cause) -> None:
@@ -90,17 +102,22 @@ class Attempt:
         """Continue a `stop`: signal workers that were started since, kill them when it is time."""
         if self.kill_at < math.inf:
             self.process.ask_to_stop()
-        if time.monotonic() > self.kill_at:
+        if self.clock.monotonic() > self.kill_at:
             self.process.kill()
 
 
 def begin(
-    place: Workplace, run: Run, devices: tuple[str, ...], on_exit: Callable[[str], None]
-) -> Attempt | Busy | Finished | Cancelled:
+    place: Workplace,
+    run: Run,
+    devices: tuple[str, ...],
+    on_exit: Callable[[str], None],
+    failure_of: Callable[[Run], str | None] = lambda _: None,
+) -> Attempt | Busy | Finished | Cancelled | NotWorthTrying:
     """Claim `run` and start it on `devices`, unless it is finished, cancelled or has a live owner.
 
-    `on_exit(token)` is called from a thread when its command has ended. RecordError where a
-    record of the run is not of this plan, StorageError, UsageError where it cannot be started.
+    `failure_of` is asked once the run is claimed: why it is not to be started. `on_exit(token)` is
+    called from a thread when its command has ended. RecordError where a record of the run is not of
+    this plan, StorageError, UsageError where it cannot be started.
     """
     paths = place.output.run(run.path)
     if request := cancellation(paths):
@@ -111,19 +128,25 @@ def begin(
         paths,
         run.config_hash,
         settings.owner,
-        now=time.time(),
+        now=place.clock.now(),
         expiry_s=settings.expiry_s,
         watch=place.watch,
     )
     if not isinstance(taking, Taken):
         return taking
+    # Before anything that may take long: without a heartbeat another host takes the run over after
+    # its expiry.
     place.heartbeat.hold(paths, taking.claim)
     try:
         # A listing of the folder is fresh on every file system now that the claim was written.
         if request := cancellation(paths):
             place.heartbeat.let_go(taking.claim.token)
             return Cancelled(request)
+        if reason := failure_of(run):
+            place.heartbeat.let_go(taking.claim.token)
+            return NotWorthTrying(reason)
         return _start(place, run, devices, taking.claim, on_exit)
+    # KeyboardInterrupt too: a claim that is not released keeps other hosts waiting for its expiry.
     except BaseException:
         place.heartbeat.let_go(taking.claim.token)
         raise
@@ -157,7 +180,8 @@ def _start(
         claim=claim,
         record=record,
         process=_started(launch, files, record, on_exit),
-        silence=Silence(files),
+        silence=Silence(files, place.clock),
+        clock=place.clock,
         num_oom_kills=oom_kills,
     )
 
@@ -188,7 +212,7 @@ def _begun(
         command=launch.argv,
         device=assignment.kind,
         devices=assignment.devices,
-        started=time.time(),
+        started=place.clock.now(),
         code=place.settings.code or place.sweep.code,
         micro_batch=means.micro_batch,
         num_workers=means.num_workers,
@@ -227,6 +251,7 @@ def _assignment(
         nodes=settings.nodes,
         spec=_own_spec(place.output.run(run.path), claim.number, run.to_spec(place.sweep)),
         num_workers=means.num_workers,
+        # Given only where it differs from the plan (docs/run-contract.md).
         micro_batch=None if is_planned else means.micro_batch,
         source=settings.source,
     )

@@ -46,6 +46,7 @@ class OutcomeLog:
         """An error inside ends `run` with a matching outcome, and no other run."""
         try:
             yield
+        # The order matters: StorageError and RecordError are PapergridErrors.
         except StorageError as error:
             self.end(run, RunOutcome.STORAGE, str(error))
         except RecordError as error:

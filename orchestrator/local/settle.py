@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +43,8 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
 
 
 def _settle(place: Workplace, attempt: Attempt) -> Ended:
+    # First of all: a process that is left over could still write into the folder that is judged
+    # now.
     exit_code, survivors = attempt.process.finish()
     paths = attempt.paths.attempt(attempt.claim.number)
     metric = place.sweep.metric
@@ -56,7 +57,7 @@ def _settle(place: Workplace, attempt: Attempt) -> Ended:
     )
     record = replace(
         attempt.record,
-        ended=time.time(),
+        ended=place.clock.now(),
         exit_code=exit_code,
         outcome=verdict.outcome,
         cause=verdict.cause,
@@ -65,7 +66,7 @@ def _settle(place: Workplace, attempt: Attempt) -> Ended:
     aside = _commit(place, attempt, verdict.left, record) if verdict.left else None
     value = verdict.left.metrics[metric] if verdict.left else None
     record = _as_lost(attempt, record, aside)
-    # After the result: whoever finds a record that says "done" must find the result too.
+    # After the result: a reader that finds a record with "done" must find the result too.
     write_json(paths.record, record.to_json())
     remove_leftovers(_folders(attempt.paths))
     return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
@@ -109,6 +110,8 @@ def _as_lost(attempt: Attempt, record: AttemptRecord, aside: Aside | None) -> At
     if aside:
         reason = f"{aside.reason}: the result is kept in {aside.path.name}"
         return replace(record, outcome=Outcome.LOST, cause=Cause.LOST, reason=reason)
+    # A result that was committed although the claim was lost counts: the exclusive creation decided
+    # (decision 1).
     if attempt.has_lost_claim and record.outcome is not Outcome.DONE:
         reason = "another executor took the run over; this attempt was killed"
         return replace(record, outcome=Outcome.LOST, cause=Cause.LOST, reason=reason)

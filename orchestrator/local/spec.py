@@ -16,6 +16,7 @@ def ensure_spec(paths: RunPaths, spec: Mapping[str, Any], free_keys: Collection[
 
     Values of `free_keys` in its configuration may differ: no number depends on them.
     """
+    # Exclusively: another host may start the same run at the same time.
     if write_json_exclusive(paths.spec, dict(spec)):
         return
     try:
@@ -40,6 +41,7 @@ def _is_same(
         config = document.get("config")
         kept = config if isinstance(config, dict) else {}
         left = {key: value for key, value in kept.items() if key not in free_keys}
+        # As bytes: 1 and 1.0 and true are equal in Python, but not in a configuration.
         return canonical_json({**document, "config": left})
 
     return decisive(known) == decisive(spec)

@@ -1,8 +1,8 @@
-"""Where an experiment lies, and its manifest. Its files are read, it is never imported.
+"""Finds an experiment's folder and reads its manifest. The experiment is never imported.
 
 A name without `/` is a folder of `experiments/`, never one of the current folder. A text with `/`
-is a folder anywhere, as seen from the folder in which the command is started. So neither can be
-mistaken for the other.
+is a path, relative to the folder in which the command is started. So one cannot be mistaken for
+the other.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def spelled(reference: str) -> str:
     """One spelling for one folder: `./blobs` for `./blobs/` and `blobs/`; a name as it is."""
     if not is_folder(reference):
         return reference
+    # The spelling is part of the configuration's hash: one folder must not have two.
     plain = os.path.normpath(reference)
     # Without a slash it would be the name of an experiment of `experiments/`.
     return plain if plain.startswith(("/", "../")) else f"./{plain}"
@@ -88,6 +89,7 @@ def experiment_folder(
     missing = [name for name in _NEEDED_FILES if not (folder / name).is_file()]
     if missing:
         raise StudyError(reference, (_what_is_wrong(reference, folder, experiments, missing),))
+    # Trainers import the folder as a package.
     if is_folder(reference) and not folder.resolve().name.isidentifier():
         problem = f"{folder}: the folder is imported: name it with letters, digits and _ only"
         raise StudyError(reference, (problem,))
@@ -115,6 +117,7 @@ def read_experiment(
     """The experiment `reference` with its manifest. StudyError with all problems of the file."""
     folder = experiment_folder(reference, experiments, cwd)
     path = folder / MANIFEST_FILE
+    # In the key of the cache: a notebook may edit the manifest and plan again.
     stat = path.stat()
     return _read(reference, folder, experiments, stat.st_mtime_ns, stat.st_size)
 
@@ -180,6 +183,7 @@ def _problems(document: Document, shape: ManifestShape, experiments: Path) -> It
             )
     for index, name in enumerate(shape.result_code):
         path = experiments.parent / name
+        # Names below papergrid's own tree, so that the digest is the same on every host.
         if Path(name).is_absolute() or ".." in Path(name).parts or not path.is_file():
             yield document.problem(
                 ("result_code", index), f"{name!r} is not a file below {experiments.parent}"

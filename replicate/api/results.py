@@ -1,4 +1,4 @@
-"""What a sweep has produced so far: merged view, report, status; and what a machine can carry."""
+"""Merged view, report and status of a sweep; and the checks of `doctor`."""
 
 from __future__ import annotations
 

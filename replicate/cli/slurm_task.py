@@ -31,6 +31,7 @@ def work(arguments: argparse.Namespace) -> LocalReport:
 
     if arguments.array is None:
         raise UsageError("--submission needs --array")
+    # Before anything else: SLURM may pre-empt a task in its first second.
     with scheduler_signals() as asked:
         ids = task_runs(arguments.output, arguments.submission, arguments.array, os.environ)
         planned = on_this_machine(api.frozen_plan(arguments.output, ids), arguments)

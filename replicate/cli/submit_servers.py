@@ -79,7 +79,9 @@ def _asked_for(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
         replace(shard, runs=tuple(by_id[run.run_id] for run in shard.runs))
         for shard in planned.shards
     ]
+    # The same path is used on the servers, where a relative one would start at another folder.
     output = flags.output_folder(arguments).absolute()
+    # One shard of many is a selection: all servers share it by claims.
     by_shard = bool(arguments.shard_by) and not arguments.shard
     request = ServerRequest(
         name=new_submission_id(time.time()),
@@ -117,6 +119,7 @@ def _with_flags(server: Server, arguments: argparse.Namespace) -> Server:
 
     return replace(
         server,
+        # The hosts file knows its host; flags are for hosts that it says nothing about.
         devices=server.devices or arguments.devices,
         data_root=server.data_root or absolute(arguments.data_root),
         cache_dir=server.cache_dir or absolute(arguments.cache_dir),
@@ -135,8 +138,8 @@ def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
         "--runs-per-gpu": arguments.runs_per_gpu,
     }
     given = [(flag, str(value)) for flag, value in options.items() if value is not None]
-    # Without it a worker would end while others still run, and nothing would take over the runs
-    # of those that die later.
+    # Without --stand-by a worker would end while other workers still train, and none would be left
+    # to take over the runs of one that dies later.
     words = ["--stand-by", *(["--retry-cancelled"] if arguments.retry_cancelled else [])]
     return (*words, *(word for pair in given for word in pair), *sync_words(arguments))
 

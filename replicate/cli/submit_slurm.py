@@ -38,7 +38,7 @@ _OPTIONS = {
 }
 _KEYS = (*_OPTIONS, "cpus_per_task", "max_parallel", "signal_s", "setup")
 
-_OF_TASKS = {
+_TASK_FLAGS = {
     "max_retries": None,
     "restart_stalled": None,
     "runs_per_gpu": 1,
@@ -115,6 +115,7 @@ def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     planned = replace(planned, runs=tuple(_on_nodes(run, arguments.nodes) for run in planned.runs))
     output = flags.output_folder(arguments).absolute()
+    # Before the plan is written: without a cluster nothing must be left behind.
     largest = _largest_array(is_dry=arguments.dry_run)
     if not arguments.dry_run:
         api.freeze_plan(planned, output)
@@ -138,6 +139,7 @@ def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
 def _refuse_flags_of_a_machine(arguments: argparse.Namespace) -> None:
     if arguments.devices is not None:
         raise UsageError("--devices is for this machine: ask SLURM for GPUs with --gres gpu:N")
+    # Refused, not ignored: the person would rely on a time that nothing keeps.
     if arguments.grace != GRACE_S:
         raise UsageError("--grace is for this machine: a task has until its end, see --signal-s")
     if arguments.stand_by:
@@ -214,7 +216,7 @@ def _machine(arguments: argparse.Namespace) -> tuple[str, ...]:
         value = getattr(arguments, flag)
         if value is not None:
             words += [f"--{flag.replace('_', '-')}", str(value.absolute())]
-    for flag, default in _OF_TASKS.items():
+    for flag, default in _TASK_FLAGS.items():
         if (value := getattr(arguments, flag)) != default:
             words += [f"--{flag.replace('_', '-')}", str(value)]
     return (*words, *sync_words(arguments))

@@ -75,6 +75,7 @@ def _usage(paths: RunPaths) -> Usage | None:
     device_hours: dict[str, float] = {}
     for record in records:
         used = _hours(record) * len(record.devices)
+        # All attempts, also failed ones: the hours are what the sweep cost.
         device_hours[record.device] = device_hours.get(record.device, 0.0) + used
     return Usage(
         hours=sum(_hours(record) for record in records),
@@ -117,6 +118,8 @@ def _as_jpeg(path: Path) -> bytes:
         raise RecordError(
             f"{path} is not a picture ({error}): remove it, and give the same command again"
         ) from error
+    # Pictures lie inside the page, which must stay small enough for a mail; the height is limited
+    # only against absurd files.
     shown.thumbnail((_PANEL_WIDTH_PX, 10 * _PANEL_WIDTH_PX))
     file = io.BytesIO()
     shown.save(file, format="JPEG", quality=85)

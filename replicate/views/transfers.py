@@ -44,7 +44,7 @@ class Transfers:
             print(text, file=sys.stderr, flush=True)
 
 
-class _Lively(Transfers):
+class _LiveTransfers(Transfers):
     def __init__(self, done: str, progress: Progress) -> None:
         super().__init__(done)
         self._progress = progress
@@ -67,4 +67,4 @@ def transfers(done: str) -> Iterator[Transfers]:
     # Without markup: the name of a file may hold brackets.
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield _Lively(done, progress)
+        yield _LiveTransfers(done, progress)

@@ -58,6 +58,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Exit status: 0 where nothing is refused (there may be warnings), else 1."""
     from orchestrator.doctor.check import is_refused
 
+    # Before the folder's tests, which may wait minutes for a peer.
     bucket = _bucket(arguments)
     checks = api.doctor(
         arguments.output,
@@ -83,6 +84,8 @@ def _bucket(arguments: argparse.Namespace) -> Callable[[], list[Check]]:
     from orchestrator.doctor.check import checks_of_rights
     from orchestrator.s3.permissions import check_permissions
 
+    # The usual seven attempts with back-off would keep a person waiting for the answer "not
+    # reachable".
     target = replace(buckets.target_of(arguments.bucket, arguments), max_attempts=2)
     return lambda: checks_of_rights(check_permissions(target))
 

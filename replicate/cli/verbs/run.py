@@ -54,6 +54,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.prepare_only:
         return _prepare(planned.runs, arguments)
+    # Before the data is prepared: a download of hours must not end in "no such GPU".
     settings = settings_of(planned, arguments)
     if code := _make_data_ready(planned.runs, output, arguments):
         return code
@@ -64,6 +65,8 @@ def execute(arguments: argparse.Namespace) -> int:
     _show_files(merged, output, reports.values())
     for line in next_steps(report, output, status_command(output, arguments)):
         print(line)
+    # Not the merge's 3: a filtered command that did all its runs is done, although the table lacks
+    # cells.
     return report.exit_code or (1 if exit_code(merged) == 1 else 0)
 
 

@@ -69,6 +69,7 @@ def _move(arguments: argparse.Namespace, target: BucketTarget) -> int:
                 is_dry=arguments.dry_run,
                 on_transfer=progress.moved,
             )
+    # The live line is gone by now; say how far it came before the error is printed.
     except BucketUnavailableError:
         print(f"{progress.text()}; the same command continues from there", file=sys.stderr)
         raise
