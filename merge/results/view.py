@@ -95,8 +95,8 @@ def _exclusively(
 ) -> _Written:
     refuse_missing_sweep(output)
     paths = SweepPaths(output)
-    sweep = read_sweep(paths.sweep)
     with no_garbage_collection():
+        sweep = read_sweep(paths.sweep)
         return exclusively(
             paths.merge_lock,
             lambda: write_view(sweep),
