@@ -82,7 +82,11 @@ def test_spec_and_folder_of_attempts_are_durable_once_the_run_is_claimed(tmp_pat
     ensure_spec(paths, {"config": {}})
     taken = take(paths, "hash", this_owner(), now=0.0)
     assert isinstance(taken, Taken)
-    named = ["link run/TEMP run/run.json", "mkdir run/attempts", "link run/TEMP run/claim-0001.json"]
+    named = [
+        "link run/TEMP run/run.json",
+        "mkdir run/attempts",
+        "link run/TEMP run/claim-0001.json",
+    ]
     assert [call for call in calls if call in named] == named
     # One fsync for the three names, after the last of them; and one for the new folder.
     assert [call for call in calls if call in ("fsync run", "fsync .")] == ["fsync .", "fsync run"]
