@@ -68,7 +68,7 @@ class ResultIndex:
         """Write what was used into `path`. StorageError where it cannot be written."""
         import msgspec
 
-        # Nobody reads it, so its text may be msgspec's, which is made ten times as fast.
+        # No person reads it, so its text may be msgspec's, which is made ten times as fast.
         payload = msgspec.json.encode(self._used)
         header = _header(payload, self._manifest)
         write_bytes(path, compact_json(header) + b"\n" + payload + b"\n")
@@ -103,10 +103,10 @@ def known_entries(path: Path, manifest: Manifest) -> dict[str, Any]:
     try:
         header_line, payload, _ = path.read_bytes().split(b"\n")
         header = json.loads(header_line)
-        known: dict[str, Any] = json.loads(payload) if header == _header(payload, manifest) else {}
-    except (OSError, ValueError):
+        is_ours = header == _header(payload, manifest)
+        return parse_json(path, payload) if is_ours else {}
+    except (OSError, ValueError, RecordError):
         return {}
-    return known
 
 
 def _header(payload: bytes, manifest: Manifest) -> dict[str, Json]:
