@@ -1,6 +1,6 @@
 """What the control plane costs a run: no-op commands by the local executor, against bare ones.
 
-    python benchmarks/control_cost.py [--runs 200] [--budget-ms 25] [--folder DIR]
+    python benchmarks/control_cost.py [--runs 200] [--budget-ms 10] [--folder DIR]
 
 The floor is the same command started by a bare subprocess, in the same invocation and in turns with
 the executor, so that both see the same machine. Exit code 1 where the budget is exceeded.
@@ -33,7 +33,7 @@ _ROUNDS = 5
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=200, help="no-op runs in all (%(default)s)")
-    parser.add_argument("--budget-ms", type=float, default=25.0, help="a run (%(default)s)")
+    parser.add_argument("--budget-ms", type=float, default=10.0, help="a run (%(default)s)")
     parser.add_argument("--folder", type=Path, help="where to write (default: temporary)")
     arguments = parser.parse_args()
     num_runs = max(1, arguments.runs // _ROUNDS)

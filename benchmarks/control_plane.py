@@ -45,11 +45,11 @@ def main() -> int:
         make_finished_sweep(small, num_cells=8)
         make_finished_sweep(large, num_cells=2500)
         cases = [
-            Case("replicate --help", ("--help",), 0.040, is_above_floor=True),
+            Case("replicate --help", ("--help",), 0.030, is_above_floor=True),
             Case("status, 32 runs", ("status", str(small)), 0.100),
-            Case("status, 10,000 runs", ("status", str(large)), 1.0),
-            Case("merge, 10,000 results", ("merge", str(large)), 2.0),
-            Case("status, 10,000 merged", ("status", str(large)), 1.0),
+            Case("status, 10,000 runs", ("status", str(large)), 0.5),
+            Case("merge, 10,000 results", ("merge", str(large)), 0.5),
+            Case("status, 10,000 merged", ("status", str(large)), 0.5),
         ]
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(Path(folder) / "pycache")}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)

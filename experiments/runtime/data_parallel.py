@@ -31,16 +31,6 @@ def data_parallel(model: nn.Module, ranks: Ranks, *, unsynchronised: Iterable[st
     return parallel
 
 
-def release(model: nn.Module) -> None:
-    """Undo `data_parallel`, so that the model can be wrapped anew.
-
-    The wrapper's hooks sit on the parameters, and would average gradients a second time for as long
-    as Python's garbage collector leaves it alive.
-    """
-    if isinstance(model, DistributedDataParallel):
-        model._remove_autograd_hooks()  # type: ignore[no-untyped-call]
-
-
 def share_buffers(model: nn.Module, ranks: Ranks, *, unless: Container[str] = ()) -> None:
     """Rank 0's buffers on every rank, as DDP itself has them at the beginning of a step.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from experiments.runtime.batches import Batch, shares, to_device
-from experiments.runtime.data_parallel import data_parallel, release, share_buffers
+from experiments.runtime.data_parallel import data_parallel, share_buffers
 from experiments.runtime.distributed import Ranks
 from experiments.runtime.options import OptimiserOptions
 from experiments.runtime.precision import Precision
@@ -45,18 +45,15 @@ class Learner:
         self._precision = precision
         # What is frozen is equal on all ranks by its weight file: nothing of it has to travel.
         self._frozen = frozenset(task.frozen(model))
-        self._parallel = self.model
-        self._start(stage)
+        self.begin_stage(stage)
 
     def begin_stage(self, stage: Stage) -> None:
         """Train as `stage` says from here on; of the stage before, the model's weights stay."""
-        release(self._parallel)
-        self._start(stage)
-
-    def _start(self, stage: Stage) -> None:
         self._task.stage = stage
-        # A parameter that rests from now on would keep its last gradient in memory.
+        # A parameter that rests from now on would keep its last gradient in memory, and the old
+        # wrapper its buckets, which are as large, while the new one is made.
         self.model.zero_grad(set_to_none=True)
+        self._parallel = self.model
         # Before DDP wraps the model: it looks once at which gradients it has to average, so a part
         # that is unfrozen later trains on each rank by itself.
         set_trained_parts(self.model, stage, self._trainable)

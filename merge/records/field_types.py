@@ -50,7 +50,9 @@ def _classes(hint: type[Any] | None) -> tuple[type, ...]:
 
 def without_schema(document: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a record that was read."""
-    return {key: value for key, value in document.items() if key != "schema"}
+    fields = dict(document)
+    fields.pop("schema", None)
+    return fields
 
 
 def malformed(path: Path | str, error: Exception) -> RecordError:

@@ -17,4 +17,8 @@ def no_garbage_collection() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            # All that is new counts as young, so the next passes would look at all of it: to freeze
+            # and unfreeze makes it old, without a look.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()

@@ -103,10 +103,10 @@ def known_entries(path: Path, manifest: Manifest) -> dict[str, Any]:
     try:
         header_line, payload, _ = path.read_bytes().split(b"\n")
         header = json.loads(header_line)
-        known: dict[str, Any] = json.loads(payload) if header == _header(payload, manifest) else {}
-    except (OSError, ValueError):
+        is_ours = header == _header(payload, manifest)
+        return parse_json(path, payload) if is_ours else {}
+    except (OSError, ValueError, RecordError):
         return {}
-    return known
 
 
 def _header(payload: bytes, manifest: Manifest) -> dict[str, Json]:

@@ -97,8 +97,8 @@ def _exclusively(
     # Before the lock, which would create a folder that does not exist.
     refuse_missing_sweep(output)
     paths = SweepPaths(output)
-    sweep = read_sweep(paths.sweep)
     with no_garbage_collection():
+        sweep = read_sweep(paths.sweep)
         return exclusively(
             paths.merge_lock,
             lambda: write_view(sweep),

@@ -29,9 +29,14 @@ def write_json(path: Path, value: Json, disk: Disk = SYSTEM_DISK) -> None:
     write_atomic(path, _json_writer(value), disk)
 
 
-def write_json_exclusive(path: Path, value: Json, disk: Disk = SYSTEM_DISK) -> bool:
-    """Create `path` with `value` as JSON, or return False where it already exists."""
-    return write_exclusive(path, _json_writer(value), disk)
+def write_json_exclusive(
+    path: Path, value: Json, disk: Disk = SYSTEM_DISK, *, fsyncs_folder: bool = True
+) -> bool:
+    """Create `path` with `value` as JSON, or return False where it already exists.
+
+    `fsyncs_folder` as in `write_exclusive`.
+    """
+    return write_exclusive(path, _json_writer(value), disk, fsyncs_folder=fsyncs_folder)
 
 
 def read_json(path: Path, label: str | None = None, disk: Disk = SYSTEM_DISK) -> dict[str, Any]:

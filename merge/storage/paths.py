@@ -186,8 +186,12 @@ class RunPaths:
     def claim(self, number: int) -> Path:
         return self.root / f"claim-{number:04d}.json"
 
+    @property
+    def attempts(self) -> Path:
+        return self.root / "attempts"
+
     def attempt(self, number: int) -> AttemptPaths:
-        return AttemptPaths(self.root / "attempts" / f"{number:04d}", self.disk)
+        return AttemptPaths(self.attempts / f"{number:04d}", self.disk)
 
     def attempt_number(self, name: str) -> int | None:
         """The number of the attempt whose record's path is `name`; None where it is none."""

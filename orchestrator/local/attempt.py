@@ -27,7 +27,7 @@ from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.runs.lost_attempts import describe_predecessor
 from orchestrator.runs.progress import Progress
 from orchestrator.runs.requests import all_attempts, cancellation, counted_attempts
-from orchestrator.runs.retries import Means, deviations, next_means, planned_means
+from orchestrator.runs.retries import MemorySettings, deviations, next_memory, planned_memory
 from orchestrator.runs.stall import Silence
 
 _NOT_FOUND = 127
@@ -123,8 +123,27 @@ def begin(
     if request := cancellation(paths):
         return Cancelled(request)
     ensure_spec(paths, run.to_spec(context.sweep), context.sweep.free_keys)
+    taking = _take(context, run, paths)
+    if not isinstance(taking, Taken):
+        return taking
+    # Before anything that may take long: without a heartbeat another host takes the run over after
+    # its expiry.
+    context.heartbeat.hold(paths, taking.claim)
+    try:
+        obstacle = _obstacle(run, paths, failure_of)
+        if obstacle is None:
+            return _start(context, run, devices, taking.claim, on_exit)
+    # KeyboardInterrupt too: a claim that is not released keeps other hosts waiting for its expiry.
+    except BaseException:
+        context.heartbeat.let_go(taking.claim.token)
+        raise
+    context.heartbeat.let_go(taking.claim.token)
+    return obstacle
+
+
+def _take(context: ExecutorContext, run: Run, paths: RunPaths) -> Taken | Busy | Finished:
     settings = context.settings
-    taking = settings.claims.take(
+    return settings.claims.take(
         paths,
         run.config_hash,
         settings.owner,
@@ -132,24 +151,17 @@ def begin(
         expiry_s=settings.expiry_s,
         watch=context.watch,
     )
-    if not isinstance(taking, Taken):
-        return taking
-    # Before anything that may take long: without a heartbeat another host takes the run over after
-    # its expiry.
-    context.heartbeat.hold(paths, taking.claim)
-    try:
-        # A listing of the folder is fresh on every file system now that the claim was written.
-        if request := cancellation(paths):
-            context.heartbeat.let_go(taking.claim.token)
-            return Cancelled(request)
-        if reason := failure_of(run):
-            context.heartbeat.let_go(taking.claim.token)
-            return NotWorthTrying(reason)
-        return _start(context, run, devices, taking.claim, on_exit)
-    # KeyboardInterrupt too: a claim that is not released keeps other hosts waiting for its expiry.
-    except BaseException:
-        context.heartbeat.let_go(taking.claim.token)
-        raise
+
+
+def _obstacle(
+    run: Run, paths: RunPaths, failure_of: Callable[[Run], str | None]
+) -> Cancelled | NotWorthTrying | None:
+    """Why a run that was just claimed is not to be started."""
+    # A listing of the folder is fresh on every file system now that the claim was written.
+    if request := cancellation(paths):
+        return Cancelled(request)
+    reason = failure_of(run)
+    return NotWorthTrying(reason) if reason else None
 
 
 def _start(
@@ -160,13 +172,13 @@ def _start(
     on_exit: Callable[[str], None],
 ) -> Attempt:
     paths = context.output.run(run.path)
-    counted, planned = counted_attempts(paths), planned_means(run)
-    means = next_means(counted, planned)
-    assignment = _assignment(context, run, devices, claim, means)
+    counted, planned = counted_attempts(paths), planned_memory(run)
+    memory = next_memory(counted, planned)
+    assignment = _assignment(context, run, devices, claim, memory)
     launch = build_launch(run, assignment, os.environ)
     changes = deviations(counted, planned) or _inherited_deviations(paths)
     record = replace(
-        _first_record(context, assignment, launch, claim, means, changes),
+        _first_record(context, assignment, launch, claim, memory, changes),
         took_over=describe_predecessor(all_attempts(paths), claim.owner, context.environment),
     )
     files = paths.attempt(claim.number)
@@ -202,7 +214,7 @@ def _first_record(
     assignment: Assignment,
     launch: Launch,
     claim: Claim,
-    means: Means,
+    memory: MemorySettings,
     changes: Mapping[str, Any],
 ) -> AttemptRecord:
     return AttemptRecord(
@@ -214,8 +226,8 @@ def _first_record(
         devices=assignment.devices,
         started=context.clock.now(),
         code=context.settings.code or context.sweep.code,
-        micro_batch=means.micro_batch,
-        num_workers=means.num_workers,
+        micro_batch=memory.micro_batch,
+        num_workers=memory.num_workers,
         deviations=changes,
         environment=context.environment,
     )
@@ -232,10 +244,10 @@ def _assignment(
     run: Run,
     devices: tuple[str, ...],
     claim: Claim,
-    means: Means,
+    memory: MemorySettings,
 ) -> Assignment:
     settings = context.settings
-    is_planned = means.micro_batch == planned_means(run).micro_batch
+    is_planned = memory.micro_batch == planned_memory(run).micro_batch
     return Assignment(
         paths=context.output.run(run.path),
         number=claim.number,
@@ -250,9 +262,9 @@ def _assignment(
         weights=settings.weights,
         nodes=settings.nodes,
         spec=attempt_spec(context.output.run(run.path), claim.number, run.to_spec(context.sweep)),
-        num_workers=means.num_workers,
+        num_workers=memory.num_workers,
         # Given only where it differs from the plan (docs/run-contract.md).
-        micro_batch=None if is_planned else means.micro_batch,
+        micro_batch=None if is_planned else memory.micro_batch,
         source=settings.source,
     )
 

@@ -15,7 +15,7 @@ from merge.storage.paths import SweepPaths
 from orchestrator.local.settings import LocalSettings
 from orchestrator.runs.claims import Busy
 from orchestrator.runs.requests import counted_attempts
-from orchestrator.runs.retries import Again, decide
+from orchestrator.runs.retries import Retry, decide
 
 
 class ClaimedElsewhere:
@@ -102,7 +102,7 @@ class ClaimedElsewhere:
             return None
         if last.token in self._failed_before.get(run.run_id, ()):
             return None
-        if isinstance(decide(history, self._settings.retries), Again):
+        if isinstance(decide(history, self._settings.retries), Retry):
             return None
         return f"on {last.owner.host}: {last.reason}"
 

@@ -21,7 +21,7 @@ from orchestrator.local.events import (
     RunStarted,
 )
 from orchestrator.local.settle import Ended
-from orchestrator.runs.retries import Again
+from orchestrator.runs.retries import Retry
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class OutcomeLog:
         )
         return outcome
 
-    def retried(self, attempt: Attempt, ended: Ended, again: Again) -> None:
+    def retried(self, attempt: Attempt, ended: Ended, retry: Retry) -> None:
         """An attempt failed, and its run is tried again."""
         record = ended.record
         assert record.cause is not None
@@ -115,9 +115,9 @@ class OutcomeLog:
                 attempt=record.number,
                 cause=record.cause,
                 reason=record.reason,
-                wait_s=again.wait_s,
-                count=again.count,
-                limit=again.limit,
+                wait_s=retry.wait_s,
+                count=retry.count,
+                limit=retry.limit,
             )
         )
 

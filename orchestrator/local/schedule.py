@@ -32,7 +32,7 @@ from orchestrator.machine.process import Guardian
 from orchestrator.runs.claims import Busy, Finished, finished
 from orchestrator.runs.progress import read_progress
 from orchestrator.runs.requests import cancellation, cancelled_text, counted_attempts
-from orchestrator.runs.retries import Again, GiveUp, decide
+from orchestrator.runs.retries import NoRetry, Retry, decide
 
 _TICK_S = 0.5
 _MOST_GUARDS = 20
@@ -197,20 +197,20 @@ class Schedule:
                 # Its processes have ended, also where its result could not be written.
                 self._slots.give_back(attempt.record.devices)
             self._outcomes.report_survivors(attempt, ended)
-            again = self._next_try(ended.record, attempt)
-            if isinstance(again, Again):
-                self._delayed.append((self._clock.monotonic() + again.wait_s, attempt.run))
-                self._outcomes.retried(attempt, ended, again)
+            decision = self._next_try(ended.record, attempt)
+            if isinstance(decision, Retry):
+                self._delayed.append((self._clock.monotonic() + decision.wait_s, attempt.run))
+                self._outcomes.retried(attempt, ended, decision)
                 return
-            outcome = self._outcomes.ended(attempt, ended, again.reason)
+            outcome = self._outcomes.ended(attempt, ended, decision.reason)
             if outcome is RunOutcome.DONE:
                 self._completed.append(attempt.run)
             elif outcome is RunOutcome.ELSEWHERE:
                 self._claimed_elsewhere.add(attempt.run, ended.record.reason)
 
-    def _next_try(self, record: AttemptRecord, attempt: Attempt) -> Again | GiveUp:
+    def _next_try(self, record: AttemptRecord, attempt: Attempt) -> Retry | NoRetry:
         if record.outcome is not Outcome.FAILED or self._is_stopping:
-            return GiveUp()
+            return NoRetry()
         # Its claim was given back: another executor may be at the next attempt already.
         counted = counted_attempts(attempt.paths)
         history = [each for each in counted if each.number <= record.number]

@@ -14,7 +14,7 @@ from merge.storage.leftovers import remove_leftovers
 from merge.storage.paths import RunPaths
 from orchestrator.local.attempt import Attempt, ExecutorContext
 from orchestrator.machine.oom_kills import num_oom_kills
-from orchestrator.runs.commit import Aside, Left, commit_result
+from orchestrator.runs.commit import Aside, TrainerResult, commit_result
 from orchestrator.runs.verdict import judge
 
 
@@ -63,8 +63,8 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
         cause=verdict.cause,
         reason=verdict.reason,
     )
-    aside = _commit(context, attempt, verdict.left, record) if verdict.left else None
-    value = verdict.left.metrics[metric] if verdict.left else None
+    aside = _commit(context, attempt, verdict.result, record) if verdict.result else None
+    value = verdict.result.metrics[metric] if verdict.result else None
     record = _as_lost(attempt, record, aside)
     # After the result: a reader that finds a record with "done" must find the result too.
     write_json(paths.record, record.to_json())
@@ -73,10 +73,10 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
 
 
 def _commit(
-    context: ExecutorContext, attempt: Attempt, left: Left, record: AttemptRecord
+    context: ExecutorContext, attempt: Attempt, made: TrainerResult, record: AttemptRecord
 ) -> Aside | None:
     """Commit the result of `attempt`; where a second one was kept aside. Any error is recorded."""
-    result = _result(attempt, left, record)
+    result = _result(attempt, made, record)
     try:
         return commit_result(
             attempt.paths, attempt.claim, result, context.settings.claims.may_commit
@@ -93,19 +93,19 @@ def _not_committed(record: AttemptRecord, error: PapergridError) -> AttemptRecor
     return replace(record, outcome=Outcome.FAILED, cause=cause, reason=str(error))
 
 
-def _result(attempt: Attempt, left: Left, record: AttemptRecord) -> Result:
+def _result(attempt: Attempt, made: TrainerResult, record: AttemptRecord) -> Result:
     assert record.ended is not None
     return Result(
         run_id=attempt.run.run_id,
         config_hash=attempt.run.config_hash,
         axes=attempt.run.axes,
-        metrics=left.metrics,
+        metrics=made.metrics,
         attempt=record.number,
         token=record.token,
         started=record.started,
         finished=record.ended,
         code=record.code,
-        details=left.details,
+        details=made.details,
         deviations=record.deviations,
     )
 

@@ -23,6 +23,7 @@ from merge.storage.control_paths import SnapshotPaths
 from merge.storage.json_files import read_json, write_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.paths import SweepPaths
+from merge.wording import size_text
 from orchestrator.plan.code_version import code_version
 from orchestrator.plan.snapshot_files import trees_of
 
@@ -129,7 +130,7 @@ def _describe(
         "digest": name,
         "cwd": relative,
         "code": code,
-        "told": f"{what}, {len(files)} files of {num_bytes / 2**20:.1f} MiB",
+        "told": f"{what}, {len(files)} files of {size_text(num_bytes)}",
         "files": dict(files),
     }
     write_json(paths.record, record)

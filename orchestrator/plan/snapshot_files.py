@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from merge.errors import UsageError
 from merge.records.sweep import Run
+from merge.wording import size_text
 from orchestrator.plan.code_version import experiment_sources, is_script
 from orchestrator.studies.experiment import MANIFEST_FILE, is_folder, read_experiment
 
@@ -153,11 +154,12 @@ def _refuse_bulk(tree: Tree) -> None:
         top = name.split("/")[0]
         by_top[top] = by_top.get(top, 0) + size
     largest = sorted(by_top, key=lambda top: -by_top[top])[:_MOST_NAMED]
+    found = size_text(sum(sizes.values()))
+    named = ", ".join(f"{top} ({size_text(by_top[top])})" for top in largest)
     raise UsageError(
-        f"--snapshot: {tree.root} has {len(sizes)} files of {_mib(sum(sizes.values()))} that git "
-        f"does not ignore, at most {MOST_FILES} of {_mib(LARGEST_BYTES)} are copied; the largest: "
-        f"{', '.join(f'{top} ({_mib(by_top[top])})' for top in largest)}; put data and outputs "
-        f"into .gitignore"
+        f"--snapshot: {tree.root} has {len(sizes)} files of {found} that git does not ignore, at "
+        f"most {MOST_FILES} of {size_text(LARGEST_BYTES)} are copied; the largest: {named}; put "
+        f"data and outputs into .gitignore"
     )
 
 
@@ -167,7 +169,3 @@ def _refuse_absolute_links(tree: Tree) -> None:
         link = tree.root / name
         if link.is_symlink() and link.readlink().is_relative_to(tree.root):
             raise UsageError(f"--snapshot: {link} links to {link.readlink()}: link relatively")
-
-
-def _mib(num_bytes: int) -> str:
-    return f"{num_bytes / 2**20:.0f} MiB"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from merge.records.records import EXPIRY_S, AttemptRecord, Claim, Outcome, Owner
-from merge.storage.nfs import age_s, fresh_names
+from merge.storage.nfs import clock_of, fresh_names
 from merge.storage.paths import RunPaths
 from orchestrator.runs.claims import (
     Busy,
@@ -94,11 +94,13 @@ class FolderClaims:
         release(paths, claim)
 
     def failed_before(self, paths: RunPaths, command_age_s: float) -> frozenset[str]:
+        failed = [each for each in all_attempts(paths) if each.outcome is Outcome.FAILED]
+        # Asking for the file system's time costs a file: once a run, and of few runs.
+        now = clock_of(paths.root, paths.disk) if failed else 0.0
         return frozenset(
-            record.token
-            for record in all_attempts(paths)
-            if record.outcome is Outcome.FAILED
-            and is_older(age_s(paths.attempt(record.number).record, paths.disk), command_age_s)
+            each.token
+            for each in failed
+            if is_older(now - _written(paths, each.number), command_age_s)
         )
 
     def last(self, paths: RunPaths) -> Claim | None:
@@ -108,6 +110,10 @@ class FolderClaims:
         for number in paths.claim_numbers()[-1:]:
             fresh_names(paths.attempt(number).root, paths.disk)
         return counted_attempts(paths)
+
+
+def _written(paths: RunPaths, number: int) -> float:
+    return paths.disk.status(paths.attempt(number).record).st_mtime
 
 
 def is_older(age_s: float, command_age_s: float) -> bool:

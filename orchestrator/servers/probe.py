@@ -39,8 +39,6 @@ def main(argument: str) -> None:
 
 def probe(request: ProbeRequest, clock: Clock = SYSTEM_CLOCK) -> ProbeResult:
     """Check everything that `request` names on this host."""
-    from orchestrator.plan.code_version import installed_version
-
     runs = [_run_with(request, need) for need in request.needs]
     problems: list[str] = []
     nonce = ""
@@ -50,6 +48,15 @@ def probe(request: ProbeRequest, clock: Clock = SYSTEM_CLOCK) -> ProbeResult:
         problems += _bucket_problems(request, target_from_json(request.claims))
     devices = _find_devices(request, runs, problems)
     problems += [*_missing_paths(request), *_lack_of_space(request), *_running_workers(request)]
+    return _result(runs[0], problems, devices, nonce, clock)
+
+
+def _result(
+    run: Run, problems: list[str], devices: Devices | None, nonce: str, clock: Clock
+) -> ProbeResult:
+    """What was found, and what this host and its code are. `run` says which code counts."""
+    from orchestrator.plan.code_version import installed_version
+
     owner = this_owner()
     return ProbeResult(
         problems=problems,
@@ -58,7 +65,7 @@ def probe(request: ProbeRequest, clock: Clock = SYSTEM_CLOCK) -> ProbeResult:
         now=clock.now(),
         version=installed_version(),
         control=control_digest(),
-        source=_source(runs[0]),
+        source=_source(run),
         packages=package_versions(),
         kind=devices.kind if devices else "",
         slots=list(devices.slots) if devices else [],
@@ -104,9 +111,14 @@ def _exchange_nonces(request: ProbeRequest, problems: list[str]) -> str:
             f"folder, or name its path on this server with `output:`"
         )
         return ""
+    return _write_nonce(folder / request.server, problems)
+
+
+def _write_nonce(path: Path, problems: list[str]) -> str:
+    """A new nonce, written into `path`; empty where that cannot be written."""
     nonce = secrets.token_hex(16)
     try:
-        write_bytes(folder / request.server, nonce.encode())
+        write_bytes(path, nonce.encode())
     except (PapergridError, OSError) as error:
         problems.append(f"cannot write into the output folder: {error}")
         return ""

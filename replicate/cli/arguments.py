@@ -100,6 +100,21 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add_data_root(group)
     add_cache_dir(group)
     add_weights(group)
+    _add_devices(group)
+    group.add_argument(
+        "--grace",
+        type=float,
+        default=GRACE_S,
+        metavar="SECONDS",
+        help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
+    )
+    _add_claiming(group)
+    _add_attempts(group)
+    add_sync(parser)
+    return group
+
+
+def _add_devices(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--devices",
         metavar="LIST",
@@ -115,17 +130,6 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         metavar="N",
         help="loader processes of a rank (default: the study's)",
     )
-    group.add_argument(
-        "--grace",
-        type=float,
-        default=GRACE_S,
-        metavar="SECONDS",
-        help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
-    )
-    _add_claiming(group)
-    _add_attempts(group)
-    add_sync(parser)
-    return group
 
 
 def add_data_root(group: argparse._ActionsContainer, *, required: bool = False) -> None:

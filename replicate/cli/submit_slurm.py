@@ -54,9 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", metavar=name.upper(), help=purpose)
     group.add_argument("--cpus-per-task", type=int, metavar="N", help="cores of a node")
     group.add_argument("--nodes", type=int, metavar="N", help="nodes that share a run's ranks")
-    group.add_argument(
-        "--max-parallel", type=int, metavar="N", help="at most N tasks running at a time"
-    )
+    _add_inside_of_jobs(group)
+    _add_division(group)
+
+
+def _add_inside_of_jobs(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--signal-s",
         type=int,
@@ -71,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--profile", type=Path, metavar="FILE", help="YAML file with defaults for your cluster"
+    )
+
+
+def _add_division(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--max-parallel", type=int, metavar="N", help="at most N tasks running at a time"
     )
     group.add_argument(
         "--tasks",

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import IO
 
 from merge.errors import RecordError, UsageError
-from merge.records.records import AttemptRecord, read_attempt
+from merge.records.records import AttemptRecord
 from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.results.combine import Merged
 from merge.storage.atomic import write_atomic
 from merge.storage.paths import RunPaths, SweepPaths
+from orchestrator.runs.requests import all_attempts
 from replicate.report.content import Panel, Report, Usage, make_report
 from replicate.views.table import notes
 
@@ -66,10 +67,9 @@ def _writer(text: str) -> Callable[[IO[bytes]], object]:
 
 def _usage(paths: RunPaths) -> Usage | None:
     try:
-        numbers = paths.claim_numbers()
+        records = all_attempts(paths)
     except RecordError:
         return None
-    records = [record for number in numbers if (record := _attempt(paths, number))]
     if not records:
         return None
     device_hours: dict[str, float] = {}
@@ -83,14 +83,6 @@ def _usage(paths: RunPaths) -> Usage | None:
         num_attempts=len(records),
         hosts=tuple(dict.fromkeys(record.owner.host for record in records)),
     )
-
-
-def _attempt(paths: RunPaths, number: int) -> AttemptRecord | None:
-    try:
-        return read_attempt(paths.attempt(number).record)
-    except (FileNotFoundError, RecordError):
-        # The report counts the attempts that can be read; merging reports the damaged ones.
-        return None
 
 
 def _hours(record: AttemptRecord) -> float:

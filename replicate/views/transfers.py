@@ -8,16 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from merge.wording import size_text
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-_MB = 1e6
 _PLAIN_INTERVAL_S = 5.0
-
-
-def megabytes(num_bytes: int) -> str:
-    """`12.3 MB`."""
-    return f"{num_bytes / _MB:.1f} MB"
 
 
 class Transfers:
@@ -36,7 +32,7 @@ class Transfers:
         self._show(f"{self.text()}, last {name}")
 
     def text(self) -> str:
-        return f"{self._done} {self._num_files} files, {megabytes(self._num_bytes)}"
+        return f"{self._done} {self._num_files} files, {size_text(self._num_bytes)}"
 
     def _show(self, text: str) -> None:
         if time.monotonic() - self._shown_at >= _PLAIN_INTERVAL_S:

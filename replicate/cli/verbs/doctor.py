@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,18 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("outputs") / flags.DEFAULT_STUDY,
         help="output folder, with or without a planned sweep (default: %(default)s)",
     )
-    parser.add_argument(
-        "--wait-for-peer",
-        action="store_true",
-        help="check between two hosts: run this on both, each with its own path to the folder",
-    )
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help="how long to wait for the other host (default: %(default)s)",
-    )
+    _add_peer(parser)
     parser.add_argument(
         "--only",
         choices=("folder", "machine"),
@@ -52,6 +41,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     buckets.add_access(parser)
     parser.add_argument("--json", action="store_true", help="print all checks as JSON")
+
+
+def _add_peer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait-for-peer",
+        action="store_true",
+        help="check between two hosts: run this on both, each with its own path to the folder",
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait for the other host (default: %(default)s)",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -70,7 +74,7 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     checks += bucket()
     if arguments.json:
-        document = {"refused": is_refused(checks), "checks": [one.to_json() for one in checks]}
+        document = {"refused": is_refused(checks), "checks": [asdict(one) for one in checks]}
         print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
         print("\n".join(_lines(checks)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from merge.records.sweep import Run
 from merge.results.combine import Merged
@@ -17,6 +18,9 @@ from replicate.cli.s3_arguments import sync_target
 from replicate.cli.this_machine import on_this_machine, settings_of, train
 from replicate.cli.verbs import plan as plan_verb
 from replicate.cli.verbs.merge import show_merged
+
+if TYPE_CHECKING:
+    from orchestrator.local.events import LocalReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +64,11 @@ def execute(arguments: argparse.Namespace) -> int:
     if code := _make_data_ready(planned.runs, output, arguments):
         return code
     report = train(api.run, planned, output, arguments, settings)
+    return _show_end(report, output, arguments)
+
+
+def _show_end(report: LocalReport, output: Path, arguments: argparse.Namespace) -> int:
+    """Merge, show the table and the next steps; the exit code of the command."""
     merged, reports = api.merge_and_report(output)
     print()
     show_merged(merged)

@@ -14,8 +14,8 @@ WRITERS = {
     "merge/storage/disk.py": "the one place",
     "orchestrator/machine/process.py": "opens the logs that a started command writes",
     "orchestrator/doctor/folder.py": "tries whether hard links work",
-    "orchestrator/doctor/folder_probe.py": "tries what other operations do on this file system",
-    "orchestrator/doctor/rendezvous.py": "removes its folder only where it is empty",
+    "orchestrator/doctor/trials.py": "tries what other operations do on this file system",
+    "orchestrator/doctor/meeting.py": "removes its folder only where it is empty",
     "orchestrator/s3/download.py": "empties the part that open_appending has opened",
     "orchestrator/plan/snapshot.py": "fills the temporary folder of publish_folder",
     # Not below an output folder:

@@ -1,6 +1,6 @@
 """The brightness of noise, in two stages; each rank writes down what every step sees.
 
-`KILL_AT=HOOK EPOCH CALL` kills rank 0, which writes checkpoints, by SIGKILL in that call of a hook.
+`KILL_AT=HOOK EPOCH CALL` kills rank 0, which writes the checkpoints, in that call of a hook.
 """
 
 import hashlib

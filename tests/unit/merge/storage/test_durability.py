@@ -11,6 +11,10 @@ import pytest
 
 from merge.storage.atomic import make_folder, move_into_place, publish_folder
 from merge.storage.json_files import write_json, write_json_exclusive
+from merge.storage.paths import RunPaths
+from orchestrator.local.spec import ensure_spec
+from orchestrator.machine.owners import this_owner
+from orchestrator.runs.claims import Taken, take
 
 FILE = {"x": 1}
 
@@ -60,6 +64,33 @@ def test_an_exclusive_file_is_durable_before_it_is_linked_and_the_link_when_the_
 ):
     assert write_json_exclusive(tmp_path / "file.json", FILE)
     assert calls == ["fsync TEMP 12 bytes", "link TEMP file.json", "unlink TEMP", "fsync ."]
+
+
+def test_without_an_fsync_of_its_folder_a_file_and_new_folders_above_are_durable(tmp_path, calls):
+    assert write_json_exclusive(tmp_path / "new" / "file.json", FILE, fsyncs_folder=False)
+    assert calls == [
+        "mkdir new",
+        "fsync new/TEMP 12 bytes",
+        "link new/TEMP new/file.json",
+        "unlink new/TEMP",
+        "fsync .",
+    ]
+
+
+def test_spec_and_folder_of_attempts_are_durable_once_the_run_is_claimed(tmp_path, calls):
+    paths = RunPaths(tmp_path / "run")
+    ensure_spec(paths, {"config": {}})
+    taken = take(paths, "hash", this_owner(), now=0.0)
+    assert isinstance(taken, Taken)
+    named = [
+        "link run/TEMP run/run.json",
+        "mkdir run/attempts",
+        "link run/TEMP run/claim-0001.json",
+    ]
+    assert [call for call in calls if call in named] == named
+    # One fsync for the three names, after the last of them; and one for the new folder.
+    assert [call for call in calls if call in ("fsync run", "fsync .")] == ["fsync .", "fsync run"]
+    assert calls[-1] == "fsync run"
 
 
 def test_who_finds_a_file_there_has_made_it_durable_too(tmp_path, calls):

@@ -256,6 +256,7 @@ def test_two_folders_that_give_one_run_id_are_refused(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"epoch": "3"}, "--set epoch=3: no such key: did you mean 'epochs'?"),
+        ({"datsaet": "a"}, "--set datsaet=a: no such key: did you mean 'dataset'?"),
         ({"shot": "1"}, "--set shot=1: shot is an axis of this study: select its values with"),
         ({"epochs": "x"}, "must be a whole number, not 'x'"),
         ({"lr": ".inf"}, "must be a finite number"),
@@ -321,9 +322,10 @@ def test_a_file_that_is_not_there_or_no_study_is_named(tmp_path: Path) -> None:
 def test_a_damaged_options_file_is_told_with_its_place(tmp_path: Path) -> None:
     path = write_study(tmp_path, TOY)
     options = tmp_path / "experiments" / "toy" / "options.yaml"
-    options.write_text("lr: {type: floot, default: 1}\nepochs: {type: int, dafault: 3}\n")
+    options.write_text("lr: {type: floot, default: 1}\nepochs: {type: int, dafault: 3}\nshot: 3\n")
     with pytest.raises(StudyError) as caught:
         load_study(path, experiments=tmp_path / "experiments")
     told = str(caught.value)
     assert "options.yaml:1:1 lr: type or default: type 'floot' is not int" in told
     assert "options.yaml:2:21 epochs.dafault: unknown key: did you mean 'default'?" in told
+    assert "options.yaml:3:7 shot: must be a mapping (`key: value` lines), not 3" in told
