@@ -83,7 +83,7 @@ def _refuse_types(path: Path | str, result: Result) -> None:
         value = getattr(result, name)
         # bool is a subclass of int: `"attempt": true` would be attempt 1.
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise RecordError(f"{path}: {name!r} is {value!r}, which has the wrong type")
+            raise RecordError(f"{path}: {name!r} is {value!r}, of the wrong type")
 
 
 _RESULT_TYPES: dict[str, Any] = {
