@@ -66,6 +66,7 @@ def check_data(runs: Iterable[Run], data_root: Path | None) -> int:
 
 
 def root_words(data_root: Path | None) -> list[str]:
+    """The words that pass `--data-root` on; none without it."""
     return [] if data_root is None else ["--data-root", str(data_root)]
 
 

@@ -46,6 +46,7 @@ class ClaimedElsewhere:
             self._failed_before[run.run_id] = failed
 
     def add(self, run: Run, owner: str) -> None:
+        """Another executor has `run`; `owner` says which one, as `owner_text` does."""
         # Nothing changes there faster than its owner's heartbeat.
         if not self._elsewhere:
             self._next_look = self._clock.monotonic() + self._settings.heartbeat_s

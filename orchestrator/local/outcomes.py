@@ -62,10 +62,12 @@ class OutcomeLog:
         self._end(RunEnded(run=run, outcome=outcome, reason=reason))
 
     def already_done(self, run: Run, result: Result) -> None:
+        """`run` had a result before this invocation."""
         value = result.metrics.get(self._metric)
         self._end(RunEnded(run=run, outcome=RunOutcome.ALREADY_DONE, value=value))
 
     def started(self, attempt: Attempt) -> None:
+        """The command of an attempt runs; says so if the attempt before it crashed."""
         record = attempt.record
         self.publish(RunStarted(run=attempt.run, attempt=record.number, devices=record.devices))
         if lost := record.took_over:

@@ -61,6 +61,7 @@ class Schedule:
         self._next_tick = 0.0
 
     def run(self, runs: Sequence[Run]) -> LocalReport:
+        """Train `runs` until each has its outcome; an error of the executor kills all trainers."""
         try:
             for run in runs:
                 self._enqueue(run)

@@ -18,6 +18,7 @@ DEFAULT_STUDY = "abcb"
 
 
 def add_study(parser: argparse.ArgumentParser) -> None:
+    """Which study, with which changed values."""
     group = parser.add_argument_group("study")
     group.add_argument(
         "--study",
@@ -41,6 +42,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Which runs of the study, and which shard of them."""
     group = _add_filters(parser)
     group.add_argument(
         "--shard-by",
@@ -83,6 +85,7 @@ def _add_filters(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
+    """The output folder, for commands that read a study."""
     parser.add_argument(
         "--output-dir",
         type=Path,
@@ -92,6 +95,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """What a command that trains may use of this machine, how it claims, retries and syncs."""
     group = parser.add_argument_group("this machine (none of these flags changes a result)")
     add_data_root(group)
     add_cache_dir(group)
@@ -129,12 +133,14 @@ def _add_devices(group: argparse._ArgumentGroup) -> None:
 
 
 def add_data_root(group: argparse._ActionsContainer, *, required: bool = False) -> None:
+    """`--data-root`."""
     group.add_argument(
         "--data-root", type=Path, required=required, metavar="DIR", help="folder with the datasets"
     )
 
 
 def add_cache_dir(group: argparse._ActionsContainer) -> None:
+    """`--cache-dir`."""
     group.add_argument(
         "--cache-dir",
         type=Path,
@@ -145,6 +151,7 @@ def add_cache_dir(group: argparse._ActionsContainer) -> None:
 
 
 def add_weights(group: argparse._ActionsContainer) -> None:
+    """`--weights`."""
     group.add_argument(
         "--weights", type=Path, metavar="PATH", help="pretrained weights: a file or a folder"
     )
@@ -194,6 +201,7 @@ def _add_attempts(group: argparse._ArgumentGroup) -> None:
 
 
 def add_snapshot(parser: argparse.ArgumentParser) -> None:
+    """`--snapshot` as a switch: make a frozen copy and run from it."""
     parser.add_argument(
         "--snapshot",
         action="store_true",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that only `--servers` has."""
     group = parser.add_argument_group("servers (with --servers; docs/servers.md)")
     group.add_argument(
         "--hosts", metavar="NAME,NAME", help="only these servers of the file (default: all)"
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    """Start a worker on each server: 0 all are started, 1 some are not."""
     from orchestrator.servers.submit import submit
 
     planned, request = _plan_and_request(arguments)

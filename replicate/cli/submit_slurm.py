@@ -48,6 +48,7 @@ _TASK_FLAGS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that only `--slurm` has."""
     group = parser.add_argument_group("SLURM (overrides the study's `resources: {slurm: ...}`)")
     for name, purpose in _OPTIONS.items():
         group.add_argument(f"--{name}", metavar=name.upper(), help=purpose)

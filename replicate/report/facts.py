@@ -35,10 +35,12 @@ def summary(report: Report) -> str:
 
 
 def has_intervals(report: Report) -> bool:
+    """Whether any cell has a confidence interval."""
     return any(cell.interval for cell in report.cells)
 
 
 def has_untrained(report: Report) -> bool:
+    """Whether any cell has its metric before training."""
     return any(cell.untrained is not None for cell in report.cells)
 
 

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    """0 all are cancelled or stopped, else the largest code of docs/exit-codes.md."""
     if arguments.workers is not None:
         return _stop_workers(arguments)
     if arguments.kill:

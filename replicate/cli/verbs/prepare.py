@@ -45,6 +45,7 @@ def _add_download(group: argparse._ArgumentGroup) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    """Does not return: the exit code is that of the module that prepares the data."""
     from replicate.api import cache_folder, plan
 
     where = {"dataset": flags.split(arguments.datasets)} if arguments.datasets else {}

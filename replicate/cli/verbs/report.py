@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    """0: every form is written, its path printed."""
     forms = [form.strip() for form in arguments.forms.split(",") if form.strip()]
     for path in api.report(arguments.output, forms=forms).values():
         print(path)

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    """0 all are marked, else the largest code of docs/exit-codes.md."""
     runs = api.runs_of(arguments.output, flags.selection(arguments), arguments.run)
     outcomes = api.retry(arguments.output, runs, arguments.state, is_dry=arguments.dry_run)
     notes = ["the command that started these runs starts them again"] if outcomes else []

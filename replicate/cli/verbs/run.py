@@ -47,6 +47,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    """The exit code of the training (docs/exit-codes.md); 1 also if a result is not counted."""
     if arguments.from_scratch:
         arguments.settings.append("from_scratch=true")
     # A wrong URL or flag is refused before anything else is done.

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    """0 all is sent, or nothing is left to send; else as docs/slurm.md and docs/servers.md say."""
     if arguments.slurm:
         _refuse_flags_of(submit_servers.add_arguments, arguments, "slurm")
         return submit_slurm.execute(arguments)

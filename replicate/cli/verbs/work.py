@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    """The exit code of the training, as `replicate run` has it."""
     from orchestrator.servers.worker_record import worker_record
 
     if not arguments.submission:
