@@ -98,7 +98,7 @@ def _sweep(num_runs: int) -> Sweep:
 
 
 def _ignore(event: RunEvent) -> None:
-    """Nobody watches a benchmark."""
+    """A benchmark shows no progress."""
 
 
 if __name__ == "__main__":

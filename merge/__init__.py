@@ -1,6 +1,6 @@
 """The truth on disk: paths, records, atomic writes, locks, combination, statistics.
 
-`merge_results` and `to_pandas` are the doors for scripts and notebooks:
+`merge_results` and `to_pandas` are the Python API for scripts and notebooks:
 
     from merge import merge_results, to_pandas
 
@@ -19,9 +19,9 @@ __all__ = ["merge_results", "to_pandas"]
 
 
 def __getattr__(name: str) -> object:
-    # On use alone: every command imports this package, and few of them merge.
+    # Imported when it is used: every command imports this package, and few of them merge.
     if name in __all__:
-        from merge import api as doors
+        from merge import api
 
-        return getattr(doors, name)
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,7 @@ from merge.results.view import merge_named
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Merge what the command line names and say the means; returns the exit code."""
+    """Merge the inputs of the command line and print the means; returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
         merged, path = merge_named(
@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     for line in _lines(merged):
         print(line)
+    # On stderr, so that the means on stdout can be piped into another program.
     for line in left_out(merged):
         print(line, file=sys.stderr)
     print(f"written: {path}")

@@ -1,4 +1,4 @@
-"""What a script or a notebook calls: merge folders into a document, a document into a frame."""
+"""The Python API of merging: folders into one document, a document into a pandas frame."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ def merge_results(
 ) -> dict[str, Any]:
     """The merged document of output folders, run folders, merged and legacy files.
 
-    Written to `into` where that is named. The same for any order of `output_dirs`. What was left
-    out stands under `quarantined`, `aside` and `conflicts`.
+    It is also written to the file `into`, if that is given. The order of `output_dirs` does not
+    matter. Results that are not counted are listed under `quarantined`, `aside` and `conflicts`.
+    ConfigChangedError where plans differ, IncomparableError for flags where `strict`,
+    IncompleteError where an input does not exist, RecordError where no input can be used.
     """
     each = [output_dirs] if isinstance(output_dirs, str | Path) else list(output_dirs)
     paths = [Path(path) for path in each]
@@ -61,12 +63,16 @@ def to_pandas(
     sweep, counted = counted_entries(document)
     runs = [run for run in sweep.runs if run.run_id in counted]
     rows = [_row(run, counted[run.run_id]) for run in runs]
+    # A union of keys, since results may record different details. Without any row the frame still
+    # has the two columns that callers select by.
     columns = list(dict.fromkeys(key for row in rows for key in row)) or ["run_id", "cell"]
     return pd.DataFrame({name: [row.get(name) for row in rows] for name in columns})
 
 
 def counted_entries(document: Mapping[str, Any]) -> tuple[Sweep, dict[str, Entry]]:
     """The plan of a merged document, and the entries that it counts by run id."""
+    # Through the same reader as a merged file: a document from a caller may be as damaged as one
+    # from a disk.
     part = contribution_of_view(Path("merged document"), document)
     sweep = part.sweep or sweep_of_legacy(part.legacy)
     legacy: dict[tuple[str, str], list[Entry]] = {}
@@ -76,6 +82,8 @@ def counted_entries(document: Mapping[str, Any]) -> tuple[Sweep, dict[str, Entry
     for run in sweep.runs:
         averaged = str(run.axes[sweep.average_over])
         metrics = document["results"].get(run.cell, {}).get(averaged)
+        # The document decides which result counts; its entries are only looked up here, so that the
+        # frame cannot disagree with the table.
         if metrics is not None:
             candidates = [*part.entries.get(run.run_id, ()), *legacy.get((run.cell, averaged), ())]
             counted[run.run_id] = _counted(candidates, metrics)
@@ -83,6 +91,8 @@ def counted_entries(document: Mapping[str, Any]) -> tuple[Sweep, dict[str, Entry
 
 
 def _counted(candidates: Sequence[Entry], metrics: Mapping[str, float]) -> Entry:
+    # A cell keeps metrics without a token. Several results may have equal metrics: prefer one that
+    # has a configuration and a time.
     alike = [entry for entry in candidates if entry.metrics == metrics]
     return min(alike, key=lambda entry: (entry.is_legacy, entry.order)) if alike[1:] else alike[0]
 
@@ -116,4 +126,5 @@ def _row(run: Run, entry: Entry) -> dict[str, Any]:
 
 
 def _cell_value(value: object) -> object:
+    # A list or a mapping becomes text: pandas can neither group nor sort by one.
     return value if isinstance(value, str | int | float | bool) else str(value)

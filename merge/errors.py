@@ -43,6 +43,7 @@ class UsageError(PapergridError):
 class StudyError(UsageError):
     """A study that cannot be used: carries all its problems at once."""
 
+    # All arguments go to `super().__init__`: pickle calls the class again with `args`.
     def __init__(self, source: str, problems: tuple[str, ...]) -> None:
         super().__init__(source, problems)
         self.source = source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+# A study can have thousands of cells; a message must stay readable on a terminal.
 _MAX_LISTED = 40
 
 
@@ -36,5 +37,11 @@ def listed(names: Iterable[str]) -> str:
 
 
 def size_text(num_bytes: float) -> str:
-    """`12.3 GiB` (units of 2**30 bytes, as nvidia-smi, torch and `free` count memory)."""
+    """`12.3 GiB`, `1.4 MiB`, `37 bytes`: 1 GiB is 2**30 bytes, as nvidia-smi and torch count."""
+    if num_bytes < 2**10:
+        return f"{num_bytes:.0f} bytes"
+    for unit, size in (("KiB", 2**10), ("MiB", 2**20)):
+        # Not where it would be rounded to `1024.0`.
+        if num_bytes < (2**10 - 0.05) * size:
+            return f"{num_bytes / size:.1f} {unit}"
     return f"{num_bytes / 2**30:.1f} GiB"

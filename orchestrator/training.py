@@ -7,7 +7,7 @@ completions, send to the bucket. Merging and sending are listeners: they cannot 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,14 @@ _SYNC_PATIENCE_WHEN_STOPPED_S = 10.0
 """A scheduler that asked the process to stop kills it soon."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingReport(LocalReport):
+    """The outcome of each selected run, and what could not be sent to a bucket."""
+
+    unsent: SyncOutcome | None = None
+    """What could not be sent; None where nothing was to be sent."""
+
+
 def train(
     plan: Plan,
     output: Path,
@@ -42,7 +50,7 @@ def train(
     *,
     listeners: Sequence[Listener] = (),
     sync: SyncOptions | None = None,
-) -> LocalReport:
+) -> TrainingReport:
     """Freeze `plan` in `output` and train its runs, the longest first; finished ones are skipped.
 
     ConfigChangedError where the folder or the bucket holds another plan, BucketError where the
@@ -59,7 +67,7 @@ def train_frozen(
     *,
     listeners: Sequence[Listener] = (),
     sync: SyncOptions | None = None,
-) -> LocalReport:
+) -> TrainingReport:
     """As `train`, for a plan that was read from `output`."""
     return _train(plan, output, settings, lambda: plan.sweep, listeners, sync)
 
@@ -71,7 +79,7 @@ def _train(
     frozen: Callable[[], Sweep],
     listeners: Sequence[Listener],
     sync: SyncOptions | None,
-) -> LocalReport:
+) -> TrainingReport:
     events = Listeners(listeners)
     if sync:
         _ask_bucket(sync, plan.sweep, events)
@@ -82,7 +90,7 @@ def _train(
     events.add(_Merging(output))
     runs = longest_first(plan.runs, plan.estimates)
     if sync is None:
-        return run_local(sweep, runs, output, settings, events.publish)
+        return _report(run_local(sweep, runs, output, settings, events.publish))
     sending = _Sending(sync, replace(plan, sweep=sweep), output, settings, events)
     try:
         report = run_local(sweep, runs, output, sending.settings, events.publish)
@@ -162,14 +170,14 @@ class _Sending:
                 self._backlog.add(run)
             self._publish_news()
 
-    def finish(self, trained: LocalReport) -> LocalReport:
+    def finish(self, trained: LocalReport) -> TrainingReport:
         """Send what is left, and add what could not be sent to the report."""
         patience_s = self._sync.patience_s
         if trained.was_stopped:
             patience_s = min(patience_s, _SYNC_PATIENCE_WHEN_STOPPED_S)
         unsent = self.close(patience_s)
         self._publish_news()
-        return replace(trained, sync_exit_code=_exit_code(unsent), unsent=unsent)
+        return _report(trained, unsent)
 
     def close(self, patience_s: float) -> SyncOutcome:
         """Send what is left while something moves at least every `patience_s` seconds."""
@@ -196,6 +204,15 @@ def _claims(
 
     publish_plan_to(sync.target, output, sweep)
     return FolderAndBucketClaims(output, sync.target, sweep, settings.heartbeat_s)
+
+
+def _report(trained: LocalReport, unsent: SyncOutcome | None = None) -> TrainingReport:
+    return TrainingReport(
+        endings=trained.endings,
+        was_stopped=trained.was_stopped,
+        sync_exit_code=_exit_code(unsent) if unsent else 0,
+        unsent=unsent,
+    )
 
 
 def _exit_code(unsent: SyncOutcome) -> int:

@@ -1,4 +1,4 @@
-"""What comes with papergrid: studies, published numbers, and actions on the experiments' data sets.
+"""The files that come with papergrid: studies, published numbers, actions on data sets.
 
 An experiment may have a file `actions.json`: the actions that it adds to `replicate data`, each
 with a module of its folder, the flags that are handed on, and the form of the table in which the
@@ -73,6 +73,8 @@ def built_in_studies() -> list[str]:
 def find_study(reference: str | Path) -> Path:
     """The file of a study, by built-in name or path. UsageError says which names there are."""
     text = str(reference)
+    # Before the path: a file `abcb` in the current folder must not change what the default command
+    # trains.
     if text in built_in_studies():
         return STUDIES / f"{text}.yaml"
     path = Path(reference)
@@ -90,8 +92,9 @@ def data_actions(experiments: Path = _EXPERIMENTS) -> dict[str, DataAction]:
             document = json.loads(path.read_text(encoding="utf-8"))
             found = {name: _action(path.parent.name, each) for name, each in document.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            problem = f"it is no file of actions ({type(error).__name__}: {error})"
+            problem = f"it is not a valid file of actions ({type(error).__name__}: {error})"
             raise StudyError(str(path), (problem,)) from error
+        # Actions of all experiments share one command, so their names do too.
         for name in found.keys() & actions.keys():
             problem = f"experiment {actions[name].experiment!r} has an action {name!r} too"
             raise StudyError(str(path), (f"{problem}: rename one of them",))

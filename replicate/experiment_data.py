@@ -1,10 +1,10 @@
-"""The data that runs need: processes of the experiments' own prepare and check it.
+"""Prepares and checks the data of runs, by starting modules of their experiments as processes.
 
-Which modules these are, and which values of a configuration they are given, an experiment's
-manifest says (`data:`, docs/studies.md):
+An experiment's manifest names the modules and the values of a configuration that they get (`data:`,
+docs/studies.md):
 
     prepare   download, unpack and index its data sets
-    check     say within a second whether what runs need is there: exit 0, or a message and 2
+    check     exit with 0 within a second if the data is there, else with a message and code 2
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ def prepare_words(runs: Sequence[Run]) -> list[str]:
 
 
 def check_data(runs: Iterable[Run], data_root: Path | None) -> int:
-    """0 where the data of `runs` is there, else the code of the check, which has said what is not.
+    """0 if the data of `runs` is there, else the exit code of the check, which printed the reason.
 
     One process for all runs; none where they bring their own command or need no data root.
     """
+    # Read once for each experiment below; an iterator would be empty after the first.
     runs = list(runs)
     for experiment in _experiments(runs):
         entry, generated = experiment.data.check, experiment.data.generated
@@ -85,6 +86,7 @@ def start(words: Sequence[str], *, stdout: int | None = None) -> subprocess.Comp
 
 def become(words: Sequence[str]) -> NoReturn:
     """Replace this process by one of our modules: it gets the signals, and none is left over."""
+    # `execve` does not flush Python's buffers: what was printed so far would be lost.
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [sys.executable, *words], _environment())

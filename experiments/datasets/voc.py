@@ -53,7 +53,8 @@ class VocSource:
     ) -> VocSource:
         """The source of `layout`, its label maps indexed in `cache_dir`; opens no photograph.
 
-        DataError where a list or a label map is missing, unreadable or does not fit the others.
+        DataError where a list or a label map is missing, unreadable or does not fit the other
+        files.
         """
         num_classes = sum(len(fold) for fold in folds)
         index = _open_index(name, layout.masks, num_classes, cache_dir)

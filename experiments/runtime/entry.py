@@ -20,8 +20,8 @@ ErrorKind = Literal["data", "config", "cuda_oom", "host_oom", "disk_full", "nan"
 """As in the run contract; the message describes an error of kind `other`."""
 
 
-class NonFiniteLossError(PapergridError):
-    """The loss became NaN or infinite."""
+class NonFiniteError(PapergridError):
+    """The loss or a metric is NaN or infinite."""
 
 
 def run_trainer(train: Train) -> NoReturn:
@@ -29,8 +29,8 @@ def run_trainer(train: Train) -> NoReturn:
 
     A failing rank writes the attempt's error.json unless another rank was first, and leaves at
     once, without any collective clean-up that could wait for its peers: torchrun, and gloo's
-    closed connections, then end the others within seconds. Python's own tear-down is left out in
-    either case: torch's threads abort it now and then after a training that went well.
+    closed connections, then end the other ranks within seconds. Python's own tear-down is left
+    out in either case: torch's threads abort it now and then after a training that went well.
     """
     stop = StopRequest()
     stop.install()
@@ -54,7 +54,7 @@ def classify(error: Exception) -> ErrorKind:
         return "data"
     if isinstance(error, UsageError):
         return "config"
-    if isinstance(error, NonFiniteLossError):
+    if isinstance(error, NonFiniteError):
         return "nan"
     if isinstance(error, StorageError):
         return "disk_full"

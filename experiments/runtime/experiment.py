@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,16 +30,41 @@ class Experiment:
 
     @property
     def options_type(self) -> type:
-        """The dataclass `Options` of its options.py; torch is not imported for it."""
-        kind: type = importlib.import_module(f"{self.package}.options").Options
+        """The dataclass `Options` of its options.py; torch is not imported for it.
+
+        UsageError where the file cannot be imported or has no class of that name.
+        """
+        path = self.folder / "options.py"
+        try:
+            module = importlib.import_module(f"{self.package}.options")
+        except Exception as error:  # the file is a person's own code
+            raise UsageError(f"{path} cannot be imported: {_described(error, path)}") from error
+        if not isinstance(getattr(module, "Options", None), type):
+            raise UsageError(f"{path} has no class `Options`: declare the options in a dataclass")
+        kind: type = module.Options
         return kind
 
     @property
     def open_task(self) -> Callable[[Any, RunContext], Task]:
-        """The function `open_task(options, context)` of its task.py."""
-        opener: Callable[[Any, RunContext], Task]
-        opener = importlib.import_module(f"{self.package}.task").open_task
+        """The function `open_task(options, context)` of its task.py. UsageError: it has none."""
+        path = self.folder / "task.py"
+        if not path.is_file():
+            raise UsageError(f"{self.folder} is no experiment: it has no task.py")
+        module = importlib.import_module(f"{self.package}.task")
+        if not callable(getattr(module, "open_task", None)):
+            raise UsageError(
+                f"{path} has no `open_task`: end it with `open_task = MyTask`, your subclass of "
+                "Task, or define the function open_task(options, context)"
+            )
+        opener: Callable[[Any, RunContext], Task] = module.open_task
         return opener
+
+
+def experiment_names() -> list[str]:
+    """The experiments in this package, sorted."""
+    found = sorted(path.parent.name for path in EXPERIMENTS.glob("*/options.py"))
+    # The runtime declares the options that all experiments share.
+    return [name for name in found if name != "runtime"]
 
 
 def find_experiment(name_or_folder: str, cwd: Path) -> Experiment:
@@ -49,22 +75,23 @@ def find_experiment(name_or_folder: str, cwd: Path) -> Experiment:
     if "/" in name_or_folder:
         folder = (cwd / name_or_folder).resolve()
         return Experiment(folder.name, folder, _package_at(folder))
-    folder = EXPERIMENTS / name_or_folder
-    if not (folder / "task.py").is_file():
-        known = ", ".join(path.parent.name for path in sorted(EXPERIMENTS.glob("*/task.py")))
+    if name_or_folder not in experiment_names():
         raise UsageError(
-            f"there is no experiment {name_or_folder!r}: the experiments are {known}; "
+            f"there is no experiment {name_or_folder!r}; known: {', '.join(experiment_names())}; "
             "write a folder with a slash, such as ./myfolder"
         )
+    folder = EXPERIMENTS / name_or_folder
     return Experiment(name_or_folder, folder, f"experiments.{name_or_folder}")
 
 
 def _package_at(folder: Path) -> str:
     """Make a folder outside of this package importable; the name that it has then."""
-    if not (folder / "task.py").is_file():
-        raise UsageError(f"{folder} is no experiment: it has no task.py")
+    if not (folder / "options.py").is_file():
+        raise UsageError(f"{folder} is no experiment: it has no options.py")
     if not folder.name.isidentifier():
-        raise UsageError(f"{folder}: the folder's name must be letters, digits and _, as Python's")
+        raise UsageError(
+            f"{folder}: Python imports this folder: rename it with letters, digits and _ only"
+        )
     # Last, so that a file beside the folder replaces no module that other code imports. Loader
     # processes that are started anew are given sys.path and find the package again.
     sys.path.append(str(folder.parent))
@@ -75,3 +102,12 @@ def _package_at(folder: Path) -> str:
     if {Path(place).resolve() for place in places} != {folder}:
         raise UsageError(f"{folder}: Python has another module {folder.name!r}: rename the folder")
     return folder.name
+
+
+def _described(error: Exception, path: Path) -> str:
+    """The error on one line, with the line of the file in which it arose."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
+    # A syntax error has no frame in the file; Python's text names its line.
+    place = f"line {lines[-1]}: " if lines else ""
+    return place + " ".join(traceback.format_exception_only(error)[-1].split())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,7 +15,10 @@ from experiments.runtime.data_parallel import data_parallel, share_buffers
 from experiments.runtime.distributed import Ranks
 from experiments.runtime.options import OptimiserOptions
 from experiments.runtime.precision import Precision
+from experiments.runtime.stages import Stage, resting_modules, set_trained_parts
 from experiments.runtime.task import Task, Term
+from merge.errors import UsageError
+from merge.wording import hint
 
 State = dict[str, Any]
 
@@ -24,20 +27,41 @@ class Learner:
     """Takes optimiser steps on a model; the same step on every rank."""
 
     def __init__(
-        self, task: Task, model: nn.Module, ranks: Ranks, precision: Precision, micro_batch: int = 0
+        self,
+        task: Task,
+        model: nn.Module,
+        ranks: Ranks,
+        precision: Precision,
+        stage: Stage,
+        *,
+        micro_batch: int = 0,
     ) -> None:
         """`micro_batch` is how many items are computed at a time; 0 is the whole batch."""
         self._task = task
         self._micro_batch = micro_batch
         self.model = model.to(ranks.device)
+        self._trainable = [name for name, each in model.named_parameters() if each.requires_grad]
         self._ranks = ranks
         self._precision = precision
         # What is frozen is equal on all ranks by its weight file: nothing of it has to travel.
         self._frozen = frozenset(task.frozen(model))
-        self._parallel = data_parallel(self.model, ranks, unsynchronised=self._frozen)
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._optimizer = build_optimizer(task.options.optimiser, trained)
-        self._scaler = precision.new_scaler()
+        self.begin_stage(stage)
+
+    def begin_stage(self, stage: Stage) -> None:
+        """Train as `stage` says from here on; of the stage before, the model's weights stay."""
+        self._task.stage = stage
+        # A parameter that rests from now on would keep its last gradient in memory, and the old
+        # wrapper its buckets, which are as large, while the new one is made.
+        self.model.zero_grad(set_to_none=True)
+        self._parallel = self.model
+        # Before DDP wraps the model: it looks once at which gradients it has to average, so a part
+        # that is unfrozen later trains on each rank by itself.
+        set_trained_parts(self.model, stage, self._trainable)
+        self._resting = resting_modules(self.model, stage)
+        self._parallel = data_parallel(self.model, self._ranks, unsynchronised=self._frozen)
+        trained = [each for each in self.model.parameters() if each.requires_grad]
+        self._optimizer = build_optimizer(stage.optimiser, trained)
+        self._scaler = self._precision.new_scaler()
 
     def step(self, batch: Batch, *, shares_of_rank: Mapping[str, float], lr: float) -> Tensor:
         """One optimiser step; this rank's part of the loss, a detached scalar on the device.
@@ -46,6 +70,8 @@ class Learner:
         with them the averaged gradient is that of the mean loss over the global batch.
         """
         self._parallel.train()
+        for module in self._resting:
+            module.eval()
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         self._optimizer.zero_grad(set_to_none=True)
@@ -109,7 +135,10 @@ class Learner:
 def weighted_sum(terms: Iterable[Term], *shares_of: Mapping[str, float]) -> Tensor:
     """The loss of a part of the global batch: over all parts and ranks it is that of the whole."""
     total: Tensor | None = None
+    if isinstance(terms, Tensor | Term):
+        raise _not_terms(terms)
     for term in terms:
+        _check_term(term, shares_of)
         share = term.factor
         for each in shares_of:
             share *= each[term.counted]
@@ -117,6 +146,24 @@ def weighted_sum(terms: Iterable[Term], *shares_of: Mapping[str, float]) -> Tens
     if total is None:
         raise ValueError("a loss without any term: Task.loss must return at least one")
     return total
+
+
+def _check_term(term: object, shares_of: Sequence[Mapping[str, float]]) -> None:
+    if not isinstance(term, Term):
+        raise _not_terms(term)
+    for each in shares_of:
+        if term.counted not in each:
+            raise UsageError(
+                f"a term of Task.loss is a mean over {term.counted!r}, which Task.weights does "
+                f"not count{hint(term.counted, each)}"
+            )
+
+
+def _not_terms(found: object) -> UsageError:
+    return UsageError(
+        'Task.loss must return a list of terms, such as [Term(value, "items")]; '
+        f"found: {type(found).__name__}"
+    )
 
 
 def trained_state(task: Task, model: nn.Module) -> State:

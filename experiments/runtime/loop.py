@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from experiments.runtime.batches import Batch, shares
+from experiments.runtime.declared import DeclaredMetrics
 from experiments.runtime.distributed import Ranks, all_reduce_sum
 from experiments.runtime.evaluate import evaluate
 from experiments.runtime.events import EventLog, ScalarLog
@@ -26,6 +27,7 @@ from experiments.runtime.progress import Evaluation, Progress
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import TrainSampler
 from experiments.runtime.snapshots import Snapshots
+from experiments.runtime.stages import Timetable
 from experiments.runtime.stop import Stopped, StopRequest
 from experiments.runtime.task import Task
 
@@ -40,8 +42,10 @@ class Setup:
 
     context: RunContext
     task: Task
+    declared: DeclaredMetrics
     ranks: Ranks
     precision: Precision
+    stages: Timetable
     learner: Learner
     micro_batch: int
     """Items that a rank computes at a time."""
@@ -56,7 +60,9 @@ class Trainer:
         self._setup = setup
         self._options = setup.task.options.runtime
         self.progress = Progress()
-        self.snapshots = Snapshots(setup.context, setup.task, setup.learner, setup.ranks)
+        self.snapshots = Snapshots(
+            setup.context, setup.task, setup.learner, setup.ranks, setup.stages
+        )
         self._sampler = TrainSampler(
             setup.task.num_train_items(),
             global_batch=self._options.global_batch,
@@ -105,6 +111,7 @@ class Trainer:
             "start",
             epoch=self.progress.epoch,
             step=self.progress.step,
+            stage=setup.task.stage.name,
             epochs=self._options.epochs,
             steps_per_epoch=self._sampler.num_steps,
             global_batch=self._options.global_batch,
@@ -133,9 +140,20 @@ class Trainer:
         logger.info("epoch %d/%d loss %.4f", done, options.epochs, loss)
         progress.epoch, progress.step = done, 0
         self._meter.reset()
+        # Before the checkpoint, so that its optimiser is the one of the epoch that comes next.
+        self._begin_stage()
         self._save()
         if is_best and evaluation is not None:
             self.snapshots.save_best(evaluation)
+
+    def _begin_stage(self) -> None:
+        """Enter the stage of the present epoch, where it is another one than before."""
+        setup, epoch = self._setup, self.progress.epoch
+        stage = setup.stages.at(epoch)
+        if stage is not setup.task.stage:
+            setup.learner.begin_stage(stage)
+            setup.events.emit("stage", stage=stage.name, epoch=epoch, epochs=stage.epochs)
+            logger.info("stage %s: %d epochs", stage.name, stage.epochs)
 
     def _train_steps(self) -> None:
         """The steps of the present epoch that are not done yet."""
@@ -173,8 +191,7 @@ class Trainer:
         return shares(own, dict(zip(own, totals, strict=True)), parts=setup.ranks.world_size)
 
     def _step(self, batch: Batch, shares_of_rank: dict[str, float]) -> None:
-        num_steps = self._options.epochs * self._sampler.num_steps
-        lr = self._setup.task.options.optimiser.rate(self.global_step, num_steps)
+        lr = self._rate()
         loss = self._setup.learner.step(batch, shares_of_rank=shares_of_rank, lr=lr)
         self.progress.step += 1
         self.snapshots.count_step()
@@ -186,6 +203,12 @@ class Trainer:
         if is_reported:
             self._reported_at = time.monotonic()
             self._report_step(float(loss), lr)
+
+    def _rate(self) -> float:
+        """The learning rate of the next step, by the steps of the present stage alone."""
+        stage, steps_per_epoch = self._setup.task.stage, self._sampler.num_steps
+        before = self._setup.stages.first_epoch(self.progress.epoch) * steps_per_epoch
+        return stage.optimiser.rate(self.global_step - before, stage.epochs * steps_per_epoch)
 
     def _report_step(self, loss: float, lr: float) -> None:
         """Write rank 0's part of the loss to events and TensorBoard."""
@@ -218,7 +241,9 @@ class Trainer:
             )
             for name in setup.task.lists()
         }
-        evaluation = Evaluation(epoch, setup.task.metrics(states), states)
+        # The first one is made before training: a wrong name costs no epoch.
+        metrics = setup.declared.check(setup.task.metrics(states), setup.task.selection)
+        evaluation = Evaluation(epoch, metrics, states)
         self._report_evaluation(evaluation, self._tick("eval"))
         return evaluation
 

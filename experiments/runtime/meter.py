@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from experiments.runtime.entry import NonFiniteLossError
+from experiments.runtime.entry import NonFiniteError
 
 
 class LossMeter:
@@ -21,10 +21,10 @@ class LossMeter:
         self._sum += loss
 
     def check(self) -> None:
-        """NonFiniteLossError names the first step whose loss was NaN or infinite."""
+        """NonFiniteError names the first step whose loss was NaN or infinite."""
         step = int(self._first_bad_step.item())
         if step >= 0:
-            raise NonFiniteLossError(
+            raise NonFiniteError(
                 f"the loss became NaN or infinite at step {step}: lower lr, or set amp=off if "
                 "mixed precision is on"
             )

@@ -143,8 +143,21 @@ class Leaf:
 
 
 def leaves(kind: type) -> list[Leaf]:
-    """All options of the dataclass `kind`, in the order in which `options.yaml` lists them."""
-    found = {leaf.name: leaf for leaf in _walk(kind, cast(Any, kind)(), "", ())}
+    """All options of the dataclass `kind`, in the order in which `options.yaml` lists them.
+
+    TypeError where it is no dataclass with defaults, of options with names of their own.
+    """
+    if not dataclasses.is_dataclass(kind):
+        raise TypeError(f"{kind.__name__} is no dataclass: put @dataclass above it")
+    found: dict[str, Leaf] = {}
+    for leaf in _walk(kind, _defaults(kind), "", ()):
+        if leaf.name in found:
+            places = " and ".join(".".join(each.path) for each in (found[leaf.name], leaf))
+            raise TypeError(
+                f"two options have the name {leaf.name!r} ({places}): rename one, or give its "
+                'group a prefix: Annotated[Group, Prefix("head_")]'
+            )
+        found[leaf.name] = leaf
     order: tuple[str, ...] = getattr(kind, "ORDER", tuple(found))
     if sorted(order) != sorted(found):
         raise TypeError(f"{kind.__name__}.ORDER does not name each of its options once")
@@ -202,6 +215,13 @@ def _replaced(options: OptionsT, changes: Mapping[str, object]) -> OptionsT:
     return cast(OptionsT, dataclasses.replace(cast(Any, options), **inner))
 
 
+def _defaults(kind: type) -> object:
+    try:
+        return kind()
+    except TypeError as error:
+        raise TypeError(f"{error}: every option needs a default") from error
+
+
 def _walk(kind: type, default: object, prefix: str, path: tuple[str, ...]) -> Iterator[Leaf]:
     hints = get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(cast(Any, kind)):
@@ -211,7 +231,7 @@ def _walk(kind: type, default: object, prefix: str, path: tuple[str, ...]) -> It
             more = "".join(note.text for note in notes if isinstance(note, Prefix))
             yield from _walk(cast(type, plain), value, prefix + more, place)
         else:
-            option = _option(plain, notes)
+            option = _option(field.name, plain, notes)
             yield Leaf(kind, field.name, prefix + field.name, place, option, value)
 
 
@@ -223,13 +243,15 @@ def _unwrapped(hint: object) -> tuple[object, tuple[object, ...]]:
     return hint, ()
 
 
-def _option(plain: object, notes: tuple[object, ...]) -> Option:
+def _option(name: str, plain: object, notes: tuple[object, ...]) -> Option:
     is_list = get_origin(plain) is tuple
     item = get_args(plain)[0] if is_list else plain
     choices = get_args(item) if get_origin(item) is Literal else ()
     kind = type(choices[0]) if choices else item
     if kind not in (int, float, bool, str):
-        raise TypeError(f"an option is {plain}: it must be int, float, bool, str, Literal or tuple")
+        raise TypeError(
+            f"option {name!r} is {plain}: it must be int, float, bool, str, Literal or tuple"
+        )
     limits = next((note for note in notes if isinstance(note, Range)), Range())
     return Option(
         kind=cast(Kind, kind.__name__),

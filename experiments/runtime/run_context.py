@@ -38,6 +38,8 @@ class RunContext:
     """Loader processes per rank."""
     micro_batch: int | None = None
     """Items that a rank computes at a time, where the executor overrides the configuration."""
+    metric: str | None = None
+    """The metric that the study shows; None where the spec was written by hand without one."""
 
     @property
     def tensorboard(self) -> Path:
@@ -75,6 +77,7 @@ def read_context(environment: Mapping[str, str]) -> RunContext:
         weights=_optional_path(environment, "PAPERGRID_WEIGHTS"),
         num_workers=_read_num_workers(environment.get("PAPERGRID_NUM_WORKERS") or "0"),
         micro_batch=_read_micro_batch(environment.get("PAPERGRID_MICRO_BATCH")),
+        metric=spec.get("metric"),
     )
 
 

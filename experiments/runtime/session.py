@@ -8,6 +8,7 @@ from functools import partial
 
 from torch import nn
 
+from experiments.runtime.declared import check_options_file, read_declared_metrics
 from experiments.runtime.distributed import (
     Ranks,
     barrier,
@@ -27,6 +28,7 @@ from experiments.runtime.result import build_result
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import divide_batch
 from experiments.runtime.seeds import seed_everything
+from experiments.runtime.stages import Timetable
 from experiments.runtime.stop import Stopped, StopRequest
 from experiments.runtime.task import Task
 from merge.storage.json_files import write_json
@@ -34,6 +36,7 @@ from merge.storage.json_files import write_json
 
 def train_experiment(experiment: Experiment, context: RunContext, stop: StopRequest) -> None:
     """Train the run that `context` describes; leave its result, or a checkpoint if stopped."""
+    check_options_file(experiment)
     options: ExperimentOptions = build(experiment.options_type, context.config, experiment.name)
     with process_group(
         context.device_kind,
@@ -70,6 +73,9 @@ def _set_up(
     precision = choose_precision(options.runtime.amp, ranks.device)
     use_reproducible_math(ranks.device)
     task = experiment.open_task(options, context)
+    declared = read_declared_metrics(experiment, context.metric)
+    declared.check_selection(getattr(task, "selection", None))
+    stages = Timetable(task.stages(), epochs=options.runtime.epochs)
     model = build_seeded_model(task, ranks)
     # Dropout and the like differ between ranks.
     seed_everything(options.runtime.seed, "rank", ranks.rank)
@@ -79,9 +85,11 @@ def _set_up(
     return Setup(
         context=context,
         task=task,
+        declared=declared,
         ranks=ranks,
         precision=precision,
-        learner=Learner(task, model, ranks, precision, micro_batch),
+        stages=stages,
+        learner=Learner(task, model, ranks, precision, stages.at(0), micro_batch=micro_batch),
         micro_batch=micro_batch,
         stop=stop,
         events=EventLog(context.attempt.events if ranks.is_main else None),

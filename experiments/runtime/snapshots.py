@@ -23,6 +23,7 @@ from experiments.runtime.options import flat
 from experiments.runtime.progress import Evaluation, Progress
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.seeds import seed_everything
+from experiments.runtime.stages import Timetable
 from experiments.runtime.task import Task
 from merge.errors import PapergridError, UsageError
 from merge.storage.leftovers import remove_leftovers
@@ -40,12 +41,20 @@ class Restored:
 class Snapshots:
     """Saves and loads the checkpoints of one run; rank 0 writes them."""
 
-    def __init__(self, context: RunContext, task: Task, learner: Learner, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        context: RunContext,
+        task: Task,
+        learner: Learner,
+        ranks: Ranks,
+        stages: Timetable,
+    ) -> None:
         self._context = context
         self._task = task
         self._options = task.options.runtime
         self._learner = learner
         self._ranks = ranks
+        self._stages = stages
         self._identity = task.identity(learner.model)
         self._saved_at = time.monotonic()
         self._steps_since = 0
@@ -72,6 +81,7 @@ class Snapshots:
             state = {
                 **self._learner.state_dict(),
                 "progress": progress.to_state(),
+                "stage": self._task.stage.name,
                 "ranks": all_own,
                 "world_size": self._ranks.world_size,
                 "identity": self._identity,
@@ -112,8 +122,9 @@ class Snapshots:
         if state is None:
             return None
         self._refuse_foreign(state)
-        self._learner.load_state_dict(state)
         progress = Progress.from_state(state["progress"])
+        self._begin_stage(state, progress)
+        self._learner.load_state_dict(state)
         self._complete_best(progress)
         return Restored(progress, self._restore_rank(state, progress, steps_per_epoch))
 
@@ -134,6 +145,21 @@ class Snapshots:
                 "delete both checkpoints to train this run again"
             )
         load_trained_state(self._task, self._learner.model, state["model"])
+
+    def _begin_stage(self, state: Mapping[str, Any], progress: Progress) -> None:
+        """Enter the stage in which training goes on: the optimiser's state is that stage's."""
+        stage = self._stages.at(progress.epoch)
+        # Checkpoints from before there were stages do not name one: theirs is the only one.
+        saved = state.get("stage", stage.name)
+        if saved != stage.name:
+            raise UsageError(
+                f"{self._context.run.last_checkpoint} is of stage {saved!r}, but epoch "
+                f"{progress.epoch} belongs to stage {stage.name!r} now: the experiment's stages "
+                "have changed; use another output folder, or delete the file to start this run "
+                "from the beginning"
+            )
+        if stage is not self._task.stage:
+            self._learner.begin_stage(stage)
 
     def _complete_best(self, progress: Progress) -> None:
         """Write best.pt where a kill came between last.pt and it."""

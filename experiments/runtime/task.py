@@ -21,6 +21,7 @@ from torch.utils.data import default_collate
 
 from experiments.runtime.batches import Batch, num_items, slices
 from experiments.runtime.options import ExperimentOptions
+from experiments.runtime.stages import Stage
 from merge.results.statistics import mean
 from merge.storage.json_files import Json
 
@@ -97,6 +98,8 @@ class Task(ABC):
     """What one run trains and tests, for its options and its data."""
 
     selection: Selection
+    stage: Stage
+    """The stage that is going on, set by the runtime once the model is built."""
 
     def __init__(self, options: ExperimentOptions, context: RunContext) -> None:
         self.options = options
@@ -111,6 +114,10 @@ class Task(ABC):
         Set `requires_grad` here. Random numbers are seeded equally on all ranks.
         """
 
+    def stages(self) -> Sequence[Stage]:
+        """The phases of the training, one after the other; together they have `epochs` epochs."""
+        return [Stage(epochs=self.options.runtime.epochs, optimiser=self.options.optimiser)]
+
     def num_train_items(self) -> int:
         """Items in one epoch; the same in every epoch."""
         return len(self.train_data(0))
@@ -120,7 +127,7 @@ class Task(ABC):
         """The items of `epoch`, counted from 0.
 
         Random numbers must follow from (seed, epoch, index) alone, so that they depend on no rank
-        and no loader process. Another image size in each epoch is possible.
+        and no loader process. Images may have another size in each epoch, or in each `stage`.
         """
 
     def collate(self, items: Sequence[Any]) -> Batch:
@@ -194,7 +201,7 @@ class Task(ABC):
     # --- what is recorded
 
     def identity(self, model: nn.Module) -> dict[str, str]:
-        """Data, weights and lists by name; a checkpoint made with others is refused."""
+        """Data, weights and lists by name; a checkpoint made with other ones is refused."""
         del model
         return {}
 

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from merge.errors import RecordError
 
+# `get_type_hints` evaluates every annotation: done once a class, not once a record.
 _KNOWN: dict[type, Mapping[str, tuple[type, ...]]] = {}
 
 
@@ -20,6 +21,7 @@ def check_types(record: object) -> None:
     """
     for name, kinds in _kinds(type(record)).items():
         value = getattr(record, name)
+        # bool is a subclass of int, so `true` would pass for a number of seconds.
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise TypeError(f"{name} is {value!r}")
         if is_dataclass(value):
@@ -40,6 +42,7 @@ def _classes(hint: type[Any] | None) -> tuple[type, ...]:
     origin = get_origin(hint)
     if origin is None:
         return (hint,)
+    # `tuple[str, ...]` is checked as a tuple: what is in it is not looked at.
     if isinstance(origin, type) and not issubclass(origin, UnionType):
         return (origin,)
     return tuple(kind for part in get_args(hint) for kind in _classes(part))

@@ -149,6 +149,7 @@ def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
     )
 
 
+# A property of a sweep asks for it again for every cell and row.
 @lru_cache(maxsize=16)
 def default_manifest(metric: str, goal: Goal, unit: str) -> Manifest:
     """The manifest of a study that has none: of a `command:`, or of an older version's plan."""
@@ -174,6 +175,8 @@ def _comparability(document: Mapping[str, Any]) -> Comparability:
     shared = document.get("test_list")
     recorded = _texts(document.get("recorded", ()))
     found = Comparability(
+        # Added at the end: the order of `recorded` is the order of keys in a merged view, whose
+        # bytes must not depend on this default.
         recorded=recorded if _ALWAYS_RECORDED in recorded else (*recorded, _ALWAYS_RECORDED),
         equal_in_a_cell=_texts(document.get("equal_in_a_cell", ())),
         equal_in_a_pair=_texts(document.get("equal_in_a_pair", ())),
@@ -198,6 +201,7 @@ def _text(value: object) -> str:
 
 
 def _texts(values: Sequence[object]) -> tuple[str, ...]:
+    # A string is a sequence of strings, too: `repeats: seed` would become four axes.
     if isinstance(values, str):
         raise TypeError(f"{values!r} is not a list")
     return tuple(_text(value) for value in values)

@@ -140,6 +140,7 @@ def as_kind(kind: Kind, value: object) -> Value:
     """`value` as `kind`; a whole float is an int and an int a float. UnfitError otherwise."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UnfitError("must be a finite number")
+    # bool is a subclass of int: `epochs: true` would be one epoch.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind == "bool" and isinstance(value, bool):
         return value
@@ -147,8 +148,10 @@ def as_kind(kind: Kind, value: object) -> Value:
         return value
     if kind == "float" and is_number:
         return float(cast(float, value))
+    # YAML and a shell may write a whole number as 1e4 or 8.0.
     if kind == "int" and is_number and cast(float, value) == int(cast(float, value)):
         return int(cast(float, value))
+    # `"8"` in a study is text on purpose: the message says that the quotes are the reason.
     looks_typed = isinstance(value, str) and not isinstance(parse_scalar(value), str)
     quoted = " (without quotes)" if looks_typed else ""
     shown = "null" if value is None else repr(value)

@@ -33,10 +33,13 @@ def _check_runs(sweep: Sweep) -> None:
             raise ValueError(f"run {run.run_id!r} lacks an id, a path, a cell or a hash")
         if run.axes.keys() != names or not all(map(_is_value, run.axes.values())):
             raise ValueError(f"run {run.run_id!r} has no value of each axis")
+        # A plan may come from a bucket or from another user: `..` or an absolute path (whose first
+        # part is empty) would write outside of the output folder.
         if not _NO_PARTS.isdisjoint(run.path.split("/")):
             raise ValueError(f"the path {run.path!r} leaves the output folder")
     ids = {run.run_id for run in sweep.runs}
     paths = {run.path for run in sweep.runs}
+    # Two runs at one point of a cell would overwrite each other in the table.
     points = {(run.cell, run.axes[sweep.average_over]) for run in sweep.runs}
     if not ids or not len(ids) == len(paths) == len(points) == len(sweep.runs):
         raise ValueError("there are no runs, or two with one id, path or place in the grid")
@@ -53,6 +56,7 @@ def _is_value(value: object) -> bool:
 
 def _check_published(published: Mapping[str, Any]) -> None:
     """ValueError, TypeError... unless a table can show these numbers."""
+    # `others` is the key on disk of the cells of further methods.
     tables = [published["cells"], *published.get("others", {}).values()] if published else []
     numbers = [number for table in tables for row in table.values() for number in row.values()]
     if not all(is_finite_number(n) for n in (*numbers, published.get("tolerance", 0.0))):

@@ -45,6 +45,7 @@ def _definition_differences(old: Sweep, new: Sweep) -> Iterator[str]:
         before, after = before_axes.get(name), after_axes.get(name)
         if before != after:
             yield f"axes.{name}: {before or 'absent'} -> {after or 'absent'}"
+    # The order of the axes is the order of the runs, and of the default folder names.
     if before_axes == after_axes and list(before_axes) != list(after_axes):
         yield f"order of axes: {_listed(before_axes)} -> {_listed(after_axes)}"
 
@@ -69,6 +70,7 @@ def _run_differences(pairs: list[tuple[Run, Run]], free_keys: Collection[str]) -
     for old, new in pairs:
         for change in _changes(old, new, free_keys):
             counts[change] = counts.get(change, 0) + 1
+    # One line a change, not one a run: a changed default is the same in all 10,000 runs.
     for change, count in sorted(counts.items()):
         yield f"{change} (in {count} {'run' if count == 1 else 'runs'})"
 
@@ -78,6 +80,7 @@ def _changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield f"{name}: {before} -> {after}"
+    # Equal hashes: nothing that decides numbers differs, and the rest may.
     if old.config_hash == new.config_hash:
         return
     for key in {**old.config, **new.config}:

@@ -154,7 +154,7 @@ class Request:
 
     def to_json(self) -> dict[str, Any]:
         fields = asdict(self)
-        # "wish" is the key of `action` in the folders of all versions.
+        # "wish" is the key of `action` on disk, so that executors of older versions read it too.
         return {
             "schema": SCHEMA,
             "number": fields.pop("number"),

@@ -81,6 +81,7 @@ def _check_result(path: Path | str, result: Result) -> None:
 def _refuse_types(path: Path | str, result: Result) -> None:
     for name, kind in _RESULT_TYPES.items():
         value = getattr(result, name)
+        # bool is a subclass of int: `"attempt": true` would be attempt 1.
         if not isinstance(value, kind) or isinstance(value, bool):
             raise RecordError(f"{path}: {name!r} is {value!r}, which is not of that field's type")
 
@@ -97,7 +98,7 @@ _RESULT_TYPES: dict[str, Any] = {
 }
 _typed_fields = attrgetter(*_RESULT_TYPES)
 _TYPES = [*_RESULT_TYPES.values()]
-"""What JSON makes of a sound result: asked 10,000 times, a field at a time takes 3 times as long."""
+"""What JSON makes of a sound result. Asked 10,000 times: one comparison is faster than eight."""
 
 
 def check_metrics(path: Path | str, metrics: object) -> None:

@@ -1,4 +1,4 @@
-"""The records of submissions, `submissions/<id>/submission.json`, of SLURM and of servers."""
+"""Records of submissions to SLURM and to servers: `submissions/<id>/submission.json`."""
 
 from __future__ import annotations
 

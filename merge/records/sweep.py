@@ -60,13 +60,13 @@ class Resources:
     launcher: Literal["torchrun", "none"] = "torchrun"
     """`none` starts the command once; `torchrun` starts one rank per device."""
     hours: float | None = None
-    """What the study expects the run to take; measured runs are believed more."""
+    """Expected duration of the run, from the study; measured durations are preferred."""
     gpu_mem_gb: float | None = None
-    """What it holds of a GPU's memory; None where it is not known."""
+    """GPU memory that it needs, in GB; None where it is not known."""
     nodes: int = 1
     """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
     slurm: Mapping[str, Any] = field(default_factory=dict)
-    """What the study says of its SLURM jobs: see `orchestrator.slurm.request`."""
+    """The study's settings for SLURM jobs, see `orchestrator.slurm.request`."""
 
 
 _RESOURCES = tuple(each.name for each in fields(Resources))
@@ -127,7 +127,7 @@ class Sweep:
     free_keys: tuple[str, ...] = ()
     """Keys of a configuration on which no number depends: they are in no hash."""
     retries: Mapping[str, Any] = field(default_factory=dict)
-    """How often which kind of failure is tried again: {cause: limit or {"limit", "wait_s"}}."""
+    """How often a failed run is retried, by cause: {cause: limit or {"limit", "wait_s"}}."""
     frozen_manifest: Manifest | None = None
     """As the plan froze it; None in a plan of an older version. Readers take `manifest`."""
 
@@ -177,6 +177,8 @@ def config_hash(
     Independent of key order; infrastructure (devices, folders, workers) is not in a configuration,
     and keys on which no number depends are left out of `config`.
     """
+    # Existing results carry this hash: another key here would make all of them results of another
+    # configuration.
     identity: dict[str, Json] = {
         "config": dict(config),
         "experiment": experiment,

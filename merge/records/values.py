@@ -26,6 +26,7 @@ _WORDS: dict[str, bool | None] = {
     "False": False,
     "FALSE": False,
 }
+# At most 100 digits: int() raises ValueError for more than 4,300.
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,99})")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
@@ -37,9 +38,11 @@ def parse_scalar(text: str) -> Value | None:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
         return int(text)
+    # Digits alone that are no integer by the rule above have a leading zero: text.
     if _FLOAT.fullmatch(text) and not text.lstrip("+-").isdigit():
         return float(text)
     if _NOT_FINITE.fullmatch(text):
+        # `.inf` of YAML is `inf` for Python; callers refuse it with a message.
         return float(text.replace(".", "", 1))
     return text
 

@@ -33,6 +33,7 @@ def summary_keys(baseline: str | None) -> tuple[str, ...]:
 
 def expected_values(sweep: Sweep, runs: Iterable[Run]) -> list[str]:
     """The values of the averaged axis that a cell with `runs` needs for its mean, as text."""
+    # Only the values of the table: one of `also` is shown, but is no part of the mean.
     needed = {str(value) for value in sweep.axis(sweep.average_over).values}
     names = [str(run.axes[sweep.average_over]) for run in runs]
     return [name for name in names if name in needed]
@@ -45,7 +46,7 @@ def cell_view(
     chosen: Mapping[str, Entry],
     more_flags: Sequence[Flag],
 ) -> dict[str, Any]:
-    """What the merged view says of the cell with `runs`; `chosen` are results by run id."""
+    """The entry of one cell in the merged view; `chosen` are the counted results by run id."""
     done = {
         str(run.axes[sweep.average_over]): chosen[run.run_id]
         for run in runs
@@ -55,7 +56,9 @@ def cell_view(
     missing = [name for name in needed if name not in done]
     counted = {name: done[name] for name in needed if name in done}
     entries = list(counted.values())
+    # A cell that consists of `also` values alone needs nothing, and so can never have a mean.
     is_complete = bool(needed) and not missing
+    # Values and summary stand side by side in one mapping, as in the original script's files.
     cell: dict[str, Any] = {name: dict(entry.metrics) for name, entry in done.items()}
     cell |= _summary(entries, is_complete=is_complete)
     cell |= {
@@ -76,6 +79,7 @@ def _summary(entries: Sequence[Entry], *, is_complete: bool) -> dict[str, Any]:
     names = [
         name
         for name in (entries[0].metrics if entries else ())
+        # A mean over a part of the runs would look like the mean of all.
         if all(name in entry.metrics for entry in entries)
     ]
     columns = {name: [entry.metrics[name] for entry in entries] for name in sorted(names)}
@@ -103,12 +107,13 @@ def _of_complete(sweep: Sweep, manifest: Manifest, entries: Sequence[Entry]) -> 
 
 
 def _interval(sweep: Sweep, manifest: Manifest, entries: Sequence[Entry]) -> Interval | None:
-    """By the test items where all runs have such an error; else over the runs."""
+    """From the bootstrap over test items if every run has one; else Student's t over the runs."""
     values = [entry.metrics[sweep.metric] for entry in entries]
     errors = [
         entry.measured.get("bootstrap", {}).get("standard_error", {}).get(sweep.metric)
         for entry in entries
     ]
+    # All or none: an interval that covers different things in different runs covers nothing.
     if all(is_finite_number(error) for error in errors):
         return bootstrap_interval(values, errors, manifest.bootstrap, sweep.average_over)
     return t_interval(values, sweep.average_over)

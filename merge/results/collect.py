@@ -1,4 +1,4 @@
-"""What lies in an output folder: the plan, every valid result, and every file that is none."""
+"""Reads an output folder: its plan, every valid result, and every file that cannot be counted."""
 
 from __future__ import annotations
 
@@ -101,6 +101,7 @@ class _FullReader:
 
 
 def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
+    # Only the name: a full path would make the merged view differ between hosts.
     folder = output.resolve().name
     entries: dict[str, tuple[Entry, ...]] = {}
     problems: list[Problem] = []
@@ -118,14 +119,18 @@ def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
                 check_belongs(label, run, entry, sweep.metric)
                 entries[run.run_id] = (entry,)
             except FileNotFoundError:
+                # Moved away since the listing: the run counts as not finished.
                 pass
             except RecordError as error:
+                # Quarantined: one damaged file must not keep the other runs from being merged.
                 problems.append(
                     Problem(run_id=run.run_id, folder=folder, file=label, reason=str(error))
                 )
         for name in names:
             if RunPaths.is_result_aside(name):
                 aside.append(_aside(run, folder, f"{run.path}/{name}", reader))
+            # Noted while the names are at hand: looking for leftovers costs a merge no listing of
+            # its own.
             elif name.endswith(TEMPORARY_SUFFIX):
                 unfinished.add(output / run.path)
     return Contribution(
@@ -139,12 +144,13 @@ def refuse_missing_sweep(output: Path) -> None:
     if not path.exists():
         raise IncompleteError(
             f"no sweep in {output}: {path.name} is not there. "
-            f"Name the folder that was given to `replicate run --output-dir`"
+            f"Give the folder of `replicate run --output-dir`"
         )
 
 
 def check_belongs(label: str, run: Run, entry: Entry, metric: str) -> None:
     """RecordError unless `entry` is of `run`, with the planned configuration and metric."""
+    # A result may have been copied by hand into another run's folder.
     if entry.run_id != run.run_id:
         raise RecordError(f"{label} is the result of {entry.run_id}, not of {run.run_id}")
     if entry.config_hash != run.config_hash:
@@ -162,10 +168,10 @@ def _read_plan(output: Path) -> Sweep:
 
 
 def _run_folders(output: Path, sweep: Sweep) -> Iterator[tuple[Run, list[str] | PermissionError]]:
-    """The runs that have a folder, and the names in it or why they are kept from us.
+    """The runs that have a folder, each with the names in it, or the error that refused to list it.
 
-    Each folder is listed before a file in it is opened, which NFS would else say is not there
-    (`merge.storage.nfs.fresh_names`).
+    Each folder is listed before a file in it is opened: an NFS client may remember that the file
+    is absent (`merge.storage.nfs.fresh_names`).
     """
     root = str(output)
     for run in sweep.runs:

@@ -77,11 +77,14 @@ def combine(
         name: contribution_of(part) if isinstance(part, Collected) else part
         for name, part in inputs.items()
     }
+    # Before `unite`: conflicts name the inputs of a result, so each part needs its results read by
+    # the common plan.
     shared = common_sweep(parts)
     parts = {name: with_plan(name, part, shared) for name, part in parts.items()}
     united = unite(parts)
     if united.sweep is None and not united.legacy:
         raise IncompleteError(f"there is nothing to merge in {', '.join(sorted(inputs))}")
+    # Legacy files alone have no plan: a stand-in is made of their cells.
     sweep = united.sweep or sweep_of_legacy(united.legacy)
     found, unplanned = _with_legacy(sweep, united)
     chosen, conflicts = _choose(sweep, found, parts, on_conflict)
@@ -141,6 +144,7 @@ def _document(
 def _plan_and_results(sweep: Sweep, united: Contribution) -> dict[str, Any]:
     """The plan and every result: from these the view can be merged again."""
     return {
+        # In the order of the plan, so that the bytes do not depend on the order of the inputs.
         "runs": {
             run.run_id: [entry.to_json() for entry in united.entries[run.run_id]]
             for run in sweep.runs
@@ -158,6 +162,7 @@ def _with_legacy(
     unplanned: list[Problem] = []
     run_ids = (
         {(run.cell, str(run.axes[sweep.average_over])): run.run_id for run in sweep.runs}
+        # Only where it is needed: it costs a pass over all runs.
         if united.legacy
         else {}
     )
@@ -196,9 +201,11 @@ def _choose(
         entries = found.get(run.run_id)
         if not entries:
             continue
+        # One result is the rule: 10,000 calls of `choose` are saved.
         counted = entries[0] if len(entries) == 1 else choose(entries, on_conflict)
         if counted is not None:
             chosen[run.run_id] = counted
+        # Reported also where a policy has decided: the reader must know that it had to.
         if len(entries) > 1 and not agree(entries):
             conflicts.append(_conflict(sweep, run, entries, counted, parts))
     return chosen, tuple(conflicts)
@@ -229,6 +236,7 @@ def _sources(sweep: Sweep, run: Run, entry: Entry, parts: Mapping[str, Contribut
         for name, part in parts.items()
         if entry in part.entries.get(run.run_id, ())
         or (
+            # A part keeps legacy numbers by cell and averaged value, not by run.
             entry.is_legacy
             and any(
                 (old.cell, old.averaged, old.metrics) == (run.cell, averaged, entry.metrics)

@@ -28,8 +28,10 @@ def flags_of_cell(counted: Mapping[str, Entry], equal_details: Sequence[str]) ->
     `equal_details` must be equal in all of them for their mean to mean something.
     """
     flags = _origin(counted)
+    # A legacy number has no traits: `origin` flags it once, instead of once for each trait.
     known = {name: entry for name, entry in counted.items() if not entry.is_legacy}
     entries = list(known.values())
+    # The usual case: one comparison a run instead of one for each trait.
     if all(entry.traits == entries[0].traits for entry in entries[1:]):
         return flags + _deviations(known)
     for trait in (*_EQUAL_CODE, *(f"details.{name}" for name in equal_details)):
@@ -44,12 +46,15 @@ def test_list_flags(
 ) -> dict[str, list[Flag]]:
     """Flags by cell: runs that should be tested on one list of items, and were not.
 
-    Lists differ between data sets by nature, for example; not between seeds or methods.
+    Lists may differ between data sets, for example, but not between seeds or methods.
     """
     if shared is None:
         return {}
     trait = f"details.{shared.hash}"
+    # Runs without the trait stay in: a list that one run recorded and another did not is a
+    # difference.
     listed = [(run, entry.traits.get(trait)) for run, entry in pairs if not entry.is_legacy]
+    # Results of a version that recorded no list cannot be judged.
     if all(value is None for _, value in listed):
         return {}
     groups: dict[bytes, list[tuple[Run, str]]] = {}

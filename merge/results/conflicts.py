@@ -1,4 +1,4 @@
-"""Which of several results of one run is counted: pure, and the same for any order of inputs."""
+"""Which of several results of one run counts. Pure; the order of the inputs does not matter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Conflict:
     """Of the study's metric."""
     entries: tuple[Entry, ...]
     counted: Entry | None
-    """What is counted in spite of it; None for nothing."""
+    """The result that the policy counts; None if none is counted."""
 
     def to_json(self, metric: str) -> dict[str, Any]:
         return {
@@ -61,6 +61,8 @@ def choose(entries: Sequence[Entry], policy: OnConflict) -> Entry | None:
     """
     timed = [entry for entry in entries if not entry.is_legacy]
     if agree(entries):
+        # They have the same numbers; the choice decides only whose token and times are shown. The
+        # earliest: a later copy then changes nothing.
         return min(timed or entries, key=lambda entry: entry.order)
     if policy == "error" or not timed:
         return None

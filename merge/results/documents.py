@@ -1,4 +1,4 @@
-"""The merged view as a file: its text, and what a view that was read contributes. Pure."""
+"""The merged view as text, and the results in a view that was read. Pure."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ _SUFFIX = "the file was changed by hand or is damaged: merge its output folders 
 
 def view_bytes(document: Mapping[str, Any]) -> bytes:
     """The text of a merged view: a line for each value of a cell, run and problem."""
+    # Not json.dumps with indent: one line a value keeps the file of 10,000 runs readable, and a
+    # diff of two views short.
     parts = []
     for key, value in document.items():
         if key == "results":
@@ -74,6 +76,7 @@ def contribution_of_view(path: Path, document: Mapping[str, Any]) -> Contributio
 
 
 def _check(path: Path, part: Contribution) -> None:
+    # A view can be edited by hand: each result is held to the plan that the same file carries.
     planned = {} if part.sweep is None else {r.run_id: r.config_hash for r in part.sweep.runs}
     for run_id, entries in part.entries.items():
         for entry in entries:
@@ -97,6 +100,8 @@ def _is_sound(entry: Entry) -> bool:
         and is_finite_number(entry.started)
         and is_finite_number(entry.finished)
         and all(isinstance(mapping, dict) for mapping in mappings)
+        # Statistics index into `measured` without asking: a shape that they do not know must stop
+        # here.
         and entry.measured == well_formed(entry.measured)
     )
 

@@ -1,4 +1,4 @@
-"""What a merged view keeps of a result: enough to be merged, flagged and compared again."""
+"""The part of a result that a merged view keeps: enough to merge, flag and compare it again."""
 
 from __future__ import annotations
 
@@ -91,6 +91,7 @@ def entry_of(result: Result, manifest: Manifest) -> Entry:
     return Entry(
         run_id=result.run_id,
         config_hash=result.config_hash,
+        # A trainer may write 1 for 1.0: JSON would show the same number in two ways.
         metrics={name: float(value) for name, value in result.metrics.items()},
         attempt=result.attempt,
         token=result.token,
@@ -121,6 +122,7 @@ def entry_from_json(run_id: str, document: Mapping[str, Any]) -> Entry:
 def unique_entries(entries: Iterable[Entry]) -> list[Entry]:
     """The different ones among `entries`, in their own order."""
     found = list(entries)
+    # Sorting by content encodes each entry as JSON; nearly every run has one.
     if len(found) < 2:
         return found
     by_content = {(entry.legacy_unit, entry.order): entry for entry in found}
@@ -130,13 +132,15 @@ def unique_entries(entries: Iterable[Entry]) -> list[Entry]:
 def unique_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """The different ones among `problems`, in one order."""
     by_content = {canonical_json(problem.to_json()): problem for problem in problems}
+    # By run and file for a reader; the content makes the order total.
     keys = sorted(by_content, key=lambda key: (by_content[key].run_id, by_content[key].file, key))
     return tuple(by_content[key] for key in keys)
 
 
 def well_formed(measured: Mapping[str, Any]) -> dict[str, Any]:
     """`measured` without what has another shape than its readers expect: trainers are free."""
-    # The name of a baseline is the experiment's: every mapping but these two holds numbers.
+    # An experiment chooses the label of its baseline, so it is not known here: every mapping except
+    # `by_test_seed` and `bootstrap` holds numbers.
     kept = {name: measured[name] for name in ("world_size", "device") if name in measured}
     for name, value in measured.items():
         if isinstance(value, dict) and name not in (*kept, "by_test_seed", "bootstrap"):
@@ -155,6 +159,7 @@ def _measured(details: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
     if manifest.baseline is not None:
         before = details.get(manifest.baseline.details)
         measured[manifest.baseline.label] = _without_epoch(before)
+    # `reported` names the evaluation whose metrics are the result: `best` or `last`, for example.
     reported = details.get(str(details.get("reported")))
     if isinstance(reported, dict):
         measured.update(_of_reported(reported, details.get("test_seeds")))
@@ -164,6 +169,8 @@ def _measured(details: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
 def _of_reported(reported: Mapping[str, Any], test_seeds: object) -> dict[str, Any]:
     """Metrics of each test seed, and the bootstrap error, of the evaluation that is reported."""
     kept: dict[str, Any] = {"bootstrap": reported.get("bootstrap")}
+    # A list in the order of `test_seeds`; where the two do not fit, no seed can be given its
+    # numbers.
     each = reported.get("by_test_seed")
     if isinstance(each, list) and isinstance(test_seeds, list) and len(each) == len(test_seeds):
         kept["by_test_seed"] = {
@@ -181,4 +188,5 @@ def _numbers(entry: object) -> dict[str, float]:
 def _without_epoch(metrics: object) -> object:
     if not isinstance(metrics, dict):
         return None
+    # The epoch of an evaluation is recorded among its metrics but is not one.
     return {name: value for name, value in metrics.items() if name != "epoch"}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
     """Pause it: over the 10,000 results of a merge its passes cost as much as the reading."""
+    # A caller (a notebook, a test) may have switched it off itself.
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,7 +1,7 @@
-"""What a person may name to be merged: output folders, run folders, merged files, legacy ones.
+"""The inputs of a merge: output folders, run folders, merged files, files of the original script.
 
-A file that cannot be used is quarantined by name with the reason, and the rest is merged; where
-nothing can be used, that reason is the error.
+A file that cannot be used is quarantined: the merged view names it with the reason, and the rest is
+merged. If no input can be used, the reason is the error.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ def read_input(path: Path, legacy_unit: Unit | None = None) -> Contribution:
         return _read_file(path, legacy_unit)
     if not path.is_dir():
         raise IncompleteError(
-            f"{path} does not exist: name output folders, run folders or merged files"
+            f"{path} does not exist: give output folders, run folders or merged files"
         )
+    # A plan first: a sweep may lie in a folder that holds files of the original script, too.
     if SweepPaths(path).sweep.exists():
         return gather(path)
     if RunPaths(path).spec.exists():
@@ -72,16 +73,20 @@ def _read_file(path: Path, legacy_unit: Unit | None) -> Contribution:
     document = read_json(path)
     if is_view(document):
         return contribution_of_view(path, document)
+    # Ours, but of a version whose views did not carry their runs: read as a legacy file, unless its
+    # schema is newer.
     if "schema" in document:
         refuse_foreign_schema(path, document)
     return contribution_of_legacy(path, document, legacy_unit)
 
 
 def _read_run_folder(path: Path) -> Contribution:
-    """The one result of a run's folder; its plan is another input's, or that of its sweep."""
+    """The result in a run's folder; its plan is that of its output folder, or of another input."""
     paths = RunPaths(path)
     spec = read_json(paths.spec)
     refuse_foreign_schema(paths.spec, spec)
+    # The run's path in its spec says how many folders above it the output folder is; a run folder
+    # that was copied elsewhere has none.
     root = path.resolve()
     parts = Path(str(spec.get("path"))).parts
     output = root.parents[len(parts) - 1] if root.parts[-len(parts) :] == parts else None
@@ -115,7 +120,7 @@ def _read_legacy_folder(path: Path, legacy_unit: Unit | None) -> Contribution:
     if not documents and not per_run:
         raise IncompleteError(
             f"no sweep in {path}: {SweepPaths(path).sweep.name} is not there, nor any file of the "
-            f"original script. Name the folder that was given to `replicate run --output-dir`"
+            f"original script. Give the folder of `replicate run --output-dir`"
         )
     parts: dict[str, Contribution] = {}
     for file in documents:

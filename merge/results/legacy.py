@@ -3,9 +3,9 @@
 `{"results": {"pascal5i_resnet50_1shot": {"0": {"miou": 0.66}, ..., "mean": {"miou": 0.66}}}}`, and
 per-run files `<cell>/fold<i>/result.json` (or results.json, metrics.json) with `{"miou": 0.66}`.
 
-Stored means are ignored: they were stale. A file's values decide whether it is in percent or in
-fractions: of a metric whose name holds `iou` or `acc`, those above 1 are percent. Inside, all are
-fractions.
+Stored means are ignored: the original script did not always update them. The values decide whether
+a file is in percent or in fractions: for a metric with `iou` or `acc` in its name, a value above 1
+is percent. Entries are always fractions.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class LegacyEntry:
         """This number as a result of the run `run_id`."""
         return Entry(
             run_id=run_id,
+            # Empty, which no planned run has: a legacy number can never pass for a trained result.
             config_hash="",
             metrics=self.metrics,
             attempt=0,
@@ -113,11 +114,12 @@ def read_legacy(document: Mapping[str, Any]) -> LegacyFile:
     means: dict[str, Mapping[str, float]] = {}
     for cell, view in document["results"].items():
         for key, value in view.items():
+            # Beside the folds stand mean, std and, in files of ours, the keys of a summary.
             if key in _SUMMARY_KEYS:
                 continue
             fold = key if is_ours else fold_name(key)
             if fold is None:
-                raise RecordError(f"cell {cell} has {key!r}, which is no fold and no mean")
+                raise RecordError(f"cell {cell} has {key!r}, which is neither a fold nor a mean")
             numbers.append(Number(cell, fold, metrics_of(value, f"cell {cell}, fold {fold}")))
         if isinstance(view.get("mean"), dict):
             means[cell] = {k: v for k, v in view["mean"].items() if is_finite_number(v)}
@@ -145,6 +147,8 @@ def detect_unit(numbers: Sequence[Number]) -> Unit:
     if impossible:
         raise RecordError(f"is neither percent nor fraction ({_some(impossible)})")
     percent = [text for value, text in ratios if value > 1]
+    # 0 fits both units. Values below 1 could be percent too (0.4%), so one that is above 1 in the
+    # same file makes it unclear.
     fraction = [text for value, text in ratios if 0 < value <= 1]
     if percent and fraction:
         raise RecordError(
@@ -200,6 +204,7 @@ def stale_means(file: LegacyFile, unit: Unit) -> Iterator[str]:
 def sweep_of_legacy(entries: Sequence[LegacyEntry]) -> Sweep:
     """A stand-in for the plan that legacy numbers do not have: their cells, and four folds."""
     cells = sorted({entry.cell for entry in entries})
+    # By length first: fold 10 comes after fold 9.
     folds = sorted({*FOLDS, *(entry.averaged for entry in entries)}, key=lambda f: (len(f), f))
     return Sweep(
         study="legacy",
@@ -223,6 +228,7 @@ def _run(cell: str, fold: str) -> Run:
         axes=axes,
         config=axes,
         config_hash="",
+        # The original script trained few-shot segmentation only; this makes its metrics percent.
         experiment="fewshot",
     )
 

@@ -64,6 +64,7 @@ def read_per_run(
         label = file.relative_to(path)
         try:
             document = read_json(file)
+            # Not legacy: without its plan nothing says which configuration it was trained with.
             if "schema" in document:
                 raise RecordError(
                     f"{label} is a result of a sweep whose plan is not in the folder: "
@@ -71,6 +72,8 @@ def read_per_run(
                 )
             numbers.append(Number(cell, fold, metrics_of(document, str(label))))
         except RecordError as error:
+            # Relative: the reason is part of the merged view, which must not depend on the current
+            # folder.
             reason = str(error).replace(str(file), str(label))
             problems.append(
                 Problem(run_id="", folder=path.resolve().name, file=str(label), reason=reason)
@@ -78,6 +81,7 @@ def read_per_run(
     legacy = Contribution(sweep=None)
     if numbers:
         try:
+            # Together, because one file has too few values to tell percent from fractions.
             legacy = _legacy(path, LegacyFile(numbers=tuple(numbers), means={}), legacy_unit)
         except RecordError as error:
             reason = f"the per-run files together: {error}"

@@ -1,4 +1,4 @@
-"""What a merge reports beside its table: what was left out, and the exit code. Pure."""
+"""The messages of a merge about files that it did not count, and its exit code. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ def exit_code(merged: Merged) -> int:
     """0 complete, 1 something could not be counted, 3 a cell that was begun lacks runs."""
     if not merged.is_clean:
         return 1
+    # No results at all is incomplete, although no cell lacks a run.
     return 0 if merged.is_complete and merged.document["results"] else 3
 
 
@@ -29,7 +30,7 @@ def left_out(merged: Merged) -> list[str]:
         lines.append(f"conflict: {conflict.run_id}: {found}")
     if any(conflict.counted is None for conflict in merged.conflicts):
         lines.append(
-            "conflict: none of them is counted: find out which is right and move the other away, "
-            "or choose with --on-conflict newest or keep-first"
+            "conflict: none of them is counted: find out which one is right and move the other one "
+            "away, or choose with --on-conflict newest or keep-first"
         )
     return lines

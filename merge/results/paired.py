@@ -17,8 +17,11 @@ from merge.results.comparability import NOT_RECORDED
 from merge.results.entries import Entry
 from merge.results.statistics import Interval, mean, sample_std, t_interval
 
+# 2**14 sign patterns are counted in a fraction of a second; each further pair doubles them.
 _MOST_EXACT = 14
 _NUM_FLIPS = 20_000
+# Sums of the same differences in another order may differ in the last bits: they must count as
+# equal to the observed one.
 _ROUNDING = 1e-12
 
 
@@ -69,6 +72,7 @@ def sign_flip_p(differences: Sequence[float]) -> float:
         signs = product((1, -1), repeat=len(differences))
         flips = [mean(_flipped(differences, each)) for each in signs]
         return sum(abs(flip) >= observed for flip in flips) / len(flips)
+    # A fixed seed: the same results give the same p-value.
     rng = random.Random(0)
     extreme = 1  # the observed signs are one of the draws
     for _ in range(_NUM_FLIPS):
@@ -93,10 +97,12 @@ def compare(
     pairs: dict[tuple[str, str], dict[str, Run]] = {}
     for run in sweep.runs:
         value = str(run.axes[axis])
+        # A run outside of the table is no missing half of a pair unless it was trained.
         if value in values and (run.in_table or run.run_id in counted):
             pairs.setdefault(_shared(sweep, run, axis, repeated), {})[value] = run
     cells: dict[str, list[tuple[str, list[Run | None]]]] = {}
     for (cell, repeat), by_value in pairs.items():
+        # A pair of which neither run has a result is not begun, and so not missing.
         if any(run.run_id in counted for run in by_value.values()):
             cells.setdefault(cell, []).append((repeat, [by_value.get(v) for v in values]))
     if not cells:

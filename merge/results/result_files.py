@@ -12,16 +12,17 @@ from merge.storage.paths import RunPaths, SweepPaths
 
 
 def result_files(output: Path, sweep: Sweep) -> frozenset[str]:
-    """Names of all results in `output`, also those aside, as the file server knows them now.
+    """Paths of all results in `output`, also those kept aside, as the file server knows them now.
 
-    Folders in which a result could be missing are written to, for there a client's memory can be
-    wrong for long (`disturb`); a sweep has few that are neither finished nor unbegun.
+    A file is written into every folder that shows no result, and removed, because an NFS client may
+    miss a new one there for long (`disturb`).
     """
     folders = [SweepPaths(output).run(run.path).root for run in sweep.runs]
     found = {folder: _results_in(folder) for folder in folders}
     doubtful = [folder for folder, names in found.items() if not names]
+    # The folder above, too: the run's own folder may be as new as its result.
     for folder in {folder.parent for folder in doubtful} | set(doubtful):
-        # One that is kept from this user must not keep all others from being merged.
+        # A folder that this user may not write to must not stop the merge of all other runs.
         with suppress(StorageError):
             disturb(folder)
     found |= {folder: _results_in(folder) for folder in doubtful}

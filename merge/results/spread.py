@@ -36,8 +36,10 @@ def over_both(sweep: Sweep, counted: Mapping[str, Entry]) -> dict[str, Any]:
 def second_axis(sweep: Sweep, repeats: Sequence[str]) -> str | None:
     """The axis beside the averaged one over which runs are repeated; None where there is none."""
     names = {axis.name for axis in sweep.axes}
-    others = [n for n in repeats if n in names and n != sweep.average_over]
-    return others[0] if others and (sweep.average_over in repeats) else None
+    further = [n for n in repeats if n in names and n != sweep.average_over]
+    # Only where cells average over a repeating axis themselves: a mean over seeds of means over
+    # learning rates would be no statistic of repeated measurements.
+    return further[0] if further and (sweep.average_over in repeats) else None
 
 
 def over_test_seeds(counted: Sequence[Entry], metric: str) -> dict[str, Any] | None:
@@ -47,10 +49,12 @@ def over_test_seeds(counted: Sequence[Entry], metric: str) -> dict[str, Any] | N
     """
     each = [entry.measured.get("by_test_seed", {}) for entry in counted]
     first = each[0]
+    # Means over different seeds would compare runs by different tests.
     if not first or any(one.keys() != first.keys() for one in each):
         return None
     means = {
         seed: mean([one[seed][metric] for one in each])
+        # Seeds are keys of JSON, so text: by length first, as numbers sort.
         for seed in sorted(first, key=lambda text: (len(text), text))
         if all(metric in one[seed] for one in each)
     }

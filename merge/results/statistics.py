@@ -36,6 +36,7 @@ def mean(values: Sequence[float]) -> float:
     """Arithmetic mean, the same for any order of `values`; ValueError for none."""
     if not values:
         raise ValueError("the mean of no values")
+    # fsum rounds once, at the end: any order of the values gives the same bits.
     return math.fsum(values) / len(values)
 
 
@@ -85,10 +86,12 @@ def t_quantile(probability: float, degrees: int) -> float:
 
 
 def _solve(rising: Callable[[float], float], target: float) -> float:
+    # t can be large: 12.7 with one degree of freedom. Doubling finds a bound in a few steps.
     high = 1.0
     while rising(high) < target:
         high *= 2
     low = 0.0
+    # Far more halvings than a float has bits; the loop ends when the interval cannot be halved.
     for _ in range(200):
         middle = (low + high) / 2
         if middle in (low, high):
@@ -101,6 +104,8 @@ def _incomplete_beta(x: float, a: float, b: float) -> float:
     """Regularised incomplete beta function, by its continued fraction (DLMF 8.17.22)."""
     if x in (0.0, 1.0):
         return x
+    # The fraction converges fast only below this point; the symmetry I_x(a, b) = 1 - I_(1-x)(b, a)
+    # leads there.
     if x > (a + 1) / (a + b + 2):
         return 1 - _incomplete_beta(1 - x, b, a)
     scale = math.exp(
@@ -111,6 +116,7 @@ def _incomplete_beta(x: float, a: float, b: float) -> float:
 
 def _beta_fraction(x: float, a: float, b: float) -> float:
     """1 / (1 + d1 / (1 + d2 / ...)), from the front (modified Lentz)."""
+    # Lentz's method divides by intermediate values: an exact 0 is replaced by this.
     tiny = 1e-300
     value, c, d = 1.0, 1.0, 0.0
     for i in range(400):

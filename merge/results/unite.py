@@ -1,7 +1,7 @@
-"""The union of what inputs contribute: idempotent, commutative, associative. Pure.
+"""The union of several inputs: idempotent, commutative, associative. Pure.
 
-Nothing is dropped: results of one run that differ all stay, and what is counted of them is decided
-later, from the whole set.
+Nothing is dropped: different results of one run all stay. Which of them counts is decided later,
+from the whole set.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def unite(inputs: Mapping[str, Contribution]) -> Contribution:
     IncompleteError where results have no plan at all.
     """
     sweep = common_sweep(inputs)
+    # Sorted by name: notes keep this order, everything else is ordered by content.
     parts = [with_plan(name, inputs[name], sweep) for name in sorted(inputs)]
     entries: dict[str, list[Entry]] = {}
     for part in parts:
@@ -78,6 +79,8 @@ def common_sweep(inputs: Mapping[str, Contribution]) -> Sweep | None:
     chosen = first
     for name in names[1:]:
         other = planned[name]
+        # Equal plans are the rule, and comparing objects is far cheaper than looking for
+        # differences.
         if other == chosen:
             continue
         differences = plan_differences(first, other)
@@ -113,6 +116,8 @@ def with_plan(name: str, part: Contribution, sweep: Sweep | None) -> Contributio
     runs = {run.run_id: run for run in sweep.runs}
     for result in part.unread:
         run = runs.get(result.run_id)
+        # A folder named by hand: refused, not skipped, or its numbers would be missing without a
+        # message.
         if run is None:
             raise ConfigChangedError(
                 f"{name} is of run {result.run_id}, which study {sweep.study!r} does not have: "

@@ -1,4 +1,4 @@
-"""The merged view on disk: rebuilt from the run folders at any time, by many at once."""
+"""The merged view on disk: any number of processes may rebuild it at any time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rebuild(
     is_strict: bool = False,
     patience_s: float = LOCK_PATIENCE_S,
 ) -> Merged:
-    """Merge the results in `output` into its `replication_results.json`; many may do so at once.
+    """Merge the results in `output` into its `replication_results.json`.
 
     Each writer reads after the writer before it, or writes again (`merge.storage.locking`): the
     view never loses a result that an earlier view had. Results that an earlier merge has read
@@ -83,6 +83,7 @@ def _write_view(
     merged = combine({str(output): part}, on_conflict=on_conflict)
     if is_strict:
         refuse_flags(merged)
+    # Before the index: an index that was not written costs time only.
     write_bytes(paths.results, view_bytes(merged.document))
     if index.is_changed:
         index.save(paths.merge_index)
@@ -93,6 +94,7 @@ def _write_view(
 def _exclusively(
     output: Path, write_view: Callable[[Sweep], _Written], patience_s: float
 ) -> _Written:
+    # Before the lock, which would create a folder that does not exist.
     refuse_missing_sweep(output)
     paths = SweepPaths(output)
     with no_garbage_collection():
@@ -128,7 +130,7 @@ def merge_inputs(
         write_bytes(into, view_bytes(merged.document))
         return merged
 
-    # What is merged into is no input of another's merge: nothing that is read changes with it.
+    # `seen` is constant: no other merge reads what this one writes, so nothing has to be checked.
     with no_garbage_collection():
         return exclusively(SweepPaths(into.parent).merge_lock, write_merged, lambda: None)
 
@@ -157,6 +159,7 @@ def merge_named(
 def _refuse_wrong_place(into: Path, inputs: Sequence[Path]) -> None:
     """UsageError where a merged file would destroy something else, or cannot be a file."""
     taken = (SweepPaths.PLAN_NAME, RunPaths(Path()).result.name, RunPaths(Path()).spec.name)
+    # `lexists`: a broken link would be replaced as well.
     if into.name in taken or (os.path.lexists(into) and not _may_be_replaced(into, inputs)):
         raise UsageError(
             f"--into {into} names something that is no merged file of papergrid's, or not one of "

@@ -19,6 +19,8 @@ from merge.errors import StorageError
 from merge.storage.disk import SYSTEM_DISK, Disk, Write, discard_tree
 
 TEMPORARY_SUFFIX = ".tmp"
+# The two forms of names that `write_temporary` and `publish_folder` make. It must match nothing
+# else: a merge removes files with such names.
 _TEMPORARY = re.compile(r"\.(.+\.\d+\.[0-9a-f]{8}|[0-9a-f]{16})\.tmp")
 
 _REFUSALS = {
@@ -38,6 +40,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # Other errors (EIO, a bug of ours) keep their traceback: no advice would be right for them.
         reason = _REFUSALS.get(error.errno or 0)
         if reason is None:
             raise
@@ -112,6 +115,7 @@ def publish_folder(parent: Path, fill: Callable[[Path], str]) -> Path:
             fsync_tree(temporary)
             _rename_folder(temporary, path)
         finally:
+            # Does nothing after a successful rename. Else the folder of that name existed already.
             discard_tree(temporary)
         _fsync_entries(parent, folders, SYSTEM_DISK)
     return path
@@ -136,6 +140,7 @@ def is_temporary(name: str) -> bool:
 
 def write_temporary(path: Path, write: Write, disk: Disk) -> Path:
     """A durable file of a temporary name beside `path`, in a folder that is there."""
+    # Process id and random part: pids of two hosts on one shared folder can be equal.
     name = f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
     temporary = path.parent / name
     try:
@@ -156,6 +161,7 @@ def fsync_tree(root: Path) -> None:
 
     Without this a power cut could leave a whole-looking folder of empty files.
     """
+    # From the leaves up: a folder's fsync makes the names in it durable, not their content.
     for folder, _, names in os.walk(root, topdown=False):
         for path in (Path(folder, name) for name in names):
             # What a link leads to is not ours, and may not be there.

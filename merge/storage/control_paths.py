@@ -40,7 +40,7 @@ class SyncPaths:
 
 @dataclass(frozen=True, slots=True)
 class SubmissionPaths:
-    """Paths of one submission: what was sent where, and what became of it."""
+    """Paths of one submission: its record, scripts, workers and logs."""
 
     root: Path
 
@@ -53,7 +53,7 @@ class SubmissionPaths:
         return self.root / "workers"
 
     def worker(self, name: str) -> Path:
-        """What the worker `name` says of itself: written by it alone, again at each heartbeat."""
+        """The record of the worker `name`, which rewrites it at each heartbeat."""
         return self.workers / f"{name}.json"
 
     def runs(self, name: str) -> Path:

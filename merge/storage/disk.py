@@ -77,7 +77,7 @@ class SystemDisk:
         try:
             return self._make_one(folder)
         except FileNotFoundError:
-            # Not again and again: /proc says ENOENT of a new entry whose folder is there.
+            # Once, not in a loop: /proc says ENOENT of a new entry whose folder is there.
             return (*self.make_folder(folder.parent), *self._make_one(folder))
 
     def _make_one(self, folder: Path) -> tuple[Path, ...]:
@@ -117,6 +117,7 @@ class SystemDisk:
 
     def read(self, path: Path) -> bytes:
         with open_at_once(path) as file:
+            # A pipe that holds nothing yet gives None where reads do not wait.
             return file.read() or b""
 
     def status(self, path: Path) -> os.stat_result:
@@ -145,11 +146,13 @@ def open_at_once(path: Path) -> IO[bytes]:
 def open_appending(path: Path) -> int:
     """A descriptor that appends to `path`, for a file that has one writer: events, downloads."""
     SYSTEM_DISK.make_folder(path.parent)
+    # 0o666, as `open` does: the default of os.open would make the file executable.
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
 
 def remove_tree(path: Path) -> None:
     """Remove a file, or a folder with all that is in it."""
+    # Of a link only the link is removed; `rmtree` refuses it.
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -16,10 +16,12 @@ from merge.storage.nfs import read_whole
 
 Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 
+# Made once: `json.dumps` with arguments makes a new encoder at each call.
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
+# JSON has whole numbers of any length; a larger one cannot become a float (OverflowError).
 _LARGEST = int(sys.float_info.max)
 _LARGE_FILE = 1_000_000
-"""Bytes that `json` takes 8 ms to read."""
+"""Bytes that `json` takes 10 ms to read."""
 
 
 def write_json(path: Path, value: Json, disk: Disk = SYSTEM_DISK) -> None:
@@ -44,6 +46,8 @@ def read_json(path: Path, label: str | None = None, disk: Disk = SYSTEM_DISK) ->
     """
     try:
         data = read_whole(path, disk)
+    # FileNotFoundError is an OSError too: without this clause an absent file would be called
+    # damaged.
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -62,6 +66,7 @@ def parse_json(path: Path | str, data: bytes) -> dict[str, Any]:
     try:
         text = data.decode("utf-8")
         value = _decoder().decode(text)
+        # A look at the text is cheap; walking through every value of every result is not.
         if "\\ud" in text or "\\uD" in text:
             value = _encodable(value)
     except (ValueError, RecursionError) as error:
@@ -75,8 +80,8 @@ def _parse_fast(data: bytes) -> Json:
     """The value of `data`, or None where the strict parser has to decide, or to say what is wrong.
 
     msgspec reads 2 to 3 times as fast as `json`. What it accepts it reads to the same value; it
-    refuses more: single surrogates, and numbers that no float holds. Importing it costs 8 ms, which
-    only a large file saves; the many small files of a large sweep come after its large plan.
+    refuses more: single surrogates, and numbers that no float holds. Importing it costs 12 ms,
+    which only a large file saves; the many small files of a large sweep come after its large plan.
     """
     if len(data) < _LARGE_FILE and "msgspec" not in sys.modules:
         return None
@@ -97,6 +102,8 @@ def _decoder() -> json.JSONDecoder:
 
 def canonical_json(value: Json) -> bytes:
     """One byte string for one value: sorted keys, no spaces, no NaN."""
+    # Hashes of configurations are made from this text: any change of it would make every existing
+    # result foreign.
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8")
 
@@ -115,7 +122,6 @@ def is_finite_number(value: object) -> bool:
     """Whether `value` is a float or an int (no bool) that a float can hold; no NaN or infinity."""
     if isinstance(value, float):
         return math.isfinite(value)
-    # JSON allows whole numbers of any length.
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 

@@ -21,7 +21,10 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
     Their age is taken by the clock of their file system. What may not be removed stays.
     """
     for folder in folders:
+        # Cleaning up is a courtesy: it must not fail the merge or the attempt that does it.
         with suppress(PapergridError, OSError):
+            # The clock costs a write into the folder, so it is asked only where there is a
+            # candidate.
             found = [folder / name for name in fresh_names(folder) if is_temporary(name)]
             now = clock_of(folder) if found else 0.0
             for path in found:

@@ -1,8 +1,8 @@
-"""Many may write one file that is made from others: the last to write must have read everything.
+"""Several processes rebuild one file from many: the last writer must have read all of them.
 
-On a local file system a native lock sees to that. On a shared one such a lock may exclude nobody on
-other hosts (NFS 3 with `nolock`, sshfs) or not exist (ENOLCK): there what was written is checked
-afterwards, and written again while there is news.
+On a local file system a native lock ensures that. On a shared one such a lock may not exclude other
+hosts (NFS 3 with `nolock`, sshfs) or may not exist (ENOLCK). There the inputs are listed again
+after the write, and the file is written again while new inputs have arrived.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from merge.errors import StorageError
 from merge.storage.atomic import make_folder, storage_errors
 from merge.storage.mounts import mount_of
 
+# A merge of a small sweep takes milliseconds; the library's own interval of 50 ms would be most of
+# the wait.
 _POLL_S = 0.005
+# A restarted NFS server grants no lock for up to 90 s (docs/shared-folders.md).
 LOCK_PATIENCE_S = 300.0
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -34,17 +37,19 @@ def exclusively(
     is_local: bool | None = None,
     patience_s: float = LOCK_PATIENCE_S,
 ) -> _Done:
-    """Do `do` with nobody else doing it, where `lock` can tell; until `seen()` stays the same.
+    """Call `do` while this process holds `lock`; returns what `do` returned last.
 
-    `seen` tells what `do` reads from, such as the names of results. It is asked on shared file
-    systems
-    only; `is_local` is found out unless it is said. StorageError where `lock` is held for
-    longer than `patience_s`.
+    On a shared file system `do` is repeated until `seen()` returns the same before and after it.
+    `seen` returns what `do` reads from, such as the names of results. `is_local` says whether the
+    lock excludes all writers; None looks at the mount. StorageError where another process holds
+    `lock` for longer than `patience_s` seconds.
     """
     with _native_lock(lock, patience_s):
         if mount_of(lock).is_local if is_local is None else is_local:
             return do()
         while True:
+            # Listed before `do` reads, not after: a result that arrives in between makes one more
+            # round; in the other order it could be missed.
             before = seen()
             done = do()
             if seen() == before:
@@ -53,10 +58,13 @@ def exclusively(
 
 @contextmanager
 def _native_lock(path: Path, patience_s: float) -> Iterator[None]:
+    # Imported here: `replicate --help` and `status` must not load it.
     from filelock import FileLock, Timeout
 
     make_folder(path.parent)
     with storage_errors(path):
+        # `fallback_to_soft=False`: a soft lock of a killed process was never released on NFS
+        # (decision 2).
         lock = FileLock(path, timeout=patience_s, poll_interval=_POLL_S, fallback_to_soft=False)
         try:
             lock.acquire()
@@ -68,6 +76,7 @@ def _native_lock(path: Path, patience_s: float) -> Iterator[None]:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
+            # Continues without a lock: the check of `exclusively` is what holds on such a mount.
             _log.info("%s: no native locks here (%s); what is written is checked", path, error)
     try:
         yield

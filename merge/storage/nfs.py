@@ -12,20 +12,23 @@ from merge.errors import RecordError, StorageError
 from merge.storage.atomic import storage_errors, write_temporary
 from merge.storage.disk import SYSTEM_DISK, Disk
 
+# One replacement gives one ESTALE; a heartbeat replaces a file every 10 s, so ten in a row mean
+# that something else is wrong.
 _NUM_STALE_READS = 10
 
 
 def fresh_names(folder: Path, disk: Disk = SYSTEM_DISK) -> set[str]:
-    """Names in `folder`, those that other hosts made until now included; empty where it is none.
+    """Names in `folder`, also those that other hosts have just created; empty if it is absent.
 
-    RecordError where it may not be looked into.
+    RecordError where this user may not list it.
 
-    NFS clients answer for half a minute from memory that a file is not there, also to `open`; to
-    list the folder asks the server, and what is opened next is as new as the list.
+    An NFS client remembers for 30 s that a file is absent, also for `open`. Listing the folder asks
+    the server, and a file that is opened after that is at least as new as the list.
     """
     try:
         return _names(folder, disk)
     except FileNotFoundError:
+        # That the folder is absent may be a client's memory, too: ask the server, then look again.
         _revalidate(folder.parent, disk)
     try:
         return _names(folder, disk)
@@ -69,6 +72,7 @@ def clock_of(folder: Path, disk: Disk = SYSTEM_DISK) -> float:
                 f"{probe} vanished: stop the process that removes files there", path=probe
             ) from error
         finally:
+            # Asked first: `unlink` of a vanished probe would hide the StorageError above.
             if disk.exists(probe):
                 disk.unlink(probe)
 

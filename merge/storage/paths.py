@@ -6,16 +6,16 @@
   shards/<name>.json              a division of runs by duration, settled once for all servers
   .sync/                          what sync with a bucket remembers (rebuildable)
   .merge-index.json               what the last merge read (rebuildable, never trusted over files)
-  submissions/<id>/               what was sent away at one time
-    submission.json               to whom: its arrays, their tasks, job ids; or its servers
-    array-1.sbatch merge.sbatch   the exact texts that were sent
-    runs/ workers/                what each server was given; what its worker tells of itself
+  submissions/<id>/               one `replicate submit`
+    submission.json               its arrays with tasks and job ids, or its servers
+    array-1.sbatch merge.sbatch   the scripts exactly as they were sent
+    runs/ workers/                runs of each server; its worker's record and heartbeat
     logs/                         what the jobs and workers print
   code/<digest>/                  a frozen copy of the code, and snapshot.json
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
     claim-0001.json               who has attempt 1; the highest number has the run
-    request-0001.json             a wish to cancel or retry it; the highest number holds
+    request-0001.json             a request to cancel or retry it; the highest number counts
     attempts/0001/                attempt.json env.json stdout.log stderr.log
                                   events.jsonl result.json
     checkpoints/last.pt best.pt
@@ -60,12 +60,13 @@ RESERVED_NAMES = frozenset(
 RESERVED_STARTS = ("claim-", "request-", "result.aside-")
 """How names in a run's folder begin that the layout uses itself."""
 
+# Four digits, so that names sort; a number above 9999 has more.
 _CLAIM_NAME = re.compile(r"claim-(\d{4,})\.json")
 _REQUEST_NAME = re.compile(r"request-(\d{4,})\.json")
 
 
 def is_claim_or_request(name: str) -> bool:
-    """Whether a file of this name says who has a run, or what a person wants of it."""
+    """Whether a file of this name is a claim or a request."""
     return any(pattern.fullmatch(name) for pattern in (_CLAIM_NAME, _REQUEST_NAME))
 
 
@@ -195,6 +196,7 @@ class RunPaths:
     def attempt_number(self, name: str) -> int | None:
         """The number of the attempt whose record's path is `name`; None where it is none."""
         folder = Path(name).parent.name
+        # Compared as a whole path: a folder `1` or `00001` is not the folder of attempt 1.
         is_one = folder.isdigit() and Path(name) == self.attempt(int(folder)).record
         return int(folder) if is_one else None
 
@@ -275,7 +277,7 @@ class AttemptPaths:
 
     @property
     def stop(self) -> Path:
-        """The executor's wish, to the other nodes of a SLURM job, that their ranks stop."""
+        """The executor's request to the other nodes of a SLURM job to stop their ranks."""
         return self.root / "stop.json"
 
     @property

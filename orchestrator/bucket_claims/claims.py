@@ -14,15 +14,16 @@ from functools import cached_property
 from pathlib import Path
 
 from merge.errors import BucketUnavailableError, StorageError
-from merge.records.records import EXPIRY_S, AttemptRecord, Claim, Owner
+from merge.records.records import EXPIRY_S, AttemptRecord, Claim, Outcome, Owner
 from merge.records.sweep import Run, Sweep
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import RunPaths
 from orchestrator.bucket_claims.held_runs import HeldRun, HeldRuns
 from orchestrator.bucket_claims.remote_claims import HasResult, RemoteClaims
-from orchestrator.bucket_claims.states import attempts_in
+from orchestrator.bucket_claims.states import attempts_in, sent_attempts
 from orchestrator.machine.repeating_thread import RepeatingThread
-from orchestrator.runs.claims import Busy, Finished, FolderClaims, Taken
+from orchestrator.runs.claim_places import FolderClaims, is_older
+from orchestrator.runs.claims import Busy, Finished, Taken
 from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.runs.requests import first_counted
 from orchestrator.s3.bucket import Bucket
@@ -133,17 +134,22 @@ class FolderAndBucketClaims:
         self._held.end(run)
         self.on_run_ended(run)
 
-    def num_ended(self, paths: RunPaths) -> int:
-        """The number of the highest claim in the bucket that has ended; 0 for a finished run.
+    def failed_before(self, paths: RunPaths, command_age_s: float) -> frozenset[str]:
+        """As `Claims.failed_before`, of the attempts whose records were sent.
 
         One listing answers for all runs that were never claimed or are finished.
         """
         run = self._run_of(paths)
         with _refusing_to_start(run):
             names = self._names_at_first.get(run.path, set())
-            is_finished = RunNames(run).result in names
-            last = None if is_finished else self._remote.last(run.path, names)
-        return last.claim.number - (not last.claim.released) if last else 0
+            if not names or RunNames(run).result in names:
+                return frozenset()
+            sent = sent_attempts(self._bucket, run)
+        return frozenset(
+            each.record.token
+            for each in sent
+            if each.record.outcome is Outcome.FAILED and is_older(each.age_s, command_age_s)
+        )
 
     def last(self, paths: RunPaths) -> Claim | None:
         """The claim in the bucket that has the run, or had it last."""
@@ -152,17 +158,16 @@ class FolderAndBucketClaims:
             last = self._remote.last(run.path)
         return last.claim if last else None
 
-    def history(self, paths: RunPaths, last: Claim) -> Sequence[AttemptRecord]:
+    def history(self, paths: RunPaths) -> Sequence[AttemptRecord]:
         """The attempts of all hosts that count, as their records were sent.
 
-        Empty where the owner of the claim `last` has not sent its own.
+        A claim is given back only once the record of its attempt was sent.
         """
         run = self._run_of(paths)
         with _refusing_to_start(run):
             sent = attempts_in(self._bucket, run)
-        # A claim's number in the bucket is not that of an attempt in a folder: owners are compared.
-        counted = [record for record in sent if record.number >= first_counted(paths)]
-        return counted if counted and counted[-1].owner == last.owner else ()
+        first = first_counted(paths)
+        return [record for record in sent if record.number >= first]
 
     @cached_property
     def _names_at_first(self) -> Mapping[str, set[str]]:
@@ -196,7 +201,7 @@ class FolderAndBucketClaims:
         return self._held.running()
 
     def close(self) -> None:
-        """End the heartbeats. Claims of runs that were not sent expire, then others take over."""
+        """End the heartbeats. Claims of runs that were not sent expire; other hosts take over."""
         self._heartbeat.stop()
 
     def _take_remote(

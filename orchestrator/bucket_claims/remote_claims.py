@@ -22,6 +22,9 @@ from orchestrator.runs.claims import Busy, Taken, is_live
 from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.s3.bucket import ABSENT, Bucket
 
+_MAX_LOOKS = 5
+"""At a claim that seems dead, where each look takes longer than its expiry: a very slow store."""
+
 
 @dataclass(frozen=True, slots=True)
 class HasResult:
@@ -58,9 +61,9 @@ class RemoteClaims:
         names, result = self._names(run)
         if result in names:
             return HasResult()
-        last = self.last(run, names)
-        if last and self._is_live(last, owner):
-            return Busy(last.claim)
+        last = self._free_or_busy(run, names, owner)
+        if isinstance(last, Busy):
+            return last
         claim = Claim(
             number=last.claim.number + 1 if last else 1,
             token=secrets.token_hex(8),
@@ -156,11 +159,26 @@ class RemoteClaims:
             )
         return last.claim
 
-    def _is_live(self, last: ClaimObject, owner: Owner) -> bool:
-        alive = owner_alive(last.claim.owner, owner)
-        # As observed from here, or by the store's clock: no two hosts' clocks are compared.
-        silence_s = max(self._watch.observed_s(last.claim), last.age_s)
-        return is_live(last.claim, alive, silence_s=silence_s)
+    def _free_or_busy(
+        self, run: str, names: Collection[str] | None, owner: Owner
+    ) -> ClaimObject | Busy | None:
+        """The highest claim where `owner` may take the run after it, else who has the run."""
+        clock = self._watch.clock
+        for _ in range(_MAX_LOOKS):
+            read_at = clock.monotonic()
+            last = self.last(run, names)
+            if last is None or last.claim.released:
+                return last
+            alive = owner_alive(last.claim.owner, owner)
+            # As observed from here, or by the store's clock: no two hosts' clocks are compared.
+            silence_s = max(self._watch.observed_s(last.claim, read_at), last.age_s)
+            if is_live(last.claim, alive, silence_s=silence_s):
+                return Busy(last.claim, silence_s)
+            # This process may have been stopped since it read the claim, while the owner lived on.
+            if alive is False or clock.monotonic() - read_at < last.claim.expiry_s:
+                return last
+            names = None
+        return last
 
 
 def _object_name(run: str, number: int) -> str:

@@ -131,6 +131,15 @@ def _attempt_of(claim: Claim, attempts: Sequence[AttemptRecord]) -> AttemptRecor
     return last if last.owner == claim.owner and last.outcome is None else None
 
 
+@dataclass(frozen=True, slots=True)
+class SentAttempt:
+    """The record of an attempt as it was read from the bucket."""
+
+    record: AttemptRecord
+    age_s: float
+    """Seconds since it was sent, by the store's own clock."""
+
+
 def attempts_in(
     bucket: Bucket, run: Run, names: Iterable[str] | None = None
 ) -> list[AttemptRecord]:
@@ -138,20 +147,28 @@ def attempts_in(
 
     `names` are the run's objects; without them they are listed now.
     """
+    return [each.record for each in sent_attempts(bucket, run, names)]
+
+
+def sent_attempts(
+    bucket: Bucket, run: Run, names: Iterable[str] | None = None
+) -> list[SentAttempt]:
+    """As `attempts_in`, with the age of each record."""
     if names is None:
         names = [listed.name for listed in bucket.list(RunNames(run).folder)]
     paths = RunPaths(Path(run.path))
     numbers = sorted(n for name in names if (n := paths.attempt_number(name)) is not None)
     found = (_read_attempt(bucket, paths.attempt(n).record.as_posix()) for n in numbers)
-    return [record for record in found if record]
+    return [attempt for attempt in found if attempt]
 
 
-def _read_attempt(bucket: Bucket, name: str) -> AttemptRecord | None:
+def _read_attempt(bucket: Bucket, name: str) -> SentAttempt | None:
     answer = bucket.get(name)
     if answer is None:
         return None
+    data, head = answer
     url = bucket.url(name)
     try:
-        return attempt_from_json(url, parse_json(url, answer[0]))
+        return SentAttempt(attempt_from_json(url, parse_json(url, data)), head.age_s)
     except RecordError:
         return None

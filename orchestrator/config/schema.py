@@ -20,6 +20,8 @@ class Shape(BaseModel):
     problems.
     """
 
+    # strict: pydantic would else read "8" as 8 and 1 as true, and a study would mean something else
+    # than it says.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
@@ -44,6 +46,7 @@ def fit(
 
     Invalid values are left out, so that the rest can still be checked.
     """
+    # Invalid parts are removed below; later checks read the caller's data.
     rest = deepcopy(data)
     problems: list[Problem] = []
     # pydantic returns no partial model: remove what is invalid and validate again.
@@ -53,8 +56,10 @@ def fit(
         except ValidationError as error:
             details = error.errors()
         problems += [_problem(document, model, at, item) for item in details]
+        # The value itself is not a mapping, so nothing in it can be checked.
         if any(not item["loc"] for item in details):
-            rest = {}
+            # The whole is no mapping: there is nothing inside of it to remove.
+            rest, details = {}, []
         # From the end: removing an item of a list shifts the indices behind it.
         for place in sorted({item["loc"] for item in details}, key=_sort_key, reverse=True):
             _remove(rest, place)
@@ -74,6 +79,7 @@ def _problem(document: Document, model: type[Shape], at: Place, item: ErrorDetai
         words, limit = _LIMITS[item["type"]]
         message = f"must be {words} {item['ctx'][limit]:g}, not {item['input']!r}"
     else:
+        # pydantic puts this before the text of every ValueError of a validator of ours.
         message = item["msg"].removeprefix("Value error, ")
     return document.problem(place, message)
 
@@ -97,6 +103,7 @@ def _shapes_in(annotation: object) -> Iterator[type[Shape]]:
 
 
 def _sort_key(place: Place) -> list[tuple[bool, int, str]]:
+    # Keys and indices cannot be compared with each other: each part becomes a tuple that can.
     return [(isinstance(p, int), p if isinstance(p, int) else 0, str(p)) for p in place]
 
 

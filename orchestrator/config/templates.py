@@ -14,8 +14,11 @@ from orchestrator.config.values import ConfigValue, slug, text_of
 LAUNCH_PLACEHOLDERS = ("run_dir", "run_spec", "attempt_dir")
 """Placeholders of a command beside the keys of the configuration (the run contract)."""
 
+# No part starts with a dot (`..`, hidden and temporary files) or a dash (taken for a flag).
 _PART = re.compile(r"[A-Za-z0-9_+=,@][A-Za-z0-9._+=,@-]*(?<!\.)")
 _MAX_LENGTH = 200
+# Not str.format: a command is often shell or awk text, where other braces have a meaning of their
+# own.
 _IN_COMMAND = re.compile(r"\{\{(?P<literal>\w+)\}\}|(?<!\$)\{(?P<name>[A-Za-z_]\w*)\}")
 
 
@@ -65,6 +68,7 @@ def render(template: str, values: Mapping[str, ConfigValue]) -> str:
     for literal, name in _parts(template):
         words.append(literal)
         if name is not None:
+            # A slash in a value would add a level of folders.
             words.append(slug(_scalar(name, values)))
     return "".join(words)
 

@@ -25,6 +25,7 @@ def is_named_by(value: Value, text: str) -> bool:
     """Whether `text`, as a person writes it, means `value`: `1e-4` means 0.0001."""
     if text_of(value) == text:
         return True
+    # Text must be equal to the letter: `007` does not name `7`.
     if isinstance(value, bool | str):
         return False
     named = parse_scalar(text)

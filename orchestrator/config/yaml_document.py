@@ -84,6 +84,7 @@ def read_document(path: Path) -> Document:
 
 def _read_text(path: Path) -> str:
     try:
+        # With or without the byte order mark that Windows editors write.
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from error
@@ -93,6 +94,7 @@ def _read_text(path: Path) -> str:
 
 def _compose(path: Path, text: str) -> yaml.Node | None:
     try:
+        # Nodes, not values: only nodes know their line and column.
         return yaml.compose(text, _PlainLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -102,6 +104,7 @@ def _compose(path: Path, text: str) -> yaml.Node | None:
         raise StudyError(str(path), (f"{path.name}:{place}: invalid YAML: {message}",)) from error
     except yaml.YAMLError as error:
         raise StudyError(str(path), (f"{path.name}: invalid YAML: {error}",)) from error
+    # Deep nesting exhausts Python's stack inside PyYAML, before our own limit can count it.
     except RecursionError as error:
         raise StudyError(str(path), (f"{path.name}: nested too deeply",)) from error
 
@@ -113,6 +116,7 @@ class _TooLargeError(Exception):
 class _PlainLoader(yaml.SafeLoader):
     """Leaves every plain scalar as text; `parse_scalar` converts it (YAML 1.2 rules)."""
 
+    # YAML 1.1's rules read `on` as true, `1:30` as 90 and `2024-01-31` as a date.
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
 
@@ -129,6 +133,7 @@ class _Reader:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._note(key_node, place, "a key must be a single word")
+            # PyYAML itself would silently keep the last of two.
             elif key_node.value in values:
                 self._note(key_node, (*place, key_node.value), "this key appears twice")
             else:
@@ -150,6 +155,7 @@ class _Reader:
         if node.tag != _TEXT_TAG:
             self._note(node, place, f"the tag {node.tag!r} is not allowed: write the plain value")
             return None
+        # A style means quotes or a block: the value is text, even if it looks like a number.
         value = parse_scalar(node.value) if node.style is None else node.value
         if isinstance(value, float) and not math.isfinite(value):
             self._note(node, place, f"{node.value} is not a finite number")
@@ -171,6 +177,7 @@ def _mark(root: yaml.MappingNode, place: Place, *, at_key: bool) -> yaml.Mark:
         if step is not None:
             key, node = step
             is_last = position == len(place) - 1
+            # An unknown key is wrong itself; every other problem is one of its value.
             mark = key.start_mark if at_key and is_last else node.start_mark
     return mark
 
@@ -186,6 +193,7 @@ def _step(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Node] | Non
 def as_lines(problems: Iterable[Problem]) -> tuple[str, ...]:
     """The problems as text, in the order of the file, without duplicates."""
     in_order = sorted(problems, key=lambda problem: (problem.line, problem.column))
+    # An alias repeats a value, and so its problem.
     return tuple(dict.fromkeys(str(problem) for problem in in_order))
 
 
@@ -205,6 +213,8 @@ class Notes:
     def extend(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
             self._problems.append(problem)
+            # Checks that build on a key are skipped where the key itself has a problem, so that one
+            # mistake gives one message.
             self._touched.add(problem.where.split(".")[0].split("[")[0])
 
     def add_elsewhere(self, error: StudyError) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from merge.errors import UsageError
 from merge.records.records import AttemptRecord, Cause, Claim, Outcome, Request
 from merge.records.sweep import Run, Sweep
+from merge.storage.clock import Clock
 from merge.storage.json_files import write_json
 from merge.storage.paths import AttemptPaths, RunPaths, SweepPaths
 from orchestrator.local.settings import LocalSettings
@@ -27,7 +27,7 @@ from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.runs.lost_attempts import describe_predecessor
 from orchestrator.runs.progress import Progress
 from orchestrator.runs.requests import all_attempts, cancellation, counted_attempts
-from orchestrator.runs.retries import Means, deviations, next_means, planned_means
+from orchestrator.runs.retries import MemorySettings, deviations, next_memory, planned_memory
 from orchestrator.runs.stall import Silence
 
 _NOT_FOUND = 127
@@ -47,12 +47,23 @@ class Workplace:
     """Host, versions and settings that every attempt records."""
     watch: HeartbeatWatch = field(default_factory=HeartbeatWatch)
 
+    @property
+    def clock(self) -> Clock:
+        return self.settings.clock
+
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
     """A request holds that the run is not started anywhere."""
 
     request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class NotWorthTrying:
+    """The run has failed elsewhere, as often as its retry rules allow."""
+
+    reason: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,6 +76,7 @@ class Attempt:
     record: AttemptRecord
     process: Process
     silence: Silence
+    clock: Clock
     num_oom_kills: int
     """The kernel's count at the start: a higher one at the end means a kill for memory."""
     stop_cause: Cause | None = None
@@ -78,7 +90,7 @@ class Attempt:
     def stop(self, cause: Cause, grace_s: float) -> None:
         """Make it write a checkpoint and end; `tick` kills it after `grace_s` seconds."""
         self.stop_cause = self.stop_cause or cause
-        self.kill_at = min(self.kill_at, time.monotonic() + grace_s)
+        self.kill_at = min(self.kill_at, self.clock.monotonic() + grace_s)
         self.process.ask_to_stop()
 
     def kill(self, cause: Cause) -> None:
@@ -90,43 +102,66 @@ class Attempt:
         """Continue a `stop`: signal workers that were started since, kill them when it is time."""
         if self.kill_at < math.inf:
             self.process.ask_to_stop()
-        if time.monotonic() > self.kill_at:
+        if self.clock.monotonic() > self.kill_at:
             self.process.kill()
 
 
 def begin(
-    place: Workplace, run: Run, devices: tuple[str, ...], on_exit: Callable[[str], None]
-) -> Attempt | Busy | Finished | Cancelled:
+    place: Workplace,
+    run: Run,
+    devices: tuple[str, ...],
+    on_exit: Callable[[str], None],
+    failure_of: Callable[[Run], str | None] = lambda _: None,
+) -> Attempt | Busy | Finished | Cancelled | NotWorthTrying:
     """Claim `run` and start it on `devices`, unless it is finished, cancelled or has a live owner.
 
-    `on_exit(token)` is called from a thread when its command has ended. RecordError where a
-    record of the run is not of this plan, StorageError, UsageError where it cannot be started.
+    `failure_of` is asked once the run is claimed: why it is not to be started. `on_exit(token)` is
+    called from a thread when its command has ended. RecordError where a record of the run is not of
+    this plan, StorageError, UsageError where it cannot be started.
     """
     paths = place.output.run(run.path)
     if request := cancellation(paths):
         return Cancelled(request)
     ensure_spec(paths, run.to_spec(place.sweep), place.sweep.free_keys)
-    settings = place.settings
-    taking = settings.claims.take(
-        paths,
-        run.config_hash,
-        settings.owner,
-        now=time.time(),
-        expiry_s=settings.expiry_s,
-        watch=place.watch,
-    )
+    taking = _take(place, run, paths)
     if not isinstance(taking, Taken):
         return taking
+    # Before anything that may take long: without a heartbeat another host takes the run over after
+    # its expiry.
     place.heartbeat.hold(paths, taking.claim)
     try:
-        # A listing of the folder is fresh on every file system now that the claim was written.
-        if request := cancellation(paths):
-            place.heartbeat.let_go(taking.claim.token)
-            return Cancelled(request)
-        return _start(place, run, devices, taking.claim, on_exit)
+        obstacle = _obstacle(run, paths, failure_of)
+        if obstacle is None:
+            return _start(place, run, devices, taking.claim, on_exit)
+    # KeyboardInterrupt too: a claim that is not released keeps other hosts waiting for its expiry.
     except BaseException:
         place.heartbeat.let_go(taking.claim.token)
         raise
+    place.heartbeat.let_go(taking.claim.token)
+    return obstacle
+
+
+def _take(place: Workplace, run: Run, paths: RunPaths) -> Taken | Busy | Finished:
+    settings = place.settings
+    return settings.claims.take(
+        paths,
+        run.config_hash,
+        settings.owner,
+        now=place.clock.now(),
+        expiry_s=settings.expiry_s,
+        watch=place.watch,
+    )
+
+
+def _obstacle(
+    run: Run, paths: RunPaths, failure_of: Callable[[Run], str | None]
+) -> Cancelled | NotWorthTrying | None:
+    """Why a run that was just claimed is not to be started."""
+    # A listing of the folder is fresh on every file system now that the claim was written.
+    if request := cancellation(paths):
+        return Cancelled(request)
+    reason = failure_of(run)
+    return NotWorthTrying(reason) if reason else None
 
 
 def _start(
@@ -137,13 +172,13 @@ def _start(
     on_exit: Callable[[str], None],
 ) -> Attempt:
     paths = place.output.run(run.path)
-    counted, planned = counted_attempts(paths), planned_means(run)
-    means = next_means(counted, planned)
-    assignment = _assignment(place, run, devices, claim, means)
+    counted, planned = counted_attempts(paths), planned_memory(run)
+    memory = next_memory(counted, planned)
+    assignment = _assignment(place, run, devices, claim, memory)
     launch = build_launch(run, assignment, os.environ)
     changes = deviations(counted, planned) or _inherited_deviations(paths)
     record = replace(
-        _begun(place, assignment, launch, claim, means, changes),
+        _begun(place, assignment, launch, claim, memory, changes),
         took_over=describe_predecessor(all_attempts(paths), claim.owner, place.environment),
     )
     files = paths.attempt(claim.number)
@@ -157,7 +192,8 @@ def _start(
         claim=claim,
         record=record,
         process=_started(launch, files, record, on_exit),
-        silence=Silence(files),
+        silence=Silence(files, place.clock),
+        clock=place.clock,
         num_oom_kills=oom_kills,
     )
 
@@ -178,7 +214,7 @@ def _begun(
     assignment: Assignment,
     launch: Launch,
     claim: Claim,
-    means: Means,
+    memory: MemorySettings,
     changes: Mapping[str, Any],
 ) -> AttemptRecord:
     return AttemptRecord(
@@ -188,10 +224,10 @@ def _begun(
         command=launch.argv,
         device=assignment.kind,
         devices=assignment.devices,
-        started=time.time(),
+        started=place.clock.now(),
         code=place.settings.code or place.sweep.code,
-        micro_batch=means.micro_batch,
-        num_workers=means.num_workers,
+        micro_batch=memory.micro_batch,
+        num_workers=memory.num_workers,
         deviations=changes,
         environment=place.environment,
     )
@@ -208,10 +244,10 @@ def _assignment(
     run: Run,
     devices: tuple[str, ...],
     claim: Claim,
-    means: Means,
+    memory: MemorySettings,
 ) -> Assignment:
     settings = place.settings
-    is_planned = means.micro_batch == planned_means(run).micro_batch
+    is_planned = memory.micro_batch == planned_memory(run).micro_batch
     return Assignment(
         paths=place.output.run(run.path),
         number=claim.number,
@@ -226,8 +262,9 @@ def _assignment(
         weights=settings.weights,
         nodes=settings.nodes,
         spec=_own_spec(place.output.run(run.path), claim.number, run.to_spec(place.sweep)),
-        num_workers=means.num_workers,
-        micro_batch=None if is_planned else means.micro_batch,
+        num_workers=memory.num_workers,
+        # Given only where it differs from the plan (docs/run-contract.md).
+        micro_batch=None if is_planned else memory.micro_batch,
         source=settings.source,
     )
 

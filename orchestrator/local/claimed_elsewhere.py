@@ -6,14 +6,16 @@ whose owner died or stopped. Without it, it looks once more when it has nothing 
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 
 from merge.errors import StorageError
-from merge.records.records import AttemptRecord, Claim, Outcome
+from merge.records.records import AttemptRecord, Outcome, Owner
 from merge.records.sweep import Run
 from merge.storage.paths import SweepPaths
 from orchestrator.local.settings import LocalSettings
-from orchestrator.runs.retries import Again, decide
+from orchestrator.runs.claims import Busy
+from orchestrator.runs.requests import counted_attempts
+from orchestrator.runs.retries import Retry, decide
 
 
 class ClaimedElsewhere:
@@ -22,8 +24,10 @@ class ClaimedElsewhere:
     def __init__(self, output: SweepPaths, settings: LocalSettings) -> None:
         self._output = output
         self._settings = settings
-        self._first: dict[str, int] = {}
-        """Run id -> the highest claim that had ended when this executor first saw the run."""
+        self._clock = settings.clock
+        self._begun = self._clock.monotonic() if settings.begun is None else settings.begun
+        self._failed_before: dict[str, frozenset[str]] = {}
+        """Run id -> tokens of the attempts that had failed when the user gave the command."""
         self._elsewhere: list[tuple[Run, str]] = []
         self._has_looked_again = False
         self._next_look = 0.0
@@ -32,20 +36,24 @@ class ClaimedElsewhere:
         return bool(self._elsewhere)
 
     def first_seen(self, run: Run) -> None:
-        """Remember which attempts at `run` have ended: only later ones count in `failure_of`."""
+        """Remember which attempts at `run` had failed before the command: they are no obstacle.
+
+        Not those that had failed by now: executors that were started together may be slow to begin.
+        """
         if self._settings.stand_by:
-            paths = self._output.run(run.path)
-            self._first[run.run_id] = self._settings.claims.num_ended(paths)
+            paths, age_s = self._output.run(run.path), self._clock.monotonic() - self._begun
+            failed = self._settings.claims.failed_before(paths, age_s)
+            self._failed_before[run.run_id] = failed
 
     def add(self, run: Run, whose: str) -> None:
         # Nothing changes there faster than its owner's heartbeat.
         if not self._elsewhere:
-            self._next_look = time.monotonic() + self._settings.heartbeat_s
+            self._next_look = self._clock.monotonic() + self._settings.heartbeat_s
         self._elsewhere.append((run, whose))
 
     def due(self) -> list[Run]:
         """The runs to try now, if this executor stands by; removed from this list."""
-        if not self._settings.stand_by or time.monotonic() < self._next_look:
+        if not self._settings.stand_by or self._clock.monotonic() < self._next_look:
             return []
         return [run for run, _ in self.drain()]
 
@@ -68,22 +76,34 @@ class ClaimedElsewhere:
         unless a retry rule allows one more attempt. RecordError where its records are unreadable,
         StorageError where the bucket that holds them does not answer.
         """
+        # Without --stand-by a command tries a failed run once, wherever it failed (docs/s3.md).
         if not self._settings.stand_by:
             return None
         paths, claims = self._output.run(run.path), self._settings.claims
         last = claims.last(paths)
-        if last is None or not self._is_news(run, last):
+        if last is None or not last.released or last.owner == self._settings.owner:
             return None
-        history = claims.history(paths, last)
-        if not history or not _has_failed(history[-1]):
-            return None
-        if isinstance(decide(history, self._settings.retries), Again):
-            return None
-        return f"on {last.owner.host}: {history[-1].reason}"
+        return self._failure_in(run, claims.history(paths))
 
-    def _is_news(self, run: Run, last: Claim) -> bool:
-        is_ours = last.owner == self._settings.owner
-        return last.released and not is_ours and last.number > self._first.get(run.run_id, 0)
+    def failure_before_claim(self, run: Run) -> str | None:
+        """As `failure_of`, once this executor has claimed `run` and before it starts an attempt.
+
+        An attempt elsewhere may have failed between `failure_of` and the claim. Now none can start,
+        and the records of all that ended are in the folder.
+        """
+        if not self._settings.stand_by:
+            return None
+        return self._failure_in(run, counted_attempts(self._output.run(run.path)))
+
+    def _failure_in(self, run: Run, history: Sequence[AttemptRecord]) -> str | None:
+        last = history[-1] if history else None
+        if last is None or not _has_failed(last) or last.owner == self._settings.owner:
+            return None
+        if last.token in self._failed_before.get(run.run_id, ()):
+            return None
+        if isinstance(decide(history, self._settings.retries), Retry):
+            return None
+        return f"on {last.owner.host}: {last.reason}"
 
 
 def _has_failed(attempt: AttemptRecord) -> bool:
@@ -91,8 +111,14 @@ def _has_failed(attempt: AttemptRecord) -> bool:
     return attempt.outcome is Outcome.FAILED and attempt.exit_code != StorageError.exit_code
 
 
-def whose(claim: Claim) -> str:
-    """The owner of `claim` as text: host, process, age of its heartbeat."""
-    owner = claim.owner
-    age_s = max(0.0, time.time() - claim.heartbeat)
-    return f"on {owner.host} (process {owner.pid}), last heartbeat {age_s:.0f} s ago"
+def whose(busy: Busy, here: Owner, now: float) -> str:
+    """The owner of a claim as text: host, process, age of its heartbeat where that is known.
+
+    `now` is the Unix time on the host of `here`.
+    """
+    owner, age_s = busy.claim.owner, busy.silence_s
+    if age_s is None and (owner.host, owner.boot_id) == (here.host, here.boot_id):
+        # Written by the clock that `now` is from; on two hosts there are two.
+        age_s = max(0.0, now - busy.claim.heartbeat)
+    text = f"on {owner.host} (process {owner.pid})"
+    return text if age_s is None else f"{text}, last heartbeat {age_s:.0f} s ago"

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from merge.errors import INTERRUPTED_EXIT_CODE, IncompleteError, PapergridError, StorageError
 from merge.records.records import Cause
 from merge.records.sweep import Run
 from orchestrator.runs.progress import Progress
-
-if TYPE_CHECKING:
-    from orchestrator.sync.backlog import SyncOutcome
 
 
 class RunOutcome(StrEnum):
@@ -118,8 +114,6 @@ class LocalReport:
     was_stopped: bool
     sync_exit_code: int = 0
     """Of sending the results to a bucket; 0 also where nothing was to be sent."""
-    unsent: SyncOutcome | None = None
-    """What could not be sent to the bucket; None where nothing was to be sent."""
 
     def having(self, *outcomes: RunOutcome) -> tuple[RunEnded, ...]:
         """The runs with one of `outcomes`, in the order in which they ended."""
@@ -128,6 +122,8 @@ class LocalReport:
     @property
     def exit_code(self) -> int:
         """0 all done and sent, 130 interrupted, 75 storage, 1 some failed, 3 incomplete."""
+        # In the order of what a caller must react to: a requested stop is no failure, a full disk
+        # can be tried again.
         if len(self.having(RunOutcome.DONE, RunOutcome.ALREADY_DONE)) == len(self.endings):
             return self.sync_exit_code
         if self.was_stopped:

@@ -21,6 +21,7 @@ from orchestrator.machine.guard import EXECUTOR, kill_marked
 from orchestrator.machine.process import Guardian
 from orchestrator.machine.signals import stop_requests
 from orchestrator.runs.heartbeat import Heartbeat
+from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 
 __all__ = ["LocalReport", "LocalSettings", "run_local"]
 
@@ -45,6 +46,8 @@ def run_local(
     marker = secrets.token_hex(16)
     inbox: Inbox = Inbox()
     with stop_requests(lambda cause: inbox.put(StopRequested(cause))):
+        # The guard starts before any trainer, so that no instant exists at which a SIGKILL of this
+        # process leaves one behind.
         guardian = Guardian(marker, lambda: inbox.put(GuardDied()))
         try:
             with _heartbeat(settings, inbox) as heartbeat:
@@ -64,6 +67,7 @@ def _heartbeat(settings: LocalSettings, inbox: Inbox) -> Heartbeat:
         on_lost=lambda token: inbox.put(ClaimLost(token)),
         on_cancelled=lambda token: inbox.put(CancelRequested(token)),
         claims=settings.claims,
+        clock=settings.clock,
     )
 
 
@@ -77,5 +81,6 @@ def _workplace(
         settings=settings,
         marker=marker,
         heartbeat=heartbeat,
+        watch=HeartbeatWatch(settings.clock),
         environment=describe_environment(settings.cwd, os.environ, has_gpus=has_gpus),
     )

@@ -21,7 +21,7 @@ from orchestrator.local.events import (
     RunStarted,
 )
 from orchestrator.local.settle import Ended
-from orchestrator.runs.retries import Again
+from orchestrator.runs.retries import Retry
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class OutcomeLog:
         """An error inside ends `run` with a matching outcome, and no other run."""
         try:
             yield
+        # The order matters: StorageError and RecordError are PapergridErrors.
         except StorageError as error:
             self.end(run, RunOutcome.STORAGE, str(error))
         except RecordError as error:
@@ -102,7 +103,7 @@ class OutcomeLog:
         )
         return outcome
 
-    def retried(self, attempt: Attempt, ended: Ended, again: Again) -> None:
+    def retried(self, attempt: Attempt, ended: Ended, retry: Retry) -> None:
         """An attempt failed, and its run is tried again."""
         record = ended.record
         assert record.cause is not None
@@ -112,9 +113,9 @@ class OutcomeLog:
                 attempt=record.number,
                 cause=record.cause,
                 reason=record.reason,
-                wait_s=again.wait_s,
-                count=again.count,
-                limit=again.limit,
+                wait_s=retry.wait_s,
+                count=retry.count,
+                limit=retry.limit,
             )
         )
 

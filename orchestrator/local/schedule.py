@@ -6,7 +6,6 @@ a lost claim, a dead guard) arrive as a message in one inbox, so no two decision
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from queue import Empty
 
 from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.sweep import Run
-from orchestrator.local.attempt import Attempt, Cancelled, Workplace, begin
+from orchestrator.local.attempt import Attempt, Cancelled, NotWorthTrying, Workplace, begin
 from orchestrator.local.claimed_elsewhere import ClaimedElsewhere, whose
 from orchestrator.local.events import LocalReport, RunOutcome, RunProgressed, RunsCompleted
 from orchestrator.local.messages import (
@@ -33,7 +32,7 @@ from orchestrator.machine.process import Guardian
 from orchestrator.runs.claims import Busy, Finished, finished
 from orchestrator.runs.progress import read_progress
 from orchestrator.runs.requests import cancellation, cancelled_text, counted_attempts
-from orchestrator.runs.retries import Again, GiveUp, decide
+from orchestrator.runs.retries import NoRetry, Retry, decide
 
 _TICK_S = 0.5
 _MOST_GUARDS = 20
@@ -58,6 +57,7 @@ class Schedule:
         self._slots = Slots(place.settings.devices.slots, place.settings.runs_per_device)
         self._num_guards = 1
         self._is_stopping = False
+        self._clock = place.settings.clock
         self._next_tick = 0.0
 
     def run(self, runs: Sequence[Run]) -> LocalReport:
@@ -91,8 +91,8 @@ class Schedule:
             # the shortest runs, and a free device would wait for it.
             self._announce_completed()
             self._take_messages(_TICK_S)
-        if time.monotonic() >= self._next_tick:
-            self._next_tick = time.monotonic() + _TICK_S
+        if self._clock.monotonic() >= self._next_tick:
+            self._next_tick = self._clock.monotonic() + _TICK_S
             self._tick()
 
     def _start_next(self) -> bool:
@@ -115,12 +115,21 @@ class Schedule:
             if reason := self._claimed_elsewhere.failure_of(run):
                 self._outcomes.end(run, RunOutcome.FAILED, reason)
                 return False
-            begun = begin(self._place, run, devices, lambda token: self._inbox.put(Exited(token)))
+            begun = begin(
+                self._place,
+                run,
+                devices,
+                lambda token: self._inbox.put(Exited(token)),
+                self._claimed_elsewhere.failure_before_claim,
+            )
             match begun:
                 case Finished(result):
                     self._outcomes.already_done(run, result)
-                case Busy(claim):
-                    self._claimed_elsewhere.add(run, whose(claim))
+                case Busy():
+                    owner, now = self._place.settings.owner, self._clock.now()
+                    self._claimed_elsewhere.add(run, whose(begun, owner, now))
+                case NotWorthTrying(reason):
+                    self._outcomes.end(run, RunOutcome.FAILED, reason)
                 case Cancelled(request):
                     self._outcomes.end(run, RunOutcome.CANCELLED, cancelled_text(request))
                 case _:
@@ -131,7 +140,7 @@ class Schedule:
 
     def _end_delays(self) -> None:
         """Put runs whose delay is over first: they have waited longest."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         due = [run for at, run in self._delayed if at <= now]
         self._delayed = [(at, run) for at, run in self._delayed if at > now]
         self._waiting.extendleft(reversed(due))
@@ -187,21 +196,24 @@ class Schedule:
                 # Its processes have ended, also where its result could not be written.
                 self._slots.give_back(attempt.record.devices)
             self._outcomes.survived(attempt, ended)
-            again = self._next_try(ended.record, attempt)
-            if isinstance(again, Again):
-                self._delayed.append((time.monotonic() + again.wait_s, attempt.run))
-                self._outcomes.retried(attempt, ended, again)
+            decision = self._next_try(ended.record, attempt)
+            if isinstance(decision, Retry):
+                self._delayed.append((self._clock.monotonic() + decision.wait_s, attempt.run))
+                self._outcomes.retried(attempt, ended, decision)
                 return
-            outcome = self._outcomes.ended(attempt, ended, again.reason)
+            outcome = self._outcomes.ended(attempt, ended, decision.reason)
             if outcome is RunOutcome.DONE:
                 self._completed.append(attempt.run)
             elif outcome is RunOutcome.ELSEWHERE:
                 self._claimed_elsewhere.add(attempt.run, ended.record.reason)
 
-    def _next_try(self, record: AttemptRecord, attempt: Attempt) -> Again | GiveUp:
+    def _next_try(self, record: AttemptRecord, attempt: Attempt) -> Retry | NoRetry:
         if record.outcome is not Outcome.FAILED or self._is_stopping:
-            return GiveUp()
-        return decide(counted_attempts(attempt.paths), self._place.settings.retries)
+            return NoRetry()
+        # Its claim was given back: another executor may be at the next attempt already.
+        counted = counted_attempts(attempt.paths)
+        history = [each for each in counted if each.number <= record.number]
+        return decide(history, self._place.settings.retries)
 
     def _announce_completed(self) -> None:
         runs, self._completed = tuple(self._completed), []

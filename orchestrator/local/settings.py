@@ -9,6 +9,7 @@ from typing import Any
 
 from merge.errors import UsageError
 from merge.records.records import EXPIRY_S, Cause, Owner
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from orchestrator.local.limits import (
     BEATS_PER_EXPIRY,
     GRACE_S,
@@ -18,7 +19,7 @@ from orchestrator.local.limits import (
 from orchestrator.machine.devices import Devices
 from orchestrator.machine.owners import this_owner
 from orchestrator.plan.snapshot import Snapshot
-from orchestrator.runs.claims import Claims, FolderClaims
+from orchestrator.runs.claim_places import Claims, FolderClaims
 from orchestrator.runs.retries import NO_RETRIES, Policy
 
 
@@ -58,6 +59,10 @@ class LocalSettings:
     retries: Policy = NO_RETRIES
     restart_stalled_s: float | None = None
     """Seconds without output after which a run is killed as stalled; None only shows it as such."""
+    clock: Clock = SYSTEM_CLOCK
+    begun: float | None = None
+    """Monotonic time at which the user gave the command; None for the start of `run_local`. A run
+    that failed earlier is tried again, one that fails later on another host is not."""
     why_stopped: Callable[[Cause], Cause] = _same
     """The real cause of a signal to stop, such as a time limit; called after the trainers were
     asked to stop, because asking a scheduler takes time."""

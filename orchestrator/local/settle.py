@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from merge.storage.leftovers import remove_leftovers
 from merge.storage.paths import RunPaths
 from orchestrator.local.attempt import Attempt, Workplace
 from orchestrator.machine.oom_kills import num_oom_kills
-from orchestrator.runs.commit import Aside, Left, commit_result
+from orchestrator.runs.commit import Aside, TrainerResult, commit_result
 from orchestrator.runs.verdict import judge
 
 
@@ -44,6 +43,8 @@ def finish(place: Workplace, attempt: Attempt) -> Ended:
 
 
 def _settle(place: Workplace, attempt: Attempt) -> Ended:
+    # First of all: a process that is left over could still write into the folder that is judged
+    # now.
     exit_code, survivors = attempt.process.finish()
     paths = attempt.paths.attempt(attempt.claim.number)
     metric = place.sweep.metric
@@ -56,24 +57,26 @@ def _settle(place: Workplace, attempt: Attempt) -> Ended:
     )
     record = replace(
         attempt.record,
-        ended=time.time(),
+        ended=place.clock.now(),
         exit_code=exit_code,
         outcome=verdict.outcome,
         cause=verdict.cause,
         reason=verdict.reason,
     )
-    aside = _commit(place, attempt, verdict.left, record) if verdict.left else None
-    value = verdict.left.metrics[metric] if verdict.left else None
+    aside = _commit(place, attempt, verdict.result, record) if verdict.result else None
+    value = verdict.result.metrics[metric] if verdict.result else None
     record = _as_lost(attempt, record, aside)
-    # After the result: whoever finds a record that says "done" must find the result too.
+    # After the result: a reader that finds a record with "done" must find the result too.
     write_json(paths.record, record.to_json())
     remove_leftovers(_folders(attempt.paths))
     return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
 
 
-def _commit(place: Workplace, attempt: Attempt, left: Left, record: AttemptRecord) -> Aside | None:
+def _commit(
+    place: Workplace, attempt: Attempt, made: TrainerResult, record: AttemptRecord
+) -> Aside | None:
     """Commit the result of `attempt`; where a second one was kept aside. Any error is recorded."""
-    result = _result(attempt, left, record)
+    result = _result(attempt, made, record)
     try:
         return commit_result(attempt.paths, attempt.claim, result, place.settings.claims.may_commit)
     except PapergridError as error:
@@ -88,19 +91,19 @@ def _not_committed(record: AttemptRecord, error: PapergridError) -> AttemptRecor
     return replace(record, outcome=Outcome.FAILED, cause=cause, reason=str(error))
 
 
-def _result(attempt: Attempt, left: Left, record: AttemptRecord) -> Result:
+def _result(attempt: Attempt, made: TrainerResult, record: AttemptRecord) -> Result:
     assert record.ended is not None
     return Result(
         run_id=attempt.run.run_id,
         config_hash=attempt.run.config_hash,
         axes=attempt.run.axes,
-        metrics=left.metrics,
+        metrics=made.metrics,
         attempt=record.number,
         token=record.token,
         started=record.started,
         finished=record.ended,
         code=record.code,
-        details=left.details,
+        details=made.details,
         deviations=record.deviations,
     )
 
@@ -109,6 +112,8 @@ def _as_lost(attempt: Attempt, record: AttemptRecord, aside: Aside | None) -> At
     if aside:
         reason = f"{aside.reason}: the result is kept in {aside.path.name}"
         return replace(record, outcome=Outcome.LOST, cause=Cause.LOST, reason=reason)
+    # A result that was committed although the claim was lost counts: the exclusive creation decided
+    # (decision 1).
     if attempt.has_lost_claim and record.outcome is not Outcome.DONE:
         reason = "another executor took the run over; this attempt was killed"
         return replace(record, outcome=Outcome.LOST, cause=Cause.LOST, reason=reason)

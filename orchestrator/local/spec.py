@@ -18,8 +18,9 @@ def ensure_spec(paths: RunPaths, spec: Mapping[str, Any], free_keys: Collection[
     Values of `free_keys` in its configuration may differ: no number depends on them. The names are
     durable once the run is claimed.
     """
-    # The claim goes into the same folder, and its fsync is that of all three names: two fsyncs less
-    # in a run. After a power cut before it, the next attempt makes them again.
+    # Exclusively: another host may start the same run at the same time. The claim goes into the
+    # same folder, and its fsync is that of all three names: two fsyncs less in a run. After a power
+    # cut before it, the next attempt makes them again.
     is_new = write_json_exclusive(paths.spec, dict(spec), fsyncs_folder=False)
     with storage_errors(paths.attempts):
         paths.disk.make_folder(paths.attempts)
@@ -47,6 +48,7 @@ def _is_same(
         config = document.get("config")
         kept = config if isinstance(config, dict) else {}
         left = {key: value for key, value in kept.items() if key not in free_keys}
+        # As bytes: 1 and 1.0 and true are equal in Python, but not in a configuration.
         return canonical_json({**document, "config": left})
 
     return decisive(known) == decisive(spec)

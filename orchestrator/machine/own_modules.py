@@ -1,4 +1,4 @@
-"""How to start a Python process that imports papergrid's own packages, not others of that name."""
+"""How to start a Python process that imports papergrid's packages, not foreign ones."""
 
 from __future__ import annotations
 

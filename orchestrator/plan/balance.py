@@ -25,6 +25,7 @@ def shard_balanced(
         raise UsageError(f"cannot divide runs into {count} shards: give 1 or more")
     shards: list[list[Run]] = [[] for _ in range(count)]
     loads = [(0.0, index) for index in range(count)]
+    # Longest processing time first (LPT): a long run that comes last would stand alone at the end.
     for run in longest_first(runs, estimates):
         load, index = heapq.heappop(loads)
         shards[index].append(run)
@@ -41,6 +42,7 @@ def makespan(hours: Iterable[float], at_once: int = 1) -> float:
     With the servers' number as `at_once` it is the makespan of servers that claim runs one by one.
     """
     durations = list(hours)
+    # More places than runs stay empty; without any run the makespan is 0.
     ends = [0.0] * max(1, min(at_once, len(durations)))
     for duration in durations:
         heapq.heapreplace(ends, ends[0] + duration)

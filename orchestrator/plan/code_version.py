@@ -15,6 +15,7 @@ from orchestrator.studies.options import EXPERIMENTS, OPTIONS_FILE
 from orchestrator.studies.study import Study
 
 _GIT_TIMEOUT_S = 10.0
+# A word of a command may name a data file of many gigabytes, which must not be hashed.
 _LARGEST_SCRIPT = 2**20
 
 
@@ -56,6 +57,8 @@ def code_version(
         folder, places = experiment.folder, _places(experiment)
     commit, is_dirty = _git_state(folder, places)
     words = ("diff", "HEAD", "--binary", "--")
+    # Two attempts at one commit need not have run the same code: their uncommitted changes
+    # distinguish them.
     changes = _git_bytes(folder, *words, *map(str, places)) if is_dirty else None
     return CodeVersion(
         version=installed_version(),
@@ -114,6 +117,8 @@ def _places(experiment: Experiment) -> list[Path]:
 
 def _digest(sources: Mapping[str, Path]) -> str:
     digest = sha256()
+    # Sorted, and with the content's hash after each name: the order in which a file system lists
+    # files must not matter.
     for name in sorted(sources):
         digest.update(f"{name}\0{sha256(sources[name].read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
@@ -134,11 +139,13 @@ def _git_state(folder: Path, places: Sequence[Path]) -> tuple[str | None, bool |
     # A folder that git ignores, such as site-packages in a checkout, has no commit of its own.
     if not _git(folder, "ls-files", "--", "."):
         return None, None
+    # One call gives commit and changes; each start of git costs some milliseconds.
     status = _git(folder, "status", "--porcelain=v2", "--branch", "--", *words)
     if status is None:
         return None, None
     lines = status.splitlines()
     commits = [line.split()[-1] for line in lines if line.startswith("# branch.oid ")]
+    # A repository without a commit.
     if not commits or commits[0] == "(initial)":
         return None, None
     return commits[0], any(not line.startswith("#") for line in lines)

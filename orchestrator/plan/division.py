@@ -42,6 +42,8 @@ class Division:
         """All shards; a balanced division that `output` holds already stays as it is."""
         if self.is_balanced:
             assert self.count is not None
+            # Durations are measured meanwhile, and a balance made anew would give a server runs
+            # that another one has begun.
             settled = settled_shards(output, runs, self.count) if output else None
             return settled or shard_balanced(runs, self.count, estimates)
         if not self.by:
@@ -51,6 +53,7 @@ class Division:
                 else (Shard(name="all", runs=tuple(runs)),)
             )
         shards = shard_by(runs, self.by)
+        # `--shard 2/4` of five shards would leave one out that no server takes.
         if self.count not in (None, len(shards)):
             raise SelectionError(
                 f"--shard-by {','.join(self.by)} makes {len(shards)} shards here, not "

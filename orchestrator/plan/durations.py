@@ -85,10 +85,12 @@ def _estimate_one(
         return Estimate(figure, "study") if scale is None else Estimate(figure * scale, "scaled")
     if measured_h:
         return Estimate(statistics.fmean(measured_h.values()), "others")
+    # Any number that is equal for all: it orders runs, and tables show a dash for it.
     return Estimate(1.0, "unknown")
 
 
 def _scale(runs: Sequence[Run], measured_h: Mapping[str, float]) -> float | None:
+    # The median, not the mean: one run on a slow host must not scale every estimate.
     ratios = [
         measured_h[run.run_id] / run.resources.hours
         for run in runs
@@ -105,6 +107,7 @@ def _seconds(paths: RunPaths, config_hash: str) -> float | None:
     # A clock that was set back during the run says nothing about how long it took.
     if result.config_hash != config_hash or result.finished < result.started:
         return None
+    # A run that was interrupted took the time of all its attempts.
     earlier = sum(_attempt_seconds(paths, number) for number in range(1, result.attempt))
     return earlier + result.finished - result.started
 

@@ -43,6 +43,7 @@ def look_ahead(
     if not left:
         return None
     estimates = estimate(runs, measured_h)
+    # Placeholders of 1 h must not be shown as a forecast.
     if all(estimates[run.run_id].source == "unknown" for run in left):
         return None
     remaining = {run.run_id: _remaining_h(run, states, estimates) for run in left}
@@ -61,6 +62,8 @@ def look_ahead(
 def _remaining_h(
     run: Run, states: Mapping[str, RunState], estimates: Mapping[str, Estimate]
 ) -> float:
+    # A resumed attempt counts from its own start, so a run that was interrupted seems to need
+    # longer than it will.
     age_s = states[run.run_id].attempt_age_s or 0.0
     is_live = states[run.run_id].state in LIVE_STATES
     return max(0.0, estimates[run.run_id].hours - (age_s / 3600 if is_live else 0.0))

@@ -30,6 +30,7 @@ def make_sweep(study: Study, code: Mapping[str, Any]) -> Sweep:
         metric=study.metric,
         goal=study.goal,
         settings={
+            # Settings are a record for people: a list is kept as the text that --set takes.
             key: value if isinstance(value, str | int | float | bool) else text_of(value)
             for key, value in study.settings.items()
         },
@@ -52,6 +53,8 @@ def freeze(output: Path, sweep: Sweep) -> Sweep:
     try:
         existing = read_sweep(path)
     except FileNotFoundError:
+        # Exclusively: of several servers that start at once, one writes the plan and the rest
+        # compare theirs with it.
         if write_json_exclusive(path, sweep.to_json()):
             return sweep
         existing = read_sweep(path)

@@ -18,9 +18,9 @@ class Plan:
     sweep: Sweep
     runs: tuple[Run, ...]
     shards: tuple[Shard, ...]
-    """What `runs` are made of."""
+    """The selected shards: together they hold `runs`."""
     division: Division
     all_shards: tuple[Shard, ...]
-    """Those that were not asked for too."""
+    """Also those that `--shard` did not select."""
     estimates: Mapping[str, Estimate]
     """Expected duration of each run by its id."""

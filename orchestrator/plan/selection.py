@@ -1,4 +1,4 @@
-"""Which runs of a plan a command is about: filters by axis, run and cell. Pure."""
+"""Selects runs of a plan: filters by axis and by run id. Pure."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def select(
     if not selected:
         filters = " ".join(f"{name}={','.join(texts)}" for name, texts in where.items())
         raise SelectionError(
-            f"no run is left: the study has no run with {filters or 'the values of its table'} "
-            f"(its `exclude` takes them out)"
+            f"no run is selected: the study's `exclude` leaves out every run with "
+            f"{filters or 'the values of its table'}"
         )
     return selected
 

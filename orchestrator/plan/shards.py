@@ -112,6 +112,8 @@ def settle_shards(output: Path, shards: Sequence[Shard]) -> tuple[Shard, ...]:
         "schema": SCHEMA,
         "shards": [{"name": s.name, "runs": [run.run_id for run in s.runs]} for s in shards],
     }
+    # Whether this process wrote it or another one did, the file on disk is what all servers divide
+    # by.
     write_json_exclusive(_path(output, runs, len(shards)), document)
     settled = settled_shards(output, runs, len(shards))
     assert settled is not None, "it was written, by us or by another"
@@ -119,12 +121,13 @@ def settle_shards(output: Path, shards: Sequence[Shard]) -> tuple[Shard, ...]:
 
 
 def _path(output: Path, runs: Sequence[Run], count: int) -> Path:
+    # Another selection is another division: its file has another name.
     selection = sha256(canonical_json(sorted(run.run_id for run in runs))).hexdigest()[:12]
     return SweepPaths(output).shards(f"balanced-{count}-{selection}")
 
 
 def _damaged(path: Path) -> RecordError:
     return RecordError(
-        f"{path} is no division of the selected runs: it was changed by hand; while no server "
-        f"works on it, remove it, and it is made anew"
+        f"{path} does not divide the selected runs: it was changed by hand. Remove it while no "
+        f"server works on this folder; then it is made again"
     )

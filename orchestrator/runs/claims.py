@@ -12,12 +12,10 @@ have made is listed before it is opened, and no two hosts' clocks are compared.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
 from merge.errors import RecordError, StorageError
-from merge.records.records import EXPIRY_S, AttemptRecord, Claim, Owner, read_claim
+from merge.records.records import EXPIRY_S, Claim, Owner, read_claim
 from merge.records.result import Result, read_result
 from merge.storage.atomic import storage_errors
 from merge.storage.json_files import write_json, write_json_exclusive
@@ -26,7 +24,9 @@ from merge.storage.paths import RunPaths
 from orchestrator.machine.guard import TOKEN, kill_marked
 from orchestrator.machine.owners import owner_alive
 from orchestrator.runs.heartbeat_watch import HeartbeatWatch
-from orchestrator.runs.requests import counted_attempts
+
+_MAX_LOOKS = 5
+"""At a claim that seems dead, where each look takes longer than its expiry: a very slow disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Busy:
     """A live owner has the run, or has just taken it before us."""
 
     claim: Claim
+    silence_s: float | None = field(default=None, compare=False)
+    """Seconds without a heartbeat; None where they were not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,9 @@ def take(
     """
     if result := finished(paths, config_hash):
         return Finished(result)
-    last = last_claim(paths)
-    if last and not last.released:
-        alive = owner_alive(last.owner, owner)
-        silence_s = (watch or HeartbeatWatch()).silence_s(paths, last) if alive is None else 0.0
-        if is_live(last, alive, silence_s=silence_s):
-            return Busy(last)
-        if alive is False:
-            kill_marked(TOKEN, last.token)
+    last = _free_or_busy(paths, owner, watch or HeartbeatWatch())
+    if isinstance(last, Busy):
+        return last
     draft = Claim(number=0, token="", owner=owner, heartbeat=now, expiry_s=expiry_s)
     claim = _create(paths, last.number + 1 if last else 1, draft)
     if claim is None:
@@ -85,6 +82,26 @@ def take(
         release(paths, claim)
         return Finished(result)
     return Taken(claim)
+
+
+def _free_or_busy(paths: RunPaths, owner: Owner, watch: HeartbeatWatch) -> Claim | Busy | None:
+    """The highest claim where `owner` may take the run after it, else who has the run."""
+    for _ in range(_MAX_LOOKS):
+        read_at = watch.clock.monotonic()
+        last = last_claim(paths)
+        if last is None or last.released:
+            return last
+        alive = owner_alive(last.owner, owner)
+        silence_s = watch.silence_s(paths, last, read_at) if alive is None else None
+        if is_live(last, alive, silence_s=silence_s or 0.0):
+            return Busy(last, silence_s)
+        if alive is False:
+            kill_marked(TOKEN, last.token)
+            return last
+        # This process may have been stopped since it read the claim, while the owner lived on.
+        if watch.clock.monotonic() - read_at < last.expiry_s:
+            return last
+    return last
 
 
 def finished(paths: RunPaths, config_hash: str) -> Result | None:
@@ -193,81 +210,3 @@ def _read(paths: RunPaths, number: int) -> Claim:
             path=path,
         ) from error
     return claim
-
-
-class Claims(Protocol):
-    """Where claims are kept: in the output folder alone, or in a bucket too."""
-
-    def take(
-        self,
-        paths: RunPaths,
-        config_hash: str,
-        owner: Owner,
-        *,
-        now: float,
-        expiry_s: float = EXPIRY_S,
-        watch: HeartbeatWatch | None = None,
-    ) -> Taken | Busy | Finished: ...
-
-    def holds(self, paths: RunPaths, claim: Claim) -> bool:
-        """Whether `claim` has the run, as far as this host knows; never waits for another."""
-        ...
-
-    def may_commit(self, paths: RunPaths, claim: Claim) -> bool:
-        """As `holds`, but every place that keeps claims is asked: decides about a commit."""
-        ...
-
-    def beat(self, paths: RunPaths, claim: Claim, *, now: float) -> Claim: ...
-
-    def release(self, paths: RunPaths, claim: Claim) -> None: ...
-
-    def num_ended(self, paths: RunPaths) -> int:
-        """The number of the highest claim that has ended; asked before any run is taken."""
-        ...
-
-    def last(self, paths: RunPaths) -> Claim | None:
-        """The claim that has the run, or had it last."""
-        ...
-
-    def history(self, paths: RunPaths, last: Claim) -> Sequence[AttemptRecord]:
-        """The attempts that count, up to that of the claim `last`; empty where it left none."""
-        ...
-
-
-class FolderClaims:
-    """Claims in the output folder alone."""
-
-    def take(
-        self,
-        paths: RunPaths,
-        config_hash: str,
-        owner: Owner,
-        *,
-        now: float,
-        expiry_s: float = EXPIRY_S,
-        watch: HeartbeatWatch | None = None,
-    ) -> Taken | Busy | Finished:
-        return take(paths, config_hash, owner, now=now, expiry_s=expiry_s, watch=watch)
-
-    def holds(self, paths: RunPaths, claim: Claim) -> bool:
-        return holds(paths, claim)
-
-    may_commit = holds
-
-    def beat(self, paths: RunPaths, claim: Claim, *, now: float) -> Claim:
-        return beat(paths, claim, now=now)
-
-    def release(self, paths: RunPaths, claim: Claim) -> None:
-        release(paths, claim)
-
-    def num_ended(self, paths: RunPaths) -> int:
-        last = last_claim(paths)
-        return last.number - (not last.released) if last else 0
-
-    def last(self, paths: RunPaths) -> Claim | None:
-        return last_claim(paths)
-
-    def history(self, paths: RunPaths, last: Claim) -> Sequence[AttemptRecord]:
-        fresh_names(paths.attempt(last.number).root, paths.disk)
-        history = counted_attempts(paths)
-        return history if history and history[-1].number == last.number else ()

@@ -20,7 +20,7 @@ from orchestrator.runs.claims import holds
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class TrainerResult:
     """What a trainer left as its result."""
 
     metrics: Mapping[str, float]
@@ -35,7 +35,7 @@ class Aside:
     reason: str
 
 
-def read_left(path: Path, metric: str) -> Left | None:
+def read_trainer_result(path: Path, metric: str) -> TrainerResult | None:
     """What the trainer left in `path`; None where it left nothing.
 
     RecordError unless all its metrics are finite numbers and `metric` is among them.
@@ -56,7 +56,7 @@ def read_left(path: Path, metric: str) -> Left | None:
     details = document.get("details", {})
     if not isinstance(details, dict):
         raise RecordError(f'{path}: "details" is not an object', path=path)
-    return Left(metrics, details)
+    return TrainerResult(metrics, details)
 
 
 def commit_result(

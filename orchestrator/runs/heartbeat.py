@@ -11,7 +11,7 @@ from merge.records.records import Claim
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import RunPaths
 from orchestrator.machine.repeating_thread import RepeatingThread, failures_logged
-from orchestrator.runs.claims import Claims, FolderClaims
+from orchestrator.runs.claim_places import Claims, FolderClaims
 from orchestrator.runs.requests import cancellation
 
 _log = logging.getLogger(__name__)

@@ -59,7 +59,7 @@ NO_RETRIES = Policy(rules={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
+class MemorySettings:
     """Settings of an attempt that do not change its numbers."""
 
     micro_batch: int | None
@@ -69,7 +69,7 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Again:
+class Retry:
     """Retry, `wait_s` seconds from now."""
 
     wait_s: float
@@ -79,7 +79,7 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveUp:
+class NoRetry:
     """Do not retry."""
 
     reason: str = ""
@@ -103,7 +103,7 @@ def read_policy(document: Mapping[str, Any]) -> Policy:
     return Policy(rules=rules, most=document.get("max"))
 
 
-def planned_means(run: Run) -> Means:
+def planned_memory(run: Run) -> MemorySettings:
     """What `run` is given in its first attempt.
 
     The micro-batch is the configuration's `micro_batch`; else, for a trainer of ours, a rank's
@@ -112,10 +112,10 @@ def planned_means(run: Run) -> Means:
     batch = _count(run.config.get("global_batch")) if run.experiment else 0
     sizes = (batch // run.resources.devices_per_run, _count(run.config.get("micro_batch")))
     micro_batch = min((size for size in sizes if size), default=None)
-    return Means(micro_batch=micro_batch, num_workers=run.resources.num_workers)
+    return MemorySettings(micro_batch=micro_batch, num_workers=run.resources.num_workers)
 
 
-def next_means(history: Sequence[AttemptRecord], planned: Means) -> Means:
+def next_memory(history: Sequence[AttemptRecord], planned: MemorySettings) -> MemorySettings:
     """The settings of the attempt after `history`: smaller ones where memory ran out."""
     micro_batch, num_workers = planned.micro_batch, planned.num_workers
     for record in history:
@@ -123,12 +123,12 @@ def next_means(history: Sequence[AttemptRecord], planned: Means) -> Means:
             micro_batch = min(micro_batch, max(1, record.micro_batch // 2))
         if record.cause is Cause.HOST_OOM and record.num_workers is not None:
             num_workers = min(num_workers, record.num_workers // 2)
-    return Means(micro_batch=micro_batch, num_workers=num_workers)
+    return MemorySettings(micro_batch=micro_batch, num_workers=num_workers)
 
 
-def deviations(history: Sequence[AttemptRecord], planned: Means) -> dict[str, Any]:
+def deviations(history: Sequence[AttemptRecord], planned: MemorySettings) -> dict[str, Any]:
     """How the attempt after `history` differs from the plan, as a result records it."""
-    used = next_means(history, planned).micro_batch
+    used = next_memory(history, planned).micro_batch
     if used == planned.micro_batch:
         return {}
     last = max(record.number for record in history if record.cause is Cause.CUDA_OOM)
@@ -142,27 +142,27 @@ def deviations(history: Sequence[AttemptRecord], planned: Means) -> dict[str, An
     }
 
 
-def decide(history: Sequence[AttemptRecord], policy: Policy) -> Again | GiveUp:
+def decide(history: Sequence[AttemptRecord], policy: Policy) -> Retry | NoRetry:
     """Whether the run whose attempts `history` holds, the last one failed, is tried again.
 
     After a person's `replicate retry` the history is empty: nothing is retried automatically.
     """
     if not history:
-        return GiveUp()
+        return NoRetry()
     last = history[-1]
     rule = policy.rules.get(last.cause) if last.cause else None
     if rule is None or last.cause is None:
-        return GiveUp()
+        return NoRetry()
     if reason := _nothing_left(last):
-        return GiveUp(reason)
+        return NoRetry(reason)
     count = sum(record.cause is last.cause for record in history)
     if count > rule.limit:
-        return GiveUp(f"tried again {rule.limit} times after {last.cause}" if rule.limit else "")
+        return NoRetry(f"tried again {rule.limit} times after {last.cause}" if rule.limit else "")
     failures = sum(record.cause in policy.rules for record in history)
     if policy.most is not None and failures > policy.most:
-        return GiveUp(f"tried again {policy.most} times" if policy.most else "")
+        return NoRetry(f"tried again {policy.most} times" if policy.most else "")
     wait_s = min(rule.wait_s * 2 ** (count - 1), _LONGEST_WAIT_S)
-    return Again(wait_s=wait_s, count=count, limit=rule.limit)
+    return Retry(wait_s=wait_s, count=count, limit=rule.limit)
 
 
 def _nothing_left(last: AttemptRecord) -> str:

@@ -11,7 +11,7 @@ from merge.records.records import Cause, Outcome
 from merge.storage.json_files import read_json
 from merge.storage.paths import AttemptPaths
 from orchestrator.runs.causes import Evidence, find_cause, killed_by, killed_rank
-from orchestrator.runs.commit import Left, read_left
+from orchestrator.runs.commit import TrainerResult, read_trainer_result
 from orchestrator.runs.progress import read_tail, stopped_by_itself
 
 _LONGEST_REASON = 500
@@ -35,7 +35,7 @@ class Verdict:
     outcome: Outcome
     cause: Cause
     reason: str = ""
-    left: Left | None = None
+    result: TrainerResult | None = None
     """The trainer's result; not None where the outcome is done."""
 
 
@@ -61,13 +61,13 @@ def judge(
     finished all the same is done; one that left an error of its own has failed.
     `num_oom_kills`: processes that the kernel killed for memory while the attempt ran.
     """
-    left, problem = _read_left(attempt, metric)
+    result, problem = _read_trainer_result(attempt, metric)
     error = _read_error(attempt)
     stderr = read_tail(attempt.stderr).decode("utf-8", "replace")
     cause = find_cause(
         Evidence(
             exit_code=exit_code,
-            has_result=left is not None,
+            has_result=result is not None,
             stop_cause=None if problem and exit_code == 0 else stop_cause,
             stopped_by_itself=not problem and stopped_by_itself(attempt.events),
             error_kind=error.kind if error else None,
@@ -79,7 +79,7 @@ def judge(
     )
     if cause in _DONE:
         reason = _unclean(exit_code, error) if cause is Cause.UNCLEAN_EXIT else ""
-        return Verdict(outcome=Outcome.DONE, cause=cause, reason=reason, left=left)
+        return Verdict(outcome=Outcome.DONE, cause=cause, reason=reason, result=result)
     if cause in _STOPPED:
         return Verdict(
             outcome=Outcome.INTERRUPTED, cause=cause, reason=_how_stopped(cause, exit_code)
@@ -88,10 +88,10 @@ def judge(
     return Verdict(outcome=Outcome.FAILED, cause=cause, reason=reason[:_LONGEST_REASON])
 
 
-def _read_left(attempt: AttemptPaths, metric: str) -> tuple[Left | None, str]:
+def _read_trainer_result(attempt: AttemptPaths, metric: str) -> tuple[TrainerResult | None, str]:
     """The trainer's result, and why it cannot be used (empty where it can, or is absent)."""
     try:
-        return read_left(attempt.result, metric), ""
+        return read_trainer_result(attempt.result, metric), ""
     except RecordError as error:
         return None, str(error)
 

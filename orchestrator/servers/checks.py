@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from merge.errors import PapergridError, ServersError
 from merge.storage.atomic import write_bytes
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.disk import discard_tree
 from merge.storage.paths import SweepPaths
 from orchestrator.plan.code_version import code_version
@@ -90,13 +90,18 @@ def _published_nonce(request: ServerRequest, nonce: str) -> Iterator[Path]:
             bucket.delete(folder.name)
 
 
-def _probe(request: ServerRequest, assignment: ServerAssignment, nonce: str) -> _ProbeReply:
-    sent = time.time()
+def _probe(
+    request: ServerRequest,
+    assignment: ServerAssignment,
+    nonce: str,
+    clock: Clock = SYSTEM_CLOCK,
+) -> _ProbeReply:
+    sent = clock.now()
     timeout_s = _PROBE_TIMEOUT_S + request.fleet.connect_timeout_s + request.fleet.share_timeout_s
     script = run_script(
         request.ssh_target(assignment.server), probe_script(request, assignment, nonce), timeout_s
     )
-    return _ProbeReply(assignment=assignment, script=script, sent=sent, received=time.time())
+    return _ProbeReply(assignment=assignment, script=script, sent=sent, received=clock.now())
 
 
 def _evaluate(

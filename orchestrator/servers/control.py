@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from merge.errors import RecordError, UsageError
 from merge.records.records import Owner, worker_from_json
 from merge.records.sweep import Run, read_sweep
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import SweepPaths
 from merge.wording import hint
 from orchestrator.config.shell import quote
@@ -77,14 +77,14 @@ def _named_workers(output: Path, names: Iterable[str] | None) -> list[Worker]:
     return [worker for worker in workers if worker.name in selected]
 
 
-def cancel_jobs(output: Path, run_ids: Sequence[str]) -> list[str]:
+def cancel_jobs(output: Path, run_ids: Sequence[str], clock: Clock = SYSTEM_CLOCK) -> list[str]:
     """Kill the silent workers on servers that still claim one of these runs; a line for each.
 
     All other workers need no ssh: a living worker reads the request to cancel in the run's folder.
     Nothing that is done gets lost: the other runs of a killed worker resume from checkpoints.
     """
     owners = {_claim_owner(output, run) for run in _runs(output, run_ids)}
-    now = time.time()
+    now = clock.now()
     silent = [
         worker
         for worker in read_workers(output)
@@ -216,4 +216,5 @@ def _run(worker: Worker, script: str) -> ScriptResult:
 
 
 def _may_run(worker: Worker) -> bool:
-    return worker_state(worker, time.time()) in _MAY_RUN
+    # The time makes no difference: whether at work or silent, its process may be there.
+    return worker_state(worker, 0.0) in _MAY_RUN

@@ -118,12 +118,7 @@ def read_hosts(path: Path) -> Fleet:
     notes = Notes(document)
     shape, problems = fit(document, HostsShape, document.data)
     notes.extend([*document.problems, *problems])
-    _check_config(shape, path, notes)
-    if not shape.hosts and not notes.touches("hosts"):
-        notes.add(("hosts",), "missing: list the servers, such as `hosts: {gpu1: {}, gpu2: {}}`")
-    _check(shape.defaults, ("defaults",), notes)
-    if shape.defaults.ssh is not None:
-        notes.add(("defaults", "ssh"), "each host has its own: write it below the host's name")
+    _check_shape(shape, path, notes)
     servers = tuple(
         _server(name, keys, shape.defaults, document, notes) for name, keys in shape.hosts.items()
     )
@@ -135,6 +130,15 @@ def read_hosts(path: Path) -> Fleet:
         share_timeout_s=shape.share_timeout_s,
         min_free_gb=shape.min_free_gb,
     )
+
+
+def _check_shape(shape: HostsShape, path: Path, notes: Notes) -> None:
+    _check_config(shape, path, notes)
+    if not shape.hosts and not notes.touches("hosts"):
+        notes.add(("hosts",), "missing: list the servers, such as `hosts: {gpu1: {}, gpu2: {}}`")
+    _check(shape.defaults, ("defaults",), notes)
+    if shape.defaults.ssh is not None:
+        notes.add(("defaults", "ssh"), "each host has its own: write it below the host's name")
 
 
 def _beside(path: Path, name: str | None) -> Path | None:

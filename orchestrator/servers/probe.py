@@ -11,7 +11,6 @@ import os
 import secrets
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from merge.errors import PapergridError, RecordError, StudyError
 from merge.records.records import read_worker
 from merge.records.sweep import Resources, Run
 from merge.storage.atomic import write_bytes
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.nfs import fresh_names
 from merge.storage.paths import SweepPaths
 from merge.wording import size_text
@@ -37,10 +37,8 @@ def main(argument: str) -> None:
     print(f"{request.mark} {probe(request).to_text()}", flush=True)
 
 
-def probe(request: ProbeRequest) -> ProbeResult:
+def probe(request: ProbeRequest, clock: Clock = SYSTEM_CLOCK) -> ProbeResult:
     """Check everything that `request` names on this host."""
-    from orchestrator.plan.code_version import installed_version
-
     runs = [_run_with(request, need) for need in request.needs]
     problems: list[str] = []
     nonce = ""
@@ -50,15 +48,24 @@ def probe(request: ProbeRequest) -> ProbeResult:
         problems += _bucket_problems(request, target_from_json(request.claims))
     devices = _find_devices(request, runs, problems)
     problems += [*_missing_paths(request), *_lack_of_space(request), *_running_workers(request)]
+    return _result(runs[0], problems, devices, nonce, clock)
+
+
+def _result(
+    run: Run, problems: list[str], devices: Devices | None, nonce: str, clock: Clock
+) -> ProbeResult:
+    """What was found, and what this host and its code are. `run` says which code counts."""
+    from orchestrator.plan.code_version import installed_version
+
     owner = this_owner()
     return ProbeResult(
         problems=problems,
         host=owner.host,
         boot_id=owner.boot_id,
-        now=time.time(),
+        now=clock.now(),
         version=installed_version(),
         control=control_digest(),
-        source=_source(runs[0]),
+        source=_source(run),
         packages=package_versions(),
         kind=devices.kind if devices else "",
         slots=list(devices.slots) if devices else [],
@@ -77,17 +84,17 @@ def _source(run: Run) -> str:
         return "absent"
 
 
-def wait_for_content(path: Path, timeout_s: float) -> bytes | None:
+def wait_for_content(path: Path, timeout_s: float, clock: Clock = SYSTEM_CLOCK) -> bytes | None:
     """The content of a file that another host has just written; None if it does not appear."""
-    deadline = time.monotonic() + timeout_s
+    deadline = clock.monotonic() + timeout_s
     while True:
         # The folder is listed first: an NFS client caches for up to 30 s that a file is absent,
         # and answers open() from that cache.
         if path.name in fresh_names(path.parent):
             return path.read_bytes()
-        if time.monotonic() >= deadline:
+        if clock.monotonic() >= deadline:
             return None
-        time.sleep(0.25)
+        clock.sleep(0.25)
 
 
 def _exchange_nonces(request: ProbeRequest, problems: list[str]) -> str:
@@ -104,9 +111,14 @@ def _exchange_nonces(request: ProbeRequest, problems: list[str]) -> str:
             f"folder, or name its path on this server with `output:`"
         )
         return ""
+    return _write_nonce(folder / request.server, problems)
+
+
+def _write_nonce(path: Path, problems: list[str]) -> str:
+    """A new nonce, written into `path`; empty where that cannot be written."""
     nonce = secrets.token_hex(16)
     try:
-        write_bytes(folder / request.server, nonce.encode())
+        write_bytes(path, nonce.encode())
     except (PapergridError, OSError) as error:
         problems.append(f"cannot write into the output folder: {error}")
         return ""

@@ -79,16 +79,16 @@ class ServerRequest:
             "claims": str(self.claims.url) if self.claims else None,
             "ssh_config": str(self.fleet.ssh_config) if self.fleet.ssh_config else None,
             "connect_timeout_s": self.fleet.connect_timeout_s,
-            "servers": [
-                {
-                    "name": each.server.name,
-                    "ssh": each.server.ssh,
-                    "output": str(self.output_on(each.server)),
-                    "num_runs": len(each.runs),
-                    "shards": list(each.shards),
-                }
-                for each in self.assignments
-            ],
+            "servers": [self._assignment_json(each) for each in self.assignments],
+        }
+
+    def _assignment_json(self, assignment: ServerAssignment) -> dict[str, Any]:
+        return {
+            "name": assignment.server.name,
+            "ssh": assignment.server.ssh,
+            "output": str(self.output_on(assignment.server)),
+            "num_runs": len(assignment.runs),
+            "shards": list(assignment.shards),
         }
 
 

@@ -23,7 +23,7 @@ REMOTE_SHELL = "exec bash --noprofile --norc -s"
 replaces that shell by bash. The login shell may print before, for example from ~/.bashrc."""
 
 _OPTIONS = (
-    # No prompt: nobody would see it, and the call would hang until its time-out.
+    # No prompt: it would be shown to no one, and the call would hang until its time-out.
     "BatchMode=yes",
     # A host without power sends no end of file: without these a call waits for TCP, many minutes.
     "ServerAliveInterval=5",

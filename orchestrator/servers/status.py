@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from orchestrator.machine.owners import this_owner
 from orchestrator.servers.workers import Worker, WorkerState, read_workers, worker_state
 
@@ -46,7 +46,11 @@ class ServerStatus:
 
 
 def read_servers(
-    output: Path, now: float | None = None, *, asks_servers: bool = False
+    output: Path,
+    now: float | None = None,
+    *,
+    asks_servers: bool = False,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> tuple[ServerStatus, ...]:
     """The workers of the last submission, and older ones that have not ended.
 
@@ -55,7 +59,7 @@ def read_servers(
     workers = {_key(worker): (worker, "") for worker in read_workers(output)}
     if asks_servers:
         workers |= _asked([worker for worker, _ in workers.values()])
-    now, here = time.time() if now is None else now, this_owner()
+    now, here = clock.now() if now is None else now, this_owner()
     last = max((submission for submission, _ in workers), default="")
     found = [(worker, worker_state(worker, now, here), said) for worker, said in workers.values()]
     return tuple(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merge.errors import NoAnswerError, SchedulerError
 from merge.storage.atomic import make_folder, write_bytes
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.control_paths import SubmissionPaths
 from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
@@ -110,7 +110,7 @@ def after(sent: Sequence[str]) -> tuple[str, ...]:
     return (f"--dependency=afterany:{':'.join(sent)}",) if sent else ()
 
 
-def send(submission: SlurmSubmission) -> SubmissionRecord:
+def send(submission: SlurmSubmission, clock: Clock = SYSTEM_CLOCK) -> SubmissionRecord:
     """Write all scripts, submit them, record the job ids.
 
     SchedulerError where SLURM refuses one: the message names the jobs that it accepted before, and
@@ -122,7 +122,7 @@ def send(submission: SlurmSubmission) -> SubmissionRecord:
         texts["merge"] = batch_text(merge_job(submission))
     record = SubmissionRecord(
         id=submission.id,
-        created=time.time(),
+        created=clock.now(),
         by=user_name(),
         host=os.uname().nodename,
         arrays=tuple(

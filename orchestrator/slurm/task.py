@@ -6,7 +6,6 @@ import logging
 import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from types import FrameType
 from merge.errors import SchedulerError, UsageError
 from merge.records.records import Cause
 from merge.records.sweep import Run
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import SweepPaths
 from orchestrator.local.events import LocalReport, RunOutcome
 from orchestrator.runs.claims import finished, last_claim
@@ -96,6 +96,7 @@ def work_until_settled(
     runs: Sequence[Run],
     stop: StopFlag,
     expiry_s: float,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> LocalReport:
     """Call `work` until its runs are done, failed, or claimed by an owner that is really alive.
 
@@ -109,11 +110,16 @@ def work_until_settled(
         claimed = [run for run in runs if run.run_id in elsewhere]
         if report.was_stopped or stop.is_set or not claimed:
             return report
-        if not _wait_for_free_run(output, claimed, stop, expiry_s):
+        if not _wait_for_free_run(output, claimed, stop, expiry_s, clock):
             return report
 
 
-def requeue_if_stopped(report: LocalReport, stop: StopFlag, environment: Mapping[str, str]) -> bool:
+def requeue_if_stopped(
+    report: LocalReport,
+    stop: StopFlag,
+    environment: Mapping[str, str],
+    clock: Clock = SYSTEM_CLOCK,
+) -> bool:
     """Requeue this task if SLURM stopped it with unfinished runs; whether that was done.
 
     Only a task that SLURM reports as RUNNING is requeued: a task that a person cancelled stays
@@ -128,10 +134,10 @@ def requeue_if_stopped(report: LocalReport, stop: StopFlag, environment: Mapping
             restarts,
         )
         return False
-    return _requeue(_own_id(environment))
+    return _requeue(_own_id(environment), clock)
 
 
-def _requeue(job: str) -> bool:
+def _requeue(job: str, clock: Clock) -> bool:
     for _ in range(_REQUEUE_TRIES):
         try:
             row = task_row(job)
@@ -140,25 +146,27 @@ def _requeue(job: str) -> bool:
             call(["scontrol", "requeue", job])
         except SchedulerError as error:
             _log.warning("the task could not be requeued: %s; retrying", error)
-            time.sleep(_PAUSE_S)
+            clock.sleep(_PAUSE_S)
         else:
             return True
     _log.error("SLURM did not requeue task %s: submit again to resume its runs", job)
     return False
 
 
-def why_stopped(cause: Cause, environment: Mapping[str, str], signal_s: float) -> Cause:
+def why_stopped(
+    cause: Cause, environment: Mapping[str, str], signal_s: float, clock: Clock = SYSTEM_CLOCK
+) -> Cause:
     """The cause that SLURM reports for a signal that looks like `cause`; else `cause`.
 
     A task that SLURM ends is COMPLETING in squeue for every reason. That it was cancelled follows
-    only from the absence of the others: it is not requeued (restart count), not pre-empted and has
-    no reason such as TimeLimit. A RUNNING task within `signal_s` seconds of its limit, plus the
-    60 s by which SLURM may be early, got the signal because of that limit.
+    only from the absence of any other reason: it is not requeued (restart count), not pre-empted
+    and has no reason such as TimeLimit. A RUNNING task within `signal_s` seconds of its limit,
+    plus the 60 s by which SLURM may be early, got the signal because of that limit.
     """
     if cause is Cause.INTERRUPTED:
         return cause
     try:
-        row = _row_with_time_left(_own_id(environment))
+        row = _row_with_time_left(_own_id(environment), clock)
     except (SchedulerError, UsageError) as error:
         _log.warning("SLURM does not say why it stops the task: %s", error)
         return cause
@@ -171,14 +179,14 @@ def why_stopped(cause: Cause, environment: Mapping[str, str], signal_s: float) -
     return Cause.CANCELLED if is_ending and is_last else cause
 
 
-def _row_with_time_left(task: str) -> TaskRow | None:
+def _row_with_time_left(task: str, clock: Clock) -> TaskRow | None:
     """The row of this running task; queried again while its time limit is not known yet."""
     for _ in range(_TIME_LEFT_TRIES):
         # Just after its start squeue shows NOT_SET as the time left.
         row = task_row(task)
         if row is not None and not (row.state == "RUNNING" and math.isnan(row.left_s)):
             break
-        time.sleep(_PAUSE_S / 2)
+        clock.sleep(_PAUSE_S / 2)
     return row
 
 
@@ -192,21 +200,23 @@ def _num_restarts(environment: Mapping[str, str]) -> int:
     return int(environment.get("SLURM_RESTART_COUNT") or 0)
 
 
-def _wait_for_free_run(output: Path, runs: Sequence[Run], stop: StopFlag, expiry_s: float) -> bool:
+def _wait_for_free_run(
+    output: Path, runs: Sequence[Run], stop: StopFlag, expiry_s: float, clock: Clock
+) -> bool:
     """Wait until a run is finished, released, or without a heartbeat for `expiry_s` s: then True.
 
     False once the heartbeats of all runs have changed: their owners are alive.
     """
     # Only changes count: clocks of other hosts may differ from the one here.
     first = {run.run_id: _last_beat(output, run) for run in runs}
-    deadline = time.monotonic() + expiry_s + 1.0
-    while time.monotonic() < deadline and not stop.is_set:
+    deadline = clock.monotonic() + expiry_s + 1.0
+    while clock.monotonic() < deadline and not stop.is_set:
         beats = {run.run_id: _last_beat(output, run) for run in runs}
         if None in beats.values():
             return True
         if all(beats[name] != first[name] for name in beats):
             return False
-        time.sleep(_PAUSE_S / 2)
+        clock.sleep(_PAUSE_S / 2)
     return not stop.is_set
 
 

@@ -68,6 +68,7 @@ def check_command(
             continue
         words.append(text_of(word))
         for name in command_placeholders([text_of(word)]):
+            # Without axes every placeholder would be unknown, a second message about one mistake.
             if axes and name not in keys:
                 notes.add(
                     ("command", index),
@@ -79,6 +80,7 @@ def check_command(
 
 def _quoted(word: object) -> str:
     """What to write where `{name}` without quotes has become a mapping."""
+    # YAML reads {lr} without quotes as a mapping with the key `lr`.
     if isinstance(word, dict) and list(word.values()) == [None]:
         return f': in quotes, "{{{next(iter(word))}}}"'
     return ""
@@ -86,6 +88,7 @@ def _quoted(word: object) -> str:
 
 def check_runs(study: Study, notes: Notes) -> tuple[Run, ...]:
     """All runs of `study`, after every check that needs them; empty where there are too many."""
+    # Counted before the expansion, which would need memory for every run.
     num_points = prod(len(axis.choices) for axis in study.axes)
     if num_points > _MOST_RUNS:
         notes.add(("axes",), f"make {num_points} runs: at most {_MOST_RUNS} are planned at once")
@@ -120,6 +123,7 @@ def _check_template(key: str, template: str, known: Iterable[str], notes: Notes)
 
 
 def _note_some(key: str, problems: Iterable[str], notes: Notes) -> None:
+    # Runs of one cell often have the same problem.
     found = list(dict.fromkeys(problems))
     for message in found[:_MOST_NOTED]:
         notes.add((key,), message)
@@ -174,6 +178,7 @@ def _batch_problems(study: Study, runs: Sequence[Run]) -> dict[str, list[str]]:
     problems: dict[str, list[str]] = {}
     for run in runs:
         batch, devices = run.config.get("global_batch"), run.resources.devices_per_run
+        # With one process there is one rank, however many devices it has.
         if isinstance(batch, int) and batch % devices and run.resources.launcher == "torchrun":
             problems.setdefault("resources", []).append(
                 f"global_batch {batch} cannot be divided over devices_per_run {devices}"
@@ -182,6 +187,7 @@ def _batch_problems(study: Study, runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def _node_problems(runs: Sequence[Run]) -> Iterator[str]:
+    # By combination, not by run: a large grid has few of them.
     for nodes, devices, launcher in sorted(
         {(r.resources.nodes, r.resources.devices_per_run, r.resources.launcher) for r in runs}
     ):

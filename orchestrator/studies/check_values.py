@@ -83,6 +83,7 @@ def _axis(
     rules = _axis_rules(name, place, rules, notes)
     if not axis.values and not notes.touches("axes"):
         notes.add(place, "has no values: write a list such as [0, 1]")
+    # The document, not the validated shape, knows which of the two forms the person wrote.
     as_list = isinstance(notes.document.data["axes"][name], list)
     places = [
         *((*place, i) if as_list else (*place, "values", i) for i in range(len(axis.values))),
@@ -110,7 +111,7 @@ def _axis_rules(name: str, place: Place, rules: Rules, notes: Notes) -> Rules:
     try:
         rules.check_key(name)
     except UnknownKeyError as error:
-        # Told once, not again for each of the axis' values.
+        # Reported once, not again for each value of the axis.
         notes.add(place, str(error), at_key=True)
         return AnyRules()
     return rules
@@ -138,6 +139,7 @@ def _refuse_equals(values: list[Value | None], places: list[Place], notes: Notes
     for value, place in zip(values, places, strict=True):
         if value is None:
             continue
+        # Case-insensitive file systems would give both values one folder.
         key = slug(value).casefold()
         if key not in seen:
             seen[key] = value
@@ -209,6 +211,7 @@ def _condition_text(
             notes.add(place, str(error))
             return None
     text = text_of(value) if is_scalar(value) else repr(value)
+    # As a filter names it: `1e-4` in a condition means the axis's 0.0001.
     for choice in axis.choices:
         if is_named_by(choice, text):
             return text_of(choice)
@@ -241,7 +244,9 @@ def _is_known(name: str, notes: Notes) -> bool:
         notes.add(("retries", name), "a second attempt would end like the first", at_key=True)
     else:
         notes.add(
-            ("retries", name), f"is no kind of failure{hint(name, ['max', *names])}", at_key=True
+            ("retries", name),
+            f"is not a cause of a failure{hint(name, ['max', *names])}",
+            at_key=True,
         )
     return False
 
@@ -260,4 +265,5 @@ def _fits(name: str, value: object, notes: Notes) -> bool:
 
 
 def _is_number(value: object, kind: Any) -> bool:  # noqa: ANN401
+    # bool is a subclass of int. The upper bound keeps inf, and waits beyond any sweep, out.
     return isinstance(value, kind) and not isinstance(value, bool) and 0 <= value <= 10**9

@@ -1,14 +1,17 @@
-"""Where an experiment lies, and its manifest. Its files are read, it is never imported.
+"""Finds an experiment's folder and reads its manifest. The experiment is never imported.
 
 A name without `/` is a folder of `experiments/`, never one of the current folder. A text with `/`
-is a folder anywhere, as seen from the folder in which the command is started. So neither can be
-mistaken for the other.
+is a path, relative to the folder in which the command is started. So one cannot be mistaken for
+the other.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,6 +31,11 @@ RUNTIME = "runtime"
 """The shared folder that every experiment runs in: always part of its code."""
 
 _NEEDED_FILES = (MANIFEST_FILE, OPTIONS_FILE)
+_EXAMPLES = {
+    "goal": "max or goal: min",
+    "label": "the heading of its column",
+    "details": "the key of a result's details that holds its metrics",
+}
 _MODULE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -62,6 +70,7 @@ def spelled(reference: str) -> str:
     """One spelling for one folder: `./blobs` for `./blobs/` and `blobs/`; a name as it is."""
     if not is_folder(reference):
         return reference
+    # The spelling is part of the configuration's hash: one folder must not have two.
     plain = os.path.normpath(reference)
     # Without a slash it would be the name of an experiment of `experiments/`.
     return plain if plain.startswith(("/", "../")) else f"./{plain}"
@@ -80,10 +89,26 @@ def experiment_folder(
     missing = [name for name in _NEEDED_FILES if not (folder / name).is_file()]
     if missing:
         raise StudyError(reference, (_what_is_wrong(reference, folder, experiments, missing),))
+    # Trainers import the folder as a package.
     if is_folder(reference) and not folder.resolve().name.isidentifier():
         problem = f"{folder}: the folder is imported: name it with letters, digits and _ only"
         raise StudyError(reference, (problem,))
+    if is_folder(reference) and _is_taken(folder.resolve()):
+        problem = (
+            f"{folder}: Python has another module {folder.resolve().name!r}: rename the folder"
+        )
+        raise StudyError(reference, (problem,))
     return folder
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether a trainer would import another module by the name of `folder`."""
+    if folder.name in sys.stdlib_module_names:
+        return True
+    # Modules of other environments are not seen here: there the trainer itself refuses.
+    spec = importlib.util.find_spec(folder.name)
+    places = [] if spec is None else list(spec.submodule_search_locations or [])
+    return spec is not None and {Path(place).resolve() for place in places} != {folder}
 
 
 def read_experiment(
@@ -92,6 +117,7 @@ def read_experiment(
     """The experiment `reference` with its manifest. StudyError with all problems of the file."""
     folder = experiment_folder(reference, experiments, cwd)
     path = folder / MANIFEST_FILE
+    # In the key of the cache: a notebook may edit the manifest and plan again.
     stat = path.stat()
     return _read(reference, folder, experiments, stat.st_mtime_ns, stat.st_size)
 
@@ -124,8 +150,16 @@ def _read(
 
 
 def _what_is_wrong(reference: str, folder: Path, experiments: Path, missing: Sequence[str]) -> str:
-    if folder.is_dir() and len(missing) < len(_NEEDED_FILES):
-        return f"the experiment folder {folder} lacks {' and '.join(missing)} (docs/studies.md)"
+    if folder.is_dir() and missing == [OPTIONS_FILE]:
+        return (
+            f"the experiment folder {folder} lacks {OPTIONS_FILE}: write it with "
+            f"`python -m experiments.runtime.write_options {shlex.quote(reference)}`"
+        )
+    if folder.is_dir() and missing == [MANIFEST_FILE]:
+        return (
+            f"the experiment folder {folder} lacks {MANIFEST_FILE}: it declares the metrics "
+            "(docs/experiments.md has an example)"
+        )
     if is_folder(reference):
         what = f"has neither {' nor '.join(missing)}" if folder.is_dir() else "is not a folder"
         return (
@@ -139,15 +173,17 @@ def _what_is_wrong(reference: str, folder: Path, experiments: Path, missing: Seq
 
 
 def _problems(document: Document, shape: ManifestShape, experiments: Path) -> Iterator[Problem]:
-    if not shape.metrics and "metrics" not in document.data:
+    if not document.data.get("metrics"):
         yield document.problem(("metrics",), "missing: declare at least one metric of the results")
+    yield from _missing_keys(document)
     for index, name in enumerate(shape.code):
-        if "/" in name or not (experiments / name).is_dir():
+        if not _MODULE_NAME.fullmatch(name) or not (experiments / name).is_dir():
             yield document.problem(
                 ("code", index), f"{name!r} is not a shared folder of {experiments}"
             )
     for index, name in enumerate(shape.result_code):
         path = experiments.parent / name
+        # Names below papergrid's own tree, so that the digest is the same on every host.
         if Path(name).is_absolute() or ".." in Path(name).parts or not path.is_file():
             yield document.problem(
                 ("result_code", index), f"{name!r} is not a file below {experiments.parent}"
@@ -157,6 +193,22 @@ def _problems(document: Document, shape: ManifestShape, experiments: Path) -> It
             ("baseline", "label"), f"{shape.baseline.label!r} is a key of the merged results"
         )
     yield from _module_problems(document, shape)
+
+
+def _missing_keys(document: Document) -> Iterator[Problem]:
+    """Keys without which a number would be shown the wrong way round, or not at all."""
+    metrics, baseline = document.data.get("metrics"), document.data.get("baseline")
+    places: list[tuple[Place, object, tuple[str, ...]]] = [
+        (("baseline",), baseline, ("label", "details"))
+    ]
+    if isinstance(metrics, dict):
+        places += [(("metrics", name), entry, ("goal",)) for name, entry in metrics.items()]
+    for place, entry, needed in places:
+        if isinstance(entry, dict):
+            for key in needed:
+                if key not in entry:
+                    text = f"{key} is missing: write {key}: {_EXAMPLES[key]}"
+                    yield document.problem(place, text)
 
 
 def _module_problems(document: Document, shape: ManifestShape) -> Iterator[Problem]:

@@ -27,6 +27,7 @@ def _points(study: Study) -> Iterator[dict[str, Value]]:
     names = [axis.name for axis in study.axes]
     for values in product(*(axis.choices for axis in study.axes)):
         axes = dict(zip(names, values, strict=True))
+        # `exclude` sees axes only: a point is left out before it has a configuration.
         if not any(_holds(excluded, axes) for excluded in study.exclude):
             yield axes
 
@@ -58,12 +59,14 @@ def _run(study: Study, axes: dict[str, Value], tables: Mapping[str, set[str]]) -
 
 
 def _configure(study: Study, axes: Mapping[str, Value]) -> tuple[dict[str, ConfigValue], Resources]:
+    # In before the overrides too: a condition sees the values that the run will have.
     strongest: dict[str, ConfigValue] = {**study.debug, **study.settings, **axes}
     config: dict[str, ConfigValue] = {**study.defaults, **study.fixed, **strongest}
     resources = study.resources
     for override in study.overrides:
         if _holds(override.when, config):
             config.update(override.set)
+            # Again after each override, which must not win over --debug, --set or an axis.
             config.update(strongest)
             if override.resources:
                 resources = _changed(resources, override.resources)

@@ -67,10 +67,12 @@ def load_study(
     trainer = trainer_of(shape, experiments, cwd, notes)
     rules = trainer.rules
     study = _study(path, shape, trainer, tuple(settings or ()), notes, debug=debug)
+    # Only for a correct file: else a key that the file's mistake hides would be called unknown.
     if settings and notes.is_empty:
         settable = [*_known_keys(shape, rules), *_asked_for(shape)]
         parsed = parse_settings(settings, study.axes, settable, rules)
         study = replace(study, settings=parsed)
+    # Runs of a wrong layout would repeat its problem once for each run.
     runs = () if notes.touches(*_LAYOUT) else check_runs(study, notes)
     cells = list(dict.fromkeys(run.cell for run in runs))
     published = resolve_published(shape.published, published_folders, cells, notes)
@@ -136,6 +138,7 @@ def _check_head(shape: StudyShape, axes: Sequence[Axis], notes: Notes) -> None:
         both = "both are given" if shape.command is not None else "missing"
         place = ("command",) if shape.command is not None else ("experiment",)
         notes.add(place, f"{both}: a study has either `experiment:` or `command:`")
+    # Without axes the missing axes are the problem, not the name of one.
     is_judged = names or not shape.average_over
     if is_judged and shape.average_over not in names and not notes.touches("average_over"):
         what = repr(shape.average_over) if shape.average_over else "missing"
@@ -144,7 +147,7 @@ def _check_head(shape: StudyShape, axes: Sequence[Axis], notes: Notes) -> None:
 
 
 def _unfit_axes(axes: Sequence[Axis], notes: Notes) -> list[str]:
-    """Axes of the file that were left out: naming them elsewhere is no second problem."""
+    """Axes of the file that have a problem: to name them elsewhere is not a second problem."""
     written = notes.document.data.get("axes")
     names = {axis.name for axis in axes}
     return [name for name in written if name not in names] if isinstance(written, dict) else []

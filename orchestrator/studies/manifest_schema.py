@@ -12,7 +12,7 @@ class MetricEntry(Shape):
     """`{unit: percent, goal: max, help: "..."}`."""
 
     unit: str = NUMBER
-    goal: Goal = "max"
+    goal: Goal | None = None
     help: str = ""
 
 

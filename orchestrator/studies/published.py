@@ -9,8 +9,8 @@
         cells:
           resnet50_small: {0: 0.729, 1: 0.760, mean: 0.745}
 
-Numbers are as results store them: a metric in percent is a fraction. `mean` is as printed, right or
-not; `fb_iou` and `note` may stand beside it.
+Numbers are as results store them: a metric in percent is a fraction. `mean` is the printed one,
+even if it is not the mean of the printed values; `fb_iou` and `note` may stand beside it.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def resolve_published(
         return {}
     method = published.methods[name]
     known = list(cells)
+    # Some cells may be missing, if the study replicates a part of the table; none in common is a
+    # mistake in the names.
     if known and not set(known) & set(method.cells):
         notes.add(
             ("published",),

@@ -31,6 +31,7 @@ class FreeRules:
     """The rules of a command: any key that can be a variable's name, any single value or list."""
 
     def check_key(self, key: str) -> None:
+        # A key becomes an environment variable, PAPERGRID_CONFIG_<KEY>.
         if not _KEY.fullmatch(key):
             raise UnknownKeyError(f"{key!r} is no name: letters, digits and _, no digit first")
         if key in LAUNCH_PLACEHOLDERS:
@@ -79,5 +80,5 @@ def _setting(
     if key in {axis.name for axis in axes}:
         raise UnfitError(f"{key} is an axis of this study: select its values with --where {key}=..")
     if key not in known:
-        raise UnfitError(f"no such key{hint(key, known)}")
+        raise UnfitError(f"no such key{hint(key, [*known, *(axis.name for axis in axes)])}")
     return rules.fitted(key, rules.parsed(key, text))

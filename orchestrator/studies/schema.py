@@ -38,6 +38,7 @@ def _axis(value: object) -> object:
 
 
 def _number(value: object) -> object:
+    # Strict models refuse an int for a float, but `hours: 2` is a number for a person.
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

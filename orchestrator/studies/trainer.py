@@ -1,4 +1,4 @@
-"""What a study trains with: the rules of its configurations, and the manifest its plan freezes."""
+"""The trainer of a study: rules of its configurations, and the manifest that its plan freezes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from orchestrator.studies.schema import MetricShape, StudyShape
 
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """Of an experiment, or of a command, which takes any key."""
+    """What is known of the experiment or the command that a study trains with."""
 
     rules: Rules
     manifest: Manifest
@@ -37,6 +37,7 @@ def trainer_of(shape: StudyShape, experiments: Path, cwd: Path | None, notes: No
 def _experiment(
     shape: StudyShape, experiments: Path, cwd: Path | None, notes: Notes
 ) -> Experiment | None:
+    # With both given, the study has one problem already: neither is looked into.
     if shape.experiment is None or shape.command is not None:
         return None
     reference = spelled(shape.experiment)
@@ -54,6 +55,8 @@ def _experiment(
 
 def _rules(experiment: Experiment | None, notes: Notes) -> Rules:
     if experiment is None:
+        # For a command. An experiment that cannot be read takes any key, too: its own problem is in
+        # the list, and an unknown option for each key would hide it.
         return FreeRules()
     try:
         return read_options(experiment.folder.parent, experiment.folder.name)
@@ -82,6 +85,8 @@ def _manifest(shape: StudyShape, experiment: Experiment | None, notes: Notes) ->
 def _check_metric(wanted: MetricShape, declared: Metric, notes: Notes) -> None:
     for key in ("goal", "unit"):
         given, known = getattr(wanted, key), getattr(declared, key)
+        # A study may repeat what the manifest says, but not contradict it: merges use the
+        # manifest's.
         if given not in (None, known):
             notes.add(
                 ("metric", key),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Protocol
 
 from merge.errors import BucketError, PapergridError
 from merge.records.sweep import Run, Sweep
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import SweepPaths
 from orchestrator.s3.backoff import backoff_s
 from orchestrator.s3.bucket import Bucket
@@ -82,7 +82,9 @@ class Backlog:
         target: BucketTarget,
         runs: Sequence[Run],
         claimed: ClaimedRuns | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self._clock = clock
         self._output = output
         self._target = replace(target, max_attempts=ATTEMPTS_BESIDE_TRAINING)
         self._runs = tuple(runs)
@@ -98,7 +100,7 @@ class Backlog:
         self._reason = ""
         self._messages: list[str] = []
         self._report = SyncReport(on_transfer=self._record_progress)
-        self._last_progress = time.monotonic()
+        self._last_progress = self._clock.monotonic()
         self._connection: tuple[Push, Sweep] | None = None
         # A daemon: a request that hangs (60 s until its timeout) must not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="sync", daemon=True)
@@ -123,9 +125,11 @@ class Backlog:
         self._enqueue([run for run in self._runs if self._is_settled(run)])
         with self._changed:
             self._is_closing = True
-            self._last_progress = time.monotonic()
+            self._last_progress = self._clock.monotonic()
             self._changed.notify_all()
-        while self._thread.is_alive() and time.monotonic() - self._last_progress < patience_s:
+        while (
+            self._thread.is_alive() and self._clock.monotonic() - self._last_progress < patience_s
+        ):
             self._thread.join(_POLL_S)
         with self._changed:
             return SyncOutcome(
@@ -181,8 +185,8 @@ class Backlog:
 
     def _enqueue_checkpoints(self) -> None:
         """Queue running runs too, where another host may have to resume them."""
-        if self._claimed and time.monotonic() >= self._next_checkpoints:
-            self._next_checkpoints = time.monotonic() + self._claimed.checkpoints_every_s
+        if self._claimed and self._clock.monotonic() >= self._next_checkpoints:
+            self._next_checkpoints = self._clock.monotonic() + self._claimed.checkpoints_every_s
             self._queue.update({run.run_id: run for run in self._claimed.running()})
 
     def _has_work(self) -> bool:
@@ -222,7 +226,7 @@ class Backlog:
     def _update_view(self, push: Push, sweep: Sweep) -> None:
         self._is_view_outdated = False
         try:
-            update_merged_view(push.bucket, push.cache, sweep)
+            update_merged_view(push.bucket, push.cache, sweep, self._clock)
         except BucketError as error:
             # The store ignores conditions: no retry would change that.
             self._add_message(str(error))
@@ -239,7 +243,7 @@ class Backlog:
         return self._connection
 
     def _record_progress(self, name: str, size: int) -> None:  # noqa: ARG002
-        self._last_progress = time.monotonic()
+        self._last_progress = self._clock.monotonic()
 
     def _handle_failure(self, error: Exception, failures: int) -> bool:
         """Wait before the next attempt; True where `close` was called and no retry would help."""
@@ -249,12 +253,12 @@ class Backlog:
         self._reason = str(error)
         if self._is_closing and isinstance(error, BucketError):
             return True
-        until = time.monotonic() + backoff_s(failures, _LONGEST_PAUSE_S)
+        until = self._clock.monotonic() + backoff_s(failures, _LONGEST_PAUSE_S)
         with self._changed:
-            while (left := until - time.monotonic()) > 0:
+            while (left := until - self._clock.monotonic()) > 0:
                 self._changed.wait(left)
                 if self._is_closing:
-                    until = min(until, time.monotonic() + _LAST_PAUSE_S)
+                    until = min(until, self._clock.monotonic() + _LAST_PAUSE_S)
         return False
 
     def _add_message(self, message: str) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
 from merge.storage.atomic import remove_file
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.control_paths import SyncPaths
 from merge.storage.json_files import read_json, write_json
 from merge.storage.paths import SweepPaths
@@ -42,7 +42,8 @@ class KnownObject:
 class SyncCache:
     """Of one output folder and one place in a bucket. Safe for many threads."""
 
-    def __init__(self, output: Path, bucket: Bucket) -> None:
+    def __init__(self, output: Path, bucket: Bucket, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         url = bucket.target.url
         self._digest = sha256_hex(bucket.target.cache_key.encode())[:16]
         self.paths: SyncPaths = SweepPaths(output).sync
@@ -59,7 +60,7 @@ class SyncCache:
         self._objects: dict[str, list[Any]] = saved.get("objects", {})
         self._synced: dict[str, str] = saved.get("agreed", {})
         self._mirrored: dict[str, str] = saved.get("viewed", {})
-        self._saved = time.monotonic()
+        self._saved = self._clock.monotonic()
 
     def local_sha256(self, name: str, source: Snapshot) -> str:
         """The SHA-256 of an open file; from the cache where the file has not changed since."""
@@ -69,7 +70,7 @@ class SyncCache:
         if known and known[:-1] == stamp:
             return str(known[-1])
         # Asked before the file is read: a change during the reading must not be remembered.
-        is_settled = time.time() - status.st_mtime > _SETTLED_S
+        is_settled = self._clock.now() - status.st_mtime > _SETTLED_S
         sha256 = source.sha256()
         if is_settled:
             with self._lock:
@@ -120,9 +121,9 @@ class SyncCache:
     def save(self, *, now: bool = True) -> None:
         """Write the cache to disk; with `now=False` at most every few seconds."""
         with self._lock:
-            if not now and time.monotonic() - self._saved < _SAVE_EVERY_S:
+            if not now and self._clock.monotonic() - self._saved < _SAVE_EVERY_S:
                 return
-            self._saved = time.monotonic()
+            self._saved = self._clock.monotonic()
             hashes = dict(self._hashes)
             place = {
                 "objects": dict(self._objects),

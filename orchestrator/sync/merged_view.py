@@ -7,7 +7,6 @@ between, the condition of the write fails and everything is read again.
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from merge.results.entries import Problem
 from merge.results.index import load_index
 from merge.results.unite import Contribution
 from merge.storage.atomic import remove_file, write_atomic
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import SweepPaths
 from orchestrator.s3.backoff import backoff_s
 from orchestrator.s3.bucket import ABSENT, Bucket, ListedObject
@@ -35,7 +35,9 @@ _MAX_ROUNDS = 60
 """Up to two minutes of back-off: many servers may finish a run at the same time."""
 
 
-def update_merged_view(bucket: Bucket, cache: SyncCache, sweep: Sweep) -> None:
+def update_merged_view(
+    bucket: Bucket, cache: SyncCache, sweep: Sweep, clock: Clock = SYSTEM_CLOCK
+) -> None:
     """Bring the merged JSON of a bucket up to date with the results there.
 
     BucketError where the store ignores conditions, BucketUnavailableError where other servers
@@ -50,7 +52,7 @@ def update_merged_view(bucket: Bucket, cache: SyncCache, sweep: Sweep) -> None:
         condition = current[1].etag if current else ABSENT
         if bucket.put(MERGED_VIEW, data, only_if=condition) is not None:
             return
-        time.sleep(backoff_s(attempt, longest_s=2.0))
+        clock.sleep(backoff_s(attempt, longest_s=2.0))
     raise BucketUnavailableError(
         f"other servers changed {bucket.url(MERGED_VIEW)} {_MAX_ROUNDS} times in a row: all "
         f"results are in the bucket; run the same command again to update the merged JSON"

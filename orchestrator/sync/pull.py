@@ -189,7 +189,8 @@ def is_running_here(output: Path, run: Run) -> bool:
         return False
     alive = owner_alive(claim.owner, this_owner())
     # By the age of its file, not by the heartbeat in it: that is in another host's time.
-    silence_s = HeartbeatWatch().silence_s(paths, claim) if alive is None else 0.0
+    watch = HeartbeatWatch()
+    silence_s = watch.silence_s(paths, claim, watch.clock.monotonic()) if alive is None else 0.0
     return is_live(claim, alive, silence_s=silence_s)
 
 

@@ -62,8 +62,11 @@ def plan(  # noqa: PLR0913 (all by keyword)
 
     if isinstance(study, str | Path):
         study = load_study(study, settings=settings, debug=debug)
+    # All runs, not only the selected ones: a later filter must not change the frozen plan (decision
+    # 6).
     sweep = make_sweep(study, code_version(study))
     runs = select(sweep.runs, sweep.axes, _texts(where))
+    # A string is a sequence of letters, too.
     by = [shard_by] if isinstance(shard_by, str) else shard_by
     division = parse_division(by, shard, num_shards)
     estimates = estimate(runs, measure(Path(output), runs) if output else {})
@@ -133,6 +136,8 @@ def runs_of(
         raise UsageError("name runs with --run or by filters, not by both")
     if run_ids:
         return choose(sweep.runs, run_ids)
+    # `cancel` and `retry` must see every planned run, also those of `also` values; `select` alone
+    # would take only the table's.
     everything = {axis.name: [text_of(value) for value in axis.choices] for axis in sweep.axes}
     return select(sweep.runs, sweep.axes, {**everything, **_texts(where)})
 

@@ -28,6 +28,7 @@ def cancel(
     from orchestrator.runs.states import State
     from orchestrator.servers.workers import refuse_cancel_across_folders
 
+    # Refused, not ignored: the request file would look as if it had an effect.
     refuse_cancel_across_folders(Path(output))
     outcomes = cancel_runs(Path(output), runs, now=time.time(), is_dry=is_dry)
     # Also the runs that an earlier call cancelled: a scheduler may not have answered then.

@@ -1,4 +1,4 @@
-"""What a sweep has produced so far: merged view, report, status; and what a machine can carry."""
+"""Merged view, report and status of a sweep; and the checks of `doctor`."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ def doctor(
     where nothing can be written, RecordError where the plan in the folder is unreadable.
     """
     from orchestrator.doctor.folder import examine_folder
-    from orchestrator.doctor.machine import examine_machine, needs_of
+    from orchestrator.doctor.machine import examine_machine
 
     folder = Path(output)
     checks: list[Check] = []
     if only != "machine":
         checks += examine_folder(folder, waits_for_peer=waits_for_peer, patience_s=patience_s)
     if only != "folder":
-        checks += examine_machine(needs_of(folder, data_root=data_root, weights=weights))
+        checks += examine_machine(folder, data_root=data_root, weights=weights)
     return checks

@@ -13,10 +13,11 @@ from orchestrator.local.limits import GRACE_S
 from orchestrator.sync.options import SYNC_PATIENCE_S, SyncOptions
 
 if TYPE_CHECKING:
-    from orchestrator.local.events import Listener, LocalReport
+    from orchestrator.local.events import Listener
     from orchestrator.local.settings import LocalSettings
     from orchestrator.plan.plan import Plan
     from orchestrator.s3.url import BucketTarget, Encryption
+    from orchestrator.training import TrainingReport
 
 _MOST_REQUESTS = 64
 
@@ -30,7 +31,7 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     sync: str | BucketTarget | None = None,
     claims: str | BucketTarget | None = None,
     sync_patience_s: float = SYNC_PATIENCE_S,
-) -> LocalReport:
+) -> TrainingReport:
     """Train the planned runs on this machine, each into its folder below `output`.
 
     Merges after completions; skips runs that are done; starts the longest first. `settings`
@@ -49,6 +50,7 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     from orchestrator.training import train
 
     settings = settings or local_settings(plan)
+    # The plan comes from this process, so its version is that of the code that runs.
     settings = replace(settings, code=settings.code or plan.sweep.code)
     options = _sync_options(sync, claims, sync_patience_s)
     return train(plan, Path(output), settings, listeners=listeners, sync=options)
@@ -63,7 +65,7 @@ def work(  # noqa: PLR0913 (all but three by keyword)
     sync: str | BucketTarget | None = None,
     claims: str | BucketTarget | None = None,
     sync_patience_s: float = SYNC_PATIENCE_S,
-) -> LocalReport:
+) -> TrainingReport:
     """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
     from orchestrator.plan.code_version import code_version
     from orchestrator.training import train_frozen
@@ -98,6 +100,7 @@ def local_settings(
     return LocalSettings(
         devices=find_devices(devices, plan.runs),
         cache_dir=cache_folder(cache_dir),
+        # Absolute: trainers start in another folder.
         data_root=None if data_root is None else Path(data_root).absolute(),
         weights=None if weights is None else Path(weights).absolute(),
         grace_s=grace_s,
@@ -118,6 +121,7 @@ def share_gpus(
     from replicate.api.results import read_results
 
     folder = Path(output)
+    # Finished runs say how much GPU memory one takes; a new folder has none.
     results = tuple(read_results(folder).values()) if SweepPaths(folder).sweep.exists() else ()
     text = check_runs_fit(settings.devices, plan.runs, runs_per_gpu, results)
     return replace(settings, runs_per_device=runs_per_gpu), text
@@ -176,6 +180,7 @@ def _sync_options(
     sync: str | BucketTarget | None, claims: str | BucketTarget | None, patience_s: float
 ) -> SyncOptions | None:
     there, shared = as_target(sync), as_target(claims)
+    # Claims imply sync to the same place: other hosts fetch checkpoints and results from there.
     if there and shared and there != shared:
         raise UsageError(
             f"claims ({shared.url}) and sync ({there.url}) name two places: give one of them"

@@ -96,6 +96,21 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add_data_root(group)
     add_cache_dir(group)
     add_weights(group)
+    _add_devices(group)
+    group.add_argument(
+        "--grace",
+        type=float,
+        default=GRACE_S,
+        metavar="SECONDS",
+        help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
+    )
+    _add_claiming(group)
+    _add_attempts(group)
+    add_sync(parser)
+    return group
+
+
+def _add_devices(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--devices",
         metavar="LIST",
@@ -111,17 +126,6 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         metavar="N",
         help="loader processes of a rank (default: the study's)",
     )
-    group.add_argument(
-        "--grace",
-        type=float,
-        default=GRACE_S,
-        metavar="SECONDS",
-        help="time for trainings to write a checkpoint after Ctrl-C (default: %(default)s)",
-    )
-    _add_claiming(group)
-    _add_attempts(group)
-    add_sync(parser)
-    return group
 
 
 def add_data_root(group: argparse._ActionsContainer, *, required: bool = False) -> None:
@@ -201,11 +205,14 @@ def output_folder(arguments: argparse.Namespace) -> Path:
     """The folder of `--output-dir`, else the study's below `outputs/`. UsageError for a file."""
     if arguments.output_dir is not None:
         named = Path(arguments.output_dir)
+        # Also a parent that is a file; mkdir's own message would not name it.
         for part in (named, *named.parents):
             if part.is_file():
                 raise UsageError(f"--output-dir {named}: {part} is a file, not a folder")
         return named
+    # Built-in names and file names alike: `my/nets.yaml` goes to outputs/nets.
     name = Path(arguments.study).stem
+    # Apart: --debug is another configuration, which the folder of the real sweep would refuse.
     return Path("outputs") / (f"{name}-debug" if arguments.debug else name)
 
 
@@ -236,6 +243,7 @@ def settings(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _pair(flag: str, text: str, form: str) -> tuple[str, str]:
+    # At the first `=`: a value may hold more of them.
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError(f"{flag} {text!r} is not of the form {form}")

@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, TextIO, cast
 
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PapergridError as error:
         print(f"replicate: {error}", file=sys.stderr)
         return error.exit_code
+    # No traceback: Ctrl-C is a request, and executors have cleaned up by now.
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -77,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _refusal(error: OSError) -> str:
     """A message where the user can do something about `error`; any other error is raised again."""
+    # A file that a person named can be corrected; an OSError without one is a bug, or a full disk.
     if error.filename is not None:
         logging.getLogger(__name__).debug("refused by the system", exc_info=error)
         return (
@@ -90,12 +93,15 @@ def _refusal(error: OSError) -> str:
 
 
 def _silence() -> None:
+    # Python flushes stdout once more at exit; into /dev/null that cannot fail again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
     if not words or words[0] in ("-h", "--help"):
         _print_help(sys.stdout if words else sys.stderr)
+        # Without any word: help on stderr and 2, so that a script notices that its variable was
+        # empty.
         raise SystemExit(0 if words else 2)
     if words[0] == "--version":
         from importlib.metadata import version
@@ -106,7 +112,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if name not in VERBS:
         raise UsageError(f"unknown command {name!r}{hint(name, VERBS)}")
     parser = _VerbParser(prog=f"replicate {name}", description=VERBS[name], allow_abbrev=False)
-    parser.set_defaults(verb=name)
+    parser.set_defaults(verb=name, begun=time.monotonic())
     parser.add_argument(
         "--log-level",
         default="warning",
@@ -114,6 +120,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
         help="log level of messages on stderr (default: %(default)s)",
     )
     _verb(name).add_arguments(parser)
+    # Not `parse_args`: its message names no flag that was perhaps meant.
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
         parser.refuse(unknown)
@@ -124,6 +131,7 @@ class _VerbParser(argparse.ArgumentParser):
     """Reports an error in one line instead of a screen of usage."""
 
     def error(self, message: str) -> NoReturn:
+        # `retry --state failed OUT`: nargs="+" has taken OUT for one more state.
         if message.startswith("the following arguments are required: OUT"):
             message += "; name it first, before flags that take several values"
         raise UsageError(f"{message} (`{self.prog} --help` lists all flags)")
@@ -145,6 +153,7 @@ def _print_help(stream: TextIO) -> None:
         allow_abbrev=False,
     )
     verbs = parser.add_argument_group("commands (`replicate COMMAND --help` lists their flags)")
+    # Positional, so that argparse lists them with their purposes; this parser only prints help.
     for name, purpose in VERBS.items():
         verbs.add_argument(name, nargs="?", help=purpose)
     parser.print_help(stream)

@@ -54,6 +54,7 @@ def add_access(parser: argparse.ArgumentParser) -> None:
 def sync_target(arguments: argparse.Namespace) -> BucketTarget | None:
     """The place that `--sync` or `--claims` names; None without. UsageError for invalid values."""
     if arguments.claims is not None:
+        # Claims imply sync to the same place, since other hosts fetch checkpoints from there.
         if arguments.sync not in (None, arguments.claims):
             raise UsageError("--claims and --sync name two places: give one of them")
         arguments.sync = arguments.claims
@@ -127,6 +128,7 @@ def claims_target(arguments: argparse.Namespace) -> BucketTarget | None:
 
 def _refuse_access_words(arguments: argparse.Namespace, flag: str) -> None:
     unused = [word for name, word in _FLAGS.items() if getattr(arguments, name) is not None]
+    # Refused, since the person believes that something is sent.
     if unused:
         raise UsageError(f"{unused[0]} is for a bucket: name the bucket with {flag} S3URL")
 

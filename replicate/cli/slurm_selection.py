@@ -21,6 +21,7 @@ def still_to_send(planned: Plan, output: Path, arguments: argparse.Namespace) ->
     if len(runs) < len(planned.runs):
         print(f"note     {len(planned.runs) - len(runs)} runs are done already", file=sys.stderr)
     runs = _without_cancelled(runs, output, arguments)
+    # The same command given twice must not queue a run twice.
     queued = queued_runs(output, runs)
     if queued:
         tasks = ", ".join(sorted(set(queued.values())))
@@ -59,6 +60,9 @@ def groups(planned: Plan, runs: dict[str, Run], arguments: argparse.Namespace) -
     elif arguments.shard_by:
         shards = planned.shards
     else:
+        # A task per run: SLURM then balances, and a task that fails costs one run.
         return [[run] for run in runs.values()]
+    # Shards of the whole selection, then without the runs that are done: they keep their members
+    # when the command is given again.
     found = ([runs[r.run_id] for r in shard.runs if r.run_id in runs] for shard in shards)
     return [group for group in found if group]

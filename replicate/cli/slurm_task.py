@@ -20,32 +20,16 @@ if TYPE_CHECKING:
 
 def work(arguments: argparse.Namespace) -> LocalReport:
     """Train the task's runs; queue the task again if SLURM stopped it before they were done."""
-    from orchestrator.slurm.submit import GRACE_MARGIN_S
-    from orchestrator.slurm.task import (
-        requeue_if_stopped,
-        scheduler_signals,
-        task_runs,
-        why_stopped,
-        work_until_settled,
-    )
+    from orchestrator.slurm.task import requeue_if_stopped, scheduler_signals, work_until_settled
 
     if arguments.array is None:
         raise UsageError("--submission needs --array")
+    # Before anything else: SLURM may pre-empt a task in its first second.
     with scheduler_signals() as asked:
-        ids = task_runs(arguments.output, arguments.submission, arguments.array, os.environ)
-        planned = on_this_machine(api.frozen_plan(arguments.output, ids), arguments)
         nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
-        planned = _of_one_node(planned, nodes)
-        why = partial(
-            why_stopped, environment=os.environ, signal_s=arguments.grace + GRACE_MARGIN_S
-        )
-
-        def work_once() -> LocalReport:
-            settings = replace(settings_of(planned, arguments), nodes=nodes, why_stopped=why)
-            return train(api.work, planned, arguments.output, arguments, settings)
-
+        planned = _planned(arguments, nodes)
         report = work_until_settled(
-            work_once,
+            lambda: _work_once(planned, arguments, nodes),
             arguments.output,
             planned.runs,
             asked,
@@ -54,6 +38,25 @@ def work(arguments: argparse.Namespace) -> LocalReport:
         if requeue_if_stopped(report, asked, os.environ):
             print("stopped by SLURM: the task is queued again and continues later", file=sys.stderr)
     return report
+
+
+def _planned(arguments: argparse.Namespace, nodes: int) -> Plan:
+    """The runs of this task, as the executor on its first node sees them."""
+    from orchestrator.slurm.task import task_runs
+
+    ids = task_runs(arguments.output, arguments.submission, arguments.array, os.environ)
+    planned = on_this_machine(api.frozen_plan(arguments.output, ids), arguments)
+    return _of_one_node(planned, nodes)
+
+
+def _work_once(planned: Plan, arguments: argparse.Namespace, nodes: int) -> LocalReport:
+    from orchestrator.slurm.submit import GRACE_MARGIN_S
+    from orchestrator.slurm.task import why_stopped
+
+    signal_s = arguments.grace + GRACE_MARGIN_S
+    why = partial(why_stopped, environment=os.environ, signal_s=signal_s)
+    settings = replace(settings_of(planned, arguments), nodes=nodes, why_stopped=why)
+    return train(api.work, planned, arguments.output, arguments, settings)
 
 
 def _of_one_node(planned: Plan, nodes: int) -> Plan:

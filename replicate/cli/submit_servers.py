@@ -64,34 +64,48 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _asked_for(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
     from orchestrator.servers.hosts_file import read_hosts
-    from orchestrator.servers.request import ServerRequest, assign_runs
+    from orchestrator.servers.request import ServerRequest
 
-    if arguments.claims and arguments.snapshot:
-        raise UsageError(
-            "--snapshot copies the code into the output folder, which servers with --claims do not "
-            "share: leave it out; servers are checked to have the same code as this machine"
-        )
+    _check_snapshot(arguments)
     fleet = _chosen(read_hosts(arguments.servers), arguments)
-    planned = plan_verb.plan_of(arguments)
-    planned = on_this_machine(planned, arguments)
-    by_id = {run.run_id: run for run in planned.runs}
-    shards = [
-        replace(shard, runs=tuple(by_id[run.run_id] for run in shard.runs))
-        for shard in planned.shards
-    ]
+    planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
+    # The same path is used on the servers, where a relative one would start at another folder.
     output = flags.output_folder(arguments).absolute()
-    by_shard = bool(arguments.shard_by) and not arguments.shard
     request = ServerRequest(
         name=new_submission_id(time.time()),
         output=output,
         workdir=Path.cwd(),
         fleet=fleet,
-        assignments=tuple(assign_runs(fleet.servers, shards, by_shard=by_shard)),
+        assignments=_assignments(planned, fleet, arguments),
         words=_words(arguments),
         snapshot=frozen_code(planned, output, arguments),
         claims=sync_target(arguments) if arguments.claims else None,
     )
     return planned, request
+
+
+def _check_snapshot(arguments: argparse.Namespace) -> None:
+    if arguments.claims and arguments.snapshot:
+        raise UsageError(
+            "--snapshot copies the code into the output folder, which servers with --claims do not "
+            "share: leave it out; servers are checked to have the same code as this machine"
+        )
+
+
+def _assignments(
+    planned: Plan, fleet: Fleet, arguments: argparse.Namespace
+) -> tuple[ServerAssignment, ...]:
+    """Which runs each server gets; with the resources that the flags give them."""
+    from orchestrator.servers.request import assign_runs
+
+    by_id = {run.run_id: run for run in planned.runs}
+    shards = [
+        replace(shard, runs=tuple(by_id[run.run_id] for run in shard.runs))
+        for shard in planned.shards
+    ]
+    # One shard of many is a selection: all servers share it by claims.
+    by_shard = bool(arguments.shard_by) and not arguments.shard
+    return tuple(assign_runs(fleet.servers, shards, by_shard=by_shard))
 
 
 def _chosen(fleet: Fleet, arguments: argparse.Namespace) -> Fleet:
@@ -117,6 +131,7 @@ def _with_flags(server: Server, arguments: argparse.Namespace) -> Server:
 
     return replace(
         server,
+        # The hosts file knows its host; flags are for hosts that it says nothing about.
         devices=server.devices or arguments.devices,
         data_root=server.data_root or absolute(arguments.data_root),
         cache_dir=server.cache_dir or absolute(arguments.cache_dir),
@@ -135,8 +150,8 @@ def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
         "--runs-per-gpu": arguments.runs_per_gpu,
     }
     given = [(flag, str(value)) for flag, value in options.items() if value is not None]
-    # Without it a worker would end while others still run, and nothing would take over the runs
-    # of those that die later.
+    # Without --stand-by a worker would end while other workers still train, and none would be left
+    # to take over the runs of one that dies later.
     words = ["--stand-by", *(["--retry-cancelled"] if arguments.retry_cancelled else [])]
     return (*words, *(word for pair in given for word in pair), *sync_words(arguments))
 

@@ -38,7 +38,7 @@ _OPTIONS = {
 }
 _KEYS = (*_OPTIONS, "cpus_per_task", "max_parallel", "signal_s", "setup")
 
-_OF_TASKS = {
+_TASK_FLAGS = {
     "max_retries": None,
     "restart_stalled": None,
     "runs_per_gpu": 1,
@@ -53,9 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", metavar=name.upper(), help=purpose)
     group.add_argument("--cpus-per-task", type=int, metavar="N", help="cores of a node")
     group.add_argument("--nodes", type=int, metavar="N", help="nodes that share a run's ranks")
-    group.add_argument(
-        "--max-parallel", type=int, metavar="N", help="at most N tasks running at a time"
-    )
+    _add_inside_of_jobs(group)
+    _add_division(group)
+
+
+def _add_inside_of_jobs(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--signal-s",
         type=int,
@@ -70,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--profile", type=Path, metavar="FILE", help="YAML file with defaults for your cluster"
+    )
+
+
+def _add_division(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--max-parallel", type=int, metavar="N", help="at most N tasks running at a time"
     )
     group.add_argument(
         "--tasks",
@@ -115,6 +123,7 @@ def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     planned = replace(planned, runs=tuple(_on_nodes(run, arguments.nodes) for run in planned.runs))
     output = flags.output_folder(arguments).absolute()
+    # Before the plan is written: without a cluster nothing must be left behind.
     largest = _largest_array(is_dry=arguments.dry_run)
     if not arguments.dry_run:
         api.freeze_plan(planned, output)
@@ -138,6 +147,7 @@ def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
 def _refuse_flags_of_a_machine(arguments: argparse.Namespace) -> None:
     if arguments.devices is not None:
         raise UsageError("--devices is for this machine: ask SLURM for GPUs with --gres gpu:N")
+    # Refused, not ignored: the person would rely on a time that nothing keeps.
     if arguments.grace != GRACE_S:
         raise UsageError("--grace is for this machine: a task has until its end, see --signal-s")
     if arguments.stand_by:
@@ -214,7 +224,7 @@ def _machine(arguments: argparse.Namespace) -> tuple[str, ...]:
         value = getattr(arguments, flag)
         if value is not None:
             words += [f"--{flag.replace('_', '-')}", str(value.absolute())]
-    for flag, default in _OF_TASKS.items():
+    for flag, default in _TASK_FLAGS.items():
         if (value := getattr(arguments, flag)) != default:
             words += [f"--{flag.replace('_', '-')}", str(value)]
     return (*words, *sync_words(arguments))

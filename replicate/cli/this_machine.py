@@ -20,9 +20,10 @@ from replicate.views.live import shown
 from replicate.views.table import counted, format_of
 
 if TYPE_CHECKING:
-    from orchestrator.local.events import Listener, LocalReport
+    from orchestrator.local.events import Listener
     from orchestrator.local.settings import LocalSettings
     from orchestrator.s3.url import BucketTarget
+    from orchestrator.training import TrainingReport
 
 
 class Train(Protocol):
@@ -38,7 +39,7 @@ class Train(Protocol):
         sync: BucketTarget | None = None,
         claims: BucketTarget | None = None,
         sync_patience_s: float = ...,
-    ) -> LocalReport: ...
+    ) -> TrainingReport: ...
 
 
 def on_this_machine(planned: Plan, arguments: argparse.Namespace) -> Plan:
@@ -58,6 +59,7 @@ def _check_attempts(arguments: argparse.Namespace) -> None:
         raise UsageError("--max-retries takes 0 or more, --runs-per-gpu 1 or more")
     if minutes is not None and not 0 < minutes < inf:
         raise UsageError("--restart-stalled takes a number of minutes above 0")
+    # Also refuses nan, which argparse accepts as a float.
     if not 0 <= arguments.grace < inf:
         raise UsageError(f"--grace {arguments.grace:g}: give a number of seconds, 0 or more")
 
@@ -75,6 +77,7 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
         devices_per_run=run.resources.devices_per_run if ranks is None else ranks,
         num_workers=run.resources.num_workers if workers is None else workers,
     )
+    # A command divides its batch itself: its key of that name is its own.
     batch = run.config.get("global_batch") if run.experiment else None
     if isinstance(batch, int) and batch % resources.devices_per_run:
         raise UsageError(
@@ -96,6 +99,7 @@ def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
         cache_dir=arguments.cache_dir,
         grace_s=arguments.grace,
     )
+    settings = replace(settings, begun=arguments.begun)
     settings = among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
     return _with_attempts(settings, arguments)
 
@@ -106,7 +110,7 @@ def train(
     output: Path,
     arguments: argparse.Namespace,
     settings: LocalSettings | None = None,
-) -> LocalReport:
+) -> TrainingReport:
     """Train `planned` by `start` (`api.run` or `api.work`) and show its progress on stderr."""
     settings = _prepared(settings or settings_of(planned, arguments), planned, output, arguments)
     form = format_of(planned.sweep)
@@ -148,7 +152,7 @@ def _prepared(
     return settings
 
 
-def _show_unsent(report: LocalReport, arguments: argparse.Namespace, output: Path) -> None:
+def _show_unsent(report: TrainingReport, arguments: argparse.Namespace, output: Path) -> None:
     """What is not in the bucket, and the command that sends it."""
     unsent = report.unsent
     if unsent is None:
@@ -174,6 +178,7 @@ def _with_snapshot(
     from orchestrator.plan.snapshot import load_snapshot
 
     digest = arguments.snapshot
+    # `run --snapshot` is a switch; `work --snapshot DIGEST` names the copy that `submit` made.
     if digest is True:
         digest = frozen_code(planned, output, arguments)
     return with_snapshot(settings, load_snapshot(output, digest))

@@ -155,6 +155,7 @@ def _cell(sweep: Sweep, name: str, runs: Sequence[Run], document: Mapping[str, A
         mean=mean,
         std=view["std"][sweep.metric] if is_complete else None,
         published={str(key): value for key, value in published.items()},
+        # Without a tolerance the mean must be equal (docs/studies.md).
         verdict=judge_mean(mean, published.get("mean"), sweep.published.get("tolerance", 0.0)),
         note=sweep.published.get("notes", {}).get(name, ""),
         untrained=view.get(baseline.label, {}).get(sweep.metric) if baseline else None,

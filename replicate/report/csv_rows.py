@@ -20,6 +20,7 @@ def csv_report(report: Report) -> str:
     writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
     writer.writeheader()
     for run in sweep.runs:
+        # Runs of `also` values that were not started are no part of the report.
         if run.cell not in published:
             continue
         result = report.results.get(run.run_id)

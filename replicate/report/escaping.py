@@ -1,7 +1,7 @@
-"""Text that others wrote, made harmless for each form of the report. Pure.
+"""Escapes foreign text (names, errors, logs) for each form of the report. Pure.
 
-Names of a study, errors and logs may hold anything: control characters, marks that turn the reading
-direction, markup of the form they are put into. Each function returns text that a reader sees as it
+Such text may hold anything: control characters, marks that turn the reading direction, markup of
+the form into which it is put. Each function returns text that a reader sees as it
 was written, and that no parser takes for a command.
 """
 
@@ -70,6 +70,7 @@ def latex_text(text: str) -> str:
 def csv_text(text: str) -> str:
     """For CSV: a spreadsheet takes text with one of these first characters for a formula."""
     text = visible(text)
+    # A negative number starts like a formula, but must stay a number.
     return f"'{text}" if re.match(r"[=+\-@\t]", text) and not _is_number(text) else text
 
 

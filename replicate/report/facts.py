@@ -168,6 +168,7 @@ def provenance(report: Report) -> list[str]:
 
 
 def _values(name: str, values: Iterable[Any]) -> str:
+    # All values, so that a sweep over two versions shows both.
     texts = sorted({str(value) for value in values})
     return f"{name}: {', '.join(texts)}" if texts else ""
 

@@ -60,6 +60,8 @@ def heat_map(report: Report) -> Picture | None:
     panes[0].set_yticks(range(len(cells)), [_literal(cell.name) for cell in cells])
     panes[0].set_title(_literal(f"ours, {report.sweep.metric}{form.unit}"), color=_INK)
     if has_published:
+        # Symmetric around 0, so that white means equal; 1.0 where all differences are 0, or nothing
+        # could be scaled.
         largest = max((abs(v) for row in differences for v in row.values()), default=0.0) or 1.0
         _matrix(panes[1], report, differences, form.difference, "RdBu", largest)
         panes[1].set_title("ours minus published", color=_INK)
@@ -78,6 +80,7 @@ def learning_curves(report: Report) -> Picture | None:
         return None
     shown = cells[:_MOST_CURVES]
     num_columns = min(_CURVES_PER_ROW, len(shown))
+    # Division rounded up.
     num_rows = -(-len(shown) // num_columns)
     figure, panes = _figure(num_rows, num_columns, (3.1 * num_columns, 2.4 * num_rows))
     for pane, cell in zip(panes, shown, strict=False):
@@ -130,6 +133,7 @@ def _matrix(
                 pane.text(x, y, "–", ha="center", va="center", color=_INK, fontsize=8)
                 continue
             red, green, blue, _ = image.to_rgba(np.asarray(value))
+            # Perceived brightness (ITU-R BT.601): text must be readable on its own square.
             is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
             colour = "#000000" if is_light else "#ffffff"
             pane.text(x, y, text(value), ha="center", va="center", color=colour, fontsize=8)

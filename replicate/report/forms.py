@@ -86,6 +86,7 @@ def _render(name: str, report: Report, **more: object) -> str:
         resources=facts.resources_used(report),
         provenance=facts.provenance(report),
         table=paper_table(report),
+        # Plans of older versions and commands have no words of their own.
         panels_title=words.panels_title or "Pictures",
         panels_alt=words.panels_show or "pictures",
         **more,
@@ -100,6 +101,7 @@ def _environment(name: str) -> Environment:
         # With this, macros return Markup; what escapes is `finalize`, which each form brings.
         autoescape=True,
         finalize=_finalizer(escape),
+        # A misspelled name in a template is an error, not an empty place in a report.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

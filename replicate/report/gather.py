@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import IO
 
 from merge.errors import RecordError, UsageError
-from merge.records.records import AttemptRecord, read_attempt
+from merge.records.records import AttemptRecord
 from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.results.combine import Merged
 from merge.storage.atomic import write_atomic
 from merge.storage.paths import RunPaths, SweepPaths
+from orchestrator.runs.requests import all_attempts
 from replicate.report.content import Panel, Report, Usage, make_report
 from replicate.views.table import notes
 
@@ -66,15 +67,15 @@ def _writer(text: str) -> Callable[[IO[bytes]], object]:
 
 def _usage(paths: RunPaths) -> Usage | None:
     try:
-        numbers = paths.claim_numbers()
+        records = all_attempts(paths)
     except RecordError:
         return None
-    records = [record for number in numbers if (record := _attempt(paths, number))]
     if not records:
         return None
     device_hours: dict[str, float] = {}
     for record in records:
         used = _hours(record) * len(record.devices)
+        # All attempts, also failed ones: the hours are what the sweep cost.
         device_hours[record.device] = device_hours.get(record.device, 0.0) + used
     return Usage(
         hours=sum(_hours(record) for record in records),
@@ -82,14 +83,6 @@ def _usage(paths: RunPaths) -> Usage | None:
         num_attempts=len(records),
         hosts=tuple(dict.fromkeys(record.owner.host for record in records)),
     )
-
-
-def _attempt(paths: RunPaths, number: int) -> AttemptRecord | None:
-    try:
-        return read_attempt(paths.attempt(number).record)
-    except (FileNotFoundError, RecordError):
-        # The report counts the attempts that can be read; merging reports the damaged ones.
-        return None
 
 
 def _hours(record: AttemptRecord) -> float:
@@ -117,6 +110,8 @@ def _as_jpeg(path: Path) -> bytes:
         raise RecordError(
             f"{path} is not a picture ({error}): remove it, and give the same command again"
         ) from error
+    # Pictures lie inside the page, which must stay small enough for a mail; the height is limited
+    # only against absurd files.
     shown.thumbnail((_PANEL_WIDTH_PX, 10 * _PANEL_WIDTH_PX))
     file = io.BytesIO()
     shown.save(file, format="JPEG", quality=85)

@@ -158,6 +158,7 @@ def _run_of_each_cell(report: Report) -> dict[str, Run]:
 def _group_axis(report: Report, runs: Iterable[Run]) -> str | None:
     runs = list(runs)
     axes = [a.name for a in report.sweep.axes if a.name != _averaged(report)]
+    # An axis with one value would be a heading that says nothing.
     varied = [name for name in axes if len(_values(runs, name)) > 1]
     if varied and len(_values(runs, varied[-1])) <= _MOST_GROUPS:
         return varied[-1]

@@ -1,4 +1,4 @@
-"""How long a plan should take: hours of each shard, makespan, the bound below it. Pure."""
+"""How long a plan should take: hours of each shard, makespan and its lower bound. Pure."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def forecast(plan: Plan, at_once: int = 1) -> Forecast:
     """What `plan` is expected to take where each server trains `at_once` runs at a time."""
     hours = [plan.estimates[run.run_id].hours for run in longest_first(plan.runs, plan.estimates)]
     shards = tuple(_of_shard(plan, shard, at_once) for shard in plan.shards)
+    # A server that trains several runs at a time counts as that many places, for the bound too.
     places = len(shards) * at_once
     return Forecast(
         shards=shards,

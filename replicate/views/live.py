@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.progress import Progress, TaskID
 
+# A trainer may report every step; a log of a week must stay readable.
 _PLAIN_INTERVAL_S = 10.0
 _COLOURS = {
     RunOutcome.DONE: "green",
@@ -41,8 +42,9 @@ _COLOURS = {
 @contextmanager
 def shown(num_runs: int, show_value: Callable[[float], str]) -> Iterator[Listener]:
     """A listener that shows a sweep of `num_runs` runs: live on a terminal, else as plain lines."""
+    # A log file would fill with control sequences.
     if not sys.stderr.isatty():
-        yield _Plain(num_runs, show_value)
+        yield _PlainLines(num_runs, show_value)
         return
     from rich.console import Console, Group
     from rich.live import Live
@@ -54,7 +56,7 @@ def shown(num_runs: int, show_value: Callable[[float], str]) -> Iterator[Listene
     total = Progress(MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), console=console)
     # The two are drawn by one Live: each `Progress` alone would fight for the cursor.
     with Live(Group(runs, total), console=console, refresh_per_second=4, transient=True) as live:
-        yield _Lively(_Plain(num_runs, show_value), runs, total, live)
+        yield _LiveLines(_PlainLines(num_runs, show_value), runs, total, live)
 
 
 def retry_text(retried: RunRetried) -> str:
@@ -63,7 +65,7 @@ def retry_text(retried: RunRetried) -> str:
     return f"{when} ({retried.count} of {retried.limit}): {retried.reason}"
 
 
-class _Plain:
+class _PlainLines:
     """A line for each event; the progress of a run at most every ten seconds."""
 
     name = "the progress on stderr"
@@ -106,6 +108,7 @@ class _Plain:
 
     def _ending(self, ended: RunEnded) -> str:
         count = f"[{self.num_ended}/{self.num_runs}]"
+        # Without an attempt there is no cause: a refused run shows only its reason.
         is_bad = (
             ended.outcome in (RunOutcome.FAILED, RunOutcome.STORAGE) and ended.cause is not None
         )
@@ -120,12 +123,12 @@ class _Plain:
         return " ".join([*parts, count])
 
 
-class _Lively:
+class _LiveLines:
     """Outcomes scroll up as lines; below them stay a line for each live run, and a bar for all."""
 
     name = "the progress on stderr"
 
-    def __init__(self, plain: _Plain, runs: Progress, total: Progress, live: Live) -> None:
+    def __init__(self, plain: _PlainLines, runs: Progress, total: Progress, live: Live) -> None:
         self._plain = plain
         self._runs = runs
         self._total = total
@@ -149,6 +152,7 @@ class _Lively:
             case Notice():
                 style = "yellow"
         text = self._plain.text(event) if style else ""
+        # After `text`, which counts the outcome.
         self._total.update(self._all, completed=self._plain.num_ended)
         if style:
             # Printing draws the live part again: no refresh of its own.
@@ -167,6 +171,7 @@ class _Lively:
             self._runs.remove_task(self._lines.pop(run_id))
 
     def _scroll(self, text: str, style: str) -> None:
+        # A `Text`, because console.print would read `[run]` in a plain string as markup.
         from rich.text import Text
 
         console: Console = self._live.console

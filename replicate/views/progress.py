@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class HowFar(Protocol):
+class TrainerProgress(Protocol):
     """The progress of a trainer; None where it has not reported a value."""
 
     @property
@@ -16,7 +16,7 @@ class HowFar(Protocol):
     def loss(self) -> float | None: ...
 
 
-def progress_text(progress: HowFar) -> str:
+def progress_text(progress: TrainerProgress) -> str:
     """`epoch 3 step 40 loss 0.4120`; unknown values are left out."""
     parts = []
     if progress.epoch is not None:

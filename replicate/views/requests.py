@@ -22,6 +22,7 @@ def show(
     notes: Sequence[str],
 ) -> int:
     """Print the outcome of `verb` for each run, then `notes`; returns the exit code."""
+    # The largest: 75 (try again later) outweighs 1.
     code = max((entry.exit_code for entry in outcomes), default=0)
     if arguments.json:
         document = {

@@ -13,6 +13,8 @@ from replicate.views.progress import progress_text
 from replicate.views.servers import server_lines
 from replicate.views.table import age, align, duration, notes, results_table
 
+# A sweep of thousands of runs waits in a queue with one reason; the runs that need a person must
+# stay on the screen.
 _MOST_WAITING = 20
 _NEED_ATTENTION = (State.FAILED, State.STALLED, State.CANCELLED, State.UNKNOWN)
 _MARKS = {State.PENDING: "-", State.UNKNOWN: "?"}
@@ -20,7 +22,7 @@ _MARKS = {State.PENDING: "-", State.UNKNOWN: "?"}
 
 
 def status_lines(status: SweepStatus, *, server_notes: list[str]) -> list[str]:
-    """All that `replicate status` prints; `server_notes` stand below the servers."""
+    """The lines of `replicate status`; `server_notes` stand below the servers."""
     counts = status.counts
     summary = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
     by_id = {entry.run.run_id: entry.state.state for entry in status.runs}
@@ -108,6 +110,7 @@ def _attention(status: SweepStatus) -> list[str]:
         for entry in status.runs
         if entry.state.state in _NEED_ATTENTION
     ]
+    # Incomplete cells are normal while a sweep runs, and the table shows them.
     lines += [line for line in notes(status.merged.document) if not line.startswith("incomplete")]
     return lines + [f"kept aside: {p.file}: {p.reason}" for p in status.merged.aside]
 

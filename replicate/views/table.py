@@ -171,6 +171,7 @@ def _rows_by_cell(sweep: Sweep, cells: Sequence[str]) -> dict[str, list[Run]]:
 
 
 def _columns(sweep: Sweep, rows: Mapping[str, Sequence[Run]]) -> list[str]:
+    # Only the columns of the rows that are shown: a filtered table has no empty ones.
     present = {name for runs in rows.values() for name in expected_values(sweep, runs)}
     return [str(value) for value in sweep.axis(sweep.average_over).values if str(value) in present]
 
@@ -190,6 +191,7 @@ def _value_texts(
 def _summary(sweep: Sweep, runs: Sequence[Run], view: Mapping[str, Any], form: Format) -> list[str]:
     needed = len(expected_values(sweep, runs))
     present = view.get("n", 0)
+    # A mean over a part of the runs is never shown as the mean.
     if not view.get("complete"):
         return ["incomplete" if present else MISSING, MISSING, f"{present}/{needed}"]
     std = view["std"][sweep.metric]

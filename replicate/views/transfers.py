@@ -8,16 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from merge.wording import size_text
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-_MB = 1e6
 _PLAIN_INTERVAL_S = 5.0
-
-
-def megabytes(num_bytes: int) -> str:
-    """`12.3 MB`."""
-    return f"{num_bytes / _MB:.1f} MB"
 
 
 class Transfers:
@@ -36,7 +32,7 @@ class Transfers:
         self._show(f"{self.text()}, last {name}")
 
     def text(self) -> str:
-        return f"{self._done} {self._num_files} files, {megabytes(self._num_bytes)}"
+        return f"{self._done} {self._num_files} files, {size_text(self._num_bytes)}"
 
     def _show(self, text: str) -> None:
         if time.monotonic() - self._shown_at >= _PLAIN_INTERVAL_S:
@@ -44,7 +40,7 @@ class Transfers:
             print(text, file=sys.stderr, flush=True)
 
 
-class _Lively(Transfers):
+class _LiveTransfers(Transfers):
     def __init__(self, done: str, progress: Progress) -> None:
         super().__init__(done)
         self._progress = progress
@@ -67,4 +63,4 @@ def transfers(done: str) -> Iterator[Transfers]:
     # Without markup: the name of a file may hold brackets.
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield _Lively(done, progress)
+        yield _LiveTransfers(done, progress)

@@ -36,7 +36,9 @@ def new_learner(
 ) -> Learner:
     """A learner in full precision."""
     precision = Precision("off", ranks.device)
-    return Learner(task_without_data(options), model, ranks, precision, micro_batch)
+    task = task_without_data(options)
+    (stage,) = task.stages()
+    return Learner(task, model, ranks, precision, stage, micro_batch=micro_batch)
 
 
 ALONE = Ranks(0, 0, 1, torch.device("cpu"))

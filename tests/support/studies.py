@@ -24,7 +24,7 @@ TOY_MANIFEST = """\
 title: A toy
 metrics:
   miou: {unit: percent, goal: max, help: "m"}
-  nss: {help: "a number without a unit"}
+  nss: {goal: max, help: "a number without a unit"}
 baseline: {label: untrained, details: untrained}
 repeats: [fold, seed]
 """

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from experiments.datasets.prepare.integrity import mismatch
 from experiments.datasets.prepare.manifest import Archive
-from experiments.datasets.prepare.progress import Progress, size_text
+from experiments.datasets.prepare.progress import Progress
 from experiments.datasets.prepare.ranges import (
     Answer,
     Remote,
@@ -35,6 +35,7 @@ from experiments.datasets.prepare.ranges import (
 from merge.errors import DataError, DownloadError, RecordError, UsageError
 from merge.storage.atomic import fsync_folder, storage_errors
 from merge.storage.json_files import read_json, write_json
+from merge.wording import size_text
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from merge.wording import size_text
+
 _EVERY_S = {True: 0.5, False: 15.0}
 
 
@@ -51,12 +53,3 @@ class Progress:
 
     def _amount(self, count: float) -> str:
         return size_text(count) if self._is_bytes else f"{count:,.0f}"
-
-
-def size_text(count: float) -> str:
-    """Bytes as a person reads them: 1.4 GB."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} GB"

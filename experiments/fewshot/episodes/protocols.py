@@ -1,8 +1,8 @@
 """Which images a fold trains and tests on, by the field's two protocols.
 
-`bam`    PFENet, BAM, HDMNet and others. Training drops every image that shows a novel class, at
-         any size. An image counts for a class that has at least 2,048 pixels in it: as a query, if
-         it counts for one, and as a support. A query's class is drawn among all classes
+`bam`    PFENet, BAM, HDMNet and other methods. Training drops every image that shows a novel class,
+         at any size. An image counts for a class that has at least 2,048 pixels in it: as a query,
+         if it counts for one, and as a support. A query's class is drawn among all classes
          that it shows, of any size, as in that code.
 `hsnet`  HSNet, VAT, DCAMA: (image, class) pairs. Training keeps images that show novel classes;
          their pixels are background there. PASCAL-5i trains on all labelled images outside val.

@@ -20,11 +20,11 @@ from filelock import FileLock, Timeout
 from experiments.datasets.prepare.download import Patience, addresses, download, receipt
 from experiments.datasets.prepare.integrity import mismatch
 from experiments.datasets.prepare.manifest import Archive, DatasetManifest, Manifest
-from experiments.datasets.prepare.progress import size_text
 from experiments.datasets.prepare.steps import Step, missing_steps
 from experiments.fewshot.episodes.source import open_source
 from merge.errors import DataError, StorageError
 from merge.storage.atomic import storage_errors
+from merge.wording import size_text
 
 logger = logging.getLogger(__name__)
 

@@ -56,6 +56,7 @@ def _as_planned(sweep: Sweep, axis: str, text: str) -> str:
     from orchestrator.config.values import is_named_by
 
     choices = [value for a in sweep.axes if a.name == axis for value in a.choices]
+    # A typing error passes unchanged: `compare` refuses it with the list of values.
     named = (str(value) for value in choices if is_named_by(value, text.strip()))
     return next(named, text.strip())
 
@@ -92,6 +93,7 @@ def _remarks(found: list[Comparison]) -> list[str]:
     """What a reader must know: missing pairs, pairs tested on different things, too few pairs."""
     lines = [f"missing: {line}" for c in found for line in c.missing]
     lines += [f"not comparable: {line}" for c in found for line in c.warnings]
+    # With fewer than six pairs this test can never give p < 0.05 (2**(1 - 5) = 0.0625).
     few = [c for c in found if 0 < len(c.pairs) < 6]
     lines += [
         f"note: {c.name}: with {len(c.pairs)} pairs p cannot be below {c.least_p:.4g}" for c in few

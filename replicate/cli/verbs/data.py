@@ -1,7 +1,6 @@
-"""`replicate data ACTION`: look into a data set, through processes of the experiments' own.
+"""`replicate data ACTION`: inspect a data set with a module of an experiment.
 
-The actions, their flags and the form of their tables are declared beside the experiments
-(`actions.json`).
+Experiments declare their actions, with flags and tables, in a file `actions.json`.
 """
 
 from __future__ import annotations
@@ -58,6 +57,7 @@ def execute(arguments: argparse.Namespace) -> int:
     action = data_actions()[arguments.action]
     module = f"experiments.{action.experiment}.{action.module}"
     words = ["-m", module, *_words(arguments, action)]
+    # Nothing is left to do here: the module replaces this process, and gets Ctrl-C itself.
     if action.table is None:
         become([*words, *(["--json"] if arguments.json else [])])
     done = start(words, stdout=subprocess.PIPE)
@@ -76,6 +76,7 @@ def _words(arguments: argparse.Namespace, action: DataAction) -> Iterable[str]:
         value = getattr(arguments, name.replace("-", "_"))
         if value is True:
             yield f"--{name}"
+        # Not truth: 0 and an empty text are values.
         elif value not in (None, False):
             yield f"--{name}"
             yield from split(value) if isinstance(value, list) else [str(value)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,18 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("outputs") / flags.DEFAULT_STUDY,
         help="output folder, with or without a planned sweep (default: %(default)s)",
     )
-    parser.add_argument(
-        "--wait-for-peer",
-        action="store_true",
-        help="check between two hosts: run this on both, each with its own path to the folder",
-    )
-    parser.add_argument(
-        "--patience",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help="how long to wait for the other host (default: %(default)s)",
-    )
+    _add_peer(parser)
     parser.add_argument(
         "--only",
         choices=("folder", "machine"),
@@ -54,10 +43,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print all checks as JSON")
 
 
+def _add_peer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait-for-peer",
+        action="store_true",
+        help="check between two hosts: run this on both, each with its own path to the folder",
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait for the other host (default: %(default)s)",
+    )
+
+
 def execute(arguments: argparse.Namespace) -> int:
     """Exit status: 0 where nothing is refused (there may be warnings), else 1."""
     from orchestrator.doctor.check import is_refused
 
+    # Before the folder's tests, which may wait minutes for a peer.
     bucket = _bucket(arguments)
     checks = api.doctor(
         arguments.output,
@@ -69,7 +74,7 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     checks += bucket()
     if arguments.json:
-        document = {"refused": is_refused(checks), "checks": [one.to_json() for one in checks]}
+        document = {"refused": is_refused(checks), "checks": [asdict(one) for one in checks]}
         print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
         print("\n".join(_lines(checks)))
@@ -83,6 +88,8 @@ def _bucket(arguments: argparse.Namespace) -> Callable[[], list[Check]]:
     from orchestrator.doctor.check import checks_of_rights
     from orchestrator.s3.permissions import check_permissions
 
+    # The usual seven attempts with back-off would keep a person waiting for the answer "not
+    # reachable".
     target = replace(buckets.target_of(arguments.bucket, arguments), max_attempts=2)
     return lambda: checks_of_rights(check_permissions(target))
 

@@ -31,6 +31,7 @@ def execute(arguments: argparse.Namespace) -> int:
         legacy_unit=arguments.legacy_unit,
     )
     if arguments.json:
+        # The bytes of the file, so that both can be compared.
         print(view_bytes(merged.document).decode("utf-8"), end="")
         _print_left_out(merged)
     else:

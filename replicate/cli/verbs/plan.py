@@ -52,6 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Plan:
     """The plan that the flags of `run`, `submit` or `plan` ask for."""
+    # An empty --shard-by, from an unset variable of a script, is no axis.
     axes = (arguments.shard_by or "").split(",")
     return plan(
         arguments.study,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from merge.records.sweep import Run
 from merge.results.combine import Merged
@@ -17,6 +18,9 @@ from replicate.cli.s3_arguments import sync_target
 from replicate.cli.this_machine import on_this_machine, settings_of, train
 from replicate.cli.verbs import plan as plan_verb
 from replicate.cli.verbs.merge import show_merged
+
+if TYPE_CHECKING:
+    from orchestrator.local.events import LocalReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,16 +58,24 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.prepare_only:
         return _prepare(planned.runs, arguments)
+    # Before the data is prepared: a download of hours must not end in "no such GPU".
     settings = settings_of(planned, arguments)
     if code := _make_data_ready(planned.runs, output, arguments):
         return code
     report = train(api.run, planned, output, arguments, settings)
+    return _show_end(report, output, arguments)
+
+
+def _show_end(report: LocalReport, output: Path, arguments: argparse.Namespace) -> int:
+    """Merge, show the table and the next steps; the exit code of the command."""
     merged, reports = api.merge_and_report(output)
     print()
     show_merged(merged)
     _show_files(merged, output, reports.values())
     for line in next_steps(report, output, status_command(output, arguments)):
         print(line)
+    # Not the merge's 3: a filtered command that did all its runs is done, although the table lacks
+    # cells.
     return report.exit_code or (1 if exit_code(merged) == 1 else 0)
 
 

@@ -44,6 +44,8 @@ def _refuse_flags_of(
     """UsageError for a flag that only the other way of submitting has."""
     parser = argparse.ArgumentParser()
     add(parser)
+    # A parser of those flags alone knows their names and defaults, so that no second list of them
+    # has to be kept.
     for name, default in vars(parser.parse_args([])).items():
         if getattr(arguments, name) != default:
             raise UsageError(

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from merge.errors import BucketUnavailableError
+from merge.wording import size_text
 from replicate.cli import s3_arguments as buckets
-from replicate.views.transfers import megabytes, transfers
+from replicate.views.transfers import transfers
 
 if TYPE_CHECKING:
     from orchestrator.s3.url import BucketTarget
@@ -69,6 +70,7 @@ def _move(arguments: argparse.Namespace, target: BucketTarget) -> int:
                 is_dry=arguments.dry_run,
                 on_transfer=progress.moved,
             )
+    # The live line is gone by now; say how far it came before the error is printed.
     except BucketUnavailableError:
         print(f"{progress.text()}; the same command continues from there", file=sys.stderr)
         raise
@@ -112,7 +114,7 @@ def _show(arguments: argparse.Namespace, report: SyncReport) -> None:
             print(f"{size:>12}  {name}")
         done = f"to be {done}"
     print(
-        f"{len(report.transferred)} files {done} ({megabytes(report.num_bytes)}), "
+        f"{len(report.transferred)} files {done} ({size_text(report.num_bytes)}), "
         f"{report.num_unchanged} are there already"
     )
     _show_issues({"kept": report.kept, "aside": report.aside, "problem": report.problems})
@@ -121,7 +123,7 @@ def _show(arguments: argparse.Namespace, report: SyncReport) -> None:
 def _show_verified(verified: VerifyReport) -> None:
     print(
         f"{verified.num_equal} files equal here and there, {verified.num_only_there} only there, "
-        f"{megabytes(verified.num_bytes)} read"
+        f"{size_text(verified.num_bytes)} read"
     )
     _show_issues(
         {

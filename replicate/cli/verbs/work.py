@@ -68,6 +68,7 @@ def _run_ids(arguments: argparse.Namespace) -> list[str] | None:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--runs {arguments.runs} cannot be read ({error})") from error
     ids = [line.strip() for line in lines if line.strip()]
+    # Refused: an empty list would mean the whole table.
     if not ids:
         raise UsageError(f"--runs {arguments.runs} names no run: write one run id a line")
     return ids

@@ -110,7 +110,6 @@ def test_loader_processes_and_the_world_size_change_no_row(tmp_path, folder, und
 
 def test_it_is_swept_merged_and_reported_with_metrics_of_its_own(tmp_path, folder):
     """As docs/experiments.md says, from the folder beside it; two of its four runs."""
-    pytest.importorskip("merge.records.manifest", reason="needs manifests in the control plane")
     output, work = tmp_path / "out", folder.parent
     words = ("--study", "blobs/study.yaml", "--devices", "cpu:2", "--where", "noise=0.1")
     swept = replicate("run", *words, "--output-dir", output, cwd=work, timeout_s=280)

@@ -12,7 +12,7 @@ from support.sweeps import make_sweep
 from merge.errors import RecordError, UsageError
 from merge.records.sweep import Resources
 from merge.storage.paths import SweepPaths
-from orchestrator.plan import snapshot as snapshots
+from orchestrator.plan import snapshot_files
 from orchestrator.plan.code_version import code_version
 from orchestrator.plan.snapshot import load_snapshot, take_snapshot
 from orchestrator.slurm.arrays import Array
@@ -168,8 +168,8 @@ def test_a_folder_that_is_no_checkout_is_refused_with_the_fix(tmp_path):
 def test_bulk_is_refused_and_its_largest_folders_are_named(tmp_path, checkout):
     sparse = checkout / "weights.bin"
     with sparse.open("wb") as file:
-        file.truncate(snapshots.LARGEST_BYTES + 1)
-    with pytest.raises(UsageError, match=r"the largest: sub \(256 MiB\).*\.gitignore"):
+        file.truncate(snapshot_files.LARGEST_BYTES + 1)
+    with pytest.raises(UsageError, match=r"the largest: sub \(256.0 MiB\).*\.gitignore"):
         take_snapshot(tmp_path / "out", COMMAND, checkout)
 
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.executors import Executor, executor, run_here, wait_until
 from support.sweeps import LEAVE_RESULT, make_sweep, shell, write_sweep
 
-from merge.records.records import read_attempt
+from merge.records.records import AttemptRecord, Cause, Outcome, read_attempt, read_claim
 from merge.records.result import read_result
 from merge.records.sweep import Run, Sweep
+from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.local.events import RunOutcome
 from orchestrator.machine.guard import marked_processes
+from orchestrator.machine.owners import this_owner
+from orchestrator.runs.claim_places import FolderClaims
+from orchestrator.runs.claims import Taken, release, take
+from orchestrator.runs.retries import Policy, Rule
 
 pytestmark = pytest.mark.system
 
@@ -162,3 +170,86 @@ def test_a_run_that_waits_for_its_retry_elsewhere_is_retried_here_at_once(output
             assert f"started {run.run_id} 2" in second.told
         assert f"again {run.run_id} killed" in first.told
     assert read_result(paths_of(output, run).result).attempt == 2
+
+
+def fail_on_far(paths: RunPaths, config_hash: str) -> None:
+    """An attempt of another host fails, from its claim to its release."""
+    owner = replace(this_owner(), host="far", boot_id="far")
+    taken = take(paths, config_hash, owner, now=time.time())
+    assert isinstance(taken, Taken)
+    record = AttemptRecord(
+        number=taken.claim.number,
+        token=taken.claim.token,
+        owner=owner,
+        command=(),
+        device="cpu",
+        devices=(),
+        started=time.time(),
+        code={},
+        ended=time.time(),
+        exit_code=3,
+        outcome=Outcome.FAILED,
+        cause=Cause.UNKNOWN,
+        reason="no mask",
+    )
+    write_json(paths.attempt(record.number).record, record.to_json())
+    release(paths, taken.claim)
+
+
+class WhileItTakes(FolderClaims):
+    """Something happens after the executor has looked at a run and before it claims the run."""
+
+    def __init__(self, event: Callable[[RunPaths, str], None], times: int) -> None:
+        self.event, self.left = event, times
+
+    def take(self, paths, config_hash, owner, **settings):
+        while self.left:
+            self.left -= 1
+            self.event(paths, config_hash)
+        return super().take(paths, config_hash, owner, **settings)
+
+
+@pytest.mark.parametrize(("num_failures", "outcome"), [(1, "done"), (2, "failed"), (3, "failed")])
+def test_failures_between_a_look_at_a_run_and_its_claim_count(output, num_failures, outcome):
+    sweep = make_sweep(shell(LEAVE_RESULT))
+    run = sweep.runs[0]
+    write_sweep(output, sweep)
+    report = run_here(
+        sweep,
+        output,
+        stand_by=True,
+        claims=WhileItTakes(fail_on_far, num_failures),
+        retries=Policy(rules={Cause.UNKNOWN: Rule(limit=1)}),
+    )
+    ending = report.endings[run.run_id]
+    assert ending.outcome == outcome
+    paths = paths_of(output, run)
+    assert paths.attempt(num_failures + 1).record.exists() is (outcome == "done")
+    assert outcome == "done" or ending.reason == "on far: no mask"
+    assert read_claim(paths.claim(num_failures + 1)).released
+
+
+@pytest.mark.parametrize(("command_age_s", "outcome"), [(0.0, "done"), (60.0, "failed")])
+def test_a_failure_before_an_executor_began_counts_if_its_command_is_older(
+    output, command_age_s, outcome
+):
+    """Executors that are started together may be slow to begin; a later command means it."""
+    sweep = make_sweep(shell(LEAVE_RESULT))
+    run = sweep.runs[0]
+    fail_on_far(paths_of(write_sweep(output, sweep), run), run.config_hash)
+    begun = time.monotonic() - command_age_s
+    report = run_here(sweep, output, stand_by=True, begun=begun)
+    assert report.endings[run.run_id].outcome == outcome
+
+
+def test_a_claim_that_was_given_back_without_an_attempt_hides_no_failure(output):
+    sweep = make_sweep(shell(LEAVE_RESULT))
+    run = sweep.runs[0]
+    paths = paths_of(write_sweep(output, sweep), run)
+    fail_on_far(paths, run.config_hash)
+    taken = take(paths, run.config_hash, replace(this_owner(), host="farther"), now=time.time())
+    assert isinstance(taken, Taken)
+    release(paths, taken.claim)
+    report = run_here(sweep, output, stand_by=True, begun=time.monotonic() - 60)
+    assert report.endings[run.run_id].reason == "on far: no mask"
+    assert paths.claim_numbers() == [1, 2]

@@ -25,12 +25,16 @@ from merge.records.records import AttemptRecord, Cause, Outcome, Owner
 from merge.records.sweep import Run, read_sweep
 from merge.storage.atomic import write_bytes
 from merge.storage.json_files import write_json
-from merge.storage.paths import SweepPaths
+from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.bucket_claims.claims import FolderAndBucketClaims
 from orchestrator.bucket_claims.plan import sync_plan
 from orchestrator.bucket_claims.remote_claims import HasResult, RemoteClaims
+from orchestrator.local.events import RunOutcome
+from orchestrator.local.executor import LocalSettings, run_local
+from orchestrator.machine.devices import Devices
 from orchestrator.machine.owners import this_owner
 from orchestrator.runs.claims import Busy, Finished, Taken
+from orchestrator.runs.requests import all_attempts
 from orchestrator.runs.states import State
 from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.url import BucketTarget, parse_url
@@ -296,6 +300,62 @@ def test_a_run_that_fails_everywhere_is_tried_as_often_as_the_study_says_over_al
     again = workers[0].start(logs[0])
     assert again.wait(120) == 1
     assert _starts(tmp_path).count("3") == 3
+
+
+def test_a_failure_elsewhere_between_a_look_at_a_run_and_its_claim_counts(
+    target: BucketTarget, tmp_path: Path
+) -> None:
+    sweep = make_grid()
+    run = sweep.runs[0]
+    there, here = (write_output(tmp_path / name, sweep, []).resolve() for name in ("a", "b"))
+    far = FolderAndBucketClaims(there, target, sweep, heartbeat_s=3600)
+
+    class FailsElsewhere(FolderAndBucketClaims):
+        def take(self, paths: RunPaths, *words: Any, **settings: Any) -> Any:
+            far_paths = SweepPaths(there).run(run.path)
+            taken = far.take(far_paths, run.config_hash, host("far"), now=time.time())
+            assert isinstance(taken, Taken)
+            write_attempt(there, run, Outcome.FAILED)
+            far.release(far_paths, taken.claim)
+            sync.push(there, target, Selection())
+            far.release_sent(run, far.ended_token(run))
+            return super().take(paths, *words, **settings)
+
+    claims = FailsElsewhere(here, target, sweep, heartbeat_s=3600)
+    settings = LocalSettings(
+        devices=Devices(kind="cpu", slots=("cpu0",)),
+        cache_dir=tmp_path / "cache",
+        stand_by=True,
+        claims=claims,
+    )
+    report = run_local(sweep, [run], here, settings, lambda _: None)
+    far.close()
+    claims.close()
+    ending = report.endings[run.run_id]
+    assert (ending.outcome, ending.reason) == (RunOutcome.FAILED, "on far: it broke")
+    paths = SweepPaths(here).run(run.path)
+    assert [record.owner.host for record in all_attempts(paths)] == ["far"]
+
+
+def test_only_what_failed_before_a_command_was_given_is_tried_again(
+    target: BucketTarget, tmp_path: Path
+) -> None:
+    sweep = make_grid(folds=range(2))
+    failed, done = sweep.runs
+    there = write_output(tmp_path / "there", sweep, []).resolve()
+    far = FolderAndBucketClaims(there, target, sweep, heartbeat_s=3600)
+    far_paths = SweepPaths(there).run(failed.path)
+    assert isinstance(far.take(far_paths, failed.config_hash, host("far"), now=time.time()), Taken)
+    write_attempt(there, failed, Outcome.FAILED)
+    write_run(there, done, 0.5)
+    sync.push(there, target, Selection())
+    claims = FolderAndBucketClaims(there, target, sweep, heartbeat_s=3600)
+    assert claims.failed_before(far_paths, 0.0) == {"t"}
+    assert claims.failed_before(far_paths, 600.0) == set()
+    assert claims.failed_before(SweepPaths(there).run(done.path), 0.0) == set()
+    assert [record.reason for record in claims.history(far_paths)] == ["it broke"]
+    far.close()
+    claims.close()
 
 
 def test_status_shows_runs_that_other_hosts_have_or_have_finished(

@@ -17,7 +17,7 @@ class Neck(nn.Module):
     """1x1 convolution, ReLU, 3x3 convolution; shared by query and support.
 
     With `scale` "unit" a cell has the same length in every level, and the result a mean square of 1
-    in every cell: what tells cells apart is then the direction of their features, as for a cosine.
+    in every cell: cells then differ in the direction of their features, as for a cosine.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from experiments.runtime.entry import NonFiniteLossError, classify
+from experiments.runtime.entry import NonFiniteError, classify
 from merge.errors import DataError, RecordError, StorageError, UsageError
 
 
@@ -14,7 +14,7 @@ from merge.errors import DataError, RecordError, StorageError, UsageError
     [
         (DataError("no images"), "data"),
         (UsageError("fold 7"), "config"),
-        (NonFiniteLossError("step 3"), "nan"),
+        (NonFiniteError("step 3"), "nan"),
         (torch.OutOfMemoryError("CUDA out of memory"), "cuda_oom"),
         (MemoryError(), "host_oom"),
         (StorageError("the disk is full"), "disk_full"),

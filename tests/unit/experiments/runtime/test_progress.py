@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.runtime.entry import NonFiniteLossError
+from experiments.runtime.entry import NonFiniteError
 from experiments.runtime.meter import LossMeter
 from experiments.runtime.progress import Evaluation, Progress
 from experiments.runtime.task import Selection
@@ -51,7 +51,7 @@ def test_one_bad_loss_is_named_by_its_step():
     meter = LossMeter(CPU)
     for step, loss in enumerate([1.0, float("inf"), float("nan"), 1.0], start=1):
         meter.add(torch.tensor(loss), step)
-    with pytest.raises(NonFiniteLossError, match="at step 2:"):
+    with pytest.raises(NonFiniteError, match="at step 2:"):
         meter.check()
 
 

@@ -172,7 +172,7 @@ def test_the_view_of_an_earlier_version_is_read_like_a_legacy_file(tmp_path):
     [
         ('{"results": {"cell": {"0": {"mi', "not valid JSON"),
         ('{"weights": [1]}', "neither a merged view"),
-        ('{"results": {"cell": {"weights": {"miou": 1}}}}', "no fold"),
+        ('{"results": {"cell": {"weights": {"miou": 1}}}}', "neither a fold nor a mean"),
         ('{"results": {}}', "no number"),
         ('{"schema": 99, "results": {}}', "schema 99"),
         ('{"schema": 99, "runs": {}, "plan": null}', "schema 99"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.sweeps import make_sweep
@@ -12,34 +12,47 @@ from support.sweeps import make_sweep
 from merge.errors import IncompleteError
 from merge.storage.paths import SweepPaths
 from orchestrator.doctor.check import Check, checks_of_rights, is_refused
-from orchestrator.doctor.folder import judge
-from orchestrator.doctor.folder_probe import NUM_ROUNDS, Evidence
-from orchestrator.doctor.machine import Needs, check_disk, check_gpus, check_paths, check_slurm
-from orchestrator.doctor.rendezvous import meet
+from orchestrator.doctor.machine import check_disk, check_gpus, check_path, check_slurm
+from orchestrator.doctor.meeting import meet
+from orchestrator.doctor.trials import _GONE, _TORN, NUM_ROUNDS, TRIALS, _block, _read_block
 from orchestrator.plan.disk_need import DiskNeed, estimate_disk
 from orchestrator.s3.permissions import Permission
 
-WAYS = ("new, listed", "new, opened", "new, exists", "replaced, listed", "replaced, opened")
-EVEN, ODD = list(range(0, NUM_ROUNDS, 2)), list(range(1, NUM_ROUNDS, 2))
-OWN = Evidence(
-    host="a",
-    clock_ahead_s=0.0,
-    won={"link": EVEN, "create": EVEN, "mkdir": EVEN},
-    seen_after_s=dict.fromkeys(WAYS, 0.01),
-    locks={"flock": "excludes", "fcntl": "excludes"},
-    peer_ahead_s=0.0,
+LISTED = ("a new file, listed and opened", "a replaced file, listed and opened")
+UNUSED = (
+    "a new file, opened at once",
+    "a new file, asked for with exists()",
+    "a replaced file, opened at once",
 )
-OTHER = replace(OWN, host="b", won={"link": ODD, "create": ODD, "mkdir": ODD})
+RACES = ("link excludes", "create excludes", "mkdir excludes")
+LOCKS = ("native lock (flock)", "native lock (fcntl)")
+EVEN, ODD = list(range(0, NUM_ROUNDS, 2)), list(range(1, NUM_ROUNDS, 2))
+Evidence = dict[str, Any]
+"""Trial -> what one process found."""
+
+
+def clocks(host: str, *, peer_ahead_s: float = 0.0, ahead_of_files_s: float = 0.0) -> Evidence:
+    numbers = {"peer_ahead_s": peer_ahead_s, "ahead_of_files_s": ahead_of_files_s}
+    return {"clocks agree": {"host": host, **numbers}}
+
+
+OWN: Evidence = {
+    **dict.fromkeys(RACES, EVEN),
+    "rename is atomic": {"torn": 0, "backwards": 0, "gone": 0},
+    **dict.fromkeys((*LISTED, *UNUSED), 0.01),
+    **clocks("a"),
+    **dict.fromkeys(LOCKS, "held"),
+}
+OTHER = {**OWN, **dict.fromkeys(RACES, ODD), **clocks("b"), **dict.fromkeys(LOCKS, "busy")}
+
+
+def judge(own: Evidence, other: Evidence) -> list[Check]:
+    return [trial.judge(own[trial.name], other[trial.name]) for trial in TRIALS]
 
 
 def verdicts(own: Evidence, other: Evidence) -> dict[str, str]:
     """Name -> verdict, of all checks that are not ok."""
     return {one.name: one.verdict for one in judge(own, other) if one.verdict != "ok"}
-
-
-def seeing(**delays: float | None) -> Evidence:
-    changed = {way.replace("_", ", "): delay for way, delay in delays.items()}
-    return replace(OTHER, seen_after_s={**OTHER.seen_after_s, **changed})
 
 
 def test_a_folder_that_keeps_everything_is_not_refused():
@@ -48,36 +61,46 @@ def test_a_folder_that_keeps_everything_is_not_refused():
 
 @pytest.mark.parametrize("winners", [EVEN, ODD[:-1], [*ODD, 0]], ids=["both", "nobody", "one more"])
 def test_a_link_that_two_made_or_nobody_could_make_is_refused(winners):
-    other = replace(OTHER, won={**OTHER.won, "link": winners})
-    assert verdicts(OWN, other) == {"link excludes": "refused"}
+    assert verdicts(OWN, {**OTHER, "link excludes": winners}) == {"link excludes": "refused"}
 
 
-@pytest.mark.parametrize("way", ["create", "mkdir"])
-def test_what_papergrid_does_not_use_is_told_where_it_does_not_exclude(way):
-    other = replace(OTHER, won={**OTHER.won, way: EVEN})
-    assert verdicts(OWN, other) == {f"{way} excludes": "warning"}
+@pytest.mark.parametrize("name", RACES[1:])
+def test_what_papergrid_does_not_use_is_a_warning_where_it_does_not_exclude(name):
+    assert verdicts(OWN, {**OTHER, name: EVEN}) == {name: "warning"}
 
 
 def test_a_reader_that_saw_a_part_of_a_file_is_refused():
-    assert verdicts(OWN, replace(OTHER, torn=1)) == {"rename is atomic": "refused"}
+    torn = {"rename is atomic": {"torn": 1, "backwards": 0, "gone": 0}}
+    assert verdicts(OWN, {**OTHER, **torn}) == {"rename is atomic": "refused"}
+
+
+def test_what_a_reader_finds_is_a_whole_block_a_part_two_contents_or_no_file(tmp_path):
+    path = tmp_path / "block"
+    assert _read_block(path) == _GONE
+    whole = _block(7)
+    for data, number in [(whole, 7), (whole[:-1], _TORN), (b"", _TORN)]:
+        path.write_bytes(data)
+        assert _read_block(path) == number
+    path.write_bytes(whole[:8000] + _block(8)[8000:])
+    assert _read_block(path) == _TORN
 
 
 @pytest.mark.parametrize(
-    ("evidence", "expected"),
+    ("changed", "expected"),
     [
-        (seeing(new_listed=None), {"a new file, listed and opened": "refused"}),
-        (seeing(replaced_listed=None), {"a replaced file, listed and opened": "refused"}),
-        (seeing(replaced_listed=4.0), {"a replaced file, listed and opened": "warning"}),
-        (seeing(new_exists=None, new_opened=None, replaced_opened=None), {}),
+        ({LISTED[0]: None}, {LISTED[0]: "refused"}),
+        ({LISTED[1]: None}, {LISTED[1]: "refused"}),
+        ({LISTED[1]: 4.0}, {LISTED[1]: "warning"}),
+        (dict.fromkeys(UNUSED), {}),
     ],
 )
-def test_only_the_way_in_which_papergrid_looks_must_show_what_others_wrote(evidence, expected):
-    assert verdicts(OWN, evidence) == expected
-    assert verdicts(replace(evidence, won=OWN.won), OTHER) == expected
+def test_only_the_way_in_which_papergrid_looks_must_show_what_others_wrote(changed, expected):
+    assert verdicts(OWN, {**OTHER, **changed}) == expected
+    assert verdicts({**OWN, **changed}, OTHER) == expected
 
 
 @pytest.mark.parametrize(
-    ("peer_ahead_s", "other_clock_ahead_s", "expected"),
+    ("peer_ahead_s", "other_ahead_of_files_s", "expected"),
     [
         (0.5, 0.5, {}),
         (120.0, 120.0, {"clocks agree": "warning"}),
@@ -88,22 +111,32 @@ def test_only_the_way_in_which_papergrid_looks_must_show_what_others_wrote(evide
     ids=["close", "server stamps", "server stamps, behind", "hosts stamp", "hosts stamp, a little"],
 )
 def test_clocks_that_differ_are_refused_where_each_host_stamps_files_by_its_own(
-    peer_ahead_s, other_clock_ahead_s, expected
+    peer_ahead_s, other_ahead_of_files_s, expected
 ):
-    own = replace(OWN, peer_ahead_s=peer_ahead_s)
-    assert verdicts(own, replace(OTHER, clock_ahead_s=other_clock_ahead_s)) == expected
+    own = {**OWN, **clocks("a", peer_ahead_s=peer_ahead_s)}
+    other = {**OTHER, **clocks("b", ahead_of_files_s=other_ahead_of_files_s)}
+    assert verdicts(own, other) == expected
 
 
-@pytest.mark.parametrize("result", ["two holders", "No locks available"])
-def test_native_locks_are_only_told_of(result):
-    checks = judge(replace(OWN, locks={"flock": result}), OTHER)
-    (lock,) = (one for one in checks if one.name == "native lock (flock)")
+@pytest.mark.parametrize(
+    ("own", "other", "result"),
+    [
+        ("held", "busy", "excludes"),
+        ("busy", "held", "excludes"),
+        ("held", "held", "two holders"),
+        ("No locks available", "No locks available", "No locks available"),
+        ("held", "No locks available", "No locks available"),
+    ],
+)
+def test_native_locks_are_only_reported(own, other, result):
+    checks = judge({**OWN, LOCKS[0]: own}, {**OTHER, LOCKS[0]: other})
+    (lock,) = (one for one in checks if one.name == LOCKS[0])
     assert (lock.verdict, lock.numbers["result"]) == ("ok", result)
 
 
 def test_nobody_who_comes_is_no_meeting_and_leaves_nothing(tmp_path):
     with pytest.raises(IncompleteError, match="the same command on the other host"):
-        meet(tmp_path / "meetings", "a", 0.05)
+        meet(tmp_path / "meetings", 0.05)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,7 +157,7 @@ def test_a_machine_without_gpus_is_refused_only_for_runs_that_must_have_one(
 ):
     monkeypatch.setenv("PATH", str(tmp_path))
     runs = make_sweep(("true",), device=device).runs
-    assert check_gpus(Needs(output=tmp_path, runs=runs)).verdict == verdict
+    assert check_gpus(runs).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -149,11 +182,10 @@ def test_a_slurm_that_does_not_answer_is_told(tmp_path, monkeypatch, script, ver
 
 def test_paths_that_cannot_be_read_are_refused_by_name(tmp_path):
     (tmp_path / "weights.pt").write_bytes(b"1")
-    needs = Needs(output=tmp_path, data_root=tmp_path / "no", weights=tmp_path / "weights.pt")
-    found = {one.name: one for one in check_paths(needs)}
-    assert found["data root"].verdict == "refused"
-    assert "--data-root" in found["data root"].fix
-    assert found["weights"].verdict == "ok"
+    missing = check_path("data root", "--data-root", tmp_path / "no")
+    assert missing.verdict == "refused"
+    assert "--data-root" in missing.fix
+    assert check_path("weights", "--weights", tmp_path / "weights.pt").verdict == "ok"
 
 
 def fill(output: Path, run_path: str, *, checkpoint: int, is_done: bool) -> None:
@@ -177,5 +209,5 @@ def test_open_runs_are_expected_to_write_what_finished_ones_wrote(tmp_path):
 @pytest.mark.parametrize(("total_bytes", "verdict"), [(1, "ok"), (10**18, "refused")])
 def test_a_disk_too_small_for_the_open_runs_is_refused(tmp_path, total_bytes, verdict):
     need = DiskNeed(num_runs=3, total_bytes=total_bytes, source="measured")
-    check: Check = check_disk(Needs(output=tmp_path, disk=need))
+    check: Check = check_disk(tmp_path, need)
     assert check.verdict == verdict

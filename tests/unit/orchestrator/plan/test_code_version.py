@@ -20,7 +20,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 MANIFEST = """
-metrics: {miou: {unit: percent}}
+metrics: {miou: {unit: percent, goal: max}}
 code: [images]
 result_code: [merge/means.py]
 """

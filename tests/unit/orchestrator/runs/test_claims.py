@@ -110,7 +110,7 @@ def test_an_owner_in_another_pid_namespace_is_not_judged_by_its_pid(owner):
 class CommittedMeanwhile(HeartbeatWatch):
     """While we look whether the owner lives, it commits and gives the run back."""
 
-    def silence_s(self, paths: RunPaths, claim: Claim) -> float:
+    def silence_s(self, paths: RunPaths, claim: Claim, read_at: float) -> float:  # noqa: ARG002
         write_result(paths)
         release(paths, claim)
         return math.inf
@@ -234,7 +234,7 @@ def test_a_claim_of_an_older_version_without_a_promise_expires_after_a_minute(pa
 def test_a_claim_that_vanishes_while_it_is_judged_was_given_back(paths, far):
     claim = claim_now(paths, far)
     paths.claim(1).unlink()
-    assert HeartbeatWatch().silence_s(paths, claim) == math.inf
+    assert HeartbeatWatch().silence_s(paths, claim, 0.0) == math.inf
 
 
 def test_a_released_run_can_be_taken_at_once(paths, owner):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.simulated_disk import (
@@ -20,7 +22,7 @@ from support.simulated_disk import (
 from merge.records.records import Claim, Owner, read_claim
 from merge.records.result import Result, read_result
 from merge.storage.paths import RunPaths
-from orchestrator.runs.claims import Finished, Taken, beat, holds, release, take
+from orchestrator.runs.claims import Busy, Finished, Taken, beat, holds, release, take
 from orchestrator.runs.commit import Aside, commit_result
 from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 
@@ -37,7 +39,10 @@ class Referee:
     server: FileServer
     result: bytes | None = None
     written: dict[int, list[float]] = field(default_factory=dict)
-    """When each claim's file was written, by its number."""
+    """When the content of each claim's file was written, by the claim's number.
+
+    Not when it got its name: an owner that is stopped in between has been silent since it wrote.
+    """
 
     def see(self, path: Path) -> None:
         """Of a name that appears on the server."""
@@ -48,7 +53,7 @@ class Referee:
         if number := self.paths.claim_number(str(path)):
             if number not in self.written and number > 1:
                 self._see_overtaking(number - 1)
-            self.written.setdefault(number, []).append(self.world.time)
+            self.written.setdefault(number, []).append(self.server.files[path].st_mtime)
 
     def _see_overtaking(self, number: int) -> None:
         if self._read(number).released:
@@ -183,3 +188,96 @@ def test_one_owner_and_one_result_in_any_order_of_operations(hosts, schedule):
     assert result.token in {
         read_claim(paths.claim(number), paths.disk).token for number in paths.claim_numbers()
     }
+
+
+@dataclass
+class StoppableClock(SimulatedClock):
+    """Of a process that can also be stopped just before it looks at the clock."""
+
+    last_look: int = 0
+    """How many operations there were up to the last look."""
+
+    def monotonic(self) -> float:
+        self.world.before_operation()
+        if isinstance(self.world.before_operation, Stop):
+            self.last_look = self.world.before_operation.num_seen
+        return self.world.time - self.booted
+
+
+@dataclass
+class Stop:
+    """Stops the process before its operation `at`, while `meanwhile` happens every 10 seconds."""
+
+    world: World
+    at: int
+    meanwhile: Callable[[], object]
+    seconds: int = 70
+    num_seen: int = 0
+
+    def __call__(self) -> None:
+        self.num_seen += 1
+        if self.num_seen != self.at:
+            return
+        self.world.before_operation = lambda: None
+        for _ in range(0, self.seconds, 10):
+            self.world.time += 10
+            self.meanwhile()
+        self.world.before_operation = self
+
+
+@dataclass
+class Pair:
+    """An owner on one host, and a process on another that wants its run."""
+
+    world: World = field(default_factory=World)
+
+    def __post_init__(self) -> None:
+        server = FileServer(self.world)
+        self.owner, self.heir = RunPaths(RUN, SimulatedDisk(server)), SimulatedDisk(server)
+        self.clock = StoppableClock(self.world)
+        self.watch = HeartbeatWatch(self.clock)
+        taken = self._take(self.owner, "owner", HeartbeatWatch(SimulatedClock(self.world)))
+        assert isinstance(taken, Taken)
+        self.claim = taken.claim
+
+    def beat(self) -> None:
+        self.claim = beat(self.owner, self.claim, now=self.world.time)
+
+    def take_over(self) -> Taken | Busy | Finished:
+        return self._take(RunPaths(RUN, self.heir), "heir", self.watch)
+
+    def _take(self, paths: RunPaths, host: str, watch: HeartbeatWatch) -> Taken | Busy | Finished:
+        owner = Owner(host=host, pid=1, pid_started="1", boot_id=host)
+        return take(paths, HASH, owner, now=self.world.time, expiry_s=EXPIRY_S, watch=watch)
+
+
+@pytest.mark.parametrize("seconds", [40, 70])
+def test_a_process_that_is_stopped_while_it_looks_does_not_overtake_a_live_owner(seconds):
+    """At whichever operation: what it has read grows old, but not the owner."""
+    at, was_stopped = 0, True
+    while was_stopped:
+        at += 1
+        pair = Pair()
+        assert isinstance(pair.take_over(), Busy)
+        pair.world.time += EXPIRY_S / 2
+        stop = pair.world.before_operation = Stop(pair.world, at, pair.beat, seconds)
+        assert isinstance(pair.take_over(), Busy), f"stopped before operation {at}"
+        was_stopped = stop.num_seen >= at
+    assert at > 5
+
+
+def test_a_process_that_is_stopped_once_it_has_looked_looks_again():
+    """The owner was silent for too long, and comes back while the other process is stopped."""
+    pair = silent_pair(stopped_before=0)
+    assert isinstance(pair.take_over(), Taken)
+    # What follows its last look at the clock is the writing of its own claim.
+    for at in range(1, pair.clock.last_look + 1):
+        pair = silent_pair(stopped_before=at)
+        assert isinstance(pair.take_over(), Busy), f"stopped before operation {at}"
+
+
+def silent_pair(stopped_before: int) -> Pair:
+    pair = Pair()
+    pair.world.time += EXPIRY_S + 1
+    pair.world.before_operation = Stop(pair.world, stopped_before, pair.beat)
+    return pair

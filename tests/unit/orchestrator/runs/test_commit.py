@@ -101,9 +101,9 @@ def test_a_valid_result_and_exit_code_zero_is_done(attempt):
     attempt.result.write_text('{"metrics": {"score": 0.5, "other": 1}, "details": {"a": [1]}}')
     verdict = verdict_on(attempt)
     assert verdict.outcome is Outcome.DONE
-    assert verdict.left is not None
-    assert verdict.left.metrics == {"score": 0.5, "other": 1}
-    assert verdict.left.details == {"a": [1]}
+    assert verdict.result is not None
+    assert verdict.result.metrics == {"score": 0.5, "other": 1}
+    assert verdict.result.details == {"a": [1]}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_result_that_cannot_be_used_is_a_failure_that_names_the_file(attempt, 
     attempt.result.write_text(content)
     verdict = verdict_on(attempt)
     assert verdict.outcome is Outcome.FAILED
-    assert verdict.left is None
+    assert verdict.result is None
     assert re.search(words, verdict.reason)
     assert str(attempt.result) in verdict.reason
 
@@ -196,7 +196,7 @@ def test_a_whole_result_counts_whatever_the_exit_code_and_the_record_says_so(att
     attempt.result.write_text('{"metrics": {"score": 0.5}}')
     verdict = verdict_on(attempt, 134)
     assert (verdict.outcome, verdict.cause) == (Outcome.DONE, Cause.UNCLEAN_EXIT)
-    assert verdict.left is not None
+    assert verdict.result is not None
     assert "killed by SIGABRT" in verdict.reason
 
 
@@ -205,4 +205,4 @@ def test_a_result_of_a_trainer_that_says_it_failed_is_not_counted(attempt):
     attempt.error.write_text('{"kind": "data", "message": "no mask"}')
     verdict = verdict_on(attempt, 3)
     assert (verdict.outcome, verdict.cause) == (Outcome.FAILED, Cause.DATA)
-    assert verdict.left is None
+    assert verdict.result is None

@@ -53,11 +53,30 @@ def test_a_path_never_means_an_experiment_of_papergrids(tmp_path):
     assert "toy is not a folder: name a folder with manifest.yaml and options.yaml" in problem
 
 
-@pytest.mark.parametrize("missing", ["manifest.yaml", "options.yaml"])
-def test_a_missing_file_is_named(tmp_path, missing):
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    [
+        ("manifest.yaml", "docs/experiments.md has an example"),
+        ("options.yaml", "`python -m experiments.runtime.write_options ./toys/blobs`"),
+    ],
+)
+def test_a_missing_file_is_named(tmp_path, missing, remedy):
     (write_experiment(tmp_path / "toys" / "blobs") / missing).unlink()
     (problem,) = problems_of(tmp_path, FOLDER_STUDY)
-    assert f"{tmp_path / 'toys' / 'blobs'} lacks {missing}" in problem
+    assert f"{tmp_path / 'toys' / 'blobs'} lacks {missing}: " in problem
+    assert remedy in problem
+
+
+def test_a_manifest_without_metrics_is_refused_once(tmp_path):
+    write_experiment(tmp_path / "toys" / "blobs", manifest="metrics: {}\n")
+    assert [problem for problem in problems_of(tmp_path, FOLDER_STUDY) if "declare" in problem]
+
+
+@pytest.mark.parametrize("name", ["json", "pytest", "merge"])
+def test_a_folder_with_the_name_of_another_module_is_refused(tmp_path, name):
+    write_experiment(tmp_path / "toys" / name)
+    (problem,) = problems_of(tmp_path, FOLDER_STUDY.replace("/blobs", f"/{name}"))
+    assert f"Python has another module {name!r}: rename the folder" in problem
 
 
 def test_a_folder_that_python_cannot_import_is_refused(tmp_path):
@@ -76,6 +95,10 @@ def test_a_folder_without_both_files_is_no_experiment(tmp_path):
     ("old", "new", "message"),
     [
         ("metrics:", "metrix:", "manifest.yaml:2:1 metrix: unknown key: did you mean 'metrics'?"),
+        ("goal: max, ", "", "metrics.miou: goal is missing: write goal: max or goal: min"),
+        (", details: untrained", "", "baseline: details is missing: write details: the key of"),
+        ("title:", "code: [..]\ntitle:", "code[0]: '..' is not a shared folder"),
+        ("title:", "code: [.]\ntitle:", "code[0]: '.' is not a shared folder"),
         ("goal: max", "goal: most", "metrics.miou.goal: 'most' is not one of"),
         (
             "label: untrained",

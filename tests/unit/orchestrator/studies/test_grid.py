@@ -194,7 +194,7 @@ def test_a_number_is_selected_however_it_is_written(tmp_path: Path, text: str) -
         ({"fold": ["7"]}, "fold has no value '7'; choices: 0, 1, 2, 3"),
         ({"dataset": ["c"], "fold": ["9"]}, "fold has no value '9'"),
         ({"fold": []}, "the filter on fold names no value"),
-        ({"dataset": ["b"], "shot": ["5"]}, "no run is left"),
+        ({"dataset": ["b"], "shot": ["5"]}, "no run is selected"),
     ],
 )
 def test_a_filter_that_names_nothing_lists_the_choices(

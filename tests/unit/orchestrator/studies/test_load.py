@@ -147,7 +147,10 @@ def test_a_single_mistake_is_named(tmp_path: Path, old: str, new: str, message: 
     [
         ("fixed: {epoch: 3}", "fixed.epoch: experiment 'toy' has no option 'epoch': did you mean"),
         ("fixed: {shot: 3}", "fixed.shot: is an axis"),
-        ("retries: {kiled: 1}", "retries.kiled: is no kind of failure: did you mean 'killed'?"),
+        (
+            "retries: {kiled: 1}",
+            "retries.kiled: is not a cause of a failure: did you mean 'killed'?",
+        ),
         ("retries: {nan_loss: 1}", "retries.nan_loss: a second attempt would end like the first"),
         ("retries: {killed: often}", "retries.killed: must be how many more attempts, 0 or more"),
         ("retries: {max: {limit: 1}}", "retries.max: must be how many more attempts"),

@@ -19,8 +19,8 @@ def test_a_log_gets_a_line_every_few_seconds_and_the_total_is_known(capsys, monk
         assert capsys.readouterr().err == ""
         now[0] += 6
         progress.moved("b/last.pt", 500_000)
-    assert capsys.readouterr().err == "sent 2 files, 1.5 MB, last b/last.pt\n"
-    assert progress.text() == "sent 2 files, 1.5 MB"
+    assert capsys.readouterr().err == "sent 2 files, 1.4 MiB, last b/last.pt\n"
+    assert progress.text() == "sent 2 files, 1.4 MiB"
 
 
 def test_a_terminal_gets_one_live_line_that_is_gone_in_the_end():
@@ -36,5 +36,5 @@ def test_a_terminal_gets_one_live_line_that_is_gone_in_the_end():
     os.close(follower)
     text = os.read(leader, 100_000).decode()
     os.close(leader)
-    assert "fetched 1 files, 2.0 MB, last a[b]/result.json" in text
+    assert "fetched 1 files, 1.9 MiB, last a[b]/result.json" in text
     assert text.rstrip().endswith("\x1b[2K") or "\x1b[2K" in text.rpartition("result.json")[2]

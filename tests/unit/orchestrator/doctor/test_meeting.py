@@ -10,8 +10,8 @@ import pytest
 
 from merge.errors import IncompleteError
 from merge.storage.json_files import write_json
-from orchestrator.doctor import rendezvous
-from orchestrator.doctor.rendezvous import Meeting, meet, poll
+from orchestrator.doctor import meeting as meetings_module
+from orchestrator.doctor.meeting import Meeting, meet, poll
 
 
 def test_a_folder_that_somebody_has_made_and_not_arrived_in_is_where_both_meet(
@@ -19,10 +19,10 @@ def test_a_folder_that_somebody_has_made_and_not_arrived_in_is_where_both_meet(
 ) -> None:
     (tmp_path / "0001").mkdir()
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(meet, tmp_path, "a", 30.0)
+        waiting = pool.submit(meet, tmp_path, 30.0)
         arrived = tmp_path / "0001" / "arrived.first.json"
         assert poll(arrived.exists, 20.0) is not None
-        second = meet(tmp_path, "b", 30.0)
+        second = meet(tmp_path, 30.0)
         first = waiting.result()
     assert (first.role, second.role) == ("first", "second")
     assert first.folder == second.folder == tmp_path / "0001"
@@ -33,7 +33,7 @@ def test_two_that_come_at_the_same_moment_meet(tmp_path: Path) -> None:
 
     def come(meetings: Path) -> Meeting:
         barrier.wait()
-        return meet(meetings, "one", 30.0)
+        return meet(meetings, 30.0)
 
     with ThreadPoolExecutor(2) as pool:
         for index in range(20):
@@ -43,7 +43,7 @@ def test_two_that_come_at_the_same_moment_meet(tmp_path: Path) -> None:
 
 def come_together(meetings: Path) -> set[str]:
     with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda name: meet(meetings, name, 30.0), "ab"))
+        both = list(pool.map(lambda _: meet(meetings, 30.0), range(2)))
     assert both[0].folder == both[1].folder
     return {meeting.role for meeting in both}
 
@@ -51,7 +51,7 @@ def come_together(meetings: Path) -> set[str]:
 def test_the_files_of_a_doctor_killed_while_it_waited_stop_no_later_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rendezvous, "_WELCOME_S", 0.5)
+    monkeypatch.setattr(meetings_module, "_WELCOME_S", 0.5)
     write_json(tmp_path / "0001" / "arrived.first.json", {"name": "killed"})
     assert come_together(tmp_path) == {"first", "second"}
 
@@ -65,10 +65,10 @@ def test_the_files_of_two_doctors_killed_at_work_stop_no_later_ones(tmp_path: Pa
 
 def test_a_second_doctor_that_dies_is_an_error_that_says_so(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(meet, tmp_path, "a", 0.5)
+        waiting = pool.submit(meet, tmp_path, 0.5)
         second = tmp_path / "0001" / "arrived.second.json"
         assert poll((tmp_path / "0001" / "arrived.first.json").exists, 20.0) is not None
         write_json(second, {"name": "killed"})
         meeting = waiting.result()
     with pytest.raises(IncompleteError, match="it died, or this host does not see"):
-        meeting.step("clocks-begin")
+        meeting.exchange("clocks", None)

@@ -1,0 +1,105 @@
+"""Stages: phases of a training one after the other, each with its own optimiser and trained parts.
+
+A stage begins as a training does: with a new optimiser, and a learning rate that counts its own
+steps alone. Only the model's weights go on from one stage to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from torch import nn
+
+from experiments.runtime.options import OptimiserOptions
+from merge.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One phase of a training."""
+
+    epochs: int
+    """Its length; a stage of 0 epochs is left out."""
+    optimiser: OptimiserOptions
+    """The optimiser, and its learning rate over the steps of this stage."""
+    name: str = "training"
+    """Its name in events, logs and checkpoints."""
+    trains: tuple[str, ...] | None = None
+    """Names of the parts of the model that train, such as `("decoder", "encoder.neck")`. All else
+    is frozen and in evaluation mode, so that batch statistics rest too. None: what `build_model`
+    left trainable."""
+    image_size: int | None = None
+    """Side of the images in pixels, for the task's own data; the runtime does not read it."""
+
+
+class Timetable:
+    """Which stage each epoch of a training belongs to."""
+
+    def __init__(self, stages: Sequence[Stage], *, epochs: int) -> None:
+        """UsageError: the stages do not fill `epochs` epochs, or two have the same name."""
+        self._stages = [stage for stage in stages if stage.epochs]
+        lengths = [stage.epochs for stage in self._stages]
+        if sum(lengths) != epochs or min(lengths) < 0:
+            parts = ", ".join(f"{stage.name} {stage.epochs}" for stage in stages)
+            raise UsageError(
+                f"epochs={epochs}, but the stages of this experiment have {sum(lengths)} epochs "
+                f"({parts}): change epochs or the options that divide it"
+            )
+        if len({stage.name for stage in self._stages}) < len(self._stages):
+            raise UsageError("two stages have the same name: a checkpoint names its stage")
+        self._ends = list(accumulate(lengths))
+
+    def at(self, epoch: int) -> Stage:
+        """The stage of `epoch`, counted from 0; after the last epoch it is the last stage."""
+        return self._stages[self._place(epoch)]
+
+    def first_epoch(self, epoch: int) -> int:
+        """The epoch in which the stage of `epoch` began."""
+        place = self._place(epoch)
+        return self._ends[place] - self._stages[place].epochs
+
+    def _place(self, epoch: int) -> int:
+        ended = sum(end <= epoch for end in self._ends)
+        return min(ended, len(self._ends) - 1)
+
+
+def set_trained_parts(model: nn.Module, stage: Stage, trainable: Iterable[str]) -> None:
+    """Set `requires_grad` of all parameters as the stage has it, within those named `trainable`.
+
+    ValueError: the stage names a part that has none of them.
+    """
+    names = frozenset(trainable)
+    for part in stage.trains or ():
+        if not any(_is_inside(name, part) for name in names):
+            parts = ", ".join(name for name, _ in model.named_children())
+            raise ValueError(
+                f"stage {stage.name!r} trains {part!r}, where the model has no parameter to train; "
+                f"its parts are {parts}"
+            )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names and _is_trained(name, stage))
+
+
+def resting_modules(model: nn.Module, stage: Stage) -> list[nn.Module]:
+    """The modules that lie in no trained part of the stage, and hold none."""
+    if stage.trains is None:
+        return []
+    return [
+        module
+        for name, module in model.named_modules()
+        if name and not _is_trained(name, stage) and not _holds_trained(name, stage)
+    ]
+
+
+def _is_trained(name: str, stage: Stage) -> bool:
+    return stage.trains is None or any(_is_inside(name, part) for part in stage.trains)
+
+
+def _holds_trained(name: str, stage: Stage) -> bool:
+    return any(_is_inside(part, name) for part in stage.trains or ())
+
+
+def _is_inside(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
