@@ -255,8 +255,9 @@ def run_to_json(run: Run) -> dict[str, Any]:
 
 
 def _runs_from_json(documents: Sequence[Mapping[str, Any]]) -> tuple[Run, ...]:
-    runs = []
-    known, resources = {}, Resources()
+    runs: list[Run] = []
+    known: Mapping[str, Any] = {}
+    resources = Resources()
     for document in documents:
         # Most runs need the same: a comparison costs a fifth of making Resources, 10,000 times.
         if not runs or not _is_same(document["resources"], known):
