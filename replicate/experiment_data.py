@@ -84,7 +84,7 @@ def start(words: Sequence[str], *, stdout: int | None = None) -> subprocess.Comp
     )
 
 
-def become(words: Sequence[str]) -> NoReturn:
+def replace_process(words: Sequence[str]) -> NoReturn:
     """Replace this process by one of our modules: it gets the signals, and none is left over."""
     # `execve` does not flush Python's buffers: what was printed so far would be lost.
     sys.stdout.flush()

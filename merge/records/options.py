@@ -59,7 +59,7 @@ class Option:
         names = [text_of(choice) for choice in self.choices]
         if names and text_of(typed) not in names:
             near = did_you_mean(text_of(typed), names)
-            raise UnfitError(f"{text_of(typed)!r} is no choice{near}; choices: {listed(names)}")
+            raise UnfitError(f"{text_of(typed)!r} is not a choice{near}; choices: {listed(names)}")
         # bool is an int to Python, but no option of kind bool has a range.
         if isinstance(typed, int | float):
             self._refuse_out_of_range(typed)

@@ -23,7 +23,7 @@ def check_plan(sweep: Sweep) -> None:
 def _check_runs(sweep: Sweep) -> None:
     """ValueError unless every run has its own place in the grid, and below the output folder."""
     if not all(isinstance(text, str) for text in (sweep.study, sweep.title, sweep.metric)):
-        raise ValueError("study, title and metric are no texts")
+        raise ValueError("study, title or metric is not text")
     if sweep.goal not in get_args(Goal):
         raise ValueError(f"the goal is {sweep.goal!r}, not max or min")
     names = {axis.name for axis in sweep.axes}
@@ -32,7 +32,7 @@ def _check_runs(sweep: Sweep) -> None:
         if not all(map(_is_text, words)):
             raise ValueError(f"run {run.run_id!r} lacks an id, a path, a cell or a hash")
         if run.axes.keys() != names or not all(map(_is_value, run.axes.values())):
-            raise ValueError(f"run {run.run_id!r} has no value of each axis")
+            raise ValueError(f"run {run.run_id!r} lacks a value for an axis")
         # A plan may come from a bucket or from another user: `..` or an absolute path (whose first
         # part is empty) would write outside of the output folder.
         if not _NO_PARTS.isdisjoint(run.path.split("/")):
@@ -42,7 +42,9 @@ def _check_runs(sweep: Sweep) -> None:
     # Two runs at one point of a cell would overwrite each other in the table.
     points = {(run.cell, run.axes[sweep.average_over]) for run in sweep.runs}
     if not ids or not len(ids) == len(paths) == len(points) == len(sweep.runs):
-        raise ValueError("there are no runs, or two with one id, path or place in the grid")
+        raise ValueError(
+            "there are no runs, or two runs share an id, a path or a point of the grid"
+        )
 
 
 # Named functions in `map` instead of generators, which take a third longer for so few values.
@@ -62,4 +64,4 @@ def _check_published(published: Mapping[str, Any]) -> None:
     if not all(is_finite_number(n) for n in (*numbers, published.get("tolerance", 0.0))):
         raise ValueError("a published number or its tolerance is not a number")
     if not isinstance(published.get("notes", {}), dict):
-        raise ValueError("the notes on published numbers are no notes")
+        raise ValueError("the notes on published numbers are not a mapping")

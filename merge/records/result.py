@@ -75,7 +75,7 @@ def _check_result(path: Path | str, result: Result) -> None:
         _refuse_types(path, result)
     for name in ("started", "finished"):
         if not is_finite_number(getattr(result, name)):
-            raise RecordError(f"{path}: {name!r} is no time")
+            raise RecordError(f"{path}: {name!r} is not a time")
 
 
 def _refuse_types(path: Path | str, result: Result) -> None:
@@ -83,7 +83,7 @@ def _refuse_types(path: Path | str, result: Result) -> None:
         value = getattr(result, name)
         # bool is a subclass of int: `"attempt": true` would be attempt 1.
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise RecordError(f"{path}: {name!r} is {value!r}, which is not of that field's type")
+            raise RecordError(f"{path}: {name!r} is {value!r}, which has the wrong type")
 
 
 _RESULT_TYPES: dict[str, Any] = {

@@ -29,7 +29,7 @@ DeviceKind = Literal["cuda", "cpu"]
 """What a run computes on, once `auto` is decided."""
 
 _REPAIR = (
-    "the plan was changed by hand or is damaged: restore it, or move it away and give the command "
+    "the plan was changed by hand or is damaged: restore it, or move it away and run the command "
     "that made it again; results of the same configuration still count"
 )
 

@@ -31,7 +31,7 @@ FOLDS = ("0", "1", "2", "3")
 _SUMMARY_KEYS = summary_keys("untrained")
 _FOLD = re.compile(r"(?:fold)?[_-]?(\d+)")
 _RATIO = re.compile(r"iou|acc", re.IGNORECASE)
-_STALE = 6e-5
+_STALE_TOLERANCE = 6e-5
 """Stored means that differ by less were rounded, to two decimals of a percent at the coarsest."""
 
 
@@ -124,7 +124,7 @@ def read_legacy(document: Mapping[str, Any]) -> LegacyFile:
         if isinstance(view.get("mean"), dict):
             means[cell] = {k: v for k, v in view["mean"].items() if is_finite_number(v)}
     if not numbers:
-        raise RecordError("has no number of any fold")
+        raise RecordError("has no number for any fold")
     return LegacyFile(numbers=tuple(numbers), means=means)
 
 
@@ -194,7 +194,7 @@ def stale_means(file: LegacyFile, unit: Unit) -> Iterator[str]:
         numbers = [_as_fractions(n.metrics, unit) for n in file.numbers if n.cell == cell]
         for name, value in _as_fractions(stored, unit).items():
             found = [metrics[name] for metrics in numbers if name in metrics]
-            if found and abs(mean(found) - value) > _STALE:
+            if found and abs(mean(found) - value) > _STALE_TOLERANCE:
                 yield (
                     f"the stored mean {name} {value:g} of {cell} is stale: its {len(found)} folds "
                     f"have {mean(found):g}; stored means are ignored"

@@ -162,8 +162,9 @@ def _refuse_wrong_place(into: Path, inputs: Sequence[Path]) -> None:
     # `lexists`: a broken link would be replaced as well.
     if into.name in taken or (os.path.lexists(into) and not _may_be_replaced(into, inputs)):
         raise UsageError(
-            f"--into {into} names something that is no merged file of papergrid's, or not one of "
-            f"the inputs: move it away, or name another file, such as merged_results.json"
+            f"--into {into} is a name that papergrid uses itself, or would replace a file that is "
+            f"neither an input nor a merged file: give another file name, such as "
+            f"merged_results.json"
         )
 
 

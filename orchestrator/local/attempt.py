@@ -16,7 +16,7 @@ from merge.storage.clock import Clock
 from merge.storage.json_files import write_json
 from merge.storage.paths import AttemptPaths, RunPaths, SweepPaths
 from orchestrator.local.settings import LocalSettings
-from orchestrator.local.spec import _own_spec, ensure_spec
+from orchestrator.local.spec import attempt_spec, ensure_spec
 from orchestrator.machine.devices import device_kind
 from orchestrator.machine.launch import Assignment, Launch, build_launch
 from orchestrator.machine.oom_kills import num_oom_kills
@@ -34,7 +34,7 @@ _NOT_FOUND = 127
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workplace:
+class ExecutorContext:
     """What all attempts of one executor share."""
 
     sweep: Sweep
@@ -107,7 +107,7 @@ class Attempt:
 
 
 def begin(
-    place: Workplace,
+    context: ExecutorContext,
     run: Run,
     devices: tuple[str, ...],
     on_exit: Callable[[str], None],
@@ -119,37 +119,37 @@ def begin(
     called from a thread when its command has ended. RecordError where a record of the run is not of
     this plan, StorageError, UsageError where it cannot be started.
     """
-    paths = place.output.run(run.path)
+    paths = context.output.run(run.path)
     if request := cancellation(paths):
         return Cancelled(request)
-    ensure_spec(paths, run.to_spec(place.sweep), place.sweep.free_keys)
-    taking = _take(place, run, paths)
+    ensure_spec(paths, run.to_spec(context.sweep), context.sweep.free_keys)
+    taking = _take(context, run, paths)
     if not isinstance(taking, Taken):
         return taking
     # Before anything that may take long: without a heartbeat another host takes the run over after
     # its expiry.
-    place.heartbeat.hold(paths, taking.claim)
+    context.heartbeat.hold(paths, taking.claim)
     try:
         obstacle = _obstacle(run, paths, failure_of)
         if obstacle is None:
-            return _start(place, run, devices, taking.claim, on_exit)
+            return _start(context, run, devices, taking.claim, on_exit)
     # KeyboardInterrupt too: a claim that is not released keeps other hosts waiting for its expiry.
     except BaseException:
-        place.heartbeat.let_go(taking.claim.token)
+        context.heartbeat.let_go(taking.claim.token)
         raise
-    place.heartbeat.let_go(taking.claim.token)
+    context.heartbeat.let_go(taking.claim.token)
     return obstacle
 
 
-def _take(place: Workplace, run: Run, paths: RunPaths) -> Taken | Busy | Finished:
-    settings = place.settings
+def _take(context: ExecutorContext, run: Run, paths: RunPaths) -> Taken | Busy | Finished:
+    settings = context.settings
     return settings.claims.take(
         paths,
         run.config_hash,
         settings.owner,
-        now=place.clock.now(),
+        now=context.clock.now(),
         expiry_s=settings.expiry_s,
-        watch=place.watch,
+        watch=context.watch,
     )
 
 
@@ -165,21 +165,21 @@ def _obstacle(
 
 
 def _start(
-    place: Workplace,
+    context: ExecutorContext,
     run: Run,
     devices: tuple[str, ...],
     claim: Claim,
     on_exit: Callable[[str], None],
 ) -> Attempt:
-    paths = place.output.run(run.path)
+    paths = context.output.run(run.path)
     counted, planned = counted_attempts(paths), planned_memory(run)
     memory = next_memory(counted, planned)
-    assignment = _assignment(place, run, devices, claim, memory)
+    assignment = _assignment(context, run, devices, claim, memory)
     launch = build_launch(run, assignment, os.environ)
     changes = deviations(counted, planned) or _inherited_deviations(paths)
     record = replace(
-        _begun(place, assignment, launch, claim, memory, changes),
-        took_over=describe_predecessor(all_attempts(paths), claim.owner, place.environment),
+        _first_record(context, assignment, launch, claim, memory, changes),
+        took_over=describe_predecessor(all_attempts(paths), claim.owner, context.environment),
     )
     files = paths.attempt(claim.number)
     # Before the process: an attempt whose executor is killed now is still found, as lost.
@@ -191,14 +191,14 @@ def _start(
         paths=paths,
         claim=claim,
         record=record,
-        process=_started(launch, files, record, on_exit),
-        silence=Silence(files, place.clock),
-        clock=place.clock,
+        process=_start_process(launch, files, record, on_exit),
+        silence=Silence(files, context.clock),
+        clock=context.clock,
         num_oom_kills=oom_kills,
     )
 
 
-def _started(
+def _start_process(
     launch: Launch, files: AttemptPaths, record: AttemptRecord, on_exit: Callable[[str], None]
 ) -> Process:
     try:
@@ -209,8 +209,8 @@ def _started(
         raise UsageError(reason) from error
 
 
-def _begun(
-    place: Workplace,
+def _first_record(
+    context: ExecutorContext,
     assignment: Assignment,
     launch: Launch,
     claim: Claim,
@@ -224,12 +224,12 @@ def _begun(
         command=launch.argv,
         device=assignment.kind,
         devices=assignment.devices,
-        started=place.clock.now(),
-        code=place.settings.code or place.sweep.code,
+        started=context.clock.now(),
+        code=context.settings.code or context.sweep.code,
         micro_batch=memory.micro_batch,
         num_workers=memory.num_workers,
         deviations=changes,
-        environment=place.environment,
+        environment=context.environment,
     )
 
 
@@ -240,19 +240,19 @@ def _inherited_deviations(paths: RunPaths) -> Mapping[str, Any]:
 
 
 def _assignment(
-    place: Workplace,
+    context: ExecutorContext,
     run: Run,
     devices: tuple[str, ...],
     claim: Claim,
     memory: MemorySettings,
 ) -> Assignment:
-    settings = place.settings
+    settings = context.settings
     is_planned = memory.micro_batch == planned_memory(run).micro_batch
     return Assignment(
-        paths=place.output.run(run.path),
+        paths=context.output.run(run.path),
         number=claim.number,
         token=claim.token,
-        executor=place.marker,
+        executor=context.marker,
         kind=device_kind(run, settings.devices),
         devices=devices,
         port=_free_port(),
@@ -261,7 +261,7 @@ def _assignment(
         data_root=settings.data_root,
         weights=settings.weights,
         nodes=settings.nodes,
-        spec=_own_spec(place.output.run(run.path), claim.number, run.to_spec(place.sweep)),
+        spec=attempt_spec(context.output.run(run.path), claim.number, run.to_spec(context.sweep)),
         num_workers=memory.num_workers,
         # Given only where it differs from the plan (docs/run-contract.md).
         micro_batch=None if is_planned else memory.micro_batch,

@@ -45,11 +45,11 @@ class ClaimedElsewhere:
             failed = self._settings.claims.failed_before(paths, age_s)
             self._failed_before[run.run_id] = failed
 
-    def add(self, run: Run, whose: str) -> None:
+    def add(self, run: Run, owner: str) -> None:
         # Nothing changes there faster than its owner's heartbeat.
         if not self._elsewhere:
             self._next_look = self._clock.monotonic() + self._settings.heartbeat_s
-        self._elsewhere.append((run, whose))
+        self._elsewhere.append((run, owner))
 
     def due(self) -> list[Run]:
         """The runs to try now, if this executor stands by; removed from this list."""
@@ -111,7 +111,7 @@ def _has_failed(attempt: AttemptRecord) -> bool:
     return attempt.outcome is Outcome.FAILED and attempt.exit_code != StorageError.exit_code
 
 
-def whose(busy: Busy, here: Owner, now: float) -> str:
+def owner_text(busy: Busy, here: Owner, now: float) -> str:
     """The owner of a claim as text: host, process, age of its heartbeat where that is known.
 
     `now` is the Unix time on the host of `here`.

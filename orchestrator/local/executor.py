@@ -9,7 +9,7 @@ from pathlib import Path
 
 from merge.records.sweep import Run, Sweep
 from merge.storage.paths import SweepPaths
-from orchestrator.local.attempt import Workplace
+from orchestrator.local.attempt import ExecutorContext
 from orchestrator.local.events import LocalReport, RunEvent
 from orchestrator.local.messages import CancelRequested, ClaimLost, GuardDied, Inbox, StopRequested
 from orchestrator.local.outcomes import OutcomeLog
@@ -51,9 +51,9 @@ def run_local(
         guardian = Guardian(marker, lambda: inbox.put(GuardDied()))
         try:
             with _heartbeat(settings, inbox) as heartbeat:
-                place = _workplace(sweep, output, settings, marker, heartbeat)
+                context = _executor_context(sweep, output, settings, marker, heartbeat)
                 outcomes = OutcomeLog(sweep.metric, publish)
-                return Schedule(place, outcomes, inbox, guardian).run(runs)
+                return Schedule(context, outcomes, inbox, guardian).run(runs)
         finally:
             # A trainer may have started processes that left its group; the marker in their
             # environment still finds them.
@@ -71,11 +71,11 @@ def _heartbeat(settings: LocalSettings, inbox: Inbox) -> Heartbeat:
     )
 
 
-def _workplace(
+def _executor_context(
     sweep: Sweep, output: Path, settings: LocalSettings, marker: str, heartbeat: Heartbeat
-) -> Workplace:
+) -> ExecutorContext:
     has_gpus = settings.devices.kind == "cuda"
-    return Workplace(
+    return ExecutorContext(
         sweep=sweep,
         output=SweepPaths(output.resolve()),
         settings=settings,

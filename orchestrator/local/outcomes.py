@@ -74,7 +74,7 @@ class OutcomeLog:
             )
             self.notice(f"{message}{lost['reason']}", attempt.run)
 
-    def survived(self, attempt: Attempt, ended: Ended) -> None:
+    def report_survivors(self, attempt: Attempt, ended: Ended) -> None:
         """Report processes that could not be killed, if there are any."""
         if ended.survivors:
             ids = ", ".join(map(str, ended.survivors))

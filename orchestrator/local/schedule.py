@@ -13,8 +13,8 @@ from queue import Empty
 
 from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.sweep import Run
-from orchestrator.local.attempt import Attempt, Cancelled, NotWorthTrying, Workplace, begin
-from orchestrator.local.claimed_elsewhere import ClaimedElsewhere, whose
+from orchestrator.local.attempt import Attempt, Cancelled, ExecutorContext, NotWorthTrying, begin
+from orchestrator.local.claimed_elsewhere import ClaimedElsewhere, owner_text
 from orchestrator.local.events import LocalReport, RunOutcome, RunProgressed, RunsCompleted
 from orchestrator.local.messages import (
     CancelRequested,
@@ -43,27 +43,27 @@ class Schedule:
     """The state of one `run_local`."""
 
     def __init__(
-        self, place: Workplace, outcomes: OutcomeLog, inbox: Inbox, guardian: Guardian
+        self, context: ExecutorContext, outcomes: OutcomeLog, inbox: Inbox, guardian: Guardian
     ) -> None:
-        self._place = place
+        self._context = context
         self._outcomes = outcomes
         self._inbox = inbox
         self._guardian = guardian
         self._waiting: deque[Run] = deque()
         self._delayed: list[tuple[float, Run]] = []
         self._live: dict[str, Attempt] = {}
-        self._claimed_elsewhere = ClaimedElsewhere(place.output, place.settings)
+        self._claimed_elsewhere = ClaimedElsewhere(context.output, context.settings)
         self._completed: list[Run] = []
-        self._slots = Slots(place.settings.devices.slots, place.settings.runs_per_device)
+        self._slots = Slots(context.settings.devices.slots, context.settings.runs_per_device)
         self._num_guards = 1
         self._is_stopping = False
-        self._clock = place.settings.clock
+        self._clock = context.settings.clock
         self._next_tick = 0.0
 
     def run(self, runs: Sequence[Run]) -> LocalReport:
         try:
             for run in runs:
-                self._sort_out(run)
+                self._enqueue(run)
             while self._waiting or self._delayed or self._live or self._look_again():
                 self._step()
             self._announce_completed()
@@ -72,9 +72,9 @@ class Schedule:
             raise
         return self._outcomes.close(was_stopped=self._is_stopping)
 
-    def _sort_out(self, run: Run) -> None:
+    def _enqueue(self, run: Run) -> None:
         with self._outcomes.boundary(run):
-            paths = self._place.output.run(run.path)
+            paths = self._context.output.run(run.path)
             if result := finished(paths, run.config_hash):
                 self._outcomes.already_done(run, result)
             elif request := cancellation(paths):
@@ -116,7 +116,7 @@ class Schedule:
                 self._outcomes.end(run, RunOutcome.FAILED, reason)
                 return False
             begun = begin(
-                self._place,
+                self._context,
                 run,
                 devices,
                 lambda token: self._inbox.put(Exited(token)),
@@ -126,8 +126,8 @@ class Schedule:
                 case Finished(result):
                     self._outcomes.already_done(run, result)
                 case Busy():
-                    owner, now = self._place.settings.owner, self._clock.now()
-                    self._claimed_elsewhere.add(run, whose(begun, owner, now))
+                    owner, now = self._context.settings.owner, self._clock.now()
+                    self._claimed_elsewhere.add(run, owner_text(begun, owner, now))
                 case NotWorthTrying(reason):
                     self._outcomes.end(run, RunOutcome.FAILED, reason)
                 case Cancelled(request):
@@ -148,7 +148,7 @@ class Schedule:
     def _look_again(self) -> bool:
         """Whether there is more to do: runs that another executor has, or had at the last look."""
         if not self._is_stopping:
-            if self._claimed_elsewhere and self._place.settings.stand_by:
+            if self._claimed_elsewhere and self._context.settings.stand_by:
                 return True
             self._waiting.extend(self._claimed_elsewhere.last_look())
         for run, who in [] if self._waiting else self._claimed_elsewhere.drain():
@@ -191,11 +191,11 @@ class Schedule:
     def _finish(self, attempt: Attempt) -> None:
         with self._outcomes.boundary(attempt.run):
             try:
-                ended = finish(self._place, attempt)
+                ended = finish(self._context, attempt)
             finally:
                 # Its processes have ended, also where its result could not be written.
                 self._slots.give_back(attempt.record.devices)
-            self._outcomes.survived(attempt, ended)
+            self._outcomes.report_survivors(attempt, ended)
             decision = self._next_try(ended.record, attempt)
             if isinstance(decision, Retry):
                 self._delayed.append((self._clock.monotonic() + decision.wait_s, attempt.run))
@@ -213,7 +213,7 @@ class Schedule:
         # Its claim was given back: another executor may be at the next attempt already.
         counted = counted_attempts(attempt.paths)
         history = [each for each in counted if each.number <= record.number]
-        return decide(history, self._place.settings.retries)
+        return decide(history, self._context.settings.retries)
 
     def _announce_completed(self) -> None:
         runs, self._completed = tuple(self._completed), []
@@ -224,7 +224,7 @@ class Schedule:
         # It may have ended meanwhile; and each heartbeat finds the same request again.
         attempt = self._live.get(token)
         if attempt and attempt.stop_cause is None:
-            grace_s = self._place.settings.grace_s
+            grace_s = self._context.settings.grace_s
             self._outcomes.notice(
                 f"{attempt.run.run_id} is cancelled: it writes its checkpoint "
                 f"(up to {grace_s:.0f} s)",
@@ -237,7 +237,7 @@ class Schedule:
             self._outcomes.notice("second request to stop: all runs are killed")
             self._kill_live(cause)
             return
-        grace_s = self._place.settings.grace_s
+        grace_s = self._context.settings.grace_s
         self._is_stopping = True
         self._outcomes.notice(
             f"stopping: {len(self._live)} runs write their checkpoints (up to {grace_s:.0f} s); "
@@ -250,7 +250,7 @@ class Schedule:
         for attempt in self._live.values():
             attempt.stop(cause, grace_s)
         # After they were asked: SLURM may take seconds to answer, of the little time that is left.
-        why = self._place.settings.why_stopped(cause)
+        why = self._context.settings.why_stopped(cause)
         for attempt in self._live.values():
             attempt.stop_cause = why if attempt.stop_cause is cause else attempt.stop_cause
 
@@ -263,7 +263,7 @@ class Schedule:
             self._end_stalled(attempt)
 
     def _end_stalled(self, attempt: Attempt) -> None:
-        limit_s = self._place.settings.restart_stalled_s
+        limit_s = self._context.settings.restart_stalled_s
         if (
             limit_s is not None
             and attempt.stop_cause is None

@@ -23,7 +23,7 @@ from orchestrator.runs.claim_places import Claims, FolderClaims
 from orchestrator.runs.retries import NO_RETRIES, Policy
 
 
-def _same(cause: Cause) -> Cause:
+def _unchanged(cause: Cause) -> Cause:
     return cause
 
 
@@ -63,12 +63,12 @@ class LocalSettings:
     begun: float | None = None
     """Monotonic time at which the user gave the command; None for the start of `run_local`. A run
     that failed earlier is tried again, one that fails later on another host is not."""
-    why_stopped: Callable[[Cause], Cause] = _same
+    why_stopped: Callable[[Cause], Cause] = _unchanged
     """The real cause of a signal to stop, such as a time limit; called after the trainers were
     asked to stop, because asking a scheduler takes time."""
 
 
-def among_others(settings: LocalSettings, *, expiry_s: float, stand_by: bool) -> LocalSettings:
+def with_claim_expiry(settings: LocalSettings, *, expiry_s: float, stand_by: bool) -> LocalSettings:
     """`settings` with claims that expire after `expiry_s`. UsageError where it is out of range."""
     if not SHORTEST_EXPIRY_S <= expiry_s <= LONGEST_EXPIRY_S:
         raise UsageError(

@@ -12,7 +12,7 @@ from merge.records.result import Result
 from merge.storage.json_files import write_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.paths import RunPaths
-from orchestrator.local.attempt import Attempt, Workplace
+from orchestrator.local.attempt import Attempt, ExecutorContext
 from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.runs.commit import Aside, TrainerResult, commit_result
 from orchestrator.runs.verdict import judge
@@ -30,24 +30,24 @@ class Ended:
     """Processes that not even SIGKILL has ended yet."""
 
 
-def finish(place: Workplace, attempt: Attempt) -> Ended:
+def finish(context: ExecutorContext, attempt: Attempt) -> Ended:
     """Judge an attempt whose command has ended, commit its result, record it, release its run.
 
     StorageError where the result could not be written, RecordError where the claims are damaged;
     the claim is released in any case.
     """
     try:
-        return _settle(place, attempt)
+        return _settle(context, attempt)
     finally:
-        place.heartbeat.let_go(attempt.claim.token)
+        context.heartbeat.let_go(attempt.claim.token)
 
 
-def _settle(place: Workplace, attempt: Attempt) -> Ended:
+def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
     # First of all: a process that is left over could still write into the folder that is judged
     # now.
     exit_code, survivors = attempt.process.finish()
     paths = attempt.paths.attempt(attempt.claim.number)
-    metric = place.sweep.metric
+    metric = context.sweep.metric
     verdict = judge(
         paths,
         exit_code,
@@ -57,13 +57,13 @@ def _settle(place: Workplace, attempt: Attempt) -> Ended:
     )
     record = replace(
         attempt.record,
-        ended=place.clock.now(),
+        ended=context.clock.now(),
         exit_code=exit_code,
         outcome=verdict.outcome,
         cause=verdict.cause,
         reason=verdict.reason,
     )
-    aside = _commit(place, attempt, verdict.result, record) if verdict.result else None
+    aside = _commit(context, attempt, verdict.result, record) if verdict.result else None
     value = verdict.result.metrics[metric] if verdict.result else None
     record = _as_lost(attempt, record, aside)
     # After the result: a reader that finds a record with "done" must find the result too.
@@ -73,12 +73,14 @@ def _settle(place: Workplace, attempt: Attempt) -> Ended:
 
 
 def _commit(
-    place: Workplace, attempt: Attempt, made: TrainerResult, record: AttemptRecord
+    context: ExecutorContext, attempt: Attempt, made: TrainerResult, record: AttemptRecord
 ) -> Aside | None:
     """Commit the result of `attempt`; where a second one was kept aside. Any error is recorded."""
     result = _result(attempt, made, record)
     try:
-        return commit_result(attempt.paths, attempt.claim, result, place.settings.claims.may_commit)
+        return commit_result(
+            attempt.paths, attempt.claim, result, context.settings.claims.may_commit
+        )
     except PapergridError as error:
         failed = _not_committed(record, error)
         write_json(attempt.paths.attempt(attempt.claim.number).record, failed.to_json())

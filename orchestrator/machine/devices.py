@@ -121,6 +121,8 @@ def _requested_gpus(request: str, gpus: Sequence[Gpu], reason: str) -> tuple[str
 
 
 def _no_such_gpu(word: str, gpus: Sequence[Gpu], reason: str) -> str:
+    if word.startswith("cpu"):
+        return f"--devices {word}: write cpu, or cpu:8 for eight CPU slots (at least 1)"
     if not gpus:
         return f"--devices: no GPU {word!r} here: {reason}; use --devices cpu for CPU slots"
     names = ", ".join(gpu.name for gpu in gpus)

@@ -67,7 +67,7 @@ def freeze(output: Path, sweep: Sweep) -> Sweep:
 def _refusal(path: Path, existing: Sweep, differences: tuple[str, ...]) -> str:
     return "\n".join(
         [
-            f"{path} holds another plan of study {existing.study!r}; planned -> asked for now:",
+            f"{path} holds another plan of study {existing.study!r}; planned -> requested now:",
             *(f"  {line}" for line in shortened(differences)),
             "Numbers of both would be mixed in one table: give another --output-dir, or undo the "
             "change.",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from merge.errors import SelectionError
 from merge.records.sweep import Axis, Run
-from merge.wording import did_you_mean, listed
+from merge.wording import did_you_mean, hint, listed
 from orchestrator.config.values import is_named_by, text_of
 
 
@@ -43,7 +43,7 @@ def choose(runs: Sequence[Run], run_ids: Sequence[str] | None) -> tuple[Run, ...
     by_id = {run.run_id: run for run in runs}
     unknown = [name for name in run_ids if name not in by_id]
     if unknown:
-        lines = [f"the plan has no run {name!r}{did_you_mean(name, by_id)}" for name in unknown]
+        lines = [f"the plan has no run {name!r}{hint(name, by_id)}" for name in unknown]
         raise SelectionError("\n".join(lines))
     return tuple(by_id[name] for name in dict.fromkeys(run_ids))
 

@@ -74,7 +74,7 @@ def load_snapshot(output: Path, digest: str) -> Snapshot:
     RecordError where it is not whole, or not as it was written; UsageError where there is none.
     """
     if not _DIGEST.fullmatch(digest):
-        raise UsageError(f"{digest!r} names no snapshot: a name has 16 hex digits")
+        raise UsageError(f"{digest!r} is not the name of a snapshot, which has 16 hex digits")
     paths = SweepPaths(output.resolve()).snapshot(digest)
     try:
         record = read_json(paths.record)
@@ -84,7 +84,7 @@ def load_snapshot(output: Path, digest: str) -> Snapshot:
         raise RecordError(f"{error}: {_MOVE_AWAY}") from error
     files = record.get("files")
     if not isinstance(files, dict) or not record.keys() >= {"cwd", "code", "told"}:
-        raise RecordError(f"{paths.record} is no record of a snapshot: {_MOVE_AWAY}")
+        raise RecordError(f"{paths.record} is not a record of a snapshot: {_MOVE_AWAY}")
     # Every file is read again: an edit in the copy would change the runs that still wait.
     changed = [name for name, content in files.items() if _content(paths.root / name) != content]
     if changed:

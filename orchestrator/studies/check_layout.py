@@ -72,7 +72,7 @@ def check_command(
             if axes and name not in keys:
                 notes.add(
                     ("command", index),
-                    f"{{{name}}} is no axis and no key{hint(name, keys)} "
+                    f"{{{name}}} is neither an axis nor a key{hint(name, keys)} "
                     f"(literal braces are written twice)",
                 )
     return tuple(words)
@@ -119,7 +119,7 @@ def _check_template(key: str, template: str, known: Iterable[str], notes: Notes)
         if name not in known:
             averaged = key == "cell" and name == notes.document.data.get("average_over")
             why = ": a cell averages over it" if averaged else hint(name, known)
-            notes.add((key,), f"{{{name}}} cannot stand here{why}")
+            notes.add((key,), f"{{{name}}} cannot be used here{why}")
 
 
 def _note_some(key: str, problems: Iterable[str], notes: Notes) -> None:

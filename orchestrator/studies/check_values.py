@@ -43,7 +43,7 @@ def check_values(
         # What is unfit stays as it is, so that it does not seem to be missing elsewhere.
         fitted[key] = value if is_scalar(value) else "unfit"
         if key in names:
-            notes.add((*place, key), "is an axis: it takes its values there", at_key=True)
+            notes.add((*place, key), "is an axis: give its values under `axes`", at_key=True)
             continue
         if notes.has((*place, key)):
             continue
@@ -96,7 +96,7 @@ def _axis(
     _refuse_equals(values, places, notes)
     for value, at in zip(values, places, strict=True):
         if value in reserved:
-            notes.add(at, f"{value!r} is a key of the merged results beside these values")
+            notes.add(at, f"{value!r} is also a key of the merged results: rename this value")
     num_values = len(axis.values)
     return Axis(
         name=name,
@@ -148,7 +148,7 @@ def _refuse_equals(values: list[Value | None], places: list[Place], notes: Notes
         else:
             notes.add(
                 place,
-                f"{text_of(value)!r} and {text_of(seen[key])!r} would share one folder's name",
+                f"{text_of(value)!r} and {text_of(seen[key])!r} would have the same folder name",
             )
 
 
@@ -178,7 +178,7 @@ def _condition(
     notes: Notes,
 ) -> Condition:
     if not condition:
-        notes.add(place, "names no key: it would hold for every run")
+        notes.add(place, "is empty: it would apply to every run")
     texts: dict[str, frozenset[str]] = {}
     for key, given in condition.items():
         at = (*place, key)

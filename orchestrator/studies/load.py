@@ -69,7 +69,7 @@ def load_study(
     study = _study(path, shape, trainer, tuple(settings or ()), notes, debug=debug)
     # Only for a correct file: else a key that the file's mistake hides would be called unknown.
     if settings and notes.is_empty:
-        settable = [*_known_keys(shape, rules), *_asked_for(shape)]
+        settable = [*_known_keys(shape, rules), *_template_keys(shape)]
         parsed = parse_settings(settings, study.axes, settable, rules)
         study = replace(study, settings=parsed)
     # Runs of a wrong layout would repeat its problem once for each run.
@@ -162,7 +162,7 @@ def _known_keys(shape: StudyShape, rules: Rules) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def _asked_for(shape: StudyShape) -> Iterable[str]:
+def _template_keys(shape: StudyShape) -> Iterable[str]:
     """Keys that only templates name: `--set` may give them their value."""
     if shape.experiment is not None:
         return ()

@@ -33,9 +33,11 @@ class FreeRules:
     def check_key(self, key: str) -> None:
         # A key becomes an environment variable, PAPERGRID_CONFIG_<KEY>.
         if not _KEY.fullmatch(key):
-            raise UnknownKeyError(f"{key!r} is no name: letters, digits and _, no digit first")
+            raise UnknownKeyError(
+                f"{key!r} is not a valid key: use letters, digits and _, and no digit first"
+            )
         if key in LAUNCH_PLACEHOLDERS:
-            raise UnknownKeyError(f"{{{key}}} stands for a place of the run: choose another name")
+            raise UnknownKeyError(f"{{{key}}} is a path of the run: choose another name")
 
     def fitted(self, key: str, value: object) -> ConfigValue:
         self.check_key(key)

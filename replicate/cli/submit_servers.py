@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from orchestrator.servers.submit import submit
 
-    planned, request = _asked_for(arguments)
+    planned, request = _plan_and_request(arguments)
     if arguments.dry_run:
         print(_commands(request), end="")
         return 0
@@ -62,7 +62,7 @@ def execute(arguments: argparse.Namespace) -> int:
     return 1 if any(each.problem for each in started) else 0
 
 
-def _asked_for(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
+def _plan_and_request(arguments: argparse.Namespace) -> tuple[Plan, ServerRequest]:
     from orchestrator.servers.hosts_file import read_hosts
     from orchestrator.servers.request import ServerRequest
 

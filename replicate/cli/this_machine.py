@@ -78,6 +78,7 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
         num_workers=run.resources.num_workers if workers is None else workers,
     )
     # A command divides its batch itself: its key of that name is its own.
+    # A command divides its batch itself: its key of that name is its own.
     batch = run.config.get("global_batch") if run.experiment else None
     if isinstance(batch, int) and batch % resources.devices_per_run:
         raise UsageError(
@@ -89,7 +90,7 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
 
 def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
     """The settings that the flags give. UsageError where the devices cannot serve `planned`."""
-    from orchestrator.local.settings import among_others
+    from orchestrator.local.settings import with_claim_expiry
 
     settings = api.local_settings(
         planned,
@@ -100,7 +101,9 @@ def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
         grace_s=arguments.grace,
     )
     settings = replace(settings, begun=arguments.begun)
-    settings = among_others(settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by)
+    settings = with_claim_expiry(
+        settings, expiry_s=arguments.claim_expiry, stand_by=arguments.stand_by
+    )
     return _with_attempts(settings, arguments)
 
 

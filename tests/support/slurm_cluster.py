@@ -231,7 +231,7 @@ def wait_for(
 
 
 def _free_ports(count: int) -> int:
-    """The first of `count` neighbouring ports that nobody uses, below the ephemeral range."""
+    """The first of `count` neighbouring ports that are free, below the ephemeral range."""
     for base in range(20000 + os.getpid() % 100 * 100, 32000, count):
         if all(_is_free(base + offset) for offset in range(count)):
             return base

@@ -42,7 +42,11 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([_document(c) for c in found], indent=1, ensure_ascii=False))
     else:
-        print(f"{sweep.metric}: {arguments.axis} {values[1]} minus {values[0]}")
+        better = "above" if sweep.goal == "max" else "below"
+        print(
+            f"{sweep.metric}: {arguments.axis} {values[1]} minus {values[0]}; "
+            f"{better} 0 where {values[1]} is better"
+        )
         print("\n".join(_table(sweep, found)))
     for line in (*left_out(merged), *_remarks(found)):
         print(line, file=sys.stderr)

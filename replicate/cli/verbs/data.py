@@ -13,7 +13,7 @@ from typing import Any
 
 from replicate.catalogue import ActionFlag, ActionTable, DataAction, data_actions
 from replicate.cli.arguments import add_cache_dir, add_data_root, split
-from replicate.experiment_data import become, start
+from replicate.experiment_data import replace_process, start
 from replicate.views.table import align
 
 
@@ -59,7 +59,7 @@ def execute(arguments: argparse.Namespace) -> int:
     words = ["-m", module, *_words(arguments, action)]
     # Nothing is left to do here: the module replaces this process, and gets Ctrl-C itself.
     if action.table is None:
-        become([*words, *(["--json"] if arguments.json else [])])
+        replace_process([*words, *(["--json"] if arguments.json else [])])
     done = start(words, stdout=subprocess.PIPE)
     if done.returncode == 0:
         text = done.stdout

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from replicate.cli import arguments as flags
-from replicate.experiment_data import become, prepare_words, root_words
+from replicate.experiment_data import prepare_words, replace_process, root_words
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,4 +58,4 @@ def execute(arguments: argparse.Namespace) -> int:
         words += [] if value is None else [f"--{name}", str(value)]
     for name in ("download", "keep_archives", "json"):
         words += [f"--{name.replace('_', '-')}"] if getattr(arguments, name) else []
-    become(words)
+    replace_process(words)

@@ -42,7 +42,7 @@ def test_the_demo_learns_in_every_cell_and_leaves_table_report_and_panels(demo):
     assert "report.html" in printed
 
 
-def test_a_browser_shows_the_merged_numbers_and_asks_nobody_for_anything(demo):
+def test_a_browser_shows_the_merged_numbers_and_sends_no_request(demo):
     output, _ = demo
     merged = read_json(output / "replication_results.json")["results"]
     with browser() as driver:

@@ -292,7 +292,7 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_leaves_no_temporary(tmp_path):
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process does anything yet: one that nobody reaped does not."""
+    """Whether the process does anything yet: a zombie, which was not reaped, does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

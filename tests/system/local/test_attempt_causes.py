@@ -224,7 +224,7 @@ def test_ctrl_c_ends_a_run_that_waits_for_its_retry(tmp_path):
 
 
 class Interrupting(list):
-    """Happenings; the first retry has this process interrupted, as Ctrl-C does."""
+    """Events; the first retry has this process interrupted, as Ctrl-C does."""
 
     def append(self, event: object) -> None:
         super().append(event)

@@ -89,7 +89,7 @@ def test_a_run_that_will_not_stop_is_killed_when_its_grace_is_over(tmp_path):
     assert read_attempt(paths_of(output, run).attempt(1).record).cause is Cause.CANCELLED
 
 
-def test_a_cancelled_run_is_started_by_nobody_until_it_is_to_be_retried(tmp_path):
+def test_no_command_starts_a_cancelled_run_until_it_is_to_be_retried(tmp_path):
     sweep = make_sweep(shell(LEAVE_RESULT), folds=2)
     run = sweep.runs[0]
     write_sweep(tmp_path, sweep)

@@ -188,7 +188,7 @@ def test_a_trainer_that_makes_folders_of_its_logs_harms_no_other(tmp_path):
 
 
 class Seeing(list):
-    """Happenings; the first progress lets its run end."""
+    """Events; the first progress lets its run end."""
 
     def __init__(self, output: Path) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class Seeing(list):
             (self.output / event.run.path / "seen").touch()
 
 
-def test_a_trainer_that_leaves_pipes_keeps_nobody_waiting(tmp_path):
+def test_a_trainer_that_leaves_pipes_keeps_no_executor_waiting(tmp_path):
     pipes = shell(
         'cd "$PAPERGRID_ATTEMPT_DIR"; mkfifo events.jsonl error.json result.json; sleep 1'
     )

@@ -1,4 +1,4 @@
-"""What is lost when a process dies: nothing but its own work, and nobody is left behind."""
+"""What is lost when a process dies: nothing but its own work, and no process is left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's folder that this user may not enter: named, and in nobody's way."""
+"""A run's folder that this user may not enter is named, and stops no other run."""
 
 from __future__ import annotations
 

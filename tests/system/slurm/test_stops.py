@@ -76,7 +76,7 @@ def test_tasks_that_are_told_to_go_come_back_and_go_on(slurm, scenarios, tmp_pat
     for fold in range(3):
         assert_resumed(sent, fold)
         assert sent.diary(fold)[1].endswith("by SIGTERM")
-        assert sent.attempt(fold)["cause"] == "preempted", "nobody cancelled it"
+        assert sent.attempt(fold)["cause"] == "preempted", "no person cancelled it"
     sent.wait_end()
     assert len(sent.diary(3)) == 1, "the other task was left in peace"
     assert set(slurm.states(sent.jobs[0]).values()) == {"COMPLETED"}

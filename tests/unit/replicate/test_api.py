@@ -1,4 +1,4 @@
-"""What a notebook hands to the Python door: values as they are at hand there."""
+"""What a notebook passes to the Python API: values of numpy, one text for a list, paths as text."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_an_order_of_its_own_is_kept_and_must_name_every_option_once():
         ({"scales": 1.0}, "must be a list, not 1.0"),
         ({"scales": [1.0, "x"]}, "must be a number, not 'x'"),
         ({"scales": [1.0, 0.01]}, "must be at least 0.1, not 0.01"),
-        ({"name": "c"}, "'c' is no choice.*choices: a, b"),
+        ({"name": "c"}, "'c' is not a choice.*choices: a, b"),
         ({"stride": 12}, "choices: 8, 16"),
         ({"head_width": 0}, "must be at least 1"),
         ({"head_width": 10}, "must be at most 9"),

@@ -127,5 +127,5 @@ def test_two_runs_in_one_place_are_no_plan(output, key):
     plan = json.loads((output / "sweep.json").read_text())
     plan["runs"][0][key] = plan["runs"][1][key]
     write_json(output / "sweep.json", plan)
-    with pytest.raises(RecordError, match="two with one id"):
+    with pytest.raises(RecordError, match="two runs share an id"):
         read_sweep(output / "sweep.json")

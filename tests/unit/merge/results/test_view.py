@@ -108,7 +108,7 @@ def test_a_merged_file_never_takes_the_place_of_a_plan_a_result_or_a_folder(tmp_
     paths = write_sweep(tmp_path, sweep)
     write_result(tmp_path, sweep.runs[0], 0.5)
     plan = paths.sweep.read_bytes()
-    with pytest.raises(UsageError, match="no merged file"):
+    with pytest.raises(UsageError, match="neither an input nor a merged file"):
         merge_inputs([tmp_path], tmp_path / name)
     assert paths.sweep.read_bytes() == plan
 
@@ -120,7 +120,7 @@ def test_a_merged_file_takes_the_place_of_no_other_file(tmp_path, content):
     write_sweep(tmp_path / "out", make_grid())
     into = tmp_path / "merged.json"
     into.write_text(content)
-    with pytest.raises(UsageError, match="no merged file"):
+    with pytest.raises(UsageError, match="neither an input nor a merged file"):
         merge_inputs([tmp_path / "out"], into)
     assert into.read_text() == content
 

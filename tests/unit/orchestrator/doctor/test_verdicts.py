@@ -59,8 +59,10 @@ def test_a_folder_that_keeps_everything_is_not_refused():
     assert verdicts(OWN, OTHER) == {}
 
 
-@pytest.mark.parametrize("winners", [EVEN, ODD[:-1], [*ODD, 0]], ids=["both", "nobody", "one more"])
-def test_a_link_that_two_made_or_nobody_could_make_is_refused(winners):
+@pytest.mark.parametrize(
+    "winners", [EVEN, ODD[:-1], [*ODD, 0]], ids=["both", "neither", "one more"]
+)
+def test_a_link_that_two_made_or_no_process_could_make_is_refused(winners):
     assert verdicts(OWN, {**OTHER, "link excludes": winners}) == {"link excludes": "refused"}
 
 
@@ -134,7 +136,7 @@ def test_native_locks_are_only_reported(own, other, result):
     assert (lock.verdict, lock.numbers["result"]) == ("ok", result)
 
 
-def test_nobody_who_comes_is_no_meeting_and_leaves_nothing(tmp_path):
+def test_a_peer_that_does_not_come_makes_no_meeting_and_leaves_nothing(tmp_path):
     with pytest.raises(IncompleteError, match="the same command on the other host"):
         meet(tmp_path / "meetings", 0.05)
     assert list(tmp_path.iterdir()) == []

@@ -99,7 +99,7 @@ def test_a_study_for_cpu_takes_cpu_slots_where_there_are_gpus(machine):
         (FOUR_GPUS, None, "1,1", needing(), "appears twice"),
         (FOUR_GPUS, None, "GPU-", needing(), "no GPU 'GPU-' here"),
         (FOUR_GPUS, None, "0,,1", needing(), "no GPU '' here"),
-        (FOUR_GPUS, None, "cpu:0", needing(), "cpu:0"),
+        (FOUR_GPUS, None, "cpu:0", needing(), "--devices cpu:0: write cpu, or cpu:8 for eight"),
         (FOUR_GPUS, None, "cpu:99999999999", needing(), "the limit of one machine is 4096"),
         (
             FOUR_GPUS,

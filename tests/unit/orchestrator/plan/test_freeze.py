@@ -59,7 +59,7 @@ def test_a_changed_value_is_shown_with_the_number_of_its_runs(tmp_path: Path) ->
         freeze(tmp_path / "out", sweep_of(tmp_path, text, {"amp": "off", "sizes": "8"}))
     assert str(caught.value).splitlines() == [
         f"{tmp_path / 'out' / 'sweep.json'} holds another plan of study 'toy'; "
-        "planned -> asked for now:",
+        "planned -> requested now:",
         '  amp: "auto" -> "off" (in 16 runs)',
         "  epochs: 50 -> 3 (in 2 runs)",
         "  lr: 0.1 -> 1.0 (in 16 runs)",

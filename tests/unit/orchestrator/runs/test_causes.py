@@ -142,7 +142,7 @@ def test_what_is_done_has_a_result_and_what_exits_well_with_one_is_done(found):
 
 
 @given(evidence)
-def test_a_stop_that_nobody_asked_for_is_never_called_a_stop(found):
+def test_a_stop_that_was_not_requested_is_never_called_a_stop(found):
     if found.stop_cause is None:
         assert find_cause(found) not in (Cause.CANCELLED, Cause.STALLED, Cause.PREEMPTED)
 

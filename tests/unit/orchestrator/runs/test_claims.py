@@ -124,7 +124,7 @@ def test_a_result_that_comes_between_the_look_and_the_claim_is_seen(paths, owner
 
 
 def test_a_claim_that_says_another_number_is_refused_by_name(paths, owner):
-    """Else the next claim would be one that another is above: nobody could commit."""
+    """Else the next claim would be one below a higher number: no owner could commit."""
     first = claim_now(paths, owner)
     release(paths, first)
     write_json(paths.claim(5), replace(first, released=True).to_json())
@@ -132,7 +132,7 @@ def test_a_claim_that_says_another_number_is_refused_by_name(paths, owner):
         take(paths, HASH, owner, now=NOW)
 
 
-def test_a_run_that_nobody_has_is_taken_with_claim_one(paths, owner):
+def test_a_run_without_a_claim_is_taken_with_claim_one(paths, owner):
     claim = claim_now(paths, owner)
     assert claim.number == 1
     assert read_claim(paths.claim(1)) == claim

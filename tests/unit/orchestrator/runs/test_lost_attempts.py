@@ -1,4 +1,4 @@
-"""An attempt that ended without a word is told apart by what its successor can see."""
+"""Why an attempt without a final record ended, from what its successor can see."""
 
 from __future__ import annotations
 

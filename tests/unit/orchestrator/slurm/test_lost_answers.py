@@ -1,4 +1,4 @@
-"""Job arrays that SLURM accepted, and of which nobody could write the id down."""
+"""Job arrays that SLURM accepted, but whose ids could not be recorded."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def options(text: str) -> list[str]:
     return [line.removeprefix("#SBATCH --") for line in text.splitlines() if "#SBATCH" in line]
 
 
-def test_what_nobody_asks_for_is_left_to_the_cluster():
+def test_what_is_not_requested_is_left_to_the_cluster():
     assert options(batch_text(job())) == [
         "array=0-2%3",
         "chdir=/work",

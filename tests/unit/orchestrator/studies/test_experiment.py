@@ -160,7 +160,7 @@ def test_no_value_of_the_averaged_axis_is_called_as_the_baseline(tmp_path):
     write_experiment(tmp_path / "toys" / "blobs", options=options)
     text = FOLDER_STUDY.replace("[0, 1, 2, 3]", "[untrained, b]")
     problems = problems_of(tmp_path, text)
-    assert any("'untrained' is a key of the merged results" in problem for problem in problems)
+    assert any("'untrained' is also a key of the merged results" in problem for problem in problems)
 
 
 @pytest.mark.parametrize("name", experiment_names())

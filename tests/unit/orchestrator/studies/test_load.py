@@ -171,14 +171,14 @@ def test_a_single_mistake_is_named(tmp_path: Path, old: str, new: str, message: 
         ("fixed: {lr: !!python/object:os.system x}", "is not allowed"),
         ("fixed: {lr: -.inf}", "-.inf is not a finite number"),
         ("fixed: {amp: {x: 1}}", "fixed.amp: must be text"),
-        ("overrides: [{when: {}, set: {lr: 1}}]", "names no key"),
+        ("overrides: [{when: {}, set: {lr: 1}}]", "is empty: it would apply to every run"),
         ("overrides: [{when: {shot: 1}}]", "changes nothing"),
         ("overrides: [{when: {shot: []}, set: {lr: 1}}]", "names no value"),
         ("overrides: [{when: {shot: 2}, set: {lr: 1}}]", "no value '2'; choices: 1, 5"),
-        ("overrides: [{when: {amp: on}, set: {lr: 1}}]", "'on' is no choice"),
+        ("overrides: [{when: {amp: on}, set: {lr: 1}}]", "'on' is not a choice"),
         ("overrides: [{when: {shot: 1}, set: {fold: 1}}]", "overrides[0].set.fold: is an axis"),
         ("overrides: [{when: {shot: 1}, resources: {gpu: 1}}]", "unknown key; known: device"),
-        ("exclude: [{}]", "exclude[0]: names no key"),
+        ("exclude: [{}]", "exclude[0]: is empty: it would apply to every run"),
         ("exclude: [{lr: 0.1}]", "exclude[0].lr: unknown key"),
         ("exclude: [{fold: [0, 1, 2, 3]}]", "takes out every run of the table"),
         ("resources: {devices_per_run: 3}", "global_batch 16 cannot be divided over"),
@@ -201,16 +201,16 @@ def test_a_single_addition_that_is_wrong_is_named(tmp_path: Path, added: str, me
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"{lr}"', '"{lrr}"', "{lrr} is no axis and no key: did you mean 'lr'?"),
+        ('"{lr}"', '"{lrr}"', "{lrr} is neither an axis nor a key: did you mean 'lr'?"),
         ('"{lr}"', "[x]", "a word of the command is a single value"),
         ('"{lr}"', "{lr}", 'a word of the command is a single value: in quotes, "{lr}"'),
-        ("seed: [0, 1, 2]", "seed: [0, mean]", "is a key of the merged results"),
+        ("seed: [0, 1, 2]", "seed: [0, mean]", "is also a key of the merged results"),
         ("seed: [0, 1, 2]", "seed: [0, 1]\n  cell: [1]", "an axis cannot be called cell"),
-        ("seed: [0, 1, 2]", "seed: [0, 1]\n  2x: [1]", "is no name"),
-        ("seed: [0, 1, 2]", "seed: [0]\n  run_dir: [1]", "{run_dir} stands for a place of the run"),
-        ("goal: min}", "goal: min}\nfixed: {run_spec: x}", "{run_spec} stands for a place"),
-        ("seed: [0, 1, 2]", "seed: [a b, a/b]", "would share one folder's name"),
-        ("seed: [0, 1, 2]", "seed: [x, X]", "would share one folder's name"),
+        ("seed: [0, 1, 2]", "seed: [0, 1]\n  2x: [1]", "is not a valid key"),
+        ("seed: [0, 1, 2]", "seed: [0]\n  run_dir: [1]", "{run_dir} is a path of the run"),
+        ("goal: min}", "goal: min}\nfixed: {run_spec: x}", "{run_spec} is a path of the run"),
+        ("seed: [0, 1, 2]", "seed: [a b, a/b]", "would have the same folder name"),
+        ("seed: [0, 1, 2]", "seed: [x, X]", "would have the same folder name"),
         ("[1e-4, 1e-2]", "[1e-4, 0.0001]", "axes.lr[1]: '0.0001' is listed twice"),
         (
             '"{lr}"]',
@@ -256,10 +256,11 @@ def test_two_folders_that_give_one_run_id_are_refused(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"epoch": "3"}, "--set epoch=3: no such key: did you mean 'epochs'?"),
+        ({"datsaet": "a"}, "--set datsaet=a: no such key: did you mean 'dataset'?"),
         ({"shot": "1"}, "--set shot=1: shot is an axis of this study: select its values with"),
         ({"epochs": "x"}, "must be a whole number, not 'x'"),
         ({"lr": ".inf"}, "must be a finite number"),
-        ({"amp": "on"}, "'on' is no choice"),
+        ({"amp": "on"}, "'on' is not a choice"),
         ({"global_batch": "0"}, "must be at least 1"),
     ],
 )
@@ -283,7 +284,7 @@ def test_settings_are_read_in_the_options_type(tmp_path: Path) -> None:
 
 def test_a_setting_can_fill_a_placeholder_that_nothing_else_fills(tmp_path: Path) -> None:
     text = COMMAND.replace('"{lr}"', '"{lr}", "{data}"')
-    with pytest.raises(StudyError, match=r"\{data\} is no axis and no key"):
+    with pytest.raises(StudyError, match=r"\{data\} is neither an axis nor a key"):
         study_of(tmp_path, text)
     assert study_of(tmp_path, text, {"data": "/d"}).settings == {"data": "/d"}
     with pytest.raises(UsageError, match="no such key"):
@@ -321,9 +322,10 @@ def test_a_file_that_is_not_there_or_no_study_is_named(tmp_path: Path) -> None:
 def test_a_damaged_options_file_is_told_with_its_place(tmp_path: Path) -> None:
     path = write_study(tmp_path, TOY)
     options = tmp_path / "experiments" / "toy" / "options.yaml"
-    options.write_text("lr: {type: floot, default: 1}\nepochs: {type: int, dafault: 3}\n")
+    options.write_text("lr: {type: floot, default: 1}\nepochs: {type: int, dafault: 3}\nshot: 3\n")
     with pytest.raises(StudyError) as caught:
         load_study(path, experiments=tmp_path / "experiments")
     told = str(caught.value)
     assert "options.yaml:1:1 lr: type or default: type 'floot' is not int" in told
     assert "options.yaml:2:21 epochs.dafault: unknown key: did you mean 'default'?" in told
+    assert "options.yaml:3:7 shot: must be a mapping (`key: value` lines), not 3" in told

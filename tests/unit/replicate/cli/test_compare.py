@@ -15,8 +15,8 @@ from replicate.cli.main import main
 @pytest.mark.parametrize(
     ("axis", "values", "told"),
     [
-        ("lr", "1e-4,0.010", "loss: lr 0.01 minus 0.0001"),
-        ("flip", "true, false", "loss: flip False minus True"),
+        ("lr", "1e-4,0.010", "loss: lr 0.01 minus 0.0001; below 0 where 0.01 is better"),
+        ("flip", "true, false", "loss: flip False minus True; below 0 where False is better"),
     ],
 )
 def test_values_are_named_as_in_a_filter(
@@ -31,3 +31,13 @@ def test_values_are_named_as_in_a_filter(
     printed = capsys.readouterr().out
     assert told in printed
     assert "6/6" in printed
+
+
+def test_of_a_metric_whose_goal_is_max_more_is_better(tmp_path, capsys):
+    text = COMMAND.replace("goal: min", "goal: max")
+    plan = api.plan(write_study(tmp_path, text))
+    api.freeze_plan(plan, tmp_path / "out")
+    for number, run in enumerate(plan.runs):
+        write_result(tmp_path / "out", run, number, metrics={"loss": float(number)})
+    assert main(["compare", str(tmp_path / "out"), "--axis", "lr", "--values", "1e-4,1e-2"]) == 0
+    assert "above 0 where 0.01 is better" in capsys.readouterr().out
