@@ -18,9 +18,9 @@ def ensure_spec(paths: RunPaths, spec: Mapping[str, Any], free_keys: Collection[
     Values of `free_keys` in its configuration may differ: no number depends on them. The names are
     durable once the run is claimed.
     """
-    # Exclusively: another host may start the same run at the same time. The claim goes into the
-    # same folder, and its fsync is that of all three names: two fsyncs less in a run. After a power
-    # cut before it, the next attempt makes them again.
+    # Exclusively: another host may start the same run at the same time.
+    # The claim goes into the same folder, and its fsync is that of all three names: two fsyncs less
+    # in a run. After a power cut before it, the next attempt makes them again.
     is_new = write_json_exclusive(paths.spec, dict(spec), fsyncs_folder=False)
     with storage_errors(paths.attempts):
         paths.disk.make_folder(paths.attempts)
@@ -54,7 +54,7 @@ def _is_same(
     return decisive(known) == decisive(spec)
 
 
-def _own_spec(paths: RunPaths, number: int, spec: Mapping[str, Any]) -> Path | None:
+def attempt_spec(paths: RunPaths, number: int, spec: Mapping[str, Any]) -> Path | None:
     """The spec of attempt `number` where it is not word for word that of the run; else None."""
     if _is_same(read_json(paths.spec), spec):
         return None
