@@ -21,7 +21,7 @@ _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
 # JSON has whole numbers of any length; a larger one cannot become a float (OverflowError).
 _LARGEST = int(sys.float_info.max)
 _LARGE_FILE = 1_000_000
-"""Bytes that `json` takes 8 ms to read."""
+"""Bytes that `json` takes 10 ms to read."""
 
 
 def write_json(path: Path, value: Json, disk: Disk = SYSTEM_DISK) -> None:
@@ -80,8 +80,8 @@ def _parse_fast(data: bytes) -> Json:
     """The value of `data`, or None where the strict parser has to decide, or to say what is wrong.
 
     msgspec reads 2 to 3 times as fast as `json`. What it accepts it reads to the same value; it
-    refuses more: single surrogates, and numbers that no float holds. Importing it costs 8 ms, which
-    only a large file saves; the many small files of a large sweep come after its large plan.
+    refuses more: single surrogates, and numbers that no float holds. Importing it costs 12 ms,
+    which only a large file saves; the many small files of a large sweep come after its large plan.
     """
     if len(data) < _LARGE_FILE and "msgspec" not in sys.modules:
         return None
