@@ -16,7 +16,8 @@ class Listeners:
 
     What a listener shows or derives can be made again later; a training cannot. So an exception of
     a listener becomes a `Notice` to all, and the sweep goes on. The listener stays in the list: its
-    disk or its server may recover. The same failure of the same listener is reported once.
+    disk or its server may recover. The same failure of the same listener is reported once; its
+    failure with the notice about its own failure is not reported.
 
     KeyboardInterrupt and SystemExit pass through: they come from the user, not from a listener.
     """
@@ -25,6 +26,8 @@ class Listeners:
         self._listeners = list(listeners)
         self._reported: set[tuple[int, str]] = set()
         """Index of a listener, and the text of a failure."""
+        self._being_reported: set[int] = set()
+        """Indexes of the listeners whose failure is being published."""
 
     def add(self, listener: Listener) -> None:
         self._listeners.append(listener)
@@ -43,13 +46,18 @@ class Listeners:
     def _report(self, index: int, error: Exception) -> None:
         is_ours = isinstance(error, PapergridError)
         reason = str(error) if is_ours else repr(error)
-        if (index, reason) in self._reported:
+        # A listener gets the notice about itself too, and may fail again, with another text each
+        # time (a time, a request id): reported again, that would never end.
+        if (index, reason) in self._reported or index in self._being_reported:
             return
-        # Marked before the notice: this listener gets the notice too, and may fail again with it.
         self._reported.add((index, reason))
         name = _name(self._listeners[index])
         _log.debug("%s failed", name, exc_info=error)
-        self.notice(f"{name} failed, training continues: {reason}")
+        self._being_reported.add(index)
+        try:
+            self.notice(f"{name} failed, training continues: {reason}")
+        finally:
+            self._being_reported.discard(index)
 
 
 def _name(listener: Listener) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from support.grids import make_grid
 
@@ -69,6 +71,25 @@ def test_a_listener_that_fails_with_every_event_ends_nothing():
     (text,) = notices(seen)
     assert "broken failed" in text
     assert "BrokenPipeError" in text
+
+
+def test_failures_with_a_new_text_each_time_are_not_reported_without_end():
+    texts = itertools.count()
+
+    def first(event: RunEvent) -> None:
+        raise StorageError(f"first, request {next(texts)}")
+
+    def second(event: RunEvent) -> None:
+        raise StorageError(f"second, request {next(texts)}")
+
+    seen: list[RunEvent] = []
+    listeners = Listeners([first, second, seen.append])
+    listeners.publish(DONE)
+    assert seen.count(DONE) == 1
+    assert 2 <= len(notices(seen)) <= 4
+    before = len(seen)
+    listeners.publish(DONE)
+    assert len(seen) > before + 1, "a later failure of work with another text is reported"
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
