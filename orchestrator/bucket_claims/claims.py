@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from merge.errors import BucketUnavailableError, StorageError
+from merge.errors import BucketUnavailableError, PapergridError, StorageError
 from merge.records.records import EXPIRY_S, AttemptRecord, Claim, Outcome, Owner
 from merge.records.sweep import Run, Sweep
 from merge.storage.clock import SYSTEM_CLOCK, Clock
@@ -104,7 +104,9 @@ class FolderAndBucketClaims:
         return self._local.holds(paths, claim)
 
     def may_commit(self, paths: RunPaths, claim: Claim) -> bool:
-        """As `holds`, but the bucket is asked; where it does not answer, its last answer counts.
+        """As `holds`, but the bucket is asked; where it fails to answer, its last answer counts.
+
+        That it refuses to (access that was revoked, a damaged claim) must not fail a finished run.
 
         Even then no result is lost: the result's object is created once.
         """
@@ -112,7 +114,7 @@ class FolderAndBucketClaims:
         if held is not None and not held.is_lost:
             try:
                 held.is_lost = not self._remote.holds(held.run.path, held.remote_claim)
-            except BucketUnavailableError as error:
+            except PapergridError as error:
                 _log.warning(
                     "unknown whether %s is still ours in the bucket, its last answer counts: %s",
                     held.run.run_id,
