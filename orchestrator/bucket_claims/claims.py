@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -219,25 +219,39 @@ class FolderAndBucketClaims:
             taking = self._remote.take(run.path, owner, now=now, expiry_s=expiry_s)
             if isinstance(taking, Busy):
                 return taking
-            # Before the claim in the folder: a pull changes no run that a live process has there.
-            self._fetch(run)
-        local = take_local(now)
-        if isinstance(taking, HasResult):
-            return self._expect_result(run, paths, local)
+            if isinstance(taking, HasResult):
+                self._fetch(run)
+                return self._expect_result(run, paths, take_local(now))
+            # Before the files are fetched: that may last, and the claim needs its heartbeats.
+            held = HeldRun(run=run, remote_claim=taking.claim)
+            self._held.add(held)
+            try:
+                return self._start(held, lambda: take_local(now))
+            except BaseException:
+                with suppress(PapergridError):
+                    self._held.give_back(held)
+                raise
+
+    def _start(
+        self, held: HeldRun, take_local: Callable[[], Taken | Busy | Finished]
+    ) -> Taken | Busy | Finished:
+        """Fetch the run's files and claim it in the folder too, else give it back."""
+        # Before the claim in the folder: a pull changes no run that a live process has there.
+        self._fetch(held.run)
+        local = take_local()
         if isinstance(local, Taken):
-            token = local.claim.token
-            self._held.add(HeldRun(run=run, remote_claim=taking.claim, local_token=token))
+            self._held.start(held, local.claim.token)
         else:
-            self._remote.release(run.path, taking.claim)
+            self._held.give_back(held)
         return local
 
     def _take_again(self, held: HeldRun, take_local: _TakeLocal) -> Taken | Busy | Finished:
-        if held.is_lost:
+        if held.is_lost or not held.local_token:
             return Busy(held.remote_claim)
         # Not the caller's time: a heartbeat may have kept the lock for minutes of retries.
         local = take_local(self._clock.now())
         if isinstance(local, Taken):
-            self._held.start_again(held, local.claim.token)
+            self._held.start(held, local.claim.token)
         return local
 
     def _expect_result(

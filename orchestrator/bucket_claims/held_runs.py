@@ -22,10 +22,11 @@ class HeldRun:
 
     run: Run
     remote_claim: Claim
-    local_token: str
-    """Of the claim in the output folder."""
-    is_running: bool = True
-    """False once the attempt has ended: the run is given back when its files are sent."""
+    local_token: str = ""
+    """Of the claim in the output folder; empty until the run is claimed there too."""
+    is_running: bool = False
+    """False before the attempt starts, and once it has ended: the run is given back when its files
+    are sent."""
     is_lost: bool = False
     """Whether another host has taken the run over."""
     write_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -55,8 +56,8 @@ class HeldRuns:
         with self._lock:
             del self._held[held.run.run_id]
 
-    def start_again(self, held: HeldRun, local_token: str) -> None:
-        """Note a new attempt at a run whose last attempt has ended."""
+    def start(self, held: HeldRun, local_token: str) -> None:
+        """Note a new attempt at a run, the first one or after the last has ended."""
         with self._lock:
             held.local_token, held.is_running = local_token, True
 
@@ -70,7 +71,20 @@ class HeldRuns:
         """The local token of the attempt at `run` that has ended; None where there is none."""
         with self._lock:
             held = self._held.get(run.run_id)
-            return None if held is None or held.is_running else held.local_token
+            # An empty token is of no attempt: the run's files are still being fetched.
+            return None if held is None or held.is_running else held.local_token or None
+
+    def give_back(self, held: HeldRun) -> None:
+        """Release the claim of a run that nothing is sent of; a no-op where it is not held.
+
+        It is removed first: without heartbeats the claim expires where its release fails.
+        """
+        with held.write_lock:
+            if self.get(held.run) is not held:
+                return
+            self.remove(held)
+            if not held.is_lost:
+                self._remote.release(held.run.path, held.remote_claim)
 
     def running(self) -> Sequence[Run]:
         """The runs whose attempts are running here."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from merge.errors import RecordError
+from merge.errors import PapergridError, RecordError
 from merge.records.records import Claim, Owner, claim_from_json
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.json_files import canonical_json, parse_json
@@ -73,8 +74,14 @@ class RemoteClaims:
         )
         if not self._write(run, claim, ABSENT):
             return Busy(self._require_last(run))
-        # The last owner's result may have come between the listing and our claim.
-        if self._bucket.head(result) is not None:
+        try:
+            # The last owner's result may have come between the listing and our claim.
+            has_result = self._bucket.head(result) is not None
+        except BaseException:
+            with suppress(PapergridError):
+                self.release(run, claim)
+            raise
+        if has_result:
             self.release(run, claim)
             return HasResult()
         return Taken(claim)
