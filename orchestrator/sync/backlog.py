@@ -224,15 +224,13 @@ class Backlog:
             return run
 
     def _update_view(self, push: Push, sweep: Sweep) -> None:
-        self._is_view_outdated = False
         try:
             update_merged_view(push.bucket, push.cache, sweep, self._clock)
         except BucketError as error:
             # The store ignores conditions: no retry would change that.
             self._add_message(str(error))
-        except PapergridError:
-            self._is_view_outdated = True
-            raise
+        # Last: after any other error the view is still outdated, and is retried.
+        self._is_view_outdated = False
 
     def _connect(self) -> tuple[Push, Sweep]:
         """The push to the bucket; made anew after each failure."""
