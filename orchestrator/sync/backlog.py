@@ -154,7 +154,8 @@ class Backlog:
         folder = SweepPaths(self._output).run(run.path).root
         try:
             return folder.is_dir() and not is_running_here(self._output, run)
-        except PapergridError:
+        # OSError too: a clock file is written to learn the age of another host's claim.
+        except (PapergridError, OSError):
             return False
 
     def _work(self) -> None:

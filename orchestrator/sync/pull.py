@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from merge.errors import RecordError, StorageError
+from merge.records.records import Claim
 from merge.records.result import read_result
 from merge.records.sweep import Run, Sweep, read_sweep
 from merge.storage.atomic import (
@@ -18,7 +20,8 @@ from merge.storage.atomic import (
     write_atomic,
     write_exclusive,
 )
-from merge.storage.paths import SweepPaths
+from merge.storage.clock import SYSTEM_CLOCK
+from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.runs.claims import is_live, last_claim
 from orchestrator.runs.heartbeat_watch import HeartbeatWatch
@@ -67,7 +70,7 @@ class Pull(Transfer):
 
     def _may_pull(self, run: Run, listing: Listing) -> bool:
         """Whether files of this run may change here; reports it where they may not."""
-        if is_running_here(self.output, run):
+        if is_running_here(self.output, run, is_dry=self.is_dry):
             self.keep(run.path, "a live process trains this run in this folder: pull it later")
             return False
         result = RunNames(run).result
@@ -177,21 +180,35 @@ def objects_by_run(sweep: Sweep, listing: Listing) -> dict[str, dict[str, Listed
     return found
 
 
-def is_running_here(output: Path, run: Run) -> bool:
-    """Whether a live owner has `run` in this folder.
+def is_running_here(output: Path, run: Run, *, is_dry: bool = False) -> bool:
+    """Whether a live owner has `run` in this folder; with `is_dry` nothing is written for it.
 
-    RecordError where its claim is damaged, StorageError where another host has it and the folder
-    cannot be written to.
+    RecordError where its claim is damaged; where another host has it and the folder cannot be
+    written to, StorageError or OSError.
     """
     paths = SweepPaths(output).run(run.path)
     claim = last_claim(paths)
     if claim is None or claim.released:
         return False
     alive = owner_alive(claim.owner, this_owner())
-    # By the age of its file, not by the heartbeat in it: that is in another host's time.
-    watch = HeartbeatWatch()
-    silence_s = watch.silence_s(paths, claim, watch.clock.monotonic()) if alive is None else 0.0
+    silence_s = _silence_s(paths, claim, is_dry=is_dry) if alive is None else 0.0
     return is_live(claim, alive, silence_s=silence_s)
+
+
+def _silence_s(paths: RunPaths, claim: Claim, *, is_dry: bool) -> float:
+    """Seconds since the claim of another host was written, by the clock of the file system.
+
+    To ask for that clock costs a file. A dry run asks this host's clock instead: it decides nothing
+    but what is shown.
+    """
+    # By the age of its file, not by the heartbeat in it: that is in another host's time.
+    if not is_dry:
+        watch = HeartbeatWatch()
+        return watch.silence_s(paths, claim, watch.clock.monotonic())
+    try:
+        return SYSTEM_CLOCK.now() - paths.disk.status(paths.claim(claim.number)).st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 def required_sha256(bucket: Bucket, name: str, head: ObjectHead) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from support.grids import make_grid, write_result, write_sweep
 from support.memory_bucket import TARGET, MemoryBucket
 
-from merge.errors import BucketError, BucketUnavailableError
+from merge.errors import BucketError, BucketUnavailableError, RecordError
 from orchestrator.sync import backlog as module
 from orchestrator.sync.backlog import Backlog, SyncOutcome
 from orchestrator.sync.push import Push
@@ -66,3 +68,13 @@ def test_a_store_that_cannot_keep_a_view_is_reported_and_not_retried(monkeypatch
     assert not outcome.is_view_outdated
     assert outcome.unsent_runs == ()
     assert str(refusal) in backlog.pop_messages()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "broken disk"), RecordError("damaged claim")])
+def test_a_run_whose_claim_cannot_be_judged_does_not_end_a_close(monkeypatch, tmp_path, error):
+    def fail(*_: object, **__: object) -> bool:
+        raise error
+
+    monkeypatch.setattr(module, "is_running_here", fail)
+    outcome, _ = send(monkeypatch, tmp_path, View(None))
+    assert outcome.unsent_runs == ()

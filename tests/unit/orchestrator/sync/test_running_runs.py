@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from support.grids import make_grid
 
+from merge.storage.disk import SystemDisk
 from merge.storage.paths import SweepPaths
 from orchestrator.machine.owners import this_owner
 from orchestrator.runs.claims import Taken, release, take
@@ -45,3 +46,20 @@ def test_a_run_of_a_living_process_here_is_running_until_it_is_released(tmp_path
 
 def test_a_run_that_was_never_claimed_is_not_running(tmp_path):
     assert not is_running_here(tmp_path, RUN)
+
+
+@pytest.mark.parametrize(("written_ago_s", "is_running"), [(0, True), (3600, False)])
+def test_a_dry_run_writes_nothing_to_learn_who_runs(
+    tmp_path, monkeypatch, written_ago_s, is_running
+):
+    path = SweepPaths(tmp_path).run(RUN.path).claim(claim(tmp_path, ELSEWHERE, 0.0).number)
+    written = time.time() - written_ago_s
+    os.utime(path, (written, written))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a file is written")
+
+    monkeypatch.setattr(SystemDisk, "create", refuse)
+    assert is_running_here(tmp_path, RUN, is_dry=True) is is_running
+    with pytest.raises(AssertionError, match="a file is written"):
+        is_running_here(tmp_path, RUN)
