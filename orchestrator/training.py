@@ -1,7 +1,8 @@
 """The one path that trains a plan on this machine, whether a command or a notebook asks for it.
 
-In order: ask the bucket (nothing is written before it agrees), freeze the plan, train, merge after
-completions, send to the bucket. Merging and sending are listeners: they cannot stop a training.
+In order: ask the bucket (nothing is written before it agrees), put the plan there where it has the
+claims, freeze the plan in the folder, train, merge after completions, send to the bucket. Merging
+and sending are listeners: they cannot stop a training.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from orchestrator.local.listeners import Listeners
 from orchestrator.local.settings import LocalSettings
 from orchestrator.plan.code_version import code_differs
 from orchestrator.plan.durations import longest_first
-from orchestrator.plan.freeze import freeze
+from orchestrator.plan.freeze import existing_plan, freeze
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.shards import settle_shards
 from orchestrator.sync.options import SyncOptions
@@ -83,6 +84,8 @@ def _train(
     events = Listeners(listeners)
     if sync:
         _ask_bucket(sync, plan.sweep, events)
+        if sync.has_claims:
+            _publish_plan(sync, plan.sweep, output)
     sweep = frozen()
     for line in code_differs(sweep.code, settings.code):
         events.notice(f"the code has changed since {output} was planned: {line}")
@@ -123,6 +126,17 @@ def _ask_bucket(sync: SyncOptions, sweep: Sweep, events: Listeners) -> None:
         if sync.has_claims:
             raise
         events.notice(delay_message(error))
+
+
+def _publish_plan(sync: SyncOptions, sweep: Sweep, output: Path) -> None:
+    """Put the plan into the bucket whose claims share its runs; the folder's plan if it has one.
+
+    Before the folder gets it: of two hosts that start with different plans at once, the bucket
+    refuses one, and that one keeps no plan that it could never train.
+    """
+    from orchestrator.bucket_claims.plan import publish_plan_to
+
+    publish_plan_to(sync.target, output, existing_plan(output, sweep) or sweep)
 
 
 class _Merging:
@@ -200,9 +214,7 @@ def _claims(
     if not sync.has_claims:
         return None
     from orchestrator.bucket_claims.claims import FolderAndBucketClaims
-    from orchestrator.bucket_claims.plan import publish_plan_to
 
-    publish_plan_to(sync.target, output, sweep)
     return FolderAndBucketClaims(output, sync.target, sweep, settings.heartbeat_s)
 
 

@@ -1,7 +1,7 @@
 """The plan of an output folder, frozen: written once, then only ever compared.
 
-Pure but for `freeze`. Resources, retries, title, published numbers and the code's version may
-change under a plan; what decides numbers or where they lie may not.
+Pure but for `freeze` and `existing_plan`. Resources, retries, title, published numbers and the
+code's version may change under a plan; what decides numbers or where they lie may not.
 """
 
 from __future__ import annotations
@@ -49,15 +49,28 @@ def freeze(output: Path, sweep: Sweep) -> Sweep:
     ConfigChangedError, with the differences, where `output` holds another plan; RecordError where
     its plan cannot be read; StorageError where it cannot be written.
     """
-    path = SweepPaths(output).sweep
+    # Exclusively: of several servers that start at once, one writes the plan and the rest compare
+    # theirs with it.
+    existing = existing_plan(output, sweep)
+    if existing or write_json_exclusive(SweepPaths(output).sweep, sweep.to_json()):
+        return existing or sweep
+    return _same_plan(output, sweep)
+
+
+def existing_plan(output: Path, sweep: Sweep) -> Sweep | None:
+    """The plan that `output` holds, equal to `sweep`; None where it holds none. Writes nothing.
+
+    Errors are those of `freeze`.
+    """
     try:
-        existing = read_sweep(path)
+        return _same_plan(output, sweep)
     except FileNotFoundError:
-        # Exclusively: of several servers that start at once, one writes the plan and the rest
-        # compare theirs with it.
-        if write_json_exclusive(path, sweep.to_json()):
-            return sweep
-        existing = read_sweep(path)
+        return None
+
+
+def _same_plan(output: Path, sweep: Sweep) -> Sweep:
+    path = SweepPaths(output).sweep
+    existing = read_sweep(path)
     differences = plan_differences(existing, sweep)
     if differences:
         raise ConfigChangedError(_refusal(path, existing, differences))
