@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from merge.errors import PapergridError
+from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.results.combine import Merged
 from merge.results.outcome import exit_code
@@ -69,15 +72,30 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _show_end(report: LocalReport, output: Path, arguments: argparse.Namespace) -> int:
     """Merge, show the table and the next steps; the exit code of the command."""
-    merged, reports = api.merge_and_report(output)
+    from merge.results.view import rebuild_with_results
+
+    merged, results = rebuild_with_results(output)
     print()
     show_merged(merged)
-    _show_files(merged, output, reports.values())
+    _show_files(merged, output, _write_reports(output, merged, results))
     for line in next_steps(report, output, status_command(output, arguments)):
         print(line)
     # Not the merge's 3: a filtered command that did all its runs is done, although the table lacks
     # cells.
     return report.exit_code or (1 if exit_code(merged) == 1 else 0)
+
+
+def _write_reports(output: Path, merged: Merged, results: Mapping[str, Result]) -> Sequence[Path]:
+    """The files of the report; where they cannot be made, one line on stderr and none."""
+    from replicate.report.gather import read_report, write_report
+
+    try:
+        written = write_report(output, read_report(output, merged, results), ("md", "html"))
+    except (PapergridError, OSError) as error:
+        # All is trained and merged: the exit code stays that of the training.
+        print(f"no report, `replicate report {output}` makes it later: {error}", file=sys.stderr)
+        return ()
+    return tuple(written.values())
 
 
 def _make_data_ready(runs: Sequence[Run], output: Path, arguments: argparse.Namespace) -> int:
