@@ -124,7 +124,9 @@ def publish_folder(parent: Path, fill: Callable[[Path], str]) -> Path:
 def make_folder(folder: Path) -> None:
     """Create `folder` and what is missing above it, durably. StorageError where it is refused."""
     with storage_errors(folder):
-        _fsync_entries(folder, SYSTEM_DISK.make_folder(folder), SYSTEM_DISK)
+        # One that is there already may be one that may be written but not opened to fsync it.
+        if above := SYSTEM_DISK.make_folder(folder):
+            _fsync_entries(folder, above, SYSTEM_DISK)
 
 
 def remove_file(path: Path) -> None:

@@ -157,3 +157,14 @@ def test_a_folder_whose_parent_may_not_be_listed_can_be_made_all_the_same(tmp_pa
     monkeypatch.setattr(os, "open", refuse)
     write_json(tmp_path / "new" / "file.json", FILE)
     assert (tmp_path / "new" / "file.json").exists()
+
+
+def test_a_folder_that_is_there_needs_no_permission_to_be_opened(tmp_path, calls, monkeypatch):
+    """A folder of mode -wx; root may open any, so the refusal is made here."""
+
+    def refuse(path, *_words, **_others):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    make_folder(tmp_path)
+    assert not [call for call in calls if call.startswith("fsync")]
