@@ -2,7 +2,8 @@
 
 A run is claimed in the bucket first, then in the output folder. The files that an earlier owner
 sent are fetched, so that the run resumes from its checkpoint. The claim in the bucket is given back
-only once the run's files are there: until then no other host can see its result.
+once the run's files are there (until then no other host can see its result), at the latest when the
+command ends.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from orchestrator.sync.pull import Pull, objects_by_run
 from orchestrator.sync.selection import RunNames, runs_by_path
 
 _HEARTBEATS_PER_CHECKPOINT = 3
+_LAST_RELEASES_S = 5.0
+"""At the end, how long the releases of runs that were not sent may take."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ _TakeLocal = Callable[[float], Taken | Busy | Finished]
 class FolderAndBucketClaims:
     """Claims in a bucket and in the output folder; a thread sends the heartbeats to the bucket.
 
-    Implements `runs.claims.Claims`. BucketError where the store ignores conditional writes.
+    Implements `runs.claim_places.Claims`. BucketError where the store ignores conditional writes.
     """
 
     def __init__(
@@ -203,8 +206,12 @@ class FolderAndBucketClaims:
         return self._held.running()
 
     def close(self) -> None:
-        """End the heartbeats. Claims of runs that were not sent expire; other hosts take over."""
+        """End the heartbeats, and give back the runs that are not running, as far as this is quick.
+
+        Else their claims expire for other hosts, but never for this process: it is alive.
+        """
         self._heartbeat.stop()
+        self._held.give_back_idle(_LAST_RELEASES_S)
 
     def _take_remote(
         self,

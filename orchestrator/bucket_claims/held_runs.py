@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from merge.errors import PapergridError
 from merge.records.records import Claim
 from merge.records.sweep import Run
 from merge.storage.clock import SYSTEM_CLOCK, Clock
@@ -75,7 +76,7 @@ class HeldRuns:
             return None if held is None or held.is_running else held.local_token or None
 
     def give_back(self, held: HeldRun) -> None:
-        """Release the claim of a run that nothing is sent of; a no-op where it is not held.
+        """Release a run's claim, whether its files were sent or not; a no-op where it is not held.
 
         It is removed first: without heartbeats the claim expires where its release fails.
         """
@@ -85,6 +86,13 @@ class HeldRuns:
             self.remove(held)
             if not held.is_lost:
                 self._remote.release(held.run.path, held.remote_claim)
+
+    def give_back_idle(self, limit_s: float) -> None:
+        """Release all runs whose attempts are not running, as far as that is done in `limit_s`."""
+        # A daemon: a request that hangs must keep neither the caller nor the process.
+        thread = threading.Thread(target=self._give_back_idle, name="last releases", daemon=True)
+        thread.start()
+        thread.join(limit_s)
 
     def running(self) -> Sequence[Run]:
         """The runs whose attempts are running here."""
@@ -97,6 +105,15 @@ class HeldRuns:
         for held in list(self._held.values()):
             with failures_logged("a heartbeat in the bucket"):
                 self._beat(held)
+
+    def _give_back_idle(self) -> None:
+        for held in list(self._held.values()):
+            if held.is_running:
+                continue
+            try:
+                self.give_back(held)
+            except PapergridError as error:
+                _log.warning("%s is not given back in the bucket: %s", held.run.run_id, error)
 
     def _beat(self, held: HeldRun) -> None:
         if held.is_lost:

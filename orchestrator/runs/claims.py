@@ -12,9 +12,10 @@ have made is listed before it is opened, and no two hosts' clocks are compared.
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from merge.errors import RecordError, StorageError
+from merge.errors import PapergridError, RecordError, StorageError
 from merge.records.records import EXPIRY_S, Claim, Owner, read_claim
 from merge.records.result import Result, read_result
 from merge.storage.atomic import storage_errors
@@ -77,8 +78,15 @@ def take(
     claim = _create(paths, last.number + 1 if last else 1, draft)
     if claim is None:
         return Busy(_must_exist(paths))
-    # The last owner may have committed between the first look and its release.
-    if result := finished(paths, config_hash):
+    try:
+        # The last owner may have committed between the first look and its release.
+        result = finished(paths, config_hash)
+    except BaseException:
+        # Kept, the claim would be live as long as this process, also for a later try of its own.
+        with suppress(PapergridError, OSError):
+            release(paths, claim)
+        raise
+    if result:
         release(paths, claim)
         return Finished(result)
     return Taken(claim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -105,3 +106,37 @@ def test_a_run_has_heartbeats_while_its_files_are_fetched(bucket, claims, paths,
     assert beats[0] > 0.0
     assert claims.running() == [RUN]
     assert claims.may_commit(paths, taken.claim)
+
+
+def test_a_run_that_was_not_sent_is_given_back_at_the_end(bucket, claims, paths):
+    taken = take(claims, paths)
+    claims.release(paths, taken.claim)
+    assert not is_released(bucket)
+    claims.close()
+    assert is_released(bucket)
+
+
+def test_a_run_that_is_training_at_the_end_is_kept(bucket, claims, paths):
+    take(claims, paths)
+    claims.close()
+    assert not is_released(bucket)
+
+
+def test_a_store_that_hangs_does_not_keep_the_end(bucket, claims, paths, monkeypatch):
+    taken = take(claims, paths)
+    claims.release(paths, taken.claim)
+    hangs = threading.Event()
+    monkeypatch.setattr(module, "_LAST_RELEASES_S", 0.05)
+    with monkeypatch.context() as patched:
+        patched.setattr(bucket, "put", lambda *_, **__: hangs.wait(60))
+        claims.close()
+    assert not is_released(bucket)
+    hangs.set()
+
+
+def test_a_store_that_refuses_a_last_release_does_not_keep_the_end(bucket, claims, paths, caplog):
+    taken = take(claims, paths)
+    claims.release(paths, taken.claim)
+    bucket.failures["put"] = BucketError("access denied")
+    claims.close()
+    assert "not given back in the bucket: access denied" in caplog.text

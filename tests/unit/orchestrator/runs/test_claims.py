@@ -20,6 +20,7 @@ from merge.records.result import Result
 from merge.storage.json_files import write_json, write_json_exclusive
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import owner_alive, this_owner
+from orchestrator.runs import claims
 from orchestrator.runs.claims import Busy, Finished, Taken, beat, holds, is_live, release, take
 from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 
@@ -308,3 +309,16 @@ def test_a_dead_owners_processes_are_killed_before_its_run_is_taken(paths, owner
 def test_a_released_claim_is_never_live(paths, owner, alive):
     claim = replace(claim_now(paths, owner), released=True)
     assert not is_live(claim, alive, silence_s=0.0)
+
+
+def test_a_claim_is_given_back_where_the_second_look_for_a_result_fails(paths, owner, monkeypatch):
+    looks = iter([None, RecordError("result.json is damaged"), None, None])
+
+    def look(*_: object) -> None:
+        if error := next(looks):
+            raise error
+
+    monkeypatch.setattr(claims, "finished", look)
+    with pytest.raises(RecordError, match="damaged"):
+        take(paths, HASH, owner, now=NOW)
+    assert claim_now(paths, owner).number == 2
