@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from experiments.runtime.distributed import Ranks, all_reduce_sum, any_rank
 from experiments.runtime.precision import Precision
 from experiments.runtime.samplers import EvalSampler
+from experiments.runtime.seeds import torch_generator
 from experiments.runtime.stop import Stopped, StopRequest
 from experiments.runtime.task import Item, Sums, Task
 
@@ -42,6 +43,8 @@ def evaluate(  # noqa: PLR0913
         batch_size=None,
         sampler=places,
         num_workers=num_workers,
+        # The global generator is the training's: an evaluation draws nothing from it.
+        generator=torch_generator(0, "evaluation", ranks.rank),
     )
     items = iter(loader)
     # Every rank makes the same number of rounds, so that all can agree on a stop in each.

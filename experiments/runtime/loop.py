@@ -26,6 +26,7 @@ from experiments.runtime.precision import Precision
 from experiments.runtime.progress import Evaluation, Progress
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import TrainSampler
+from experiments.runtime.seeds import torch_generator
 from experiments.runtime.snapshots import Snapshots
 from experiments.runtime.stages import Timetable
 from experiments.runtime.stop import Stopped, StopRequest
@@ -171,6 +172,11 @@ class Trainer:
             collate_fn=setup.task.collate,
             num_workers=setup.context.num_workers,
             pin_memory=setup.ranks.device.type == "cuda",
+            # A loader draws a seed for its workers. From the global generator, a run that goes on
+            # inside an epoch would draw it once more, and all dropout after it would differ.
+            generator=torch_generator(
+                self._options.seed, "loader", setup.ranks.rank, self.progress.epoch
+            ),
         )
 
     def _agree(self, batch: Batch) -> dict[str, float]:

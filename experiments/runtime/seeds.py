@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import random
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 _SEED_MASK = (1 << 63) - 1
 
@@ -24,6 +28,13 @@ def derive_seed(root: int, *names: str | int) -> int:
 def numpy_generator(root: int, *names: str | int) -> np.random.Generator:
     """A numpy generator of the stream called `names`."""
     return np.random.default_rng(derive_seed(root, *names))
+
+
+def torch_generator(root: int, *names: str | int) -> torch.Generator:
+    """A torch generator of the stream called `names`, on the CPU."""
+    import torch
+
+    return torch.Generator().manual_seed(derive_seed(root, *names))
 
 
 def seed_everything(root: int, *names: str | int) -> None:

@@ -195,8 +195,9 @@ class Snapshots:
         return total / float(state["world_size"])
 
     def _refuse_foreign(self, state: Mapping[str, Any]) -> None:
-        for name, ours in self._identity.items():
-            theirs = state["identity"][name]
+        known = state["identity"]
+        for name in {**known, **self._identity}:
+            theirs, ours = (each.get(name, "not recorded") for each in (known, self._identity))
             if theirs != ours:
                 raise UsageError(
                     f"the checkpoints in {self._context.run.checkpoints} were made with other "

@@ -40,6 +40,10 @@ def _definition_differences(old: Sweep, new: Sweep) -> Iterator[str]:
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield f"{name}: {before} -> {after}"
+    units = [sweep.manifest.metric(sweep.metric).unit for sweep in (old, new)]
+    # The same number means another value: 0.5 is 50 percent, or half a pixel.
+    if old.metric == new.metric and units[0] != units[1]:
+        yield f"unit of {old.metric}: {units[0]} -> {units[1]}"
     before_axes, after_axes = _axes_as_json(old), _axes_as_json(new)
     for name in {**before_axes, **after_axes}:
         before, after = before_axes.get(name), after_axes.get(name)

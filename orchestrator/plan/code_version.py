@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from merge.records.sweep import Run
+from merge.storage.paths import SweepPaths
 from orchestrator.studies.experiment import Experiment, read_experiment
 from orchestrator.studies.options import EXPERIMENTS, OPTIONS_FILE
 from orchestrator.studies.study import Study
@@ -17,6 +18,7 @@ from orchestrator.studies.study import Study
 _GIT_TIMEOUT_S = 10.0
 # A word of a command may name a data file of many gigabytes, which must not be hashed.
 _LARGEST_SCRIPT = 2**20
+_STATISTICS = "merge/results/statistics.py"
 
 
 class CodeVersion(TypedDict):
@@ -89,13 +91,30 @@ def experiment_sources(experiment: Experiment) -> Iterator[tuple[str, Path]]:
     own = experiment.folder
     prefix = own.name if experiment.is_built_in else "experiment"
     # The manifest is left out: its words are shown beside numbers, and change none.
-    for path in (*own.rglob("*.py"), own / OPTIONS_FILE):
+    for path in (*_python_files(own), own / OPTIONS_FILE):
         yield f"{prefix}/{path.relative_to(own).as_posix()}", path
     for name in experiment.code:
         for path in (experiment.shared / name).rglob("*.py"):
             yield path.relative_to(experiment.shared).as_posix(), path
-    for name in experiment.result_code:
+    # The runtime takes a metric's mean over test lists from there, for every experiment.
+    for name in (_STATISTICS, *experiment.result_code):
         yield f"../{name}", experiment.shared.parent / name
+
+
+def _python_files(folder: Path) -> Iterator[Path]:
+    """Sources below `folder`, as far as they are its own.
+
+    Left out: environments and caches (`.venv`), and output folders with their copies of code.
+    """
+    for root, names, files in os.walk(folder):
+        names[:] = [
+            name
+            for name in names
+            if not name.startswith(".")
+            and not Path(root, name, SweepPaths.PLAN_NAME).exists()
+            and not Path(root, name, "pyvenv.cfg").exists()
+        ]
+        yield from (Path(root, name) for name in files if name.endswith(".py"))
 
 
 def is_script(path: Path) -> bool:

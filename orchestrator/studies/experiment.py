@@ -30,6 +30,10 @@ MANIFEST_FILE = "manifest.yaml"
 RUNTIME = "runtime"
 """The shared folder that every experiment runs in: always part of its code."""
 
+_RESERVED = frozenset(("epoch", "step", "loss", "lr", "seconds", "event", "time"))
+"""Keys of a training's events and history, beside which metrics stand."""
+_MEASURED = ("seconds", "peak_memory_mb", "world_size", "device", "bootstrap", "by_test_seed")
+"""Keys of a merged result, beside which the baseline stands."""
 _NEEDED_FILES = (MANIFEST_FILE, OPTIONS_FILE)
 _EXAMPLES = {
     "goal": "max or goal: min",
@@ -93,12 +97,18 @@ def experiment_folder(
     if is_folder(reference) and not folder.resolve().name.isidentifier():
         problem = f"{folder}: the folder is imported: name it with letters, digits and _ only"
         raise StudyError(reference, (problem,))
-    if is_folder(reference) and _is_taken(folder.resolve()):
-        problem = (
-            f"{folder}: Python has another module {folder.resolve().name!r}: rename the folder"
-        )
-        raise StudyError(reference, (problem,))
     return folder
+
+
+def check_module_name(experiment: Experiment) -> None:
+    """StudyError where a trainer would import another module by the name of the folder.
+
+    Asked of the folder that a study names: a copy of it finds the original by its name.
+    """
+    folder = experiment.folder.resolve()
+    if is_folder(experiment.name) and _is_taken(folder):
+        problem = f"{folder}: Python has another module {folder.name!r}: rename the folder"
+        raise StudyError(experiment.name, (problem,))
 
 
 def _is_taken(folder: Path) -> bool:
@@ -176,6 +186,10 @@ def _problems(document: Document, shape: ManifestShape, experiments: Path) -> It
     if not document.data.get("metrics"):
         yield document.problem(("metrics",), "missing: declare at least one metric of the results")
     yield from _missing_keys(document)
+    for name in _RESERVED & set(shape.metrics):
+        yield document.problem(
+            ("metrics", name), f"{name!r} is a name of the training itself: rename the metric"
+        )
     for index, name in enumerate(shape.code):
         if not _MODULE_NAME.fullmatch(name) or not (experiments / name).is_dir():
             yield document.problem(
@@ -188,7 +202,7 @@ def _problems(document: Document, shape: ManifestShape, experiments: Path) -> It
             yield document.problem(
                 ("result_code", index), f"{name!r} is not a file below {experiments.parent}"
             )
-    if shape.baseline and shape.baseline.label in summary_keys(None):
+    if shape.baseline and shape.baseline.label in (*summary_keys(None), *_MEASURED):
         yield document.problem(
             ("baseline", "label"), f"{shape.baseline.label!r} is a key of the merged results"
         )

@@ -30,7 +30,6 @@ __all__ = [
     "Options",
     "UnfitError",
     "UnknownKeyError",
-    "experiment_names",
     "read_options",
 ]
 
@@ -38,11 +37,6 @@ OPTIONS_FILE = "options.yaml"
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent.parent / "experiments"
 """The data plane's folder: its files are read, it is never imported."""
-
-
-def experiment_names(experiments: Path) -> list[str]:
-    """The experiments that the folder `experiments` offers, sorted."""
-    return sorted(path.parent.name for path in experiments.glob(f"*/{OPTIONS_FILE}"))
 
 
 def read_options(experiments: Path, experiment: str) -> Options:

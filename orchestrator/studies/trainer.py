@@ -11,6 +11,7 @@ from merge.wording import hint
 from orchestrator.config.yaml_document import Notes
 from orchestrator.studies.experiment import (
     Experiment,
+    check_module_name,
     experiment_folder,
     read_experiment,
     spelled,
@@ -47,10 +48,15 @@ def _experiment(
         notes.add(("experiment",), error.problems[0])
         return None
     try:
-        return read_experiment(reference, experiments, cwd)
+        experiment = read_experiment(reference, experiments, cwd)
     except StudyError as error:
         notes.add_elsewhere(error)
         return None
+    try:
+        check_module_name(experiment)
+    except StudyError as error:
+        notes.add(("experiment",), error.problems[0])
+    return experiment
 
 
 def _rules(experiment: Experiment | None, notes: Notes) -> Rules:

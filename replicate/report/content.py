@@ -22,9 +22,13 @@ class Verdict(StrEnum):
     INCOMPLETE = "incomplete"
     NOT_PUBLISHED = "not published"
 
-    @property
-    def css_class(self) -> str:
-        """The class that colours it on the page; empty for the one without a colour."""
+    def css_class(self, goal: str) -> str:
+        """The class that colours it on the page, for a metric with this goal; empty for no colour.
+
+        With goal min, a mean below the published one is the better one.
+        """
+        if self in (Verdict.ABOVE, Verdict.BELOW):
+            return "better" if (self is Verdict.ABOVE) == (goal == "max") else "worse"
         return "" if self is Verdict.NOT_PUBLISHED else self.name.lower()
 
 

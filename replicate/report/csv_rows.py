@@ -18,7 +18,8 @@ def csv_report(report: Report) -> str:
     published = {cell.name: cell.published for cell in report.cells}
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
-    writer.writeheader()
+    # Names of metrics are foreign text, too: they are keys of result files.
+    csv.writer(text, lineterminator="\n").writerow([csv_text(name) for name in names])
     for run in sweep.runs:
         # Runs of `also` values that were not started are no part of the report.
         if run.cell not in published:

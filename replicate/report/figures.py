@@ -63,7 +63,9 @@ def heat_map(report: Report) -> Picture | None:
         # Symmetric around 0, so that white means equal; 1.0 where all differences are 0, or nothing
         # could be scaled.
         largest = max((abs(v) for row in differences for v in row.values()), default=0.0) or 1.0
-        _matrix(panes[1], report, differences, form.difference, "RdBu", largest)
+        # Blue is better than published, red is worse.
+        colours = "RdBu" if report.sweep.goal == "max" else "RdBu_r"
+        _matrix(panes[1], report, differences, form.difference, colours, largest)
         panes[1].set_title("ours minus published", color=_INK)
         panes[1].set_yticks([])
     return Picture(_svg(figure, "heat"), _note(len(cells), len(report.cells)))

@@ -33,7 +33,8 @@ def trainers(tmp_path: Path) -> Path:
     (folder / "toy" / "models").mkdir(parents=True)
     write_experiment(folder / "toy", options="{}", manifest=MANIFEST)
     (folder / "toy" / "models" / "head.py").write_text("x = 1\n")
-    for file in ("runtime/loop.py", "images/read.py", "sounds/read.py", "../merge/means.py"):
+    shared = ("runtime/loop.py", "images/read.py", "sounds/read.py")
+    for file in (*shared, "../merge/means.py", "../merge/results/statistics.py"):
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x = 1\n")
@@ -57,6 +58,8 @@ def version_of(tmp_path: Path, trainers: Path) -> CodeVersion:
         ("images/read.py", "x = 2\n", True),
         ("sounds/read.py", "x = 2\n", False),
         ("../merge/means.py", "x = 2\n", True),
+        ("../merge/results/statistics.py", "x = 2\n", True),
+        ("toy/.venv/lib/x.py", "x = 2\n", False),
         ("../merge/other.py", "x = 2\n", False),
     ],
 )
@@ -64,10 +67,23 @@ def test_the_source_digest_follows_the_trainers_sources(
     tmp_path: Path, trainers: Path, file: str, text: str, changes: bool
 ) -> None:
     before = version_of(tmp_path, trainers)
+    (trainers / file).parent.mkdir(parents=True, exist_ok=True)
     (trainers / file).write_text(text)
     after = version_of(tmp_path, trainers)
     assert len(after["source"]) == 16
     assert bool(code_differs(before, after)) is changes
+
+
+@pytest.mark.parametrize("marker", ["sweep.json", "pyvenv.cfg"])
+def test_an_output_folder_or_environment_inside_an_experiment_is_not_its_code(
+    tmp_path: Path, trainers: Path, marker: str
+) -> None:
+    inner = trainers / "toy" / "inner"
+    inner.mkdir()
+    before = version_of(tmp_path, trainers)
+    (inner / marker).write_text("{}")
+    (inner / "copy.py").write_text("x = 1\n")
+    assert version_of(tmp_path, trainers) == before
 
 
 def test_a_new_experiment_is_no_other_code_of_those_that_are_there(

@@ -131,6 +131,8 @@ def test_another_goal_in_the_manifest_is_another_plan_and_another_title_is_not(
     first = planned()
     other_goal = planned("goal: max", "goal: min")
     assert plan_differences(first, other_goal) == ("goal: max -> min",)
+    other_unit = planned("unit: percent", "unit: px")
+    assert plan_differences(first, other_unit) == ("unit of miou: percent -> px",)
     assert plan_differences(first, planned("A toy", "Another toy")) == ()
 
 

@@ -105,6 +105,12 @@ def test_a_folder_without_both_files_is_no_experiment(tmp_path):
             "label: mean",
             "baseline.label: 'mean' is a key of",
         ),
+        (
+            "label: untrained",
+            "label: seconds",
+            "baseline.label: 'seconds' is a key of",
+        ),
+        ("  nss:", "  loss:", "metrics.loss: 'loss' is a name of the training itself"),
         ("title:", "code: [nothing]\ntitle:", "code[0]: 'nothing' is not a shared folder"),
         ("title:", "code: [../x]\ntitle:", "code[0]: '../x' is not a shared folder"),
         ("title:", "result_code: [x.py]\ntitle:", "result_code[0]: 'x.py' is not a file below"),

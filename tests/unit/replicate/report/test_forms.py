@@ -123,6 +123,13 @@ def test_where_less_is_better_the_least_is_bold() -> None:
     assert r"PAPER (paper) & \textbf{70.0} & \textbf{70.0} & 70.0" in text
 
 
+@pytest.mark.parametrize(("goal", "css_class"), [("max", "better"), ("min", "worse")])
+def test_a_verdict_is_coloured_by_the_goal(goal: str, css_class: str) -> None:
+    sweep = replace(make_grid(folds=(0, 1), published=PUBLISHED), goal=goal)
+    page = html_report(report_of(sweep, {f"{CELL}-fold0": 0.812, f"{CELL}-fold1": 0.808}))
+    assert f'<td class="verdict {css_class}">above</td>' in page
+
+
 @pytest.mark.parametrize(("ended", "hours"), [(7200.0, 2.0), (None, 0.0), ("later", None)])
 def test_hours_count_for_each_device_of_an_attempt(
     tmp_path: Path, ended: object, hours: float | None
@@ -169,6 +176,18 @@ def test_csv_has_a_row_for_every_run_of_the_table_done_or_not() -> None:
     assert [row["miou"] for row in rows] == ["0.712", "", "", ""]
     assert [row["published"] for row in rows] == ["0.7", "0.7", "", ""]
     assert rows[0]["attempts"] == "2"
+
+
+def test_the_header_of_csv_starts_no_formula() -> None:
+    sweep = make_grid(folds=(0,))
+    (run,) = sweep.runs
+    result = make_result(run, 0.5)
+    result = replace(result, metrics={**result.metrics, "=1+1": 0.5})
+    collected = Collected(sweep=sweep, results={run.run_id: result}, problems=(), aside=())
+    report = make_report(combine({"out": collected}), collected.results, {}, (), ())
+    header = next(csv.reader(io.StringIO(csv_report(report))))
+    assert "'=1+1" in header
+    assert "=1+1" not in header
 
 
 def test_the_page_asks_for_nothing_and_carries_exact_values() -> None:
