@@ -19,7 +19,7 @@ from merge.records.plan_diff import plan_to_json
 from merge.records.sweep import SCHEMA, Run, Sweep
 from merge.results.cells import cell_view, expected_values
 from merge.results.collect import Collected, contribution_of
-from merge.results.comparability import all_flags, test_list_flags
+from merge.results.comparability import test_list_flags
 from merge.results.conflicts import Conflict, OnConflict, agree, choose
 from merge.results.entries import Entry, Problem
 from merge.results.legacy import sweep_of_legacy
@@ -54,11 +54,6 @@ class Merged:
     def is_complete(self) -> bool:
         """Whether every cell that has a result has all of them."""
         return all(cell["complete"] for cell in self.document["results"].values())
-
-    @property
-    def is_comparable(self) -> bool:
-        """Whether no cell is flagged."""
-        return not all_flags(self.document["results"])
 
 
 def combine(

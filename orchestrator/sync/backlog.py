@@ -176,7 +176,7 @@ class Backlog:
     def _wait_for_work(self) -> bool:
         """Wait until there is something to send; False where all is sent and `close` was called."""
         with self._changed:
-            # The thread starts before the executor freezes the plan of a new output folder.
+            # Without a plan there is nothing to send: the folder's disk may be away for a while.
             while not (self._has_work() and SweepPaths(self._output).sweep.exists()):
                 if self._is_closing:
                     return False

@@ -78,7 +78,6 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
         num_workers=run.resources.num_workers if workers is None else workers,
     )
     # A command divides its batch itself: its key of that name is its own.
-    # A command divides its batch itself: its key of that name is its own.
     batch = run.config.get("global_batch") if run.experiment else None
     if isinstance(batch, int) and batch % resources.devices_per_run:
         raise UsageError(
