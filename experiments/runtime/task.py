@@ -60,8 +60,8 @@ class Term:
     """One summand of a loss: a mean over what it counts, such as the pixels of a batch."""
 
     value: Tensor
-    """A scalar, with its gradient. Finite also where nothing counts, such as 0 for a micro-batch whose
-    pixels are all ignored: its share is 0, and 0 times NaN is NaN."""
+    """A scalar, with its gradient. Finite also where nothing counts, such as 0 for a micro-batch
+    whose pixels are all ignored: its share is 0, and 0 times NaN is NaN."""
     counted: str
     """A key of `Task.weights`: what `value` is a mean over."""
     factor: float = 1.0
