@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from merge.errors import UsageError
+from merge.wording import hint
 
 if TYPE_CHECKING:
     from experiments.runtime.run_context import RunContext
@@ -77,8 +78,8 @@ def find_experiment(name_or_folder: str, cwd: Path) -> Experiment:
         return Experiment(folder.name, folder, _package_at(folder))
     if name_or_folder not in experiment_names():
         raise UsageError(
-            f"there is no experiment {name_or_folder!r}; known: {', '.join(experiment_names())}; "
-            "write a folder with a slash, such as ./myfolder"
+            f"there is no experiment {name_or_folder!r} (a folder is written with a slash, such as "
+            f"./myfolder){hint(name_or_folder, experiment_names())}"
         )
     folder = EXPERIMENTS / name_or_folder
     return Experiment(name_or_folder, folder, f"experiments.{name_or_folder}")

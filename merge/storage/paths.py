@@ -178,10 +178,21 @@ class RunPaths:
         """Scalars of all attempts, as TensorBoard writes them."""
         return self.root / "tensorboard"
 
+    def has_curves(self) -> bool:
+        """Whether TensorBoard can show the run, as far as this user may look into the folder."""
+        return os.path.exists(self.tensorboard)  # noqa: PTH110 - as has_result
+
     @property
     def panels(self) -> Path:
         """Pictures of a few test items, as our own trainers draw them."""
         return self.root / "panels"
+
+    def pictures(self) -> list[Path]:
+        """The pictures that its trainer drew; none where this user may not look into the folder."""
+        try:
+            return sorted(self.panels.glob("*.png"))
+        except PermissionError:
+            return []
 
     def claim(self, number: int) -> Path:
         return self.root / f"claim-{number:04d}.json"

@@ -93,7 +93,7 @@ def _panels(output: Path, runs: Iterable[Run]) -> list[Panel]:
     """The first picture of each run, the first `_MOST_PANELS` of them."""
     panels: list[Panel] = []
     for run in runs:
-        pictures = sorted((output / run.path).glob("panels/*.png"))
+        pictures = SweepPaths(output).run(run.path).pictures()
         if pictures and len(panels) < _MOST_PANELS:
             path = pictures[0].relative_to(output).as_posix()
             panels.append(Panel(run_id=run.run_id, path=path, data=_as_jpeg(pictures[0])))

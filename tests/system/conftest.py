@@ -19,6 +19,8 @@ LONGEST_FIRST = (
     "test_executor_kills",
     "test_sync_command",
     "test_abcb_learns",
+    "test_stages",
+    "test_own_experiment",
 )
 """Files that take minutes: started last, one of them would keep a single worker busy at the end."""
 

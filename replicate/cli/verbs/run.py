@@ -124,8 +124,8 @@ def _show_files(merged: Merged, output: Path, reports: Iterable[Path]) -> None:
     for path in reports:
         print(f"report          {path}")
     runs = [paths.run(run.path) for run in merged.sweep.runs]
-    panels = sorted(str(path) for run in runs for path in run.panels.glob("*.png"))
+    panels = sorted(str(path) for run in runs for path in run.pictures())
     if panels:
         print(f"panels          {panels[0]}" + (f" and {len(panels) - 1} more" * (len(panels) > 1)))
-    if any(run.tensorboard.exists() for run in runs):
+    if any(run.has_curves() for run in runs):
         print(f"curves          tensorboard --logdir {output}")

@@ -127,8 +127,8 @@ def test_it_is_swept_merged_and_reported_with_metrics_of_its_own(tmp_path, folde
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("fewshots", "there is no experiment 'fewshots': the experiments are fewshot"),
-        ("./nothing", "is no experiment: it has no task.py"),
+        ("fewshots", "such as ./myfolder): did you mean 'fewshot'?"),
+        ("./nothing", "nothing is no experiment: it has no options.py"),
     ],
 )
 def test_an_experiment_that_is_not_there_is_refused(tmp_path, word, message):
