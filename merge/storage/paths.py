@@ -180,7 +180,10 @@ class RunPaths:
 
     def has_curves(self) -> bool:
         """Whether TensorBoard can show the run, as far as this user may look into the folder."""
-        return os.path.exists(self.tensorboard)  # noqa: PTH110 - as has_result
+        try:
+            return self.tensorboard.exists()
+        except PermissionError:
+            return False
 
     @property
     def panels(self) -> Path:
