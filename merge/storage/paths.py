@@ -180,10 +180,7 @@ class RunPaths:
 
     def has_curves(self) -> bool:
         """Whether TensorBoard can show the run, as far as this user may look into the folder."""
-        try:
-            return self.tensorboard.exists()
-        except PermissionError:
-            return False
+        return self.disk.exists(self.tensorboard)
 
     @property
     def panels(self) -> Path:
