@@ -120,7 +120,7 @@ def _measure(case: Case, environment: dict[str, str]) -> int:
         own.append(_seconds(command, environment))
     cost, bare = statistics.median(own), statistics.median(floor)
     counted = cost - bare if case.is_above_floor else cost
-    verdict = "kept" if counted <= case.budget_s else "PASSED"
+    verdict = "kept" if counted <= case.budget_s else "EXCEEDED"
     above = " above the floor" if case.is_above_floor else ""
     print(
         f"{case.name:<24} {1000 * cost:8.0f} ms  {cost / bare:6.1f} x bare python "

@@ -70,7 +70,7 @@ def _one_more(output: Path, results: list[Path]) -> None:
 
 def _report(name: str, measured: Callable[[], object], floor_s: float, budget_s: float) -> int:
     cost_s = _seconds(measured)
-    verdict = "kept" if cost_s <= budget_s else "PASSED"
+    verdict = "kept" if cost_s <= budget_s else "EXCEEDED"
     print(
         f"{name:<26} {1000 * cost_s:7.0f} ms  {cost_s / floor_s:5.1f} x floor "
         f"({1000 * floor_s:.0f} ms)  budget {1000 * budget_s:.0f} ms: {verdict}"
