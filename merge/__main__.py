@@ -13,8 +13,8 @@ from pathlib import Path
 
 from merge.errors import PapergridError
 from merge.results.combine import Merged
-from merge.results.comparability import all_flags, flag_text
 from merge.results.conflicts import POLICIES
+from merge.results.flags import flag_lines
 from merge.results.outcome import exit_code, left_out
 from merge.results.view import merge_named
 
@@ -95,8 +95,7 @@ def _lines(merged: Merged) -> list[str]:
         else:
             missing = f"{merged.document['average_over']} {', '.join(view['missing'])}"
             lines.append(f"{cell}: incomplete, lacks {missing}")
-    flags = all_flags(merged.document["results"])
-    return lines + [f"not comparable: {cell}: {flag_text(flag)}" for cell, flag in flags]
+    return lines + [f"not comparable: {line}" for line in flag_lines(merged.document)]
 
 
 if __name__ == "__main__":

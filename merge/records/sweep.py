@@ -128,6 +128,8 @@ class Sweep:
     """Keys of a configuration on which no number depends: they are in no hash."""
     retries: Mapping[str, Any] = field(default_factory=dict)
     """How often a failed run is retried, by cause: {cause: limit or {"limit", "wait_s"}}."""
+    code_files: tuple[str, ...] | None = None
+    """What the study names as code, seen from where runs are started; None where it does not."""
     frozen_manifest: Manifest | None = None
     """As the plan froze it; None in a plan of an older version. Readers take `manifest`."""
 
@@ -164,6 +166,8 @@ class Sweep:
             "retries": dict(self.retries),
             "free_keys": list(self.free_keys),
         }
+        if self.code_files is not None:
+            document["code_files"] = list(self.code_files)
         if self.frozen_manifest is not None:
             document["manifest"] = self.frozen_manifest.to_json()
         return {**document, "runs": [run_to_json(r) for r in self.runs]} if with_runs else document
@@ -230,6 +234,7 @@ def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
         published=dict(document["published"]),
         retries=dict(document.get("retries", {})),
         free_keys=tuple(document.get("free_keys", ())),
+        code_files=_texts_or_none(document.get("code_files")),
         frozen_manifest=manifest_from_json(document["manifest"])
         if "manifest" in document
         else None,
@@ -292,6 +297,14 @@ def _object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"a configuration is {value!r}")
     return value
+
+
+def _texts_or_none(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise TypeError(f"code_files is {value!r}")
+    return tuple(value)
 
 
 def _resources_from_json(document: Mapping[str, Any]) -> Resources:

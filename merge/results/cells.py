@@ -7,8 +7,9 @@ from typing import Any
 
 from merge.records.manifest import Manifest
 from merge.records.sweep import Run, Sweep
-from merge.results.comparability import Flag, flags_of_cell
+from merge.results.comparability import flags_of_cell
 from merge.results.entries import Entry
+from merge.results.flags import Flag
 from merge.results.spread import over_test_seeds
 from merge.results.statistics import Interval, bootstrap_interval, mean, sample_std, t_interval
 from merge.storage.json_files import is_finite_number

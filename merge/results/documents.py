@@ -9,7 +9,7 @@ from typing import Any
 
 from merge.errors import RecordError
 from merge.records.plan_diff import plan_from_json
-from merge.records.result import check_metrics
+from merge.records.result import check_metrics, is_code_list
 from merge.records.sweep import refuse_foreign_schema
 from merge.results.entries import (
     Entry,
@@ -100,6 +100,7 @@ def _is_sound(entry: Entry) -> bool:
         and is_finite_number(entry.started)
         and is_finite_number(entry.finished)
         and all(isinstance(mapping, dict) for mapping in mappings)
+        and (not entry.earlier_code or is_code_list(entry.earlier_code))
         # Statistics index into `measured` without asking: a shape that they do not know must stop
         # here.
         and entry.measured == well_formed(entry.measured)

@@ -13,8 +13,9 @@ from itertools import product
 
 from merge.errors import IncompleteError, SelectionError
 from merge.records.sweep import Run, Sweep
-from merge.results.comparability import NOT_RECORDED
+from merge.results.code_flags import pair_differences
 from merge.results.entries import Entry
+from merge.results.flags import NOT_RECORDED
 from merge.results.statistics import Interval, mean, sample_std, t_interval
 
 # 2**14 sign patterns are counted in a fraction of a second; each further pair doubles them.
@@ -157,7 +158,7 @@ def _differences(pair: str, first: Entry, second: Entry, equal: Sequence[str]) -
         one, other = (e.traits.get(trait, NOT_RECORDED) for e in (first, second))
         if one != other:
             lines.append(f"{pair}: {trait} differs: {one} and {other}")
-    return lines
+    return lines + [f"{pair}: {line}" for line in pair_differences(first, second)]
 
 
 def _shared(sweep: Sweep, run: Run, axis: str, repeated: Collection[str]) -> tuple[str, str]:

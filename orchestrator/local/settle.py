@@ -107,6 +107,7 @@ def _result(attempt: Attempt, made: TrainerResult, record: AttemptRecord) -> Res
         code=record.code,
         details=made.details,
         deviations=record.deviations,
+        earlier_code=record.earlier_code,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from merge.records.manifest import NUMBER, PERCENT, Metric
 from merge.records.sweep import Run, Sweep
 from merge.results.cells import expected_values
-from merge.results.comparability import flag_text
+from merge.results.flags import flag_lines
 
 MISSING = "-"
 
@@ -115,7 +115,7 @@ def notes(document: Mapping[str, Any]) -> list[str]:
         if not view["complete"]:
             missing = f"{document['average_over']} {', '.join(view['missing'])}"
             lines.append(f"incomplete: {cell} lacks {missing}: no mean is shown")
-        lines += [f"not comparable: {cell}: {flag_text(flag)}" for flag in view.get("flags", ())]
+    lines += [f"not comparable: {line}" for line in flag_lines(document)]
     return lines + [_conflict_note(entry) for entry in document["conflicts"]]
 
 
