@@ -93,6 +93,14 @@ class Manifest:
     bootstrap: str = "bootstrap"
     """What an interval drawn over the test items of a run is called."""
     report: ReportWords = field(default_factory=ReportWords)
+    batch_norm: bool | Mapping[str, Any] = False
+    """Whether batch norm is trained: in all configurations, or in those with these values."""
+
+    def has_batch_norm(self, config: Mapping[str, Any]) -> bool:
+        """Whether a run with `config` trains batch norm, as far as the manifest says."""
+        if isinstance(self.batch_norm, bool):
+            return self.batch_norm
+        return all(config.get(key) == value for key, value in self.batch_norm.items())
 
     def metric(self, name: str) -> Metric:
         """The metric `name`; one without a unit where the manifest does not declare it."""
@@ -101,7 +109,7 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """The document that `manifest_from_json` reads, with every key."""
         shared = self.comparability.test_list
-        return {
+        document = {
             "title": self.title,
             "metrics": {
                 each.name: {"unit": each.unit, "goal": each.goal, "help": each.help}
@@ -124,6 +132,7 @@ class Manifest:
                 "panels_show": self.report.panels_show,
             },
         }
+        return document | ({"batch_norm": self.batch_norm} if self.batch_norm else {})
 
 
 def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
@@ -146,6 +155,7 @@ def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
             panels_title=_text(words.get("panels_title", "")),
             panels_show=_text(words.get("panels_show", "")),
         ),
+        batch_norm=_condition(document.get("batch_norm", False)),
     )
 
 
@@ -192,6 +202,12 @@ def _comparability(document: Mapping[str, Any]) -> Comparability:
     if missing:
         raise ValueError(f"{missing[0]!r} is compared but not among the `recorded` details")
     return found
+
+
+def _condition(value: object) -> bool | dict[str, Any]:
+    if not isinstance(value, bool | dict):
+        raise TypeError(f"batch_norm is {value!r}")
+    return value
 
 
 def _text(value: object) -> str:

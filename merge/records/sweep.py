@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import RecordError
+from merge.records.config_hash import REPAIR, free_keys_of
 from merge.records.manifest import (
     NUMBER,
     PERCENT,
@@ -18,7 +18,7 @@ from merge.records.manifest import (
     manifest_from_json,
 )
 from merge.records.plan_checks import check_plan
-from merge.storage.json_files import Json, canonical_json, read_json
+from merge.storage.json_files import read_json
 
 SCHEMA = 1
 
@@ -27,11 +27,6 @@ Value = str | int | float | bool
 
 DeviceKind = Literal["cuda", "cpu"]
 """What a run computes on, once `auto` is decided."""
-
-_REPAIR = (
-    "the plan was changed by hand or is damaged: restore it, or move it away and run the command "
-    "that made it again; results of the same configuration still count"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +137,10 @@ class Sweep:
         is_ours = all(run.experiment is not None for run in self.runs)
         return default_manifest(self.metric, self.goal, PERCENT if is_ours else NUMBER)
 
+    def free_keys_of(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """The keys of a run's configuration on which no number depends."""
+        return free_keys_of(config, self.free_keys, self.manifest)
+
     def axis(self, name: str) -> Axis:
         """The axis `name`; KeyError where there is none."""
         for axis in self.axes:
@@ -173,36 +172,18 @@ class Sweep:
         return {**document, "runs": [run_to_json(r) for r in self.runs]} if with_runs else document
 
 
-def config_hash(
-    config: Mapping[str, Json], *, experiment: str | None, command: tuple[str, ...] | None
-) -> str:
-    """16 hex digits that name a configuration: what is trained and with which values.
-
-    Independent of key order; infrastructure (devices, folders, workers) is not in a configuration,
-    and keys on which no number depends are left out of `config`.
-    """
-    # Existing results carry this hash: another key here would make all of them results of another
-    # configuration.
-    identity: dict[str, Json] = {
-        "config": dict(config),
-        "experiment": experiment,
-        "command": list(command) if command else None,
-    }
-    return sha256(canonical_json(identity)).hexdigest()[:16]
-
-
 def read_sweep(path: Path) -> Sweep:
     """The plan in `path`. FileNotFoundError where there is none, RecordError where unreadable."""
     try:
         document = read_json(path)
     except RecordError as error:
-        raise RecordError(f"{error}; {_REPAIR}") from error
+        raise RecordError(f"{error}; {REPAIR}") from error
     refuse_foreign_schema(path, document)
     try:
         return sweep_from_json(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(
-            f"{path} is not a plan of this version ({type(error).__name__}: {error}); {_REPAIR}"
+            f"{path} is not a plan of this version ({type(error).__name__}: {error}); {REPAIR}"
         ) from error
 
 

@@ -41,7 +41,9 @@ def table_flags(pairs: Iterable[tuple[Run, Entry]]) -> list[Flag]:
         return []
     cell_of = {run_id: cell for cell, runs in cells.items() for run_id in runs}
     known = {run_id: entry for runs in cells.values() for run_id, entry in runs.items()}
-    return [_by_cell(flag, cell_of) for flag in code_differences(known)]
+    flags = [_by_cell(flag, cell_of) for flag in code_differences(known)]
+    # Where every cell holds every value, the flags of the cells say it.
+    return [flag for flag in flags if len(set(map(tuple, flag["runs"].values()))) > 1]
 
 
 def pair_differences(first: Entry, second: Entry) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
+from merge.records.config_hash import hash_problem
 from merge.records.plan_diff import plan_from_json
 from merge.records.result import check_metrics, is_code_list
 from merge.records.sweep import refuse_foreign_schema
@@ -78,6 +79,10 @@ def contribution_of_view(path: Path, document: Mapping[str, Any]) -> Contributio
 def _check(path: Path, part: Contribution) -> None:
     # A view can be edited by hand: each result is held to the plan that the same file carries.
     planned = {} if part.sweep is None else {r.run_id: r.config_hash for r in part.sweep.runs}
+    for run in part.sweep.runs if part.sweep else ():
+        problem = hash_problem(run, part.sweep) if part.sweep and run.run_id in part.entries else ""
+        if problem:
+            raise RecordError(f"{path}: {problem}")
     for run_id, entries in part.entries.items():
         for entry in entries:
             if planned.get(run_id) != entry.config_hash:

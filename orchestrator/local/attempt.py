@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from merge.errors import UsageError
+from merge.errors import RecordError, UsageError
+from merge.records.config_hash import hash_problem
 from merge.records.records import AttemptRecord, Cause, Claim, Outcome, Request
 from merge.records.sweep import Run, Sweep
 from merge.storage.clock import Clock
@@ -120,6 +121,8 @@ def begin(
     this plan, StorageError, UsageError where it cannot be started.
     """
     paths = context.output.run(run.path)
+    if problem := hash_problem(run, context.sweep):
+        raise RecordError(problem, path=context.output.sweep)
     if request := cancellation(paths):
         return Cancelled(request)
     ensure_spec(paths, run.to_spec(context.sweep), context.sweep.free_keys)

@@ -1,9 +1,9 @@
 """Which files are the code of a `command:`: those it names, and what they import.
 
-Named files of a study (`code:`) replace the search: then they and the command's own files count.
-Without them these count: Python files (and those of the script's own language) in the folder of a
-script, and the modules that Python files import, however deep, from there, from the folder in which
-the command is started, its `src`, and PYTHONPATH. What an environment has installed does not.
+The modules that Python files import count, however deep, where they lie beside the script, in the
+folder in which the command is started, in its `src`, or in PYTHONPATH; what an environment has
+installed does not. Where the study names no code (`code:`), what lies beside a script or in an
+imported package counts too: it may be imported in ways that no search sees.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def command_sources(
     `named` is what the study says is code, seen from `cwd`; None where it does not say.
     """
     words = {word: cwd / word for word in _words(command) if is_script(cwd / word)}
-    if named is not None:
-        return {**named_sources(named, cwd), **words}
-    return {**_Search(cwd).found_from(command, words), **words}
+    files = words if named is None else {**named_sources(named, cwd), **words}
+    search = _Search(cwd, takes_folders=named is None)
+    return {**search.found_from(command, files), **files}
 
 
 def named_sources(named: Iterable[str], cwd: Path) -> Sources:
@@ -114,8 +114,10 @@ def _shell_words(text: str) -> list[str]:
 class _Search:
     """Follows names and imports from the files of a command, each file once."""
 
-    def __init__(self, cwd: Path) -> None:
+    def __init__(self, cwd: Path, *, takes_folders: bool) -> None:
+        """`takes_folders`: what lies beside a script or a module counts, imported or not."""
         self._cwd = cwd
+        self._takes_folders = takes_folders
         self._listed: dict[str, frozenset[str]] = {}
         self._found: dict[str, Path] = {}
         self._waiting: list[str] = []
@@ -123,8 +125,8 @@ class _Search:
         paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
         self._roots += [str(cwd / path) for path in paths if path]
 
-    def found_from(self, command: Sequence[str], words: Mapping[str, Path]) -> Sources:
-        """What belongs to `command`, whose own files are `words`; those are not repeated."""
+    def found_from(self, command: Sequence[str], files: Mapping[str, Path]) -> Sources:
+        """What belongs to `command` beside its own `files`."""
         for word in _words(command):
             path = self._cwd / word
             # A word such as `{method}.py` names a file of each run, beside which the others lie.
@@ -133,10 +135,9 @@ class _Search:
                 self._roots.append(str(path.parent))
         for module in _modules(command):
             self._follow(self._roots, module.split("."))
-        for path in words.values():
-            self._waiting.append(os.path.normpath(path))
+        own = {os.path.normpath(path) for path in files.values()}
+        self._waiting += sorted(own)
         self._follow_all()
-        own = {os.path.normpath(path) for path in words.values()}
         return {
             os.path.relpath(place, self._cwd).replace(os.sep, "/"): path
             for place, path in self._found.items()
@@ -179,8 +180,9 @@ class _Search:
                 if part not in names:
                     break
                 folder = f"{folder}/{part}"
-                # Packages often look their modules up by name (a registry of models): all of one
-                # folder count, as scripts beside a script do.
+                if "__init__.py" in self._names(folder):
+                    self._add(os.path.normpath(f"{folder}/__init__.py"))
+                # Packages often look their modules up by name (a registry of models).
                 self._add_all(folder, (".py",))
 
     def _add_beside(self, path: Path) -> None:
@@ -189,7 +191,7 @@ class _Search:
         self._add_all(str(path.parent), (".py", *own))
 
     def _add_all(self, folder: str, suffixes: tuple[str, ...]) -> None:
-        for name in self._names(folder):
+        for name in self._names(folder) if self._takes_folders else ():
             if name.endswith(suffixes):
                 self._add(os.path.normpath(f"{folder}/{name}"))
 

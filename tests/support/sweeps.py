@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from merge.records.sweep import Axis, Resources, Run, Sweep, config_hash
+from merge.records.config_hash import config_hash
+from merge.records.sweep import Axis, Resources, Run, Sweep
 from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from support.grids import make_grid, make_result, write_result, write_sweep
 
 from merge.api import merge_results
+from merge.records.config_hash import config_hash
 from merge.records.manifest import Manifest, manifest_from_json
-from merge.records.sweep import Axis, Sweep, config_hash
+from merge.records.sweep import Axis, Sweep
 from merge.results.comparability import all_flags
 from merge.results.entries import entry_of
 from merge.results.paired import compare
