@@ -21,8 +21,10 @@ NUMBER = "number"
 """Unit of a metric that is shown as it is stored, without a unit."""
 
 _DEFAULTS = Path(__file__).parent / "default_manifest.json"
-_ALWAYS_RECORDED = "torch"
-"""Every trainer of ours records it, and a cell may not mix two major versions."""
+BATCH_NORM_ITEMS = "batch_norm_items"
+"""Detail of a result: over how many items batch norm took its statistics, where it was trained."""
+_ALWAYS_RECORDED = ("torch", BATCH_NORM_ITEMS)
+"""Trainers of ours record them: a cell may mix neither two major versions nor two sizes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +189,7 @@ def _comparability(document: Mapping[str, Any]) -> Comparability:
     found = Comparability(
         # Added at the end: the order of `recorded` is the order of keys in a merged view, whose
         # bytes must not depend on this default.
-        recorded=recorded if _ALWAYS_RECORDED in recorded else (*recorded, _ALWAYS_RECORDED),
+        recorded=tuple(dict.fromkeys((*recorded, *_ALWAYS_RECORDED))),
         equal_in_a_cell=_texts(document.get("equal_in_a_cell", ())),
         equal_in_a_pair=_texts(document.get("equal_in_a_pair", ())),
         test_list=shared

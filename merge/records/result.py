@@ -33,7 +33,8 @@ class Result:
     """What else the trainer left: counts by class, protocol, epochs, hashes."""
     deviations: Mapping[str, Any] = field(default_factory=dict)
     """Where the run left its configuration, and why, by key:
-    {"micro_batch": {"planned": 8, "used": 4, "cause": "cuda_oom", "attempt": 1}}."""
+    {"micro_batch": {"planned": 8, "used": 4, "cause": "cuda_oom", "attempt": 1}}. With
+    "changes_number": true where the number is another one for it."""
     earlier_code: Sequence[Mapping[str, Any]] = ()
     """Other code than `code`, of earlier attempts whose training this result may continue:
     [{"attempts": [1, 2], "source": ..., "git_commit": ...}]."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from merge.records.manifest import SharedTestList
+from merge.records.manifest import BATCH_NORM_ITEMS, SharedTestList
 from merge.records.sweep import Run
 from merge.results.code_flags import code_differences, earlier_code_text
 from merge.results.entries import Entry
@@ -34,6 +34,7 @@ def flags_of_cell(counted: Mapping[str, Entry], equal_details: Sequence[str]) ->
     for trait in (f"details.{name}" for name in equal_details):
         flags += differing(trait, {n: text_of(e.traits.get(trait)) for n, e in known.items()})
     flags += differing("details.torch_major", {n: _torch_major(e) for n, e in known.items()})
+    flags += _batch_norm(known)
     return flags + _of_attempts(known) + _deviations(known)
 
 
@@ -104,10 +105,18 @@ def deviations_text(deviations: Mapping[str, Any]) -> str:
         entry = deviations[key]
         if isinstance(entry, dict) and {"planned", "used"} <= entry.keys():
             cause = f" ({entry['cause']})" if entry.get("cause") else ""
-            texts.append(f"{key} {text_of(entry['planned'])} -> {text_of(entry['used'])}{cause}")
+            effect = ", which changes the number" if entry.get("changes_number") else ""
+            used = f"{text_of(entry['planned'])} -> {text_of(entry['used'])}"
+            texts.append(f"{key} {used}{cause}{effect}")
         else:
             texts.append(f"{key} {text_of(entry)}")
     return ", ".join(texts) or NO_DEVIATION
+
+
+def _batch_norm(known: Mapping[str, Entry]) -> list[Flag]:
+    """Statistics over micro-batches, or ranks' shares, of different sizes: another training."""
+    trait = f"details.{BATCH_NORM_ITEMS}"
+    return differing(trait, {n: text_of(e.traits.get(trait)) for n, e in known.items()})
 
 
 def _torch_major(entry: Entry) -> str:

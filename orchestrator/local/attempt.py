@@ -23,6 +23,7 @@ from orchestrator.machine.devices import device_kind
 from orchestrator.machine.launch import Assignment, Launch, build_launch
 from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.machine.process import Process
+from orchestrator.machine.trainer_python import Known
 from orchestrator.runs.claims import Busy, Finished, Taken
 from orchestrator.runs.heartbeat import Heartbeat
 from orchestrator.runs.heartbeat_watch import HeartbeatWatch
@@ -47,6 +48,8 @@ class ExecutorContext:
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Host, versions and settings that every attempt records."""
     watch: HeartbeatWatch = field(default_factory=HeartbeatWatch)
+    known_pythons: Known = field(default_factory=dict)
+    """What the Pythons of commands answered about themselves."""
 
     @property
     def clock(self) -> Clock:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from merge.records.records import AttemptRecord
 from merge.records.sweep import Run
 from orchestrator.machine.launch import Assignment, Launch
+from orchestrator.machine.trainer_python import describe_trainer_python
 from orchestrator.runs.code_history import earlier_code, first_trained, recorded_attempts
 from orchestrator.runs.lost_attempts import describe_predecessor
 from orchestrator.runs.requests import all_attempts
@@ -43,11 +44,18 @@ def first_record(
         micro_batch=memory.micro_batch,
         num_workers=memory.num_workers,
         deviations=changes or _inherited_deviations(local),
-        environment=context.environment,
+        environment=_environment(context, run, launch),
         trained_since=since,
         earlier_code=earlier_code(past, since, code),
         took_over=describe_predecessor(local, owner, context.environment),
     )
+
+
+def _environment(context: ExecutorContext, run: Run, launch: Launch) -> Mapping[str, Any]:
+    if run.command is None:
+        return context.environment
+    trainer = describe_trainer_python(launch, context.known_pythons)
+    return {**context.environment, **trainer}
 
 
 def _inherited_deviations(past: Sequence[AttemptRecord]) -> Mapping[str, Any]:
