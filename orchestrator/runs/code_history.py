@@ -17,7 +17,7 @@ from merge.records.records import AttemptRecord, Outcome, read_attempt
 from merge.records.sweep import Run
 from merge.storage.atomic import TEMPORARY_SUFFIX
 from merge.storage.nfs import fresh_names
-from merge.storage.paths import AttemptPaths, RunPaths
+from merge.storage.paths import AttemptPaths, RunPaths, is_claim_or_request
 
 EarlierCode = tuple[Mapping[str, Any], ...]
 """As in `Result.earlier_code`."""
@@ -82,7 +82,7 @@ def _left_in(paths: RunPaths, attempt: AttemptPaths) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    return name.startswith(("claim-", "request-", "result.aside-"))
+    return is_claim_or_request(name) or RunPaths.is_result_aside(name)
 
 
 def _names(paths: RunPaths, folder: Path) -> list[str]:
