@@ -10,6 +10,7 @@ from support.grids import make_grid, write_result, write_sweep
 from merge.errors import RecordError
 from merge.records.config_hash import config_hash, free_keys_of, hash_problem
 from merge.records.manifest import default_manifest, manifest_from_json
+from merge.records.plan_diff import plan_differences
 from merge.results.collect import collect
 from merge.results.view import merge_inputs, rebuild
 from merge.storage.json_files import read_json, write_json
@@ -141,3 +142,22 @@ def test_a_micro_batch_is_part_of_the_configuration_where_batch_norm_is_trained(
     assert hash_problem(run, sweep) == ""
     smaller = replace(run, config={**config, "micro_batch": 2})
     assert bool(hash_problem(smaller, sweep)) is manifest.has_batch_norm(config)
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (0, 2), (2, 0)])
+def test_another_micro_batch_under_batch_norm_is_another_plan(before, after):
+    def planned(micro_batch, manifest):
+        grid = make_grid(folds=(0,))
+        config = {**grid.runs[0].config, "micro_batch": micro_batch}
+        free = free_keys_of(config, FREE, manifest)
+        hashed = {key: value for key, value in config.items() if key not in free}
+        run = replace(
+            grid.runs[0],
+            config=config,
+            config_hash=config_hash(hashed, experiment="fewshot", command=None),
+        )
+        return replace(grid, runs=(run,), free_keys=FREE, frozen_manifest=manifest)
+
+    found = plan_differences(planned(before, ALWAYS), planned(after, ALWAYS))
+    assert found == (f"micro_batch: {before} -> {after} (in 1 run)",)
+    assert plan_differences(planned(before, NEVER), planned(after, NEVER)) == ()
