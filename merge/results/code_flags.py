@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from merge.records.code import CODE_KEYS, changes_text, code_text, is_same_code
+from merge.records.code import CODE_KEYS, changes_text, code_text
 from merge.records.sweep import Run
 from merge.results.entries import Entry
 from merge.results.flags import Flag, differing, text_of
 
 ONE_CODE = "one code"
+_TRAITS = tuple(f"code.{key}" for key in CODE_KEYS)
 
 
 def code_differences(known: Mapping[str, Entry]) -> list[Flag]:
@@ -24,25 +25,15 @@ def code_differences(known: Mapping[str, Entry]) -> list[Flag]:
     return flags + _commits(codes) + _changes(codes)
 
 
-def table_flags(pairs: Iterable[tuple[Run, Entry]]) -> list[Flag]:
+def table_flags(pairs: Sequence[tuple[Run, Entry]]) -> list[Flag]:
     """Flags of code over all cells of a table; the names in them are those of cells."""
-    first: Mapping[str, Any] | None = None
-    cells: dict[str, dict[str, Entry]] = {}
-    is_mixed = False
-    for run, entry in pairs:
-        if entry.is_legacy:
-            continue
-        code = code_of(entry)
-        first = code if first is None else first
-        is_mixed = is_mixed or not is_same_code(first, code)
-        cells.setdefault(run.cell, {})[run.run_id] = entry
-    # Within a single cell its own flags say it.
-    if not is_mixed or len(cells) < 2:
+    # The usual case, and a pass over 10,000 results: all are of one code.
+    if len({tuple(map(entry.traits.get, _TRAITS)) for _, entry in pairs}) < 2:
         return []
-    cell_of = {run_id: cell for cell, runs in cells.items() for run_id in runs}
-    known = {run_id: entry for runs in cells.values() for run_id, entry in runs.items()}
+    known = {run.run_id: entry for run, entry in pairs if not entry.is_legacy}
+    cell_of = {run.run_id: run.cell for run, _ in pairs if run.run_id in known}
     flags = [_by_cell(flag, cell_of) for flag in code_differences(known)]
-    # Where every cell holds every value, the flags of the cells say it.
+    # Where every cell holds every value, as within a single cell, the flags of the cells say it.
     return [flag for flag in flags if len(set(map(tuple, flag["runs"].values()))) > 1]
 
 
