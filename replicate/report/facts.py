@@ -161,7 +161,8 @@ def provenance(report: Report) -> list[str]:
     ]
     lines += _code_lines(results)
     plan = report.sweep.code.get("git_commit")
-    return lines + ([f"planned with commit: {plan}"] if plan else [])
+    planned = f"planned with commit: {plan}{changes_text(report.sweep.code)}"
+    return lines + ([planned] if plan else [])
 
 
 def _code_lines(results: Collection[Result]) -> Iterator[str]:
