@@ -7,6 +7,7 @@ from pathlib import Path
 
 from support.grids import make_grid, write_result, write_sweep
 
+from merge.results.view import rebuild_with_results
 from replicate.report.facts import provenance
 from replicate.report.forms import html_report, markdown_report
 from replicate.report.gather import read_report
@@ -22,7 +23,7 @@ def test_uncommitted_changes_and_the_code_of_earlier_attempts_are_told(tmp_path:
     write_result(tmp_path, first, 0.5, code=CLEAN)
     earlier = [{"attempts": [1, 2], **CLEAN}]
     write_result(tmp_path, second, 0.5, code=DIRTY, attempt=3, earlier_code=earlier)
-    report = read_report(tmp_path)
+    report = read_report(tmp_path, *rebuild_with_results(tmp_path))
     lines = provenance(report)
     assert "code source: s1, s2" in lines
     assert "code git_commit: abc, abc with uncommitted changes d1" in lines
