@@ -208,7 +208,7 @@ def test_a_value_that_decides_no_number_may_change_under_a_begun_run(tmp_path):
         'cat "$PAPERGRID_RUN_SPEC" > "$PAPERGRID_ATTEMPT_DIR/seen.json";'
         '[ "$PAPERGRID_CONFIG_PANELS" = 9 ] || exit 1;' + LEAVE_RESULT
     )
-    before = replace(make_sweep(fails_once, config={"panels": 4}), free_keys=("panels",))
+    before = make_sweep(fails_once, config={"panels": 4}, free_keys=["panels"])
     (run,) = before.runs
     paths = paths_of(tmp_path, run)
     assert run_here(before, tmp_path).exit_code == 1
@@ -295,8 +295,8 @@ def test_every_attempt_records_where_it_ran(tmp_path, monkeypatch):
     told = attempt.environment
     assert told["hostname"] == os.uname().nodename
     assert told["cwd"] == str(Path.cwd())
-    assert told["python"] == sys.version.split()[0]
-    assert set(told["packages"]) == {"papergrid", "torch", "torchvision", "timm", "numpy"}
+    # What a shell starts is not known: papergrid's own Python must not stand in for it.
+    assert (told["python"], told["packages"]) == (None, {})
     assert told["job"] == {
         "SLURM_JOB_ID": "71",
         "SLURM_ARRAY_TASK_ID": "3",
