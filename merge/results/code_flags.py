@@ -28,7 +28,8 @@ def code_differences(known: Mapping[str, Entry]) -> list[Flag]:
 def table_flags(pairs: Sequence[tuple[Run, Entry]]) -> list[Flag]:
     """Flags of code over all cells of a table; the names in them are those of cells."""
     # The usual case, and a pass over 10,000 results: all are of one code.
-    if len({tuple(map(entry.traits.get, _TRAITS)) for _, entry in pairs}) < 2:
+    codes = [tuple(map(entry.traits.get, _TRAITS)) for _, entry in pairs]
+    if codes.count(codes[0] if codes else ()) == len(codes):
         return []
     known = {run.run_id: entry for run, entry in pairs if not entry.is_legacy}
     cell_of = {run.run_id: run.cell for run, _ in pairs if run.run_id in known}
@@ -89,9 +90,9 @@ def _changes(codes: Mapping[str, Mapping[str, Any]]) -> list[Flag]:
     """
     if all(code.get("git_diff") is None for code in codes.values()):
         return []
-    groups: dict[tuple[Any, ...], dict[str, str]] = {}
+    groups: dict[tuple[str, ...], dict[str, str]] = {}
     for name, code in codes.items():
-        key = (code.get("source"), code.get("version"), code.get("git_commit"))
+        key = tuple(text_of(code.get(each)) for each in ("source", "version", "git_commit"))
         groups.setdefault(key, {})[name] = changes_text(code).strip() or "as committed"
     return [flag for texts in groups.values() for flag in differing("code.git_diff", texts)]
 
