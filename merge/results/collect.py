@@ -107,6 +107,8 @@ def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
     problems: list[Problem] = []
     aside: list[Problem] = []
     unfinished: set[Path] = set()
+    # Once, not for each run: for a plan of an older version it looks at all runs.
+    manifest = sweep.manifest
     for run, names in _run_folders(output, sweep):
         if isinstance(names, PermissionError):
             reason = f"{run.path} cannot be listed ({names.strerror})"
@@ -117,6 +119,7 @@ def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
             try:
                 entry = reader.entry(label)
                 check_belongs(label, run, entry, sweep.metric)
+                manifest.check_ranges(label, entry.metrics)
                 entries[run.run_id] = (entry,)
             except FileNotFoundError:
                 # Moved away since the listing: the run counts as not finished.

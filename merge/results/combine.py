@@ -25,6 +25,7 @@ from merge.results.entries import Entry, Problem
 from merge.results.legacy import sweep_of_legacy
 from merge.results.spread import over_both
 from merge.results.unite import Contribution, common_sweep, unite, with_plan
+from merge.results.usable import without_unusable
 
 __all__ = ["Conflict", "Merged", "combine", "expected_values"]
 
@@ -76,6 +77,9 @@ def combine(
     # the common plan.
     shared = common_sweep(parts)
     parts = {name: with_plan(name, part, shared) for name, part in parts.items()}
+    if shared is not None:
+        manifest = shared.manifest
+        parts = {name: without_unusable(part, manifest) for name, part in parts.items()}
     united = unite(parts)
     if united.sweep is None and not united.legacy:
         raise IncompleteError(f"there is nothing to merge in {', '.join(sorted(inputs))}")
@@ -155,6 +159,7 @@ def _with_legacy(
     """Results by run id, those of legacy files among them; and legacy numbers of no run."""
     found = {run_id: list(entries) for run_id, entries in united.entries.items()}
     unplanned: list[Problem] = []
+    manifest = sweep.manifest
     run_ids = (
         {(run.cell, str(run.axes[sweep.average_over])): run.run_id for run in sweep.runs}
         # Only where it is needed: it costs a pass over all runs.
@@ -164,23 +169,16 @@ def _with_legacy(
     for entry in united.legacy:
         run_id = run_ids.get((entry.cell, entry.averaged))
         if run_id is None:
-            unplanned.append(
-                Problem(
-                    run_id="",
-                    file=f"{entry.cell}/{entry.averaged}",
-                    reason=f"a legacy number of a run that study {sweep.study!r} does not have",
-                )
-            )
+            reason = f"a legacy number of a run that study {sweep.study!r} does not have"
         elif sweep.metric not in entry.metrics:
-            unplanned.append(
-                Problem(
-                    run_id=run_id,
-                    file=f"{entry.cell}/{entry.averaged}",
-                    reason=f"a legacy number without metric {sweep.metric!r}",
-                )
-            )
+            reason = f"a legacy number without metric {sweep.metric!r}"
+        elif wrong := manifest.metric(sweep.metric).out_of_range(entry.metrics[sweep.metric]):
+            reason = f"a legacy number: {sweep.metric} {wrong}"
         else:
             found.setdefault(run_id, []).append(entry.as_entry(run_id))
+            continue
+        file = f"{entry.cell}/{entry.averaged}"
+        unplanned.append(Problem(run_id=run_id or "", file=file, reason=reason))
     return found, unplanned
 
 

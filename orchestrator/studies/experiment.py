@@ -39,7 +39,13 @@ _EXAMPLES = {
     "goal": "max or goal: min",
     "label": "the heading of its column",
     "details": "the key of a result's details that holds its metrics",
+    "parts": "what the metric is a mean over, such as classes",
+    "values": "the key of an evaluation's details that holds the value of each part",
+    "value": "the number that is suspect, such as 0",
+    "means": "what that number says of the model",
 }
+_METRIC_PARTS = {"mean_over": ("parts", "values"), "suspect": ("value", "means")}
+"""Keys of a metric that are mappings, with the keys that each needs."""
 _MODULE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -216,7 +222,11 @@ def _missing_keys(document: Document) -> Iterator[Problem]:
         (("baseline",), baseline, ("label", "details"))
     ]
     if isinstance(metrics, dict):
-        places += [(("metrics", name), entry, ("goal",)) for name, entry in metrics.items()]
+        for name, entry in metrics.items():
+            places.append((("metrics", name), entry, ("goal",)))
+            for key, needed in _METRIC_PARTS.items():
+                inner = entry.get(key) if isinstance(entry, dict) else None
+                places.append((("metrics", name, key), inner, needed))
     for place, entry, needed in places:
         if isinstance(entry, dict):
             for key in needed:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from merge.records.manifest import NUMBER, PERCENT, Metric
+from merge.records.metrics import NUMBER, PERCENT, Metric
 from merge.records.sweep import Run, Sweep
 from merge.results.cells import expected_values
 from merge.results.comparability import flag_text

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from merge.errors import RecordError
+from merge.records.manifest import Manifest
 from merge.records.records import Cause, Claim, Outcome
 from merge.records.result import Result, read_result
 from merge.storage.paths import AttemptPaths, RunPaths
@@ -94,7 +95,7 @@ def attempt(tmp_path) -> AttemptPaths:
 
 def verdict_on(attempt: AttemptPaths, exit_code: int = 0, *, was_stopped: bool = False):
     stop_cause = Cause.INTERRUPTED if was_stopped else None
-    return judge(attempt, exit_code, "score", stop_cause=stop_cause)
+    return judge(attempt, exit_code, "score", Manifest(), stop_cause=stop_cause)
 
 
 def test_a_valid_result_and_exit_code_zero_is_done(attempt):
