@@ -24,12 +24,13 @@ _FRACTION: Range = (0.0, 1.0)
 _ROUNDING = 1e-9
 """Beyond a range by less is a sum of rounded numbers: 1.0000000000000002 is an accuracy."""
 
-_LOWER_WORDS = frozenset(
-    "loss losses error errors err mae mse rmse mape smape medae nll ppl perplexity kl kld wer cer "
-    "ter eer fid kid fvd fad ece mce brier epe rpe ade fde lpips chamfer hausdorff hd95 assd "
-    "latency ms seconds runtime regret cost distance dist divergence deviation residual bpd bpc "
-    "entropy crossentropy fpr fnr fdr".split()  # noqa: SIM905
-)
+_LOWER_TEXT = """
+    loss losses error errors err mae mse rmse mape smape medae nll ppl perplexity kl kld wer cer ter
+    eer fid kid fvd fad ece mce brier epe rpe ade fde lpips chamfer hausdorff hd95 assd latency ms
+    seconds runtime regret cost distance dist divergence deviation residual bpd bpc entropy
+    crossentropy fpr fnr fdr
+"""
+_LOWER_WORDS = frozenset(_LOWER_TEXT.split())
 _LOWER_ENDS = ("loss", "error", "perplexity", "entropy", "rmse", "divergence")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from merge.errors import IncompleteError
 from merge.records.plan_diff import plan_to_json
 from merge.records.sweep import SCHEMA, Run, Sweep
-from merge.results.cells import cell_view, expected_values
+from merge.results.cells import UNUSABLE_KEY, cell_view, expected_values
 from merge.results.collect import Collected, contribution_of
 from merge.results.comparability import test_list_flags
 from merge.results.conflicts import Conflict, OnConflict, agree, choose
@@ -47,14 +47,16 @@ class Merged:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every file that was found could be counted."""
+        """Whether every file that was found could be counted, and every number averaged."""
         undecided = [conflict for conflict in self.conflicts if conflict.counted is None]
-        return not (undecided or self.problems or self.aside)
+        unusable = any(UNUSABLE_KEY in cell for cell in self.document["results"].values())
+        return not (undecided or self.problems or self.aside or unusable)
 
     @property
     def is_complete(self) -> bool:
-        """Whether every cell that has a result has all of them."""
-        return all(cell["complete"] for cell in self.document["results"].values())
+        """Whether every cell of the table has all of its results."""
+        begun = self.document["results"].values()
+        return not self.document["cells_without_results"] and all(c["complete"] for c in begun)
 
 
 def combine(

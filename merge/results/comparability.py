@@ -73,6 +73,8 @@ def test_list_flags(
 def flag_text(flag: Mapping[str, Any]) -> str:
     """A flag as one line: `details.protocol differs between 0/1 (bam) and 2 (hsnet)`."""
     groups = [f"{'/'.join(runs)} ({value})" for value, runs in flag["runs"].items()]
+    if "says" in flag:
+        return f"{flag['says']}: {', '.join(groups)}"
     between = "differs between" if len(groups) > 1 else "is flagged for"
     return f"{flag['differs']} {between} {' and '.join(groups)}"
 

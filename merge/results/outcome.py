@@ -6,7 +6,7 @@ from merge.results.combine import Merged
 
 
 def exit_code(merged: Merged) -> int:
-    """0 complete, 1 something could not be counted, 3 a cell that was begun lacks runs."""
+    """0 complete, 1 something could not be counted, 3 a cell of the table lacks runs."""
     if not merged.is_clean:
         return 1
     # No results at all is incomplete, although no cell lacks a run.

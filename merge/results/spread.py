@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from merge.records.sweep import Run, Sweep
@@ -26,11 +27,13 @@ def over_both(sweep: Sweep, counted: Mapping[str, Entry]) -> dict[str, Any]:
     for run in sweep.runs:
         if all(str(run.axes[name]) in values for name, values in needed.items()):
             groups.setdefault(_shared_axes(sweep, run, other), []).append(run)
-    return {
-        name: _spread(sweep, other, repeats, runs, counted)
-        for name, runs in groups.items()
-        if any(run.run_id in counted for run in runs)
-    }
+    found = {}
+    for name, runs in groups.items():
+        if any(run.run_id in counted for run in runs):
+            # Numbers that are too large for statistics: their cells say so.
+            with suppress(OverflowError):
+                found[name] = _spread(sweep, other, repeats, runs, counted)
+    return found
 
 
 def second_axis(sweep: Sweep, repeats: Sequence[str]) -> str | None:

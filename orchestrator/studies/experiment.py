@@ -20,6 +20,7 @@ from pathlib import Path
 from merge.errors import StudyError
 from merge.records.manifest import Manifest, manifest_from_json
 from merge.results.cells import summary_keys
+from merge.results.entries import PARTS
 from merge.wording import hint
 from orchestrator.config.schema import fit
 from orchestrator.config.yaml_document import Document, Place, Problem, as_lines, read_document
@@ -32,7 +33,15 @@ RUNTIME = "runtime"
 
 _RESERVED = frozenset(("epoch", "step", "loss", "lr", "seconds", "event", "time"))
 """Keys of a training's events and history, beside which metrics stand."""
-_MEASURED = ("seconds", "peak_memory_mb", "world_size", "device", "bootstrap", "by_test_seed")
+_MEASURED = (
+    "seconds",
+    "peak_memory_mb",
+    "world_size",
+    "device",
+    "bootstrap",
+    "by_test_seed",
+    PARTS,
+)
 """Keys of a merged result, beside which the baseline stands."""
 _NEEDED_FILES = (MANIFEST_FILE, OPTIONS_FILE)
 _EXAMPLES = {
