@@ -70,6 +70,11 @@ def test_list_flags(
     return flags
 
 
+def flag_kind(flag: Mapping[str, Any]) -> str:
+    """What is said before the text of a flag."""
+    return "not whole" if "says" in flag else "not comparable"
+
+
 def flag_text(flag: Mapping[str, Any]) -> str:
     """A flag as one line: `details.protocol differs between 0/1 (bam) and 2 (hsnet)`."""
     groups = [f"{'/'.join(runs)} ({value})" for value, runs in flag["runs"].items()]

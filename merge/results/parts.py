@@ -6,7 +6,7 @@ and which of its values is suspect, the manifest of the experiment says. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from merge.records.manifest import Manifest
@@ -60,6 +60,11 @@ def part_of_mean(view: Mapping[str, Any], metric: str) -> str:
     return str(min(of_metric, key=lambda part: part["counted"] / part["of"])["text"])
 
 
+def with_part(text: str, part: str) -> str:
+    """A number, and beside it how much of what it is a mean over counts: `49.8 (3/5 classes)`."""
+    return f"{text} ({part})" if part else text
+
+
 def remarks_of_cell(done: Mapping[str, Entry], manifest: Manifest, axis: str) -> list[str]:
     """A line for each metric with a value that says that nothing was learnt."""
     lines = []
@@ -75,10 +80,13 @@ def remarks_of_cell(done: Mapping[str, Entry], manifest: Manifest, axis: str) ->
     return lines
 
 
-def least_parts(entries: Iterable[Entry], metric: str) -> Parts | None:
-    """Of runs that are averaged together, the part of the one that counts least; None if whole."""
-    found = [part for e in entries if (part := e.measured.get(PARTS, {}).get(metric))]
-    return min(found, key=lambda part: part["counted"] / part["of"], default=None)
+def part_of_entry(entry: Entry, metric: str, manifest: Manifest) -> str:
+    """`3/5 classes (without 4, 9)` where the run counts only a part; else empty."""
+    part = entry.measured.get(PARTS, {}).get(metric)
+    if not part:
+        return ""
+    missing = ", ".join(map(str, part["missing"]))
+    return f"{_with_text(metric, part, manifest)['text']} (without {missing})"
 
 
 def _with_text(metric: str, part: Parts, manifest: Manifest) -> Parts:

@@ -53,7 +53,7 @@ _EXAMPLES = {
     "value": "the number that is suspect, such as 0",
     "means": "what that number says of the model",
 }
-_METRIC_PARTS = {"mean_over": ("parts", "values"), "suspect": ("value", "means")}
+_INNER = (("mean_over", ("parts", "values")), ("suspect", ("value", "means")))
 """Keys of a metric that are mappings, with the keys that each needs."""
 _MODULE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -233,9 +233,8 @@ def _missing_keys(document: Document) -> Iterator[Problem]:
     if isinstance(metrics, dict):
         for name, entry in metrics.items():
             places.append((("metrics", name), entry, ("goal",)))
-            for key, needed in _METRIC_PARTS.items():
-                inner = entry.get(key) if isinstance(entry, dict) else None
-                places.append((("metrics", name, key), inner, needed))
+            inner = entry if isinstance(entry, dict) else {}
+            places += [(("metrics", name, key), inner.get(key), keys) for key, keys in _INNER]
     for place, entry, needed in places:
         if isinstance(entry, dict):
             for key in needed:

@@ -127,7 +127,7 @@ def test_where_less_is_better_the_least_is_bold() -> None:
 def test_a_verdict_is_coloured_by_the_goal(goal: str, css_class: str) -> None:
     sweep = replace(make_grid(folds=(0, 1), published=PUBLISHED), goal=goal)
     page = html_report(report_of(sweep, {f"{CELL}-fold0": 0.812, f"{CELL}-fold1": 0.808}))
-    assert f'<td class="verdict {css_class}">above</td>' in page
+    assert f'<td class="verdict {css_class}">above ({css_class})</td>' in page
 
 
 @pytest.mark.parametrize(("ended", "hours"), [(7200.0, 2.0), (None, 0.0), ("later", None)])
