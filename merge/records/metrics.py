@@ -74,6 +74,12 @@ class Metric:
             return self.range
         return _FRACTION if self.unit == PERCENT else _ANY
 
+    @property
+    def width(self) -> float | None:
+        """Of its range; None where an end is open."""
+        low, high = self.limits
+        return None if low is None or high is None else high - low
+
     def out_of_range(self, value: float) -> str:
         """Why `value` cannot be one of this metric; empty where it can."""
         low, high = self.limits

@@ -47,10 +47,14 @@ class Merged:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every file that was found could be counted, and every number averaged."""
+        """Whether every file that was found could be counted."""
         undecided = [conflict for conflict in self.conflicts if conflict.counted is None]
-        unusable = any(UNUSABLE_KEY in cell for cell in self.document["results"].values())
-        return not (undecided or self.problems or self.aside or unusable)
+        return not (undecided or self.problems or self.aside)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether no cell has numbers that cannot be averaged."""
+        return not any(UNUSABLE_KEY in cell for cell in self.document["results"].values())
 
     @property
     def is_complete(self) -> bool:

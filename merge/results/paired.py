@@ -51,7 +51,8 @@ class Comparison:
     @property
     def mean(self) -> float | None:
         """Mean difference; None without a pair, or where the numbers are too large."""
-        return _if_finite(mean, self.differences) if self.differences else None
+        spread = _if_finite(_mean_and_std, self.differences) if self.differences else None
+        return spread and spread[0]
 
     @property
     def std(self) -> float | None:
@@ -64,7 +65,7 @@ class Comparison:
     @property
     def p_value(self) -> float | None:
         """Two-sided; None without a pair, or where the numbers are too large."""
-        return _if_finite(sign_flip_p, self.differences) if self.differences else None
+        return None if self.mean is None else sign_flip_p(self.differences)
 
     @property
     def least_p(self) -> float:

@@ -132,8 +132,8 @@ def _misfits(
             f"over {shown.average_over}: keep only each cell's `mean` in the file"
         )
     yield from islice(_impossible(file, published, metric), 3)
-    low, high = metric.limits
-    if None not in (low, high, wanted.tolerance) and wanted.tolerance >= high - low:
+    width = metric.width
+    if wanted.tolerance is not None and width is not None and wanted.tolerance >= width:
         yield (
             f"tolerance {wanted.tolerance:g} is as wide as the metric's range, "
             f"{range_text(metric.limits)}: every mean would be within it"

@@ -33,6 +33,8 @@ _CURVES_PER_ROW = 4
 # in memory: 2,500 cells took 45 s and 1.9 GB.
 _MOST_CURVES = 32
 _MOST_HEAT_ROWS = 100
+_LARGEST = 1e100
+"""Larger numbers are not drawn: the span of an axis would overflow, and hide all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def heat_map(report: Report) -> Picture | None:
     form = report.form
     # The better the brighter.
     colours = "viridis" if report.sweep.goal == "max" else "viridis_r"
-    _matrix(panes[0], report, [cell.values for cell in cells], form.value, colours)
+    _matrix(panes[0], report, [_drawable(cell.values) for cell in cells], form.value, colours)
     panes[0].set_yticks(range(len(cells)), [_literal(cell.name) for cell in cells])
     title = f"ours, {report.sweep.metric}{form.unit}{form.direction}"
     panes[0].set_title(_literal(title), color=_INK)
@@ -103,10 +105,14 @@ def _note(num_shown: int, num_cells: int) -> tuple[str, ...]:
     return (f"shown: the first {num_shown} of {num_cells} cells; the tables have all of them",)
 
 
+def _drawable(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if abs(value) < _LARGEST}
+
+
 def _differences(cell: Cell) -> dict[str, float]:
     return {
         name: value - cell.published[name]
-        for name, value in cell.values.items()
+        for name, value in _drawable(cell.values).items()
         # A number over a part of the classes is not set against a published one.
         if name in cell.published and name not in cell.parts
     }
@@ -168,6 +174,7 @@ def _points(history: object, metric: str) -> list[tuple[float, float]]:
         if isinstance(entry, dict)
         and is_finite_number(entry.get("epoch"))
         and is_finite_number(entry.get(metric))
+        and max(abs(entry["epoch"]), abs(entry[metric])) < _LARGEST
     ]
 
 
