@@ -89,7 +89,7 @@ class Metric:
         ):
             return ""
         text = f"{value:g} is outside of the metric's range, {range_text(self.limits)}"
-        if self.unit != PERCENT:
+        if self.unit != PERCENT or value < 1:
             return text
         return f"{text}: a metric in percent is stored as a fraction, 0.663 for 66.3 %"
 

@@ -16,6 +16,7 @@ from merge.results.parts import (
     parts_flags,
     parts_of_cell,
     remarks_of_cell,
+    unit_flags,
 )
 from merge.results.spread import over_test_seeds
 from merge.results.statistics import Interval, bootstrap_interval, mean, sample_std, t_interval
@@ -84,15 +85,15 @@ def cell_view(
         cell |= _of_complete(sweep, manifest, entries)
     if problem:
         cell[UNUSABLE_KEY] = problem
-    return cell | _remarks(sweep, manifest, done, more_flags)
+    flags = [*more_flags, *unit_flags(counted, manifest.metric(sweep.metric))]
+    return cell | _remarks(sweep, manifest, done, flags)
 
 
 def _remarks(
-    sweep: Sweep, manifest: Manifest, done: Mapping[str, Entry], more_flags: Sequence[Flag]
+    sweep: Sweep, manifest: Manifest, done: Mapping[str, Entry], flags: list[Flag]
 ) -> dict[str, Any]:
     """What a reader of the cell's numbers must know, where there is anything."""
     parts = parts_of_cell(done, manifest)
-    flags = list(more_flags)
     if done:
         flags = flags_of_cell(done, manifest.comparability.equal_in_a_cell) + flags
     found = {

@@ -119,7 +119,7 @@ def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
             try:
                 entry = reader.entry(label)
                 check_belongs(label, run, entry, sweep.metric)
-                manifest.check_ranges(label, entry.metrics)
+                _check_ranges(label, entry, manifest)
                 entries[run.run_id] = (entry,)
             except FileNotFoundError:
                 # Moved away since the listing: the run counts as not finished.
@@ -163,6 +163,13 @@ def check_belongs(label: str, run: Run, entry: Entry, metric: str) -> None:
         )
     if metric not in entry.metrics:
         raise RecordError(f"{label} has no metric {metric!r}, only {', '.join(entry.metrics)}")
+
+
+def _check_ranges(label: str, entry: Entry, manifest: Manifest) -> None:
+    try:
+        manifest.check_ranges(label, entry.metrics)
+    except RecordError as error:
+        raise RecordError(f"{error}; move it away, and the same command trains it again") from error
 
 
 def _read_plan(output: Path) -> Sweep:

@@ -6,15 +6,19 @@ and which of its values is suspect, the manifest of the experiment says. Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from merge.records.manifest import Manifest
+from merge.records.metrics import Metric
 from merge.results.entries import PARTS, Entry
 
 PARTS_KEY = "parts"
 """Of a cell: value of the averaged axis -> metric -> how much of it was counted."""
 REMARKS_KEY = "remarks"
+
+_RATIO = re.compile(r"iou|acc|dice|auc|precision|recall", re.IGNORECASE)
 
 Parts = Mapping[str, Any]
 """`{"counted": 3, "of": 5, "missing": ["4", "9"], "text": "3/5 classes"}`."""
@@ -43,8 +47,32 @@ def parts_flags(
             if metric in one:
                 runs.setdefault(one[metric]["text"], []).append(name)
         says = f"{metric} is a mean over a part of the {_word(metric, manifest)}"
-        flags.append({"differs": f"parts.{metric}", "says": says, "runs": runs})
+        flags.append(
+            {"differs": f"parts.{metric}", "kind": "not whole", "says": says, "runs": runs}
+        )
     return flags
+
+
+def unit_flags(counted: Mapping[str, Entry], metric: Metric) -> list[dict[str, Any]]:
+    """A flag where a ratio is stored as percent by one run of a cell and as a fraction by another.
+
+    Only for a metric without a declared range, which refuses one of the two.
+    """
+    if metric.limits[1] is not None or not _RATIO.search(metric.name):
+        return []
+    values = {name: entry.metrics[metric.name] for name, entry in counted.items()}
+    percent = [name for name, value in values.items() if 1 < value <= 100]
+    fraction = [name for name, value in values.items() if 0 < value <= 1]
+    if not (percent and fraction):
+        return []
+    says = f"{metric.name} looks like percent in some runs and like a fraction in others"
+    return [
+        {
+            "differs": f"unit of {metric.name}",
+            "says": f"{says}; declare its range, such as [0, 1]",
+            "runs": {"above 1": percent, "at most 1": fraction},
+        }
+    ]
 
 
 def part_text(view: Mapping[str, Any], name: str, metric: str) -> str:

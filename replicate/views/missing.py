@@ -33,7 +33,7 @@ class Missing:
         return [r for r in runs if r.run_id in states and not _is_untouched(states[r.run_id])]
 
     def failures(self) -> str:
-        """`3 runs failed: 2 cuda_oom, 1 data`; empty where none has."""
+        """`3 runs failed, by cause: 2 cuda_oom, 1 data`; empty where none has."""
         causes = Counter(
             str(state.cause or "unknown")
             for state in self.states.values()
@@ -43,7 +43,7 @@ class Missing:
             return ""
         total = sum(causes.values())
         each = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
-        return f"{total} {'run' if total == 1 else 'runs'} failed: {each}"
+        return f"{total} {'run' if total == 1 else 'runs'} failed, by cause: {each}"
 
 
 def _is_untouched(state: RunState) -> bool:
