@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from merge.records.result import Result
-from merge.results.parts import with_part
+from merge.records.sweep import Run
+from merge.results.parts import part_text, with_part
 from merge.storage.json_files import is_finite_number
 from replicate.report.content import Cell, Report
 from replicate.views.table import duration
@@ -136,7 +137,7 @@ def run_rows(report: Report) -> Iterator[list[str]]:
         used = report.usage.get(run.run_id)
         yield [
             run.run_id,
-            report.form.value(result.metrics[metric]),
+            _score(report, run, result.metrics[metric]),
             *([_value(report, _detail(result, baseline.details).get(metric))] if baseline else []),
             str(_detail(result, "best").get("epoch", MISSING)),
             str(used.num_attempts if used else result.attempt),
@@ -144,6 +145,12 @@ def run_rows(report: Report) -> Iterator[list[str]]:
             _peak_memory(result),
             ", ".join(used.hosts) if used else MISSING,
         ]
+
+
+def _score(report: Report, run: Run, value: float) -> str:
+    view = report.document["results"].get(run.cell, {})
+    part = part_text(view, str(run.axes[report.sweep.average_over]), report.sweep.metric)
+    return with_part(report.form.value(value), part)
 
 
 def resources_used(report: Report) -> list[str]:
