@@ -36,7 +36,7 @@ _LOWER_ENDS = ("loss", "error", "perplexity", "entropy", "rmse", "divergence")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeanOver:
-    """The parts whose mean a metric is, such as the classes of a fold."""
+    """The parts whose mean a metric is, such as the classes of a test set."""
 
     parts: str
     """What they are called: `classes`."""

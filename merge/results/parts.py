@@ -1,6 +1,6 @@
 """Numbers over a part of what they are a mean over, and numbers that say that nothing was learnt.
 
-A mean over 3 of a fold's 5 classes is another number than the fold's. What a metric is a mean over,
+A mean over 3 of 5 classes is another number than the mean over all. What a metric is a mean over,
 and which of its values is suspect, the manifest of the experiment says. Pure.
 """
 

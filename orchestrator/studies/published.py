@@ -125,7 +125,7 @@ def _misfits(
         )
         return
     axes = list(published.average_over)
-    # The mean of a paper may be over whatever it likes; its numbers by fold are not those by seed.
+    # A paper's mean may be over any axis; its numbers by split are not those by seed.
     if shown.average_over not in axes and _by_value(published):
         yield (
             f"{file} has numbers for each {' and '.join(axes)}, and a cell of the study averages "
