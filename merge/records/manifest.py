@@ -7,6 +7,7 @@ so that merge, status and report read no code of an experiment. docs/studies.md 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -82,6 +83,15 @@ class Manifest:
     def metric(self, name: str) -> Metric:
         """The metric `name`; one without a unit where the manifest does not declare it."""
         return next((each for each in self.metrics if each.name == name), Metric(name=name))
+
+    def bounds(self) -> tuple[tuple[str, float, float], ...]:
+        """Name, least and largest value of each metric that has a range: to ask quickly of many."""
+        limits = ((metric.name, *metric.limits) for metric in self.metrics)
+        return tuple(
+            (name, -math.inf if low is None else low, math.inf if high is None else high)
+            for name, low, high in limits
+            if low is not None or high is not None
+        )
 
     def check_ranges(self, path: Path | str, metrics: Mapping[str, float]) -> None:
         """RecordError, which names `path`, where a number is outside of its metric's range."""

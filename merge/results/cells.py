@@ -85,23 +85,17 @@ def cell_view(
         cell |= _of_complete(sweep, manifest, entries)
     if problem:
         cell[UNUSABLE_KEY] = problem
-    flags = [*more_flags, *unit_flags(counted, manifest.metric(sweep.metric))]
-    return cell | _remarks(sweep, manifest, done, flags)
-
-
-def _remarks(
-    sweep: Sweep, manifest: Manifest, done: Mapping[str, Entry], flags: list[Flag]
-) -> dict[str, Any]:
-    """What a reader of the cell's numbers must know, where there is anything."""
     parts = parts_of_cell(done, manifest)
-    if done:
-        flags = flags_of_cell(done, manifest.comparability.equal_in_a_cell) + flags
-    found = {
-        PARTS_KEY: parts,
-        REMARKS_KEY: remarks_of_cell(done, manifest, sweep.average_over),
-        "flags": flags + parts_flags(parts, manifest),
-    }
-    return {key: value for key, value in found.items() if value}
+    if parts:
+        cell[PARTS_KEY] = parts
+    if remarks := remarks_of_cell(done, manifest, sweep.average_over):
+        cell[REMARKS_KEY] = remarks
+    flags = flags_of_cell(done, manifest.comparability.equal_in_a_cell) if done else []
+    flags += more_flags
+    flags += unit_flags(counted, manifest.metric(sweep.metric)) + parts_flags(parts, manifest)
+    if flags:
+        cell["flags"] = flags
+    return cell
 
 
 def _too_large(counted: Mapping[str, Entry], sweep: Sweep) -> str:

@@ -109,6 +109,7 @@ def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
     unfinished: set[Path] = set()
     # Once, not for each run: for a plan of an older version it looks at all runs.
     manifest = sweep.manifest
+    bounds = manifest.bounds()
     for run, names in _run_folders(output, sweep):
         if isinstance(names, PermissionError):
             reason = f"{run.path} cannot be listed ({names.strerror})"
@@ -119,7 +120,9 @@ def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
             try:
                 entry = reader.entry(label)
                 check_belongs(label, run, entry, sweep.metric)
-                _check_ranges(label, entry, manifest)
+                for name, low, high in bounds:
+                    if not low <= entry.metrics.get(name, low) <= high:
+                        _check_ranges(label, entry, manifest)
                 entries[run.run_id] = (entry,)
             except FileNotFoundError:
                 # Moved away since the listing: the run counts as not finished.

@@ -25,7 +25,6 @@ from merge.results.entries import Entry, Problem
 from merge.results.legacy import sweep_of_legacy
 from merge.results.spread import over_both
 from merge.results.unite import Contribution, common_sweep, unite, with_plan
-from merge.results.usable import without_unusable
 
 __all__ = ["Conflict", "Merged", "combine", "expected_values"]
 
@@ -83,9 +82,6 @@ def combine(
     # the common plan.
     shared = common_sweep(parts)
     parts = {name: with_plan(name, part, shared) for name, part in parts.items()}
-    if shared is not None:
-        manifest = shared.manifest
-        parts = {name: without_unusable(part, manifest) for name, part in parts.items()}
     united = unite(parts)
     if united.sweep is None and not united.legacy:
         raise IncompleteError(f"there is nothing to merge in {', '.join(sorted(inputs))}")

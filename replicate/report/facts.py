@@ -32,6 +32,8 @@ def summary(report: Report) -> str:
     """How many cells are complete, what failed, where the published numbers are from."""
     complete = sum(cell.mean is not None for cell in report.cells)
     text = f"{complete} of {len(report.cells)} cells are complete."
+    if partial := sum(bool(cell.parts) for cell in report.cells):
+        text += f" Not whole: {partial}."
     if report.failures:
         text += f" {report.failures}."
     source = report.sweep.published.get("source")
