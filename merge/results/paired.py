@@ -122,14 +122,13 @@ def compare(
             f"no run with {axis} {values[0]} has a counterpart with {axis} {values[1]}: the study "
             f"excludes one of each two; compare other values"
         )
-    found = [
-        _comparison(sweep, counted, cell, values, _named(cell, of_cell))
-        for cell, of_cell in cells.items()
-    ]
+    each = {cell: _named(cell, of_cell) for cell, of_cell in cells.items()}
+    found = [_comparison(sweep, counted, cell, values, pairs) for cell, pairs in each.items()]
     if len(cells) > 1:
-        everything = [pair for cell, of_cell in cells.items() for pair in _named(cell, of_cell)]
+        everything = [pair for pairs in each.values() for pair in pairs]
         found.append(_comparison(sweep, counted, "all", values, everything))
-    return found
+    # A cell of which every pair is excluded compares nothing; it is still named under `all`.
+    return [one for one in found if one.pairs or one.missing]
 
 
 def _begun_pairs(

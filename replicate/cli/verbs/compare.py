@@ -16,7 +16,7 @@ from merge.results.combine import combine
 from merge.results.inputs import read_inputs
 from merge.results.outcome import left_out
 from merge.results.paired import Comparison, compare
-from replicate.views.table import MISSING, Format, align, format_of
+from replicate.views.table import MISSING, Format, align, format_of, some
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +113,9 @@ def _remarks(found: list[Comparison]) -> list[str]:
     lines = [f"missing: {line}" for c in found for line in c.missing]
     lines += [f"not comparable: {line}" for c in found for line in c.warnings]
     lines += [f"not whole: {line}" for c in found for line in c.partial]
-    lines += [f"excluded by the study: {line}" for c in found for line in c.excluded]
+    excluded = list(dict.fromkeys(line for c in found for line in c.excluded))
+    if excluded:
+        lines.append(f"excluded by the study, so no pair: {some(excluded)}")
     # With fewer than six pairs this test can never give p < 0.05 (2**(1 - 5) = 0.0625).
     few = [c for c in found if 0 < len(c.pairs) < 6]
     lines += [
