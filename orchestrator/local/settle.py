@@ -52,6 +52,7 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
         paths,
         exit_code,
         metric,
+        context.sweep.manifest,
         stop_cause=attempt.stop_cause,
         num_oom_kills=num_oom_kills() - attempt.num_oom_kills,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from signal import Signals
 
 from merge.errors import RecordError
+from merge.records.manifest import Manifest
 from merge.records.records import Cause, Outcome
 from merge.storage.json_files import read_json
 from merge.storage.paths import AttemptPaths
@@ -51,6 +52,7 @@ def judge(
     attempt: AttemptPaths,
     exit_code: int,
     metric: str,
+    manifest: Manifest,
     *,
     stop_cause: Cause | None = None,
     num_oom_kills: int = 0,
@@ -61,7 +63,7 @@ def judge(
     finished all the same is done; one that left an error of its own has failed.
     `num_oom_kills`: processes that the kernel killed for memory while the attempt ran.
     """
-    result, problem = _read_trainer_result(attempt, metric)
+    result, problem = _read_trainer_result(attempt, metric, manifest)
     error = _read_error(attempt)
     stderr = read_tail(attempt.stderr).decode("utf-8", "replace")
     cause = find_cause(
@@ -88,10 +90,12 @@ def judge(
     return Verdict(outcome=Outcome.FAILED, cause=cause, reason=reason[:_LONGEST_REASON])
 
 
-def _read_trainer_result(attempt: AttemptPaths, metric: str) -> tuple[TrainerResult | None, str]:
+def _read_trainer_result(
+    attempt: AttemptPaths, metric: str, manifest: Manifest
+) -> tuple[TrainerResult | None, str]:
     """The trainer's result, and why it cannot be used (empty where it can, or is absent)."""
     try:
-        return read_trainer_result(attempt.result, metric), ""
+        return read_trainer_result(attempt.result, metric, manifest), ""
     except RecordError as error:
         return None, str(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 
 from replicate.report.content import Report
 from replicate.report.escaping import csv_text
@@ -15,6 +16,9 @@ def csv_report(report: Report) -> str:
     axes = [axis.name for axis in sweep.axes]
     metrics = sorted({name for result in report.results.values() for name in result.metrics})
     names = ["run_id", "cell", *axes, *metrics, "published", "attempts", "hours", "config_hash"]
+    parts = {cell.name: cell.parts for cell in report.cells}
+    # Only where it is needed: a reader of the columns by number finds them where they were.
+    names += ["counted"] if any(parts.values()) else []
     published = {cell.name: cell.published for cell in report.cells}
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
@@ -36,9 +40,14 @@ def csv_report(report: Report) -> str:
                 "attempts": used.num_attempts if used else "",
                 "hours": f"{used.hours:.4f}" if used else "",
                 "config_hash": run.config_hash,
+                **_counted(parts[run.cell], str(run.axes[sweep.average_over])),
             }
         )
     return text.getvalue()
+
+
+def _counted(parts: Mapping[str, str], name: str) -> dict[str, str]:
+    return {"counted": csv_text(parts[name])} if name in parts else {}
 
 
 def _cell(value: object) -> object:

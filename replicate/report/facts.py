@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from merge.records.result import Result
+from merge.records.sweep import Run
+from merge.results.parts import part_text, with_part
 from merge.storage.json_files import is_finite_number
 from replicate.report.content import Cell, Report
 from replicate.views.table import duration
@@ -27,9 +29,13 @@ class Entry:
 
 
 def summary(report: Report) -> str:
-    """How many cells are complete, and where the published numbers are from."""
+    """How many cells are complete, what failed, where the published numbers are from."""
     complete = sum(cell.mean is not None for cell in report.cells)
     text = f"{complete} of {len(report.cells)} cells are complete."
+    if partial := sum(bool(cell.parts) for cell in report.cells):
+        text += f" Not whole: {partial}."
+    if report.failures:
+        text += f" {report.failures}."
     source = report.sweep.published.get("source")
     return f"{text} Published numbers: {source}." if source else text
 
@@ -53,7 +59,7 @@ def baseline_label(report: Report) -> str:
 def comparison_header(report: Report) -> list[str]:
     """Names of the columns: the cell, the entries of `comparison`, the verdict."""
     return [
-        f"{report.sweep.metric}{report.form.unit}",
+        f"{report.sweep.metric}{report.form.unit}{report.form.direction}",
         *(f"{report.sweep.average_over} {name}" for name in report.columns),
         *("mean", "std", "n"),
         *(["95% interval"] if has_intervals(report) else []),
@@ -72,7 +78,8 @@ def comparison(report: Report) -> Iterator[tuple[Cell, list[Entry]]]:
 def comparison_texts(report: Report) -> Iterator[list[str]]:
     """`comparison` as rows of text."""
     for cell, entries in comparison(report):
-        yield [cell.name, *(entry.text for entry in entries), cell.verdict.value]
+        verdict = cell.verdict.text(report.sweep.goal)
+        yield [cell.name, *(entry.text for entry in entries), verdict]
 
 
 def _entries(
@@ -80,8 +87,8 @@ def _entries(
 ) -> list[Entry]:
     difference = cell.difference
     return [
-        *(_entry(report, name, cell.values.get(name)) for name in report.columns),
-        _entry(report, "mean", cell.mean),
+        *(_number(report, cell, name, cell.values.get(name)) for name in report.columns),
+        _number(report, cell, "mean", cell.mean),
         _entry(report, "std", cell.std),
         Entry(f"{len(cell.values)}/{len(cell.needed)}"),
         *([Entry(interval_text(report, cell))] if shows_interval else []),
@@ -89,6 +96,14 @@ def _entries(
         _entry(report, "published", cell.published.get("mean")),
         Entry(MISSING if difference is None else report.form.difference(difference)),
     ]
+
+
+def _number(report: Report, cell: Cell, name: str, value: float | None) -> Entry:
+    """A number of ours, with the part that it is over; or why it is missing."""
+    if value is None:
+        return Entry(cell.missing.get(name, MISSING))
+    entry = _entry(report, name, value)
+    return replace(entry, text=with_part(entry.text, cell.parts.get(name, "")))
 
 
 def cell_notes(report: Report) -> list[str]:
@@ -124,7 +139,7 @@ def run_rows(report: Report) -> Iterator[list[str]]:
         used = report.usage.get(run.run_id)
         yield [
             run.run_id,
-            report.form.value(result.metrics[metric]),
+            _score(report, run, result.metrics[metric]),
             *([_value(report, _detail(result, baseline.details).get(metric))] if baseline else []),
             str(_detail(result, "best").get("epoch", MISSING)),
             str(used.num_attempts if used else result.attempt),
@@ -132,6 +147,12 @@ def run_rows(report: Report) -> Iterator[list[str]]:
             _peak_memory(result),
             ", ".join(used.hosts) if used else MISSING,
         ]
+
+
+def _score(report: Report, run: Run, value: float) -> str:
+    view = report.document["results"].get(run.cell, {})
+    part = part_text(view, str(run.axes[report.sweep.average_over]), report.sweep.metric)
+    return with_part(report.form.value(value), part)
 
 
 def resources_used(report: Report) -> list[str]:

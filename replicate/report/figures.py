@@ -33,6 +33,8 @@ _CURVES_PER_ROW = 4
 # in memory: 2,500 cells took 45 s and 1.9 GB.
 _MOST_CURVES = 32
 _MOST_HEAT_ROWS = 100
+_LARGEST = 1e100
+"""Larger numbers are not drawn: the span of an axis would overflow, and hide all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,12 @@ def heat_map(report: Report) -> Picture | None:
     width, height = 2.0 + 0.8 * len(report.columns), 0.9 + 0.34 * len(cells)
     figure, panes = _figure(1, 1 + has_published, (width * (1 + has_published), height))
     form = report.form
-    _matrix(panes[0], report, [cell.values for cell in cells], form.value, "viridis")
+    # The better the brighter.
+    colours = "viridis" if report.sweep.goal == "max" else "viridis_r"
+    _matrix(panes[0], report, [_drawable(cell.values) for cell in cells], form.value, colours)
     panes[0].set_yticks(range(len(cells)), [_literal(cell.name) for cell in cells])
-    panes[0].set_title(_literal(f"ours, {report.sweep.metric}{form.unit}"), color=_INK)
+    title = f"ours, {report.sweep.metric}{form.unit}{form.direction}"
+    panes[0].set_title(_literal(title), color=_INK)
     if has_published:
         # Symmetric around 0, so that white means equal; 1.0 where all differences are 0, or nothing
         # could be scaled.
@@ -100,11 +105,16 @@ def _note(num_shown: int, num_cells: int) -> tuple[str, ...]:
     return (f"shown: the first {num_shown} of {num_cells} cells; the tables have all of them",)
 
 
+def _drawable(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if abs(value) < _LARGEST}
+
+
 def _differences(cell: Cell) -> dict[str, float]:
     return {
         name: value - cell.published[name]
-        for name, value in cell.values.items()
-        if name in cell.published
+        for name, value in _drawable(cell.values).items()
+        # A number over a part of the classes is not set against a published one.
+        if name in cell.published and name not in cell.parts
     }
 
 
@@ -164,6 +174,7 @@ def _points(history: object, metric: str) -> list[tuple[float, float]]:
         if isinstance(entry, dict)
         and is_finite_number(entry.get("epoch"))
         and is_finite_number(entry.get(metric))
+        and max(abs(entry["epoch"]), abs(entry[metric])) < _LARGEST
     ]
 
 
@@ -180,7 +191,7 @@ def _plot_curves(pane: Axes, report: Report, cell: Cell, curves: Mapping[str, Cu
             epochs, scaled, color=colour, label=label, marker="o", markersize=3, linewidth=1.3
         )
     published = cell.published.get("mean")
-    if published is not None:
+    if published is not None and not cell.parts:
         label = "published mean"
         pane.axhline(scale * published, color=_INK, linewidth=0.8, linestyle=":", label=label)
     pane.set_title(_literal(cell.name), fontsize=8, color=_INK)

@@ -30,6 +30,7 @@ from replicate.report.paper_table import (
     paper_table,
     shown_values,
 )
+from replicate.views.table import some
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -139,10 +140,16 @@ def _method_rows(report: Report, block: Block) -> list[list[str]]:
 
 
 def _caption(report: Report, table: PaperTable) -> str:
-    incomplete = [c.name for c in report.cells if c.values and c.verdict is Verdict.INCOMPLETE]
-    text = f"{report.sweep.title or report.sweep.study}: {report.sweep.metric}{report.form.unit}."
+    incomplete = [c.name for c in report.cells if c.mean is None]
+    partial = [c.name for c in report.cells if c.verdict is Verdict.PARTIAL]
+    text = f"{report.sweep.title or report.sweep.study}: {report.sweep.metric}{report.form.unit}"
+    text += f"{report.form.direction}."
     if incomplete:
-        text += f" Incomplete, so without a mean: {', '.join(incomplete)}."
+        text += f" Incomplete, so without a mean: {some(incomplete, 8)}."
+    if partial:
+        text += f" Means over a part, not comparable with published ones: {some(partial, 8)}."
+    if report.failures:
+        text += f" {report.failures}."
     if any(len(block.rows) > 1 for block in table.blocks):
         text += " Best in bold."
     return text

@@ -16,6 +16,7 @@ from merge.storage.atomic import write_atomic
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.runs.requests import all_attempts
 from replicate.report.content import Panel, Report, Usage, make_report
+from replicate.views.missing import read_missing
 from replicate.views.table import notes
 
 FORMS = ("md", "html", "tex", "csv")
@@ -33,7 +34,8 @@ def read_report(output: Path, merged: Merged, results: Mapping[str, Result]) -> 
         *(f"left out: {problem.file}: {problem.reason}" for problem in merged.problems),
         *(f"kept aside: {problem.file}: {problem.reason}" for problem in merged.aside),
     ]
-    return make_report(merged, results, usage, _panels(output, runs), warnings)
+    missing = read_missing(output, merged)
+    return make_report(merged, results, usage, _panels(output, runs), warnings, missing)
 
 
 def write_report(output: Path, report: Report, forms: Iterable[str]) -> dict[str, Path]:
