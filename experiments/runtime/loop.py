@@ -123,17 +123,17 @@ class Trainer:
     def _evaluate_untrained(self) -> None:
         if self.progress.untrained is None:
             self.progress.untrained = self._evaluate(0)
-            self._save()
 
     def _run_epoch(self) -> None:
         progress, options = self.progress, self._options
         self._train_steps()
         loss = self._mean_loss()
         done = progress.epoch + 1
-        evaluation, is_best = None, False
+        evaluation = None
         if done % options.eval_every == 0 or done == options.epochs:
             evaluation = self._evaluate(done)
-            is_best = progress.record(evaluation, self._setup.task.selection)
+            if progress.record(evaluation, self._setup.task.selection):
+                self.snapshots.keep_best(evaluation)
         summary = {} if evaluation is None else evaluation.summary()
         progress.history.append({"epoch": done, "loss": loss, **summary})
         self._setup.events.emit("epoch", epoch=done, loss=loss)
@@ -144,8 +144,6 @@ class Trainer:
         # Before the checkpoint, so that its optimiser is the one of the epoch that comes next.
         self._begin_stage()
         self._save()
-        if is_best and evaluation is not None:
-            self.snapshots.save_best(evaluation)
 
     def _begin_stage(self) -> None:
         """Enter the stage of the present epoch, where it is another one than before."""
@@ -261,6 +259,13 @@ class Trainer:
         logger.info("epoch %d %s", evaluation.epoch, shown)
 
     def _save(self) -> None:
+        """Write a checkpoint, unless nothing was trained yet.
+
+        A checkpoint is good for the data and weights it was made with alone: after a run that
+        failed before its first step they may still be corrected.
+        """
+        if not self.global_step:
+            return
         self._meter.check()
         self._tick("train")
         self.snapshots.save(self.progress, self._meter.sum)
