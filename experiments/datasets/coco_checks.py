@@ -20,10 +20,15 @@ _NO_LIST = "a polygon that is no list of numbers"
 def size_problem(height: object, width: object) -> str:
     """What is wrong with the size of an image in pixels; empty where nothing is."""
     for name, side in (("height", height), ("width", width)):
-        is_number = isinstance(side, int | float) and not isinstance(side, bool)
-        if not is_number or not 1 <= side <= LONGEST_SIDE or side != int(side):
+        if not _is_side(side):
             return f"the {name} {side!r}, not 1 to {LONGEST_SIDE} pixels"
     return ""
+
+
+def _is_side(side: object) -> bool:
+    if isinstance(side, bool) or not isinstance(side, int | float):
+        return False
+    return 1 <= side <= LONGEST_SIDE and side == int(side)
 
 
 def region_problem(segmentation: object, height: int, width: int) -> str:

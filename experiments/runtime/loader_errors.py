@@ -38,28 +38,32 @@ def explained(error: Exception, num_workers: int) -> Exception:
         return error
     if _SHARED.search(text):
         return HostMemoryError(
-            f"/dev/shm is too small for the batches of {num_workers} loader processes a rank: make "
-            "it larger (docker: --shm-size=8g or --ipc=host), or lower num_workers in the study's "
+            f"/dev/shm is too small for the batches of {_processes(num_workers)} a rank: make it "
+            "larger (docker: --shm-size=8g or --ipc=host), or lower num_workers in the study's "
             f"resources ({_first_line(text)})"
         )
     if _KILLED.search(text):
         return HostMemoryError(
-            f"one of {num_workers} loader processes was killed, as a system short of memory does: "
+            f"one of {_processes(num_workers)} was killed, as a system short of memory does: "
             "give the run more memory, or lower num_workers in the study's resources "
             f"({_first_line(text)})"
         )
     if found := _TIMED_OUT.search(text):
         return LoaderTimeoutError(
-            f"none of {num_workers} loader processes sent anything for {float(found[1]):.0f} s: "
+            f"none of {_processes(num_workers)} sent anything for {float(found[1]):.0f} s: "
             "look whether the data can be read, or raise loader_timeout_s (0 waits for ever)"
         )
     if _DESCRIPTORS.search(text):
         return PapergridError(
-            f"{num_workers} loader processes need more open files than this shell allows: raise "
-            f"the limit (ulimit -n 65536), or lower num_workers in the study's resources "
+            f"{_processes(num_workers)} and this rank need more open files than the shell allows: "
+            "raise the limit (ulimit -n 65536), or lower num_workers in the study's resources "
             f"({_first_line(text)})"
         )
     return error
+
+
+def _processes(number: int) -> str:
+    return f"{number} loader process{'es' if number > 1 else ''}"
 
 
 def _chained(error: Exception) -> str:

@@ -17,7 +17,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, Self
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, default_convert, get_worker_info
+from torch.utils.data import DataLoader, default_convert, get_worker_info
 
 from experiments.runtime.task import Dataset
 
@@ -58,7 +58,7 @@ def _received(
     collate: Collate,
     generator: torch.Generator,
     settings: LoaderSettings,
-    **which: BatchSampler | Sequence[int] | None,
+    **which: Iterable[list[int]] | Sequence[int] | None,
 ) -> Iterator[Any]:
     is_elsewhere = settings.num_workers > 0
     loader: DataLoader[Any] = DataLoader(
@@ -136,6 +136,6 @@ class _Sharer(ForkingPickler):
     def persistent_id(self, found: object) -> str | None:
         """Tensors are not written: only what is around them is tried."""
         if type(found) is torch.Tensor and found.layout is torch.strided and not found.is_cuda:
-            found.share_memory_()
+            found.share_memory_()  # type: ignore[no-untyped-call]
             return "tensor"
         return None

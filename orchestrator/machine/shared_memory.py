@@ -40,10 +40,8 @@ def shortage(free: int, num_loaders: int) -> str:
     need = num_loaders * BYTES_OF_A_LOADER
     if free >= need:
         return ""
-    return (
-        f"/dev/shm has {size_text(free)} free, {num_loaders} loader processes may need "
-        f"{size_text(need)}"
-    )
+    processes = f"{num_loaders} loader process{'es' if num_loaders > 1 else ''}"
+    return f"/dev/shm has {size_text(free)} free, {processes} may need {size_text(need)}"
 
 
 def shortage_of(runs: Sequence[Run], num_ranks: int) -> str:
