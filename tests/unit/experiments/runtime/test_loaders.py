@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.tiny_training import Items, TinyOptions, TinyRun
+from torch.multiprocessing.reductions import shared_cache
 
 from experiments.runtime.entry import classify
 from experiments.runtime.loader_errors import HostMemoryError, explained
@@ -22,6 +23,13 @@ from merge.errors import DataError, PapergridError
 ROOT = Path(__file__).resolve().parents[4]
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+@pytest.fixture(autouse=True)
+def _forget_what_was_shared():
+    """torch remembers tensors that came from loader processes, and complains at Python's exit."""
+    yield
+    shared_cache.free_dead_references()
 
 
 def batches(read, *, collate=torch.stack, num_workers=2, timeout_s=0.0, length=8):
@@ -143,6 +151,7 @@ def test_a_training_reads_in_loader_processes_to_the_same_losses(tmp_path):
 
 SMALL_SHM = """
 import time, torch
+from torch.multiprocessing.reductions import shared_cache
 from support.tiny_training import Items
 from experiments.runtime.loader_errors import explained
 from experiments.runtime.loaders import LoaderSettings, load_batches
