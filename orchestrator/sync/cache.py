@@ -18,8 +18,9 @@ from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.control_paths import SyncPaths
 from merge.storage.json_files import read_json, write_json
 from merge.storage.paths import SweepPaths
-from orchestrator.s3.bucket import Bucket, ListedObject
+from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.checksums import sha256_hex
+from orchestrator.s3.objects import ListedObject
 from orchestrator.s3.upload import Snapshot
 
 _SETTLED_S = 2.0

@@ -23,9 +23,10 @@ from merge.storage.atomic import remove_file, write_atomic
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import SweepPaths
 from orchestrator.s3.backoff import backoff_s
-from orchestrator.s3.bucket import ABSENT, Bucket, ListedObject
+from orchestrator.s3.bucket import ABSENT, Bucket
 from orchestrator.s3.checksums import mismatch, sha256_hex
 from orchestrator.s3.conditional_writes import require_safe_merging
+from orchestrator.s3.objects import ListedObject
 from orchestrator.sync.cache import SyncCache
 from orchestrator.sync.selection import RunNames, runs_by_path
 from orchestrator.sync.transfer import Listing

@@ -25,9 +25,10 @@ from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.runs.claims import is_live, last_claim
 from orchestrator.runs.heartbeat_watch import HeartbeatWatch
-from orchestrator.s3.bucket import Bucket, ListedObject, ObjectHead
+from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.checksums import refuse_mismatch, removed_meanwhile, sha256_hex
 from orchestrator.s3.download import RANGE_SIZE, download_file
+from orchestrator.s3.objects import ListedObject, ObjectHead
 from orchestrator.sync.cache import KnownObject, SyncCache
 from orchestrator.sync.decide import Decision
 from orchestrator.sync.plan import refuse_different_plan, require_plan

@@ -9,8 +9,9 @@ from merge.records.result import read_result
 from merge.records.sweep import Run, Sweep, read_sweep
 from merge.results.collect import refuse_missing_sweep
 from merge.storage.paths import SweepPaths
-from orchestrator.s3.bucket import ABSENT, ListedObject
+from orchestrator.s3.bucket import ABSENT
 from orchestrator.s3.conditional_writes import supports_conditional_writes
+from orchestrator.s3.objects import ListedObject
 from orchestrator.s3.upload import Snapshot, Upload, snapshot
 from orchestrator.sync.cache import KnownObject
 from orchestrator.sync.decide import Decision

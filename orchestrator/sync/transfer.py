@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Self
 
 from merge.records.sweep import Run
-from orchestrator.s3.bucket import Bucket, ListedObject
+from orchestrator.s3.bucket import Bucket
+from orchestrator.s3.objects import ListedObject
 from orchestrator.s3.upload import snapshot
 from orchestrator.sync.cache import SyncCache
 from orchestrator.sync.decide import Decision, decide

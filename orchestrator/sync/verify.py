@@ -11,9 +11,9 @@ from typing import Any, Literal
 from merge.errors import RecordError
 from merge.records.sweep import Run, Sweep
 from merge.results.collect import refuse_missing_sweep
-from orchestrator.s3.bucket import ListedObject
 from orchestrator.s3.checksums import refuse_mismatch, removed_meanwhile
 from orchestrator.s3.download import read_ranges
+from orchestrator.s3.objects import ListedObject
 from orchestrator.s3.upload import snapshot
 from orchestrator.sync.merged_view import MERGED_VIEW, merge_results_in
 from orchestrator.sync.plan import PLAN, require_plan
