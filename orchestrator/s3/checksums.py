@@ -14,7 +14,8 @@ from merge.errors import BucketUnavailableError, RecordError
 
 SHA256_KEY = "papergrid-sha256"
 """The key of the user metadata that holds an object's SHA-256, in hex digits."""
-_MAX_READS = 5
+MAX_READS = 5
+"""Of one object whose content differs each time."""
 
 
 def sha256_hex(data: bytes) -> str:
@@ -45,12 +46,17 @@ def read_until_sure(read: Callable[[], str], expected: str | None) -> str:
     Bytes that are flipped on the way differ each time. BucketUnavailableError where they go on to.
     """
     others: set[str] = set()
-    for _ in range(_MAX_READS):
+    for _ in range(MAX_READS):
         found = read()
         if expected in (None, found) or found in others:
             return found
         others.add(found)
-    raise BucketUnavailableError(
+    raise differs_each_time()
+
+
+def differs_each_time() -> BucketUnavailableError:
+    """The error for an object that MAX_READS readings found different."""
+    return BucketUnavailableError(
         "what is read from the bucket differs each time, so something on the way damages it: check "
         "the network, then run the same command again"
     )

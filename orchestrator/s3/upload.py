@@ -68,7 +68,11 @@ class Snapshot:
 def snapshot(path: Path) -> Iterator[Snapshot]:
     """The file `path` as it is now, until the end of the block. RecordError where it is no file."""
     # Not blocking: a pipe would wait for its writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except PermissionError as error:
+        reason = f"{path} cannot be read ({error.strerror}): ask its owner to share it"
+        raise RecordError(reason, path=path) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

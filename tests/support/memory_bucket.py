@@ -63,4 +63,11 @@ class MemoryBucket:
 
 def _head(data: bytes) -> ObjectHead:
     sha256 = sha256_hex(data)
-    return ObjectHead(size=len(data), etag=sha256, sha256=sha256, server_sha256=sha256, age_s=0.0)
+    return ObjectHead(
+        size=len(data),
+        etag=sha256,
+        sha256=sha256,
+        server_sha256=sha256,
+        modified=datetime.now(UTC),
+        age_s=0.0,
+    )

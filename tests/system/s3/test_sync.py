@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from merge.storage.paths import SweepPaths
 from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.permissions import check_permissions
 from orchestrator.s3.url import BucketTarget, parse_url
+from orchestrator.sync import cache
 from orchestrator.sync import commands as sync
 from orchestrator.sync.cache import SyncCache
 from orchestrator.sync.selection import Part, Selection
@@ -292,9 +292,12 @@ def test_verify_names_what_is_missing_and_what_differs(
     assert verified.exit_code == 1
 
 
-def test_verify_reads_the_files_here_too(target: BucketTarget, output: Path, sweep: Sweep) -> None:
+def test_verify_reads_the_files_here_too(
+    target: BucketTarget, output: Path, sweep: Sweep, monkeypatch: Any
+) -> None:
     log = output / sweep.runs[0].path / "attempts/0001/stdout.log"
-    os.utime(log, (1e9, 1e9))
+    monkeypatch.setattr(cache, "_SETTLED_S", 0.0)
+    sync.push(output, target, ALL)
     sync.push(output, target, ALL)
     place = SyncCache(output, Bucket(target)).paths.hashes
     known = read_json(place)
