@@ -167,8 +167,8 @@ class Bucket:
     def _with_plain_errors(self, operation: str, name: str, action: Callable[[], _T]) -> _T:
         """What `action` returns; an error of botocore becomes one of `merge.errors`."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.httpsession import ProtocolError, URLLib3ReadTimeoutError
         from botocore.parsers import ResponseParserError
-        from urllib3.exceptions import HTTPError
 
         try:
             with self._slots:
@@ -177,9 +177,10 @@ class Bucket:
             BrokenAnswerError,
             BotoCoreError,
             ClientError,
-            # These three, for answers that cannot be parsed, are no BotoCoreErrors.
+            # For answers that break off or cannot be parsed; botocore lets them through.
             ResponseParserError,
-            HTTPError,
+            ProtocolError,
+            URLLib3ReadTimeoutError,
             ValueError,
         ) as error:
             explained = explain(error, Request(self.target, operation, self.server, name))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 
 from merge.errors import BucketUnavailableError
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from orchestrator.s3.backoff import backoff_s
 from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.objects import ListedObject
@@ -18,7 +18,9 @@ Listing = Mapping[str, ListedObject]
 _MAX_ROUNDS = 4
 
 
-def list_objects(bucket: Bucket, cache: SyncCache, name_prefix: str = "") -> Listing:
+def list_objects(
+    bucket: Bucket, cache: SyncCache, name_prefix: str = "", clock: Clock = SYSTEM_CLOCK
+) -> Listing:
     """The objects whose name begins with `name_prefix`: all, or a folder's with its slash.
 
     BucketUnavailableError where the listing goes on to lack an object that is there: what is
@@ -33,7 +35,7 @@ def list_objects(bucket: Bucket, cache: SyncCache, name_prefix: str = "") -> Lis
             # Removed by a person or a lifecycle rule.
             cache.forget(lost)
             return listing
-        time.sleep(backoff_s(attempt))
+        clock.sleep(backoff_s(attempt))
     raise BucketUnavailableError(
         f"listings of {bucket.target.url} leave out {hidden}, which is there: nothing is concluded "
         f"from them; run the same command again later"

@@ -44,7 +44,7 @@ class ForgetfulBucket(MemoryBucket):
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
-    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    monkeypatch.setattr(module, "backoff_s", lambda _: 0.0)
 
 
 @pytest.fixture
