@@ -122,8 +122,3 @@ def _batch_norm(known: Mapping[str, Entry]) -> list[Flag]:
 def _torch_major(entry: Entry) -> str:
     version = entry.traits.get("details.torch")
     return NOT_RECORDED if version is None else str(version).partition(".")[0]
-
-
-def all_flags(results: Mapping[str, Mapping[str, Any]]) -> Sequence[tuple[str, Flag]]:
-    """Every flag in the `results` of a merged view, with its cell."""
-    return [(cell, flag) for cell, view in results.items() for flag in view.get("flags", ())]

@@ -33,9 +33,16 @@ def text_of(value: object) -> str:
     return value if isinstance(value, str) else canonical_json(cast(Json, value)).decode()
 
 
+def flag_kind(flag: Mapping[str, Any]) -> str:
+    """What is said before the text of a flag."""
+    return str(flag.get("kind", "not comparable"))
+
+
 def flag_text(flag: Mapping[str, Any]) -> str:
     """A flag as one line: `details.protocol differs between 0/1 (bam) and 2 (hsnet)`."""
     groups = [f"{'/'.join(names)} ({value})" for value, names in flag["runs"].items()]
+    if "says" in flag:
+        return f"{flag['says']}: {', '.join(groups)}"
     between = "differs between" if len(groups) > 1 else "is flagged for"
     return f"{flag['differs']} {between} {' and '.join(groups)}"
 
@@ -43,13 +50,13 @@ def flag_text(flag: Mapping[str, Any]) -> str:
 def flag_lines(document: Mapping[str, Any]) -> list[str]:
     """A line for each flag in a merged view, those of single cells first."""
     cells = [
-        f"{cell}: {flag_text(flag)}"
+        f"{flag_kind(flag)}: {cell}: {flag_text(flag)}"
         for cell, view in document["results"].items()
         for flag in view.get("flags", ())
     ]
     # Views of older versions have none of the whole table.
     table = [_shortened(flag) for flag in document.get("flags", ())]
-    return cells + [f"cells of this table: {flag_text(flag)}" for flag in table]
+    return cells + [f"{flag_kind(f)}: cells of this table: {flag_text(f)}" for f in table]
 
 
 def _shortened(flag: Flag) -> Flag:

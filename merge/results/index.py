@@ -127,7 +127,7 @@ def known_entries(path: Path, manifest: Manifest) -> dict[str, Any]:
         header_line, payload, _ = path.read_bytes().split(b"\n")
         header = json.loads(header_line)
         is_ours = header == _header(payload, manifest)
-        return parse_json(path, payload) if is_ours else {}
+        return parse_json(path, payload, may_repeat_keys=False) if is_ours else {}
     except (OSError, ValueError, RecordError):
         return {}
 

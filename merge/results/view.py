@@ -205,9 +205,10 @@ def refuse_flags(merged: Merged) -> None:
         raise IncomparableError(
             "\n".join(
                 [
-                    "runs are not comparable, and --strict refuses to put them in one table:",
+                    "runs are not comparable, or means are over a part of what they should be, and "
+                    "--strict refuses to put them in one table:",
                     *lines,
-                    "Train the differing runs again alike, or merge without --strict: "
+                    "Train these runs again alike, on the whole, or merge without --strict: "
                     "the cells are flagged then. Nothing was written.",
                 ]
             )

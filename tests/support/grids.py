@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from merge.records.config_hash import config_hash
-from merge.records.manifest import PERCENT, default_manifest
+from merge.records.manifest import default_manifest
+from merge.records.metrics import PERCENT
 from merge.records.result import Result
 from merge.records.sweep import Axis, Run, Sweep
 from merge.results.entries import Entry

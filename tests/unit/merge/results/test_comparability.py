@@ -160,7 +160,8 @@ def test_cells_of_one_table_made_by_other_code_are_flagged_once():
         {"differs": "code.source", "runs": {"old": ["one", "three"], "new": ["two"]}}
     ]
     assert flag_lines(document) == [
-        "cells of this table: code.source differs between one/three (old) and two (new)"
+        "not comparable: cells of this table: code.source differs between one/three (old) "
+        "and two (new)"
     ]
     assert not any("flags" in view for view in document["results"].values())
 
@@ -197,7 +198,8 @@ def test_many_cells_are_counted_in_the_line_and_named_in_the_file():
     names = tuple(f"c{number}" for number in range(9))
     document = document_of(lambda run: {"code": NEW if run.cell == "c0" else OLD}, names)
     assert flag_lines(document) == [
-        "cells of this table: code.source differs between c0 (new) and c1/c2/c3/c4/4 more (old)"
+        "not comparable: cells of this table: code.source differs between c0 (new) "
+        "and c1/c2/c3/c4/4 more (old)"
     ]
     assert document["flags"][0]["runs"]["old"] == list(names[1:])
 
