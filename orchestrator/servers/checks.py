@@ -164,7 +164,7 @@ def _code_problems(
     request: ServerRequest, assignment: ServerAssignment, result: ProbeResult
 ) -> Iterator[str]:
     command = assignment.runs[0].command
-    here = code_version(assignment.runs[0])
+    here = code_version(assignment.runs[0], named=request.code_files)
     if (here["version"], control_digest()) != (result.version, result.control):
         yield (
             f"another papergrid: {result.version} ({result.control}) there, {here['version']} "
