@@ -15,6 +15,7 @@ PapergridError
 |-- DownloadError           no server gave a file, for a reason that may pass              (exit 75)
 |-- BucketUnavailableError  an object store that may answer later: away, throttled         (exit 75)
 |-- SchedulerError          a scheduler refused, or gave no answer                         (exit 75)
+|   |-- RequestRefusedError it refused what was asked, and will again                      (exit 2)
 |   `-- NoAnswerError       the same, where it may have done what it was asked to
 `-- IncompleteError         something asked for is not there yet                           (exit 3)
 
@@ -117,6 +118,12 @@ class SchedulerError(PapergridError):
     """A scheduler refused, or gave no answer."""
 
     exit_code = 75
+
+
+class RequestRefusedError(SchedulerError):
+    """A scheduler refused a request that must be corrected, such as an unknown partition."""
+
+    exit_code = 2
 
 
 class NoAnswerError(SchedulerError):

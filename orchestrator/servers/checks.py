@@ -155,8 +155,8 @@ def _clock_notes(reply: _ProbeReply, result: ProbeResult) -> Iterator[str]:
     if abs(ahead_s) > MAX_CLOCK_SKEW_S:
         direction = "ahead of" if ahead_s > 0 else "behind"
         yield (
-            f"its clock is {abs(ahead_s):.0f} s {direction} the one here: ages in `status` are "
-            f"wrong by as much, results are not"
+            f"its clock is {abs(ahead_s):.0f} s {direction} the one here: times in its logs and "
+            f"records differ by as much; ages in `status` and results do not"
         )
 
 

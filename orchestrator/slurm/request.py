@@ -14,6 +14,9 @@ from merge.errors import StudyError, UsageError
 
 SIGNAL_S = 90
 """Default: how many seconds before its time limit a job gets SIGUSR2."""
+GRACE_MARGIN_S = 20
+"""Seconds between the end of the trainers' grace period and the time limit, for the requeue."""
+DEFAULT_GRACE_S = float(SIGNAL_S - GRACE_MARGIN_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,11 @@ class SlurmRequest:
     """Shell lines before the command: the only place where a person writes shell text."""
     sbatch: Mapping[str, Any] = field(default_factory=dict)
     """Further long options of sbatch."""
+
+    @property
+    def grace_s(self) -> int:
+        """Seconds that a trainer has for its checkpoint when its task must stop."""
+        return max(5, self.signal_s - GRACE_MARGIN_S)
 
 
 def combine_layers(layers: Iterable[Mapping[str, Any]]) -> SlurmRequest:

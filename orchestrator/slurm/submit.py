@@ -22,9 +22,6 @@ from orchestrator.slurm.record import ArrayRecord, SubmissionRecord
 from orchestrator.slurm.request import SlurmRequest
 from orchestrator.slurm.script import BatchJob, batch_text
 
-GRACE_MARGIN_S = 20
-"""Seconds between the end of the trainers' grace period and the time limit, for the requeue."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlurmSubmission:
@@ -39,6 +36,8 @@ class SlurmSubmission:
     machine: tuple[str, ...] = ()
     """Further flags of `replicate work`."""
     has_merge: bool = True
+    cluster: str = ""
+    """ClusterName of the cluster that gets the jobs; empty where it is not known."""
     snapshot: str | None = None
     """Digest of the frozen code that the jobs run; None: the code as it is when they start."""
 
@@ -80,7 +79,7 @@ def _task_command(submission: SlurmSubmission, array: Array) -> tuple[str, ...]:
         *("--devices-per-run", str(resources.devices_per_run)),
         *("--num-workers", str(resources.num_workers)),
         # The worker must request its requeue before the time limit.
-        *("--grace", str(max(5, request.signal_s - GRACE_MARGIN_S))),
+        *("--grace", str(request.grace_s)),
         *(("--snapshot", submission.snapshot) if submission.snapshot else ()),
         *submission.machine,
     )
@@ -126,9 +125,11 @@ def send(submission: SlurmSubmission, clock: Clock = SYSTEM_CLOCK) -> Submission
         by=user_name(),
         host=os.uname().nodename,
         arrays=tuple(
-            ArrayRecord(name=array.name, tasks=array.tasks) for array in submission.arrays
+            ArrayRecord(name=array.name, tasks=array.tasks, grace_s=array.request.grace_s)
+            for array in submission.arrays
         ),
         merge=ArrayRecord(name="merge") if submission.has_merge else None,
+        cluster=submission.cluster,
     )
     make_folder(submission.paths.logs)
     for name, text in texts.items():

@@ -16,14 +16,14 @@ from orchestrator.slurm.queue import (
 )
 
 SQUEUE = """\
-12_3|PENDING|Resources||0|N/A|1-00:00:00|
-12_0|RUNNING|None|node1|0|N/A|UNLIMITED|/out/a | b/array-1.sbatch
-12_1|COMPLETING|None|node[1-2]|2|N/A|1-00:00:00|
-12_2|CANCELLED|None|node2|0|N/A|1-00:00:00|
-13|PENDING|Dependency||0|N/A|1-00:00:00|
-9_1|FAILED|JobLaunchFailure|node1|0|N/A|1-00:00:00|
-14_0|PENDING|ReqNodeNotAvail, UnavailableNodes:node5|   |1|N/A|1-00:00:00|
-14_1|RUNNING|None|node4|0|2026-11-24T22:10:42|1:05|
+12_3|PENDING|Resources||0|N/A|1-00:00:00|0|
+12_0|RUNNING|None|node1|0|N/A|UNLIMITED|0|/out/a | b/array-1.sbatch
+12_1|COMPLETING|None|node[1-2]|2|N/A|1-00:00:00|0|
+12_2|CANCELLED|None|node2|0|N/A|1-00:00:00|0|
+13|PENDING|Dependency||0|N/A|1-00:00:00|0|
+9_1|FAILED|JobLaunchFailure|node1|0|N/A|1-00:00:00|0|
+14_0|PENDING|ReqNodeNotAvail, UnavailableNodes:node5|   |1|N/A|1-00:00:00|0|
+14_1|RUNNING|None|node4|0|2026-11-24T22:10:42|1:05|0|
 """
 
 SACCT = """\
@@ -91,7 +91,7 @@ def test_what_cannot_be_read_tells_nothing(text):
 
 
 def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_no_more(fake):
-    (fake / "rows").write_text("12_0|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
+    (fake / "rows").write_text("12_0|RUNNING|None|node1|0|N/A|1-00:00:00|0|\n")
     (fake / "history").write_text("11_0|TIMEOUT|node2\n12_0|PENDING|\n")
     queue = query_queue(["11_0", "12_0"])
     assert {task: row.state for task, row in queue.rows.items()} == {
@@ -106,7 +106,7 @@ def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_
 
 
 def test_a_task_that_ran_out_of_memory_is_failed_and_only_its_step_says_why(fake):
-    (fake / "rows").write_text("1_0|FAILED|NonZeroExitCode|node1|0|N/A|1-00:00:00|\n")
+    (fake / "rows").write_text("1_0|FAILED|NonZeroExitCode|node1|0|N/A|1-00:00:00|0|\n")
     told = "1_{n}|FAILED|node1\n1_{n}.batch|FAILED|node1\n1_{n}.0|{step}|node1\n"
     history = [told.format(n=n, step=step) for n, step in enumerate(["OUT_OF_MEMORY"] * 2)]
     (fake / "history").write_text("".join([*history, told.format(n=2, step="FAILED")]))

@@ -12,8 +12,9 @@ from support.sweeps import make_sweep, shell, write_sweep
 from merge.errors import SchedulerError
 from merge.records.submissions import new_submission_id
 from orchestrator.slurm.arrays import plan_arrays
-from orchestrator.slurm.commands import max_array_size
-from orchestrator.slurm.jobs import cancel_jobs, queued_runs
+from orchestrator.slurm.cancel import CancelledTasks, cancel_tasks
+from orchestrator.slurm.commands import cluster_settings
+from orchestrator.slurm.jobs import queued_runs
 from orchestrator.slurm.record import read_submissions
 from orchestrator.slurm.request import SlurmRequest
 from orchestrator.slurm.submit import SlurmSubmission, send
@@ -49,7 +50,13 @@ def test_what_is_sent_is_written_down_before_slurm_has_it(fake, tmp_path):
     send(planned(tmp_path / "out", 2))
     array, merge = sent_jobs(fake)
     assert array["record"]["arrays"] == [
-        {"name": "array-1", "tasks": [["run-fold0"], ["run-fold1"]], "job_id": None}
+        {
+            "name": "array-1",
+            "tasks": [["run-fold0"], ["run-fold1"]],
+            "job_id": None,
+            "grace_s": 70,
+            "num_raises": {},
+        }
     ]
     assert merge["record"]["arrays"][0]["job_id"] == "1"
 
@@ -115,10 +122,10 @@ def test_a_job_that_submits_leaves_its_own_variables_behind(fake, tmp_path, monk
 
 def test_the_limit_on_arrays_is_the_cluster_s(fake):
     (fake / "config").write_text("MaxArraySize            = 77\n")
-    assert max_array_size() == 77
+    assert cluster_settings().largest_array() == 77
     (fake / "config").write_text("")
     with pytest.raises(SchedulerError, match="names no MaxArraySize"):
-        max_array_size()
+        cluster_settings().largest_array()
 
 
 def test_a_task_of_a_failed_node_is_queued_once_whatever_history_says(fake, tmp_path):
@@ -126,7 +133,7 @@ def test_a_task_of_a_failed_node_is_queued_once_whatever_history_says(fake, tmp_
     send(planned(tmp_path / "out", 3))
     (fake / "history").write_text("1_0|NODE_FAIL|node1\n1_1|COMPLETED|node1\n1_2|RUNNING|node1\n")
     (fake / "rows").write_text(
-        "1_0|PENDING|BeginTime||1|N/A|1-00:00:00|\n1_1|COMPLETED|None|node1|0|N/A|1-00:00:00|\n"
+        "1_0|PENDING|BeginTime||1|N/A|1-00:00:00|0|\n1_1|COMPLETED|None|node1|0|N/A|1-00:00:00|0|\n"
     )
     assert queued_runs(tmp_path / "out", [f"run-fold{n}" for n in range(3)]) == {"run-fold0": "1_0"}
 
@@ -137,16 +144,16 @@ def test_where_slurm_is_silent_nothing_is_submitted_or_cancelled_on_a_guess(fake
     with pytest.raises(SchedulerError, match="Unable to contact slurm"):
         queued_runs(tmp_path / "out", ["run-fold0"])
     with pytest.raises(SchedulerError, match="try again later"):
-        cancel_jobs(tmp_path / "out", ["run-fold0"])
+        cancel_tasks(tmp_path / "out", ["run-fold0"])
 
 
 def test_only_tasks_that_slurm_still_has_are_cancelled(fake, tmp_path):
     send(planned(tmp_path / "out", 3))
     (fake / "rows").write_text(
-        "1_0|PENDING|None||0|N/A|1-00:00:00|\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|\n1_2|FAILED|x|n|0|N/A|1-00:00:00|\n"
+        "1_0|PENDING|None||0|N/A|1-00:00:00|0|\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|0|\n1_2|FAILED|x|n|0|N/A|1-00:00:00|0|\n"
     )
     everything = ["run-fold0", "run-fold1", "run-fold2"]
-    assert cancel_jobs(tmp_path / "out", everything) == ["1_0", "1_1"]
+    assert cancel_tasks(tmp_path / "out", everything, kill=True).ended == ("1_0", "1_1")
     assert "scancel 1_0 1_1" in (fake / "calls").read_text().splitlines()
 
 
@@ -156,9 +163,9 @@ def test_a_task_that_has_other_runs_to_do_is_left_alone(fake, tmp_path):
     write_sweep(output, sweep)
     arrays = plan_arrays([sweep.runs], lambda _: SlurmRequest(), 9)
     send(SlurmSubmission(id="one", study="test", output=output, cwd=output, arrays=arrays))
-    (fake / "rows").write_text("1_0|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
-    assert cancel_jobs(output, ["run-fold0"]) == []
-    assert cancel_jobs(output, ["run-fold0", "run-fold1"]) == ["1_0"]
+    (fake / "rows").write_text("1_0|RUNNING|None|node1|0|N/A|1-00:00:00|0|\n")
+    assert cancel_tasks(output, ["run-fold0"]) == CancelledTasks()
+    assert list(cancel_tasks(output, ["run-fold0", "run-fold1"]).stopping) == ["1_0"]
 
 
 def test_a_foreign_job_that_has_got_the_id_of_a_task_is_neither_counted_nor_cancelled(
@@ -170,11 +177,11 @@ def test_a_foreign_job_that_has_got_the_id_of_a_task_is_neither_counted_nor_canc
     send(sent)
     own = f"/mount/out/submissions/{sent.id}/array-1.sbatch"
     (fake / "rows").write_text(
-        f"1_0|RUNNING|None|node1|0|N/A|1-00:00:00|/home/me/train.sh\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|{own}\n"
+        f"1_0|RUNNING|None|node1|0|N/A|1-00:00:00|0|/home/me/train.sh\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|0|{own}\n"
     )
     runs = ["run-fold0", "run-fold1"]
     assert queued_runs(output, runs) == {"run-fold1": "1_1"}
-    assert cancel_jobs(output, runs) == ["1_1"]
+    assert cancel_tasks(output, runs, kill=True).ended == ("1_1",)
 
 
 def test_the_same_cancel_again_reaches_tasks_of_which_slurm_told_nothing_before(fake, tmp_path):
@@ -187,5 +194,5 @@ def test_the_same_cancel_again_reaches_tasks_of_which_slurm_told_nothing_before(
     with pytest.raises(SchedulerError, match="give the same command again"):
         api.cancel(output, runs)
     squeue.write_text(answering)
-    (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A|1-00:00:00|\n")
+    (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A|1-00:00:00|0|\n")
     assert api.cancel(output, runs)[1] == ["SLURM task 1_0: cancelled"]
