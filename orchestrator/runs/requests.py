@@ -56,8 +56,8 @@ def cancelled_text(request: Request) -> str:
     """Who cancelled the run, when, and how to take it back."""
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(request.time))
     return (
-        f"cancelled by {request.by} on {request.host}, {when}; `replicate retry` takes it back, and "
-        f"so does the command that starts it, with --retry-cancelled"
+        f"cancelled by {request.by} on {request.host}, {when}; `replicate retry` takes it back, "
+        f"and so does the command that starts it, with --retry-cancelled"
     )
 
 

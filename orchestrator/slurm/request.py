@@ -39,6 +39,10 @@ class SlurmRequest:
     """Seconds before its time limit at which a job gets SIGUSR2."""
     setup: tuple[str, ...] = ()
     """Shell lines before the command: the only place where a person writes shell text."""
+    python: str | None = None
+    """Python of the environment with papergrid on the nodes; None: the one that submits."""
+    raise_on_retry: Mapping[str, float] = field(default_factory=dict)
+    """`mem`, `time` -> by which factor a run's next task gets more, where it had too little."""
     sbatch: Mapping[str, Any] = field(default_factory=dict)
     """Further long options of sbatch."""
 

@@ -60,10 +60,9 @@ def _log_words(output: Path, row: TaskRow, place: tuple[str, str] | None, *, is_
 
 
 def _last_line(path: Path) -> str:
-    try:
-        text = read_tail(path).decode("utf-8", "replace")
-    except OSError:
+    if not path.exists():
         return " (it was not written: is this folder mounted on that node?)"
+    text = read_tail(path).decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return " (it is empty)"

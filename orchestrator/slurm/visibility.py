@@ -20,7 +20,7 @@ class Sender:
 
 
 def hidden_tasks(senders: Mapping[str, Sender]) -> dict[str, str]:
-    """Those of the absent tasks (id -> sender) that SLURM would not show here, each with the reason.
+    """Those of the absent tasks (id -> sender) that SLURM would not show here, and the reason.
 
     The cluster is asked for its settings only where a task is absent.
     """

@@ -99,6 +99,7 @@ def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_
         "12_0": "RUNNING",
     }
     first, second = (fake / "calls").read_text().splitlines()
+    assert "--all" in first.split(), "those in hidden partitions too"
     assert "--jobs=11,12" in first
     assert "--states=all" in first.split(), "those that ended lately too"
     assert second.startswith("sacct")
@@ -112,6 +113,28 @@ def test_a_task_that_ran_out_of_memory_is_failed_and_only_its_step_says_why(fake
     (fake / "history").write_text("".join([*history, told.format(n=2, step="FAILED")]))
     states = {task: row.state for task, row in query_queue(["1_0", "1_1", "1_2"]).rows.items()}
     assert states == {"1_0": "OUT_OF_MEMORY", "1_1": "OUT_OF_MEMORY", "1_2": "FAILED"}
+
+
+def test_tasks_that_were_cancelled_together_while_they_waited_share_a_row(fake):
+    """So printed by SLURM 22.05 after `scancel 12_2 12_3` of the tasks that still waited."""
+    (fake / "rows").write_text(
+        "12|CANCELLED|JobArrayTaskLimit||0|N/A|UNLIMITED|0|\n"
+        "12_1|RUNNING|None|node1|0|N/A|UNLIMITED|0|\n"
+    )
+    rows = query_queue(["12_1", "12_2", "12_3"]).rows
+    states = {task: rows[task].state for task in ("12_1", "12_2", "12_3")}
+    assert states == {"12_1": "RUNNING", "12_2": "CANCELLED", "12_3": "CANCELLED"}
+
+
+@pytest.mark.parametrize(("status", "code"), [("0", 0), ("768", 3), ("15", 143), ("139", 139)])
+def test_an_exit_code_is_as_a_shell_counts(fake, status, code):
+    (fake / "rows").write_text(f"12_0|FAILED|None|node1|0|N/A|UNLIMITED|{status}|\n")
+    assert query_queue(["12_0"]).rows["12_0"].exit_code == code
+
+
+def test_history_tells_exit_code_and_cluster(fake):
+    (row,) = parse_sacct("12_0|FAILED|node1|7:0|lab\n12_0.batch|FAILED|node1|7:0|lab\n")
+    assert (row.exit_code, row.cluster, row.is_history) == (7, "lab", True)
 
 
 def test_a_job_that_left_the_queue_of_a_cluster_without_accounting_is_no_problem(fake):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from support.sweeps import make_sweep, shell, write_sweep
 
-from merge.errors import SchedulerError
+from merge.errors import RequestRefusedError, SchedulerError
 from merge.records.submissions import new_submission_id
+from merge.storage.paths import SweepPaths
 from orchestrator.slurm.arrays import plan_arrays
 from orchestrator.slurm.cancel import CancelledTasks, cancel_tasks
 from orchestrator.slurm.commands import cluster_settings
@@ -89,10 +90,61 @@ def test_arrays_wait_for_each_other_only_where_tasks_at_work_are_limited(fake, t
 
 def test_what_was_accepted_before_a_refusal_is_recorded_and_told(fake, tmp_path):
     (fake / "refuse").write_text("2")
-    with pytest.raises(SchedulerError, match=r"invalid partition.*jobs 1 are submitted and stay"):
+    refusal = r"invalid partition.*jobs 1 are submitted and stay"
+    with pytest.raises(RequestRefusedError, match=refusal) as caught:
         send(planned(tmp_path / "out", 5, 2))
+    assert caught.value.exit_code == 2
     (submission,) = read_submissions(tmp_path / "out")
     assert [array.job_id for array in submission.arrays] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("Invalid account or account/partition combination specified", 2),
+        ("Invalid qos specification", 2),
+        ("Requested node configuration is not available", 2),
+        ("Memory specification can not be satisfied", 2),
+        ("Job violates accounting/QOS policy (job submit limit, user's size and/or time", 75),
+        ("Slurm temporarily unable to accept job, sleeping and retrying", 75),
+        ("Unable to contact slurm controller (connect failure)", 75),
+    ],
+)
+def test_a_refusal_that_only_a_person_can_mend_is_a_wrong_request(fake, tmp_path, message, code):
+    sbatch = fake / "bin" / "sbatch"
+    sbatch.write_text(f'#!/bin/sh\necho "sbatch: error: {message}" >&2; exit 1\n')
+    with pytest.raises(SchedulerError) as caught:
+        send(planned(tmp_path / "out"))
+    assert caught.value.exit_code == code
+
+
+def test_the_merge_asks_for_little_and_goes_where_the_arrays_go(fake, tmp_path):
+    places = {"reservation": "paper", "exclude": "bad[1-2]", "exclusive": True}
+    wants = {"partition": "gpu", "account": "lab", "qos": "high", "gres": "gpu:8"}
+    amounts = {"constraint": "a100", "mem": "500G", "time": "2-00", "cpus_per_task": 32}
+    send(planned(tmp_path / "out", **wants, **amounts, sbatch=places))
+    merge = sent_jobs(fake)[-1]["script"]
+    lines = {line.removeprefix("#SBATCH --") for line in merge.splitlines() if "#SBATCH" in line}
+    expected = {"partition=gpu", "account=lab", "qos=high", "cpus-per-task=1", "mem=2G"}
+    assert expected | {"time=30", "reservation=paper", "exclude='bad[1-2]'"} <= lines
+    assert not {line for line in lines if line.startswith(("gres", "constraint", "exclusive"))}
+
+
+def test_a_refused_merge_costs_nothing_and_can_be_left_out(fake, tmp_path):
+    (fake / "refuse").write_text("2")
+    with pytest.raises(SchedulerError, match=r"jobs 1 are submitted.*--no-merge sends no such job"):
+        send(planned(tmp_path / "out"))
+    (submission,) = read_submissions(tmp_path / "out")
+    assert [array.job_id for array in submission.arrays] == ["1"]
+
+
+def test_the_python_of_the_nodes_runs_the_tasks_and_comes_first_on_their_path(fake, tmp_path):
+    send(planned(tmp_path / "out", python="/opt/torch env/bin/python", setup=("module load x",)))
+    for job in sent_jobs(fake):
+        script = job["script"]
+        assert "'/opt/torch env/bin/python' -P -u" in script
+        path = script.index("export PATH='/opt/torch env/bin':\"$PATH\"")
+        assert path < script.index("module load x")
 
 
 def test_variables_of_a_person_s_count_only_for_what_the_script_leaves_open(
@@ -147,14 +199,44 @@ def test_where_slurm_is_silent_nothing_is_submitted_or_cancelled_on_a_guess(fake
         cancel_tasks(tmp_path / "out", ["run-fold0"])
 
 
-def test_only_tasks_that_slurm_still_has_are_cancelled(fake, tmp_path):
+@pytest.fixture
+def three(fake, tmp_path) -> Path:
+    """The folder of three runs: one waits, one is running, the task of one has ended."""
     send(planned(tmp_path / "out", 3))
     (fake / "rows").write_text(
-        "1_0|PENDING|None||0|N/A|1-00:00:00|0|\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|0|\n1_2|FAILED|x|n|0|N/A|1-00:00:00|0|\n"
+        "1_0|PENDING|None||0|N/A|1-00:00:00|0|\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|0|\n"
+        "1_2|FAILED|x|n|0|N/A|1-00:00:00|0|\n"
     )
-    everything = ["run-fold0", "run-fold1", "run-fold2"]
-    assert cancel_tasks(tmp_path / "out", everything, kill=True).ended == ("1_0", "1_1")
+    return tmp_path / "out"
+
+
+EVERYTHING = ["run-fold0", "run-fold1", "run-fold2"]
+
+
+def test_a_waiting_task_is_cancelled_and_a_running_one_keeps_the_time_of_its_checkpoint(
+    fake, three
+):
+    found = cancel_tasks(three, EVERYTHING)
+    assert (found.ended, list(found.stopping)) == (("1_0",), ["1_1"])
+    # The grace of its trainers, and half an expiry for the heartbeat that reads the request.
+    assert found.stopping["1_1"] == pytest.approx(70 + 30, abs=2)
+    assert "scancel 1_0" in (fake / "calls").read_text().splitlines()
+
+
+def test_a_running_task_is_ended_at_once_on_demand(fake, three):
+    assert cancel_tasks(three, EVERYTHING, kill=True).ended == ("1_0", "1_1")
     assert "scancel 1_0 1_1" in (fake / "calls").read_text().splitlines()
+
+
+def test_a_task_that_still_runs_when_its_time_is_over_is_ended_by_the_same_command(fake, three):
+    runs = api.runs_of(three)
+    notes = api.cancel(three, runs)[1]
+    assert notes[0] == "SLURM task 1_0: cancelled"
+    assert notes[1].startswith("SLURM task 1_1: running; it stops after a checkpoint, within 100 s")
+    first = SweepPaths(three).run("run/fold1").request(1)
+    os.utime(first, (first.stat().st_mtime - 101,) * 2)
+    # The first request counts: each repetition would else give a hanging task more time.
+    assert "SLURM task 1_1: cancelled" in api.cancel(three, runs)[1]
 
 
 def test_a_task_that_has_other_runs_to_do_is_left_alone(fake, tmp_path):

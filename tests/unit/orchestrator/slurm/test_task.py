@@ -85,6 +85,29 @@ def test_a_task_is_requeued_only_if_it_was_stopped_with_unfinished_runs(
     assert "requeue 12\n" not in calls
 
 
+PREEMPTED_AT = "2026-11-24T22:10:42"
+
+
+@pytest.mark.parametrize(
+    ("row", "restarts", "is_queued"),
+    [
+        # PreemptMode=CANCEL: SLURM would not start it again.
+        (f"COMPLETING|None|node1|0|{PREEMPTED_AT}|1:05|15|", "", True),
+        (f"COMPLETING|None|node1|2|{PREEMPTED_AT}|1:05|15|", "2", True),
+        # PreemptMode=REQUEUE: it is queued already.
+        (f"COMPLETING|None|node1|1|{PREEMPTED_AT}|1:05|0|", "", False),
+        (f"PENDING|BeginTime||1|{PREEMPTED_AT}|1:05|0|", "", False),
+        ("COMPLETING|None|node1|0|N/A|1:05|15|", "", False),
+    ],
+)
+def test_a_pre_empted_task_is_requeued_where_slurm_does_not_do_it(fake, row, restarts, is_queued):
+    (fake / "rows").write_text(f"12_3|{row}\n")
+    environment = {**TASK, "SLURM_RESTART_COUNT": restarts}
+    stopped = report(RunOutcome.INTERRUPTED)
+    assert requeue_if_stopped(stopped, StopFlag(), environment) is is_queued
+    assert ("scontrol requeue 12_3\n" in (fake / "calls").read_text()) is is_queued
+
+
 def test_a_task_that_is_stopped_between_runs_is_requeued(fake):
     (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|0|\n")
     assert requeue_if_stopped(
