@@ -8,6 +8,7 @@ PapergridError
 |   |   `-- IncomparableError  a cell's runs differ in what must be equal, and --strict was given
 |   |-- BucketError         an object store refuses: no such bucket, denied, wrong keys
 |   |-- ServersError        servers that cannot be used, each with all its problems
+|   |   `-- ServersAwayError  none has another problem than that it cannot be reached now  (exit 75)
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
 |-- FileError               concerns one file or folder, which it has in `path`            (exit 1)
 |   |-- RecordError         a record on disk is unreadable or not ours                     (exit 1)
@@ -71,15 +72,25 @@ class IncomparableError(ConfigChangedError):
 class ServersError(UsageError):
     """Servers that cannot be used as they are: carries the problems of all of them at once."""
 
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__(problems)
+    def __init__(self, problems: tuple[str, ...], usable: tuple[str, ...] = ()) -> None:
+        super().__init__(problems, usable)
         self.problems = problems
+        self.usable = usable
+        """Names of the servers without a problem."""
 
     def __str__(self) -> str:
         count = len(self.problems)
         noun = "problem" if count == 1 else "problems"
-        lines = (f"  {problem}" for problem in self.problems)
+        lines = [f"  {problem}" for problem in self.problems]
+        if self.usable:
+            lines.append(f"to start on the others alone, add --hosts {','.join(self.usable)}")
         return "\n".join([f"nothing was started: {count} {noun} on the servers", *lines])
+
+
+class ServersAwayError(ServersError):
+    """Servers that cannot be reached now; the others are as they should be."""
+
+    exit_code = 75
 
 
 class DataError(UsageError):

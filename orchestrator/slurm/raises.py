@@ -29,9 +29,11 @@ def needed_raises(output: Path, runs: Collection[Run]) -> dict[str, dict[str, in
     had = _raises_of_tasks(output)
     found = {}
     for run in runs:
-        if task := tasks.get(run.run_id):
-            more = _too_little(rows.get(task), output, run)
-            counts = {key: had.get(task, {}).get(key, 0) + (key == more) for key in ("mem", "time")}
+        if newest := tasks.get(run.run_id):
+            more = _too_little(rows.get(newest), output, run)
+            counts = {
+                key: had.get(newest, {}).get(key, 0) + (key == more) for key in ("mem", "time")
+            }
             found[run.run_id] = {key: count for key, count in counts.items() if count}
     return {run_id: counts for run_id, counts in found.items() if counts}
 
