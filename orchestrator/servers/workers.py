@@ -14,6 +14,7 @@ from merge.storage.clock import SYSTEM_CLOCK
 from merge.storage.control_paths import SubmissionPaths
 from merge.storage.nfs import clock_of
 from merge.storage.paths import SweepPaths
+from orchestrator.config.shell import quote
 from orchestrator.machine.owners import owner_alive
 from orchestrator.runs.stall import modified
 
@@ -117,10 +118,11 @@ def refuse_cancel_across_folders(output: Path) -> None:
     """
     workers = read_workers(output)
     if workers and (place := workers[-1].claims):
+        stop = quote(["replicate", "cancel", str(output), "--workers"])
         raise UsageError(
             f"the workers of submission {workers[-1].submission} share their runs through {place}: "
             f"they do not read requests to cancel runs, which are files in {output}; "
-            f"stop whole workers with `replicate cancel {output} --workers`"
+            f"stop whole workers with `{stop}`"
         )
 
 
