@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,6 +124,11 @@ def schedulers(*, kill: bool = False) -> tuple[CancelJobs, ...]:
                 f"SLURM task {task}: running; it stops after a checkpoint, within {left_s:.0f} s; "
                 f"after that the same command ends it, with --kill at once"
                 for task, left_s in tasks.stopping.items()
+            ),
+            *(
+                f"{count} SLURM tasks are not shown here ({reason}): those that run stop by the "
+                f"request, those that wait start none of these runs"
+                for reason, count in Counter(tasks.hidden.values()).items()
             ),
         ]
 

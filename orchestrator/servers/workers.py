@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -57,7 +58,7 @@ class Worker:
     """Path of its record in this folder; None where that lies on its own server."""
     silence_s: float | None = None
     """Seconds since the record was written, by the clock of the file system; where the record lies
-    on the server, by the clock of that server. None where there is no record, or it has ended."""
+    on the server, by the clock of that server. None where there is no record."""
     problem: str = ""
     """Why its record cannot be read."""
     claims: str | None = None
@@ -74,22 +75,28 @@ def read_workers(output: Path) -> list[Worker]:
 
 
 def _with_ages(output: Path, workers: list[Worker]) -> list[Worker]:
-    """`workers`, with the age of each record that is still written."""
-    written = {
-        index: modified(worker.record_path)
-        for index, worker in enumerate(workers)
-        if worker.record_path and worker.record and worker.record.ended is None
-    }
-    if written:
-        try:
-            now = clock_of(output)
-        except StorageError:
-            # A folder that this user can only read: its files are dated by the clock of its server.
-            now = SYSTEM_CLOCK.now()
-        for index, time in written.items():
-            if time is not None:
-                workers[index] = replace(workers[index], silence_s=now - time)
-    return workers
+    """`workers`, with the age of each record."""
+    records = [worker.record for worker in workers if worker.record and worker.record_path]
+    if not records:
+        return workers
+    now = _now(output, is_exact=any(record.ended is None for record in records))
+    return [_with_age(worker, now) for worker in workers]
+
+
+def _with_age(worker: Worker, now: float) -> Worker:
+    written = modified(worker.record_path) if worker.record_path and worker.record else None
+    return worker if written is None else replace(worker, silence_s=now - written)
+
+
+def _now(output: Path, *, is_exact: bool) -> float:
+    """Unix time by the clock that dates the records.
+
+    Of a folder that this user can only read, or where no decision hangs on it: by the clock here.
+    """
+    if is_exact:
+        with suppress(StorageError):
+            return clock_of(output)
+    return SYSTEM_CLOCK.now()
 
 
 def worker_state(worker: Worker, here: Owner | None = None) -> WorkerState:

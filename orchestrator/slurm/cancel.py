@@ -32,6 +32,8 @@ class CancelledTasks:
     """Ids of the tasks that were cancelled with scancel."""
     stopping: dict[str, float] = field(default_factory=dict)
     """Running task -> seconds that its runs have to write a checkpoint and stop."""
+    hidden: dict[str, str] = field(default_factory=dict)
+    """Task -> why SLURM does not show it here: it cannot be cancelled from here."""
 
 
 def cancel_tasks(output: Path, run_ids: Sequence[str], *, kill: bool = False) -> CancelledTasks:
@@ -54,13 +56,14 @@ def cancel_tasks(output: Path, run_ids: Sequence[str], *, kill: bool = False) ->
         for task, ids in submitted.runs_of.items()
         if (open_runs := set(ids) - done) and open_runs <= wanted
     }
-    rows = query_or_raise(submitted, tasks).rows
+    queue = query_or_raise(submitted, tasks)
+    rows = queue.rows
     stopping = {} if kill else _stopping(output, submitted, tasks, rows)
     ended = [task for task in tasks if is_active(rows.get(task)) and task not in stopping]
     for start in range(0, len(ended), _MAX_IDS_PER_CALL):
         # Without --state=PENDING: with it scancel cancels all waiting tasks of the array.
         call(["scancel", *ended[start : start + _MAX_IDS_PER_CALL]])
-    return CancelledTasks(tuple(ended), stopping)
+    return CancelledTasks(tuple(ended), stopping, dict(queue.hidden))
 
 
 def _stopping(

@@ -35,7 +35,7 @@ def check_command_files(planned: Plan, study: str) -> None:
     cwd = Path.cwd()
     for command in dict.fromkeys(run.command for run in planned.runs if run.command):
         for word in missing_command_files(command, cwd):
-            beside = Path(study).absolute().parent
+            beside = Path(study).resolve().parent
             fix = (
                 f"it is in {beside}: submit from there"
                 if (beside / word).is_file()

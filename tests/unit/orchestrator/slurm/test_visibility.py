@@ -115,7 +115,8 @@ def test_runs_of_another_user_are_sent_again_only_once_they_are_cancelled(
     told = capsys.readouterr().err
     assert "2 runs may still be in SLURM's queue and are not sent again: ada" in told
     assert f"`replicate cancel {tmp_path} --run run-fold0 --run run-fold1`" in told
-    api.cancel(tmp_path, sweep.runs)
+    (note,) = api.cancel(tmp_path, sweep.runs)[1]
+    assert note.startswith("2 SLURM tasks are not shown here (ada submitted it")
     assert list(still_to_send(planned, tmp_path, arguments)) == [*RUNS]
 
 
