@@ -9,6 +9,7 @@ PapergridError
 |   |-- BucketError         an object store refuses: no such bucket, denied, wrong keys
 |   |-- ServersError        servers that cannot be used, each with all its problems
 |   |   `-- ServersAwayError  none has another problem than that it cannot be reached now  (exit 75)
+|   |-- PreflightError      what runs need and this machine lacks, all of it at once
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
 |-- FileError               concerns one file or folder, which it has in `path`            (exit 1)
 |   |-- RecordError         a record on disk is unreadable or not ours                     (exit 1)
@@ -91,6 +92,21 @@ class ServersAwayError(ServersError):
     """Servers that cannot be reached now; the others are as they should be."""
 
     exit_code = 75
+
+
+class PreflightError(UsageError):
+    """Runs that cannot train here: carries all that they need and lack."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        return "\n".join(
+            [f"nothing was started: {count} {noun}", *(f"  {p}" for p in self.problems)]
+        )
 
 
 class DataError(UsageError):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from merge.errors import UsageError
-from orchestrator.servers.watched import Ended, NoOutputError, run_watched
+from orchestrator.servers.watched import Ended, Limits, NoOutputError, run_watched
 
 REMOTE_SHELL = "exec bash --noprofile --norc -s"
 """A constant, because the login shell of the host parses it, which may be tcsh or fish. `exec`
@@ -78,15 +78,14 @@ def run_script(target: SshTarget, script: Callable[[str], str], timeout_s: float
     Failures of the connection are in the result. UsageError where there is no ssh on this machine.
     """
     mark = f"papergrid-{secrets.token_hex(8)}"
-    first_s = target.connect_timeout_s + _LOGIN_S
+    limits = Limits(
+        total_s=timeout_s,
+        first_s=target.connect_timeout_s + _LOGIN_S,
+        silence_s=_PING_EVERY_S * _MISSED_PINGS,
+    )
+    text = wrapped(f"{_pings(mark)}\n{script(mark)}", mark).encode()
     try:
-        ended = run_watched(
-            target.command(),
-            wrapped(f"{_pings(mark)}\n{script(mark)}", mark).encode(),
-            timeout_s=timeout_s,
-            first_s=first_s,
-            silence_s=_PING_EVERY_S * _MISSED_PINGS,
-        )
+        ended = run_watched(target.command(), text, limits)
     except FileNotFoundError as error:
         raise UsageError("there is no `ssh` on this machine: install openssh-client") from error
     except NoOutputError as error:

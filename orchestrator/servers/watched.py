@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import selectors
 import subprocess
-import tempfile
-import time
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 
 _CHUNK_BYTES = 1 << 16
 
@@ -22,6 +24,17 @@ class Ended:
     stderr: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long a command may take, in seconds."""
+
+    total_s: float
+    first_s: float
+    """Until it first prints something."""
+    silence_s: float
+    """Between two outputs after that."""
+
+
 class NoOutputError(Exception):
     """A command printed nothing for so many seconds, or (`is_total`) took longer altogether."""
 
@@ -32,53 +45,58 @@ class NoOutputError(Exception):
 
 
 def run_watched(
-    words: Sequence[str], text: bytes, *, timeout_s: float, first_s: float, silence_s: float
+    words: Sequence[str],
+    text: bytes,
+    limits: Limits,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Ended:
     """Run a command with `text` on its stdin; NoOutputError where it is silent for too long.
 
-    It must print something in `first_s` seconds, then at least every `silence_s` seconds, and end
-    in `timeout_s` seconds. FileNotFoundError where there is no such program.
+    FileNotFoundError where there is no such program.
     """
-    with tempfile.TemporaryFile() as stdin:
-        # A file and no pipe: a command that does not read would block the writer.
-        stdin.write(text)
-        stdin.seek(0)
-        with subprocess.Popen(
-            words, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as process:
-            try:
-                output = _read(process, timeout_s, first_s, silence_s)
-                # It has closed its output, and so ends by itself.
-                exit_code = process.wait(max(1.0, silence_s))
-            except subprocess.TimeoutExpired as error:
-                raise NoOutputError(timeout_s, is_total=True) from error
-            finally:
-                process.kill()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        # A thread: a command that does not read must not block this process.
+        threading.Thread(target=_feed, args=(process, text), daemon=True).start()
+        try:
+            output = _read(process, limits, clock)
+            # It has closed its output, and so ends by itself.
+            exit_code = process.wait(max(1.0, limits.silence_s))
+        except subprocess.TimeoutExpired as error:
+            raise NoOutputError(limits.total_s, is_total=True) from error
+        finally:
+            process.kill()
     return Ended(exit_code=exit_code, stdout=output[0], stderr=output[1])
 
 
-def _read(
-    process: subprocess.Popen[bytes], timeout_s: float, first_s: float, silence_s: float
-) -> tuple[bytes, bytes]:
+def _feed(process: subprocess.Popen[bytes], text: bytes) -> None:
+    assert process.stdin
+    # The command may end, or be killed, before it has read everything.
+    with suppress(OSError, ValueError):
+        process.stdin.write(text)
+        process.stdin.close()
+
+
+def _read(process: subprocess.Popen[bytes], limits: Limits, clock: Clock) -> tuple[bytes, bytes]:
     """Everything that `process` prints to stdout and to stderr."""
     assert process.stdout
     assert process.stderr
     found = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
-    end = time.monotonic() + timeout_s
-    until, patience_s = time.monotonic() + first_s, first_s
+    end = clock.monotonic() + limits.total_s
+    until, patience_s = clock.monotonic() + limits.first_s, limits.first_s
     with selectors.DefaultSelector() as selector:
         for number in found:
             selector.register(number, selectors.EVENT_READ)
         while selector.get_map():
-            ready = selector.select(max(0.0, min(end, until) - time.monotonic()))
+            ready = selector.select(max(0.0, min(end, until) - clock.monotonic()))
             if not ready:
                 is_total = end <= until
-                raise NoOutputError(timeout_s if is_total else patience_s, is_total=is_total)
+                raise NoOutputError(limits.total_s if is_total else patience_s, is_total=is_total)
             for key, _ in ready:
                 chunk = os.read(key.fd, _CHUNK_BYTES)
                 found[key.fd] += chunk
                 if not chunk:
                     selector.unregister(key.fd)
-            until, patience_s = time.monotonic() + silence_s, silence_s
+            until, patience_s = clock.monotonic() + limits.silence_s, limits.silence_s
     stdout, stderr = found.values()
     return bytes(stdout), bytes(stderr)

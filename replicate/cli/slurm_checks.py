@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merge.errors import SchedulerError, UsageError
 from orchestrator.local.limits import GRACE_S
+from orchestrator.preflight import Places, find_problems, refuse
+from replicate import api
+from replicate.cli.preflight import unfinished
 
 if TYPE_CHECKING:
     from orchestrator.plan.plan import Plan
     from orchestrator.slurm.commands import ClusterSettings
+    from orchestrator.slurm.request import SlurmRequest
     from orchestrator.slurm.submit import SlurmSubmission
 
 
@@ -28,23 +34,25 @@ def refuse_flags_of_a_machine(arguments: argparse.Namespace) -> None:
         raise UsageError("--stand-by is for this machine: a task has runs of its own, leave it out")
 
 
-def check_command_files(planned: Plan, study: str) -> None:
-    """UsageError where a file that the study's command names is not in the folder of the tasks."""
-    from orchestrator.studies.command_files import missing_command_files
+def check_runs(
+    planned: Plan, output: Path, arguments: argparse.Namespace, requests: Sequence[SlurmRequest]
+) -> None:
+    """PreflightError with all that the runs lack, as far as it can be seen from here.
 
-    cwd = Path.cwd()
-    for command in dict.fromkeys(run.command for run in planned.runs if run.command):
-        for word in missing_command_files(command, cwd):
-            beside = Path(study).resolve().parent
-            fix = (
-                f"it is in {beside}: submit from there"
-                if (beside / word).is_file()
-                else ("submit from the folder of the command's files, or write their paths from /")
-            )
-            raise UsageError(
-                f"the study's command names {word}, which is not in {cwd}, where its tasks start; "
-                f"{fix}"
-            )
+    With a `python:` that is on the nodes only, packages, weights and data are not looked for; with
+    set-up lines or a `python:` the programs of commands may come from them.
+    """
+    pythons = {request.python for request in requests}
+    there = next(iter(pythons)) if len(pythons) == 1 else None
+    is_here = there is None or shutil.which(there) is not None
+    places = Places(
+        data_root=arguments.data_root and arguments.data_root.absolute(),
+        weights=arguments.weights and arguments.weights.absolute(),
+        cache_dir=api.cache_folder(arguments.cache_dir),
+        python=(there or sys.executable) if is_here else None,
+        has_own_path=any(request.setup or request.python for request in requests),
+    )
+    refuse(find_problems(unfinished(planned, output), places))
 
 
 def settings_of_cluster(*, is_dry: bool) -> ClusterSettings:

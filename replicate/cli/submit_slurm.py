@@ -17,7 +17,7 @@ from replicate.cli import arguments as flags
 from replicate.cli.next_steps import status_command
 from replicate.cli.s3_arguments import sync_words
 from replicate.cli.slurm_checks import (
-    check_command_files,
+    check_runs,
     check_submission,
     refuse_flags_of_a_machine,
     settings_of_cluster,
@@ -131,10 +131,12 @@ def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     planned = replace(planned, runs=tuple(_on_nodes(run, arguments.nodes) for run in planned.runs))
     output = flags.output_folder(arguments).absolute()
-    # Before the plan is written: without a cluster nothing must be left behind.
-    check_command_files(planned, arguments.study)
-    for resources in {run.resources.device: run.resources for run in planned.runs}.values():
-        check_time_limit(_request(resources, layers))
+    requests = [_request(run.resources, layers) for run in planned.runs]
+    # Before the plan is written: nothing must be left behind where nothing can be sent.
+    if arguments.check:
+        check_runs(planned, output, arguments, requests)
+    for request in requests:
+        check_time_limit(request)
     cluster = settings_of_cluster(is_dry=arguments.dry_run)
     if not arguments.dry_run:
         api.freeze_plan(planned, output)

@@ -10,12 +10,12 @@ import pytest
 
 from orchestrator.servers import ssh
 from orchestrator.servers.ssh import SshTarget, run_script
-from orchestrator.servers.watched import NoOutputError, run_watched
+from orchestrator.servers.watched import Limits, NoOutputError, run_watched
 
 
 def run(script: str, **limits: float):
-    known = {"timeout_s": 30.0, "first_s": 30.0, "silence_s": 30.0}
-    return run_watched(["sh", "-s"], script.encode(), **{**known, **limits})
+    known = {"total_s": 30.0, "first_s": 30.0, "silence_s": 30.0}
+    return run_watched(["sh", "-s"], script.encode(), Limits(**{**known, **limits}))
 
 
 def test_output_exit_code_and_large_inputs_pass_through():
@@ -28,7 +28,7 @@ def test_output_exit_code_and_large_inputs_pass_through():
     [
         ("exec sleep 60", {"first_s": 0.3}, False),
         ("echo hello; exec sleep 60", {"silence_s": 0.3}, False),
-        ("while echo hello; do sleep 0.1; done", {"timeout_s": 0.5}, True),
+        ("while echo hello; do sleep 0.1; done", {"total_s": 0.5}, True),
     ],
 )
 def test_a_command_that_is_silent_or_lasts_too_long_is_ended(script, limits, is_total):
