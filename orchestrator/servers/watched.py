@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import subprocess
-import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from merge.storage.clock import SYSTEM_CLOCK, Clock
@@ -54,10 +52,19 @@ def run_watched(
 
     FileNotFoundError where there is no such program.
     """
+    # In memory and no pipe: a command that does not read would block the writer.
+    stdin = os.memfd_create("stdin")
+    try:
+        os.write(stdin, text)
+        os.lseek(stdin, 0, os.SEEK_SET)
+        return _run(words, stdin, limits, clock)
+    finally:
+        os.close(stdin)
+
+
+def _run(words: Sequence[str], stdin: int, limits: Limits, clock: Clock) -> Ended:
     pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe) as process:
-        # A thread: a command that does not read must not block this process.
-        threading.Thread(target=_feed, args=(process, text), daemon=True).start()
+    with subprocess.Popen(words, stdin=stdin, stdout=pipe, stderr=pipe) as process:
         try:
             output = _read(process, limits, clock)
             # It has closed its output, and so ends by itself.
@@ -67,14 +74,6 @@ def run_watched(
         finally:
             process.kill()
     return Ended(exit_code=exit_code, stdout=output[0], stderr=output[1])
-
-
-def _feed(process: subprocess.Popen[bytes], text: bytes) -> None:
-    assert process.stdin
-    # The command may end, or be killed, before it has read everything.
-    with suppress(OSError, ValueError):
-        process.stdin.write(text)
-        process.stdin.close()
 
 
 def _read(process: subprocess.Popen[bytes], limits: Limits, clock: Clock) -> tuple[bytes, bytes]:

@@ -54,7 +54,7 @@ def cancel_tasks(output: Path, run_ids: Sequence[str], *, kill: bool = False) ->
     tasks = {
         task: [runs[run_id] for run_id in open_runs]
         for task, ids in submitted.runs_of.items()
-        if (open_runs := set(ids) - done) and open_runs <= wanted
+        if (open_runs := runs.keys() & set(ids) - done) and open_runs <= wanted
     }
     queue = query_or_raise(submitted, tasks)
     rows = queue.rows

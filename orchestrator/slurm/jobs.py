@@ -128,14 +128,6 @@ def scheduled_states(
     return with_ends(output, submitted.scripts, rows, states, found)
 
 
-def queued_runs(output: Path, run_ids: Iterable[str]) -> dict[str, str]:
-    """Those of `run_ids` that an active SLURM task still has, with the id of that task.
-
-    SchedulerError where SLURM gives no answer: to submit then could run them twice.
-    """
-    return may_be_queued(output, run_ids)[0]
-
-
 def may_be_queued(
     output: Path, run_ids: Iterable[str]
 ) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:

@@ -15,7 +15,7 @@ from merge.storage.paths import SweepPaths
 from orchestrator.slurm.arrays import plan_arrays
 from orchestrator.slurm.cancel import CancelledTasks, cancel_tasks
 from orchestrator.slurm.commands import cluster_settings
-from orchestrator.slurm.jobs import queued_runs
+from orchestrator.slurm.jobs import may_be_queued
 from orchestrator.slurm.record import read_submissions
 from orchestrator.slurm.request import SlurmRequest
 from orchestrator.slurm.submit import SlurmSubmission, send
@@ -187,14 +187,16 @@ def test_a_task_of_a_failed_node_is_queued_once_whatever_history_says(fake, tmp_
     (fake / "rows").write_text(
         "1_0|PENDING|BeginTime||1|N/A|1-00:00:00|0|\n1_1|COMPLETED|None|node1|0|N/A|1-00:00:00|0|\n"
     )
-    assert queued_runs(tmp_path / "out", [f"run-fold{n}" for n in range(3)]) == {"run-fold0": "1_0"}
+    assert may_be_queued(tmp_path / "out", [f"run-fold{n}" for n in range(3)])[0] == {
+        "run-fold0": "1_0"
+    }
 
 
 def test_where_slurm_is_silent_nothing_is_submitted_or_cancelled_on_a_guess(fake, tmp_path):
     send(planned(tmp_path / "out", 2))
     (fake / "bin" / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm' >&2; exit 1\n")
     with pytest.raises(SchedulerError, match="Unable to contact slurm"):
-        queued_runs(tmp_path / "out", ["run-fold0"])
+        may_be_queued(tmp_path / "out", ["run-fold0"])
     with pytest.raises(SchedulerError, match="try again later"):
         cancel_tasks(tmp_path / "out", ["run-fold0"])
 
@@ -262,7 +264,7 @@ def test_a_foreign_job_that_has_got_the_id_of_a_task_is_neither_counted_nor_canc
         f"1_0|RUNNING|None|node1|0|N/A|1-00:00:00|0|/home/me/train.sh\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|0|{own}\n"
     )
     runs = ["run-fold0", "run-fold1"]
-    assert queued_runs(output, runs) == {"run-fold1": "1_1"}
+    assert may_be_queued(output, runs)[0] == {"run-fold1": "1_1"}
     assert cancel_tasks(output, runs, kill=True).ended == ("1_1",)
 
 
