@@ -62,7 +62,7 @@ def test_a_cancelled_run_gets_its_checkpoint_though_slurm_would_kill_it_earlier(
     sent = submit(slurm, tmp_path, "--folds", 0, *words)
     sent.wait_step(0)
     told = replicate("cancel", "out", cwd=tmp_path, env=slurm.environment)
-    assert "running; it stops after a checkpoint, within 73 s" in told.stdout, told.stderr
+    assert "running; it stops after a checkpoint, within " in told.stdout, told.stderr
     wait_for(lambda: sent.status()["steady-fold0"]["state"] == "cancelled", sent.log)
     assert sent.diary()[1] == "stop 2 by SIGTERM"
     assert sent.attempt(0)["cause"] == "cancelled"
