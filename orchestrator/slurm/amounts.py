@@ -17,13 +17,18 @@ _MIB = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}
 
 
 def time_limit_s(time: str | int | None) -> float | None:
-    """A time limit in seconds: infinite for UNLIMITED, None where none is requested.
+    """A time limit in seconds: infinite for UNLIMITED and 0, None where none is requested.
 
     `90` (minutes), `30:00`, `4:00:00`, `1-12`, `1-12:30:00`.
     """
     if time is None:
         return None
-    text = str(time)
+    # To sbatch a limit of zero is none at all.
+    return _seconds(str(time)) or math.inf
+
+
+def _seconds(text: str) -> float:
+    """0 for UNLIMITED and INFINITE."""
     if text.isdecimal():
         return int(text) * 60.0
     if match := _DAYS.fullmatch(text):
@@ -32,7 +37,7 @@ def time_limit_s(time: str | int | None) -> float | None:
     if match := _CLOCK.fullmatch(text):
         hours, minutes, seconds = (int(part or 0) for part in match.groups())
         return (hours * 60.0 + minutes) * 60 + seconds
-    return math.inf
+    return 0.0
 
 
 def check_time_limit(request: SlurmRequest) -> None:

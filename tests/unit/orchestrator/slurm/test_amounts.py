@@ -23,6 +23,7 @@ from orchestrator.slurm.request import SlurmRequest
         ("1-12:30", 131400),
         ("2-00:00:01", 172801),
         ("UNLIMITED", math.inf),
+        (0, math.inf),
     ],
 )
 def test_time_limits_in_each_form_of_sbatch(time, seconds):
