@@ -98,13 +98,15 @@ def _pings(mark: str) -> str:
 
     Over a shared connection the options ServerAlive* have no effect: only the master has them.
     """
-    # The output of sleep is closed: else the call would last until its end.
-    pause = f"sleep {_PING_EVERY_S} >/dev/null 2>&1"
+    # The output of sleep is closed: else the call would last until its end. It runs beside a
+    # `wait`, which a signal interrupts: nothing is left on the host when the script has ended.
+    pause = f"sleep {_PING_EVERY_S} >/dev/null 2>&1 & wait $!"
     return "\n".join(
         [
-            f"{{ while printf '{mark} ping\\n' >&2; do {pause}; done; }} &",
+            "{ trap 'kill $! 2>/dev/null; exit' TERM",
+            f"while printf '{mark} ping\\n' >&2; do {pause}; done; }} &",
             "__ping=$!",
-            "trap 'kill $__ping 2>/dev/null' EXIT",
+            "trap 'kill $__ping 2>/dev/null; wait $__ping 2>/dev/null' EXIT",
         ]
     )
 

@@ -60,10 +60,27 @@ def test_a_shared_connection_over_a_dead_link_is_given_up_long_before_the_script
 
 def test_a_script_that_is_long_silent_is_no_dead_link(tmp_path, monkeypatch):
     ssh_that(tmp_path, monkeypatch, "exec bash -s")
-    monkeypatch.setattr(ssh, "_PING_EVERY_S", 0.2)
+    monkeypatch.setattr(ssh, "_PING_EVERY_S", 0.7)
     begun = time.monotonic()
     result = run_script(
         SshTarget(destination="h"), lambda _: "sleep 2; report done; echo why >&2; exit 3", 60.0
     )
     assert (result.lines, result.exit_code, result.error) == (("done",), 3, "why")
-    assert 2 <= time.monotonic() - begun < 20, "nothing that the script left holds the call"
+    assert 2 <= time.monotonic() - begun < 20
+
+
+def test_nothing_of_a_script_is_left_when_its_call_returns(tmp_path, monkeypatch):
+    ssh_that(tmp_path, monkeypatch, "exec bash -s")
+    monkeypatch.setenv("PAPERGRID_TEST_MARK", str(tmp_path))
+    for script in ("report done", "exit 81", "kill -TERM $$"):
+        run_script(SshTarget(destination="h"), lambda _, script=script: script, 60.0)
+        assert [path for path in Path("/proc").glob("[0-9]*") if is_of(path, tmp_path)] == []
+
+
+def is_of(process: Path, mark: Path) -> bool:
+    if process.name == str(os.getpid()):
+        return False
+    try:
+        return f"PAPERGRID_TEST_MARK={mark}\0".encode() in (process / "environ").read_bytes()
+    except OSError:
+        return False
