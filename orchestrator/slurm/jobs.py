@@ -14,7 +14,7 @@ from orchestrator.slurm.record import ArrayRecord, SubmissionRecord, read_submis
 from orchestrator.slurm.request import DEFAULT_GRACE_S
 from orchestrator.slurm.states import is_active, is_over, newest_task, with_queue
 from orchestrator.slurm.task_ends import with_ends
-from orchestrator.slurm.visibility import Sender, hidden_tasks, hides_any_of
+from orchestrator.slurm.visibility import Sender, hidden_tasks, why_not_listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,7 @@ def read_submitted_tasks(output: Path, run_ids: Iterable[str]) -> SubmittedTasks
         for user in users:
             for script, job in jobs_of_scripts(user).items():
                 jobs[_submission_and_array(script)] = job
-        if hides_any_of(users):
-            problem = "SLURM does not show you the jobs of others (PrivateData=jobs)"
+        problem = why_not_listed(users)
     except (SchedulerError, UsageError) as error:
         problem = str(error)
     found = SubmittedTasks({}, {}, {}, {}, problem)

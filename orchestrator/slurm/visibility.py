@@ -36,10 +36,18 @@ def hidden_tasks(senders: Mapping[str, Sender]) -> dict[str, str]:
     return {task: reasons[sender] for task, sender in senders.items() if reasons[sender]}
 
 
-def hides_any_of(users: Iterable[str]) -> bool:
-    """Whether SLURM would not show the jobs of one of `users` here; SchedulerError: no answer."""
-    others = {user for user in users if _is_other(user, user_name())}
-    return bool(others) and cluster_settings(QUERY_TIMEOUT_S).hides_jobs
+def why_not_listed(users: Iterable[str]) -> str:
+    """Why SLURM would not list the jobs of one of `users` here; empty where it lists them.
+
+    SchedulerError where it gives no answer.
+    """
+    others = [user for user in users if _is_other(user, user_name())]
+    if not others or not cluster_settings(QUERY_TIMEOUT_S).hides_jobs:
+        return ""
+    return (
+        f"the job of a submission of {others[0]} was not recorded, and SLURM does not show you the "
+        f"jobs of others (PrivateData=jobs): let {others[0]} submit again"
+    )
 
 
 def _why_hidden(sender: Sender, settings: ClusterSettings, me: str) -> str:

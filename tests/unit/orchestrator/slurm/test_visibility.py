@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.sweeps import make_sweep, shell, write_sweep
 
+from merge.errors import SchedulerError
 from merge.records.sweep import Sweep
 from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
@@ -86,6 +87,17 @@ def test_a_task_that_slurm_would_show_has_ended_when_it_is_absent(
     (fake / "config").write_text(config)
     assert {state.state for state in states(tmp_path, sweep)} == {State.FAILED}
     assert may_be_queued(tmp_path, RUNS) == ({}, {})
+
+
+def test_a_job_of_another_user_that_was_not_recorded_may_be_anywhere(fake, sweep, tmp_path):
+    (array,) = RECORD.arrays
+    unsure = replace(RECORD, arrays=(replace(array, job_id=None),))
+    write_json(SweepPaths(tmp_path).submission("a").record, unsure.to_json())
+    (fake / "jobs.json").write_text("{}")
+    (fake / "config").write_text(PRIVATE)
+    assert {state.state for state in states(tmp_path, sweep)} == {State.UNKNOWN}
+    with pytest.raises(SchedulerError, match="let ada submit again"):
+        may_be_queued(tmp_path, RUNS)
 
 
 def test_another_cluster_knows_nothing_of_these_tasks(fake, sweep, tmp_path, monkeypatch):
