@@ -115,7 +115,7 @@ def _row(run: Run, entry: Entry) -> dict[str, Any]:
             "config_hash": entry.config_hash,
             "started": entry.started,
             "finished": entry.finished,
-            "seconds": entry.finished - entry.started,
+            "seconds": entry.seconds,
         }
     return {
         **row,

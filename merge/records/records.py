@@ -123,6 +123,9 @@ class AttemptRecord:
     """As in `Result`: how this attempt differs from the plan."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Where it ran: package versions, driver, folder, the scheduler's job."""
+    seconds: float | None = None
+    """How long its command ran, by a clock that is never set; None until it ended, and in records
+    of older versions."""
     took_over: Mapping[str, Any] = field(default_factory=dict)
     """The attempt before, where it left no final record: {"attempt", "cause", "reason"}."""
 

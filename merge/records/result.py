@@ -34,9 +34,11 @@ class Result:
     deviations: Mapping[str, Any] = field(default_factory=dict)
     """Where the run left its configuration, and why, by key:
     {"micro_batch": {"planned": 8, "used": 4, "cause": "cuda_oom", "attempt": 1}}."""
+    trained_s: float | None = None
+    """Seconds of training, over all attempts; None in results of older versions."""
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        document = {
             "schema": SCHEMA,
             "run_id": self.run_id,
             "config_hash": self.config_hash,
@@ -50,6 +52,8 @@ class Result:
             "details": dict(self.details),
             "deviations": dict(self.deviations),
         }
+        # Absent, not null: older results keep the text that they have.
+        return document if self.trained_s is None else {**document, "trained_s": self.trained_s}
 
 
 def read_result(path: Path, disk: Disk = SYSTEM_DISK) -> Result:
@@ -76,6 +80,8 @@ def _check_result(path: Path | str, result: Result) -> None:
     for name in ("started", "finished"):
         if not is_finite_number(getattr(result, name)):
             raise RecordError(f"{path}: {name!r} is not a time")
+    if result.trained_s is not None and not is_finite_number(result.trained_s):
+        raise RecordError(f"{path}: 'trained_s' is not a number of seconds")
 
 
 def _refuse_types(path: Path | str, result: Result) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from merge.records.elapsed import elapsed_s
 from merge.records.manifest import Manifest
 from merge.records.result import Result
 from merge.storage.json_files import canonical_json, is_finite_number
@@ -31,6 +32,8 @@ class Entry:
     measured: Mapping[str, Any] = field(default_factory=dict)
     """What statistics and frames use beside the metrics: baseline, test seeds, times, memory."""
     deviations: Mapping[str, Any] = field(default_factory=dict)
+    trained_s: float | None = None
+    """As in `Result`."""
     legacy_unit: str = ""
     """`percent` or `fraction` for a legacy result: how its numbers were written."""
 
@@ -43,8 +46,13 @@ class Entry:
         """By finished time, ties by token, further ties by content: one order for any input."""
         return self.finished, self.token, canonical_json(self.to_json())
 
+    @property
+    def seconds(self) -> float | None:
+        """How long the run was trained; None where no clock can be believed."""
+        return elapsed_s(self.started, self.finished, self.trained_s)
+
     def to_json(self) -> dict[str, Any]:
-        return {
+        document = {
             "config_hash": self.config_hash,
             "metrics": self.metrics,
             "attempt": self.attempt,
@@ -55,6 +63,7 @@ class Entry:
             "measured": self.measured,
             "deviations": self.deviations,
         }
+        return document if self.trained_s is None else {**document, "trained_s": self.trained_s}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +109,7 @@ def entry_of(result: Result, manifest: Manifest) -> Entry:
         traits=traits,
         measured=_measured(details, manifest),
         deviations=result.deviations,
+        trained_s=result.trained_s,
     )
 
 
@@ -116,6 +126,7 @@ def entry_from_json(run_id: str, document: Mapping[str, Any]) -> Entry:
         traits=document["traits"],
         measured=document["measured"],
         deviations=document["deviations"],
+        trained_s=document.get("trained_s"),
     )
 
 

@@ -19,7 +19,7 @@ from merge.results.entries import Entry, entry_from_json, entry_of
 from merge.storage.atomic import write_bytes
 from merge.storage.json_files import Json, canonical_json, compact_json, parse_json
 
-_VERSION = 3
+_VERSION = 4
 """To be raised whenever an entry is made differently of a result."""
 
 _MANY = 5000

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from merge.errors import PapergridError, RecordError, StorageError
+from merge.records.elapsed import elapsed_s
 from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.result import Result
 from merge.records.sweep import Run
@@ -92,7 +93,6 @@ class OutcomeLog:
         if outcome is RunOutcome.ELSEWHERE:
             self.notice(record.reason, run)
             return outcome
-        seconds = None if record.ended is None else record.ended - record.started
         self._end(
             RunEnded(
                 run=run,
@@ -100,7 +100,7 @@ class OutcomeLog:
                 reason="; ".join(text for text in (record.reason, why_no_more) if text),
                 cause=record.cause,
                 value=ended.value,
-                seconds=seconds,
+                seconds=elapsed_s(record.started, record.ended, record.seconds),
             )
         )
         return outcome

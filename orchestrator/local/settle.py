@@ -15,6 +15,7 @@ from merge.storage.paths import RunPaths
 from orchestrator.local.attempt import Attempt, ExecutorContext
 from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.runs.commit import Aside, TrainerResult, commit_result
+from orchestrator.runs.training_time import trained_s
 from orchestrator.runs.verdict import judge
 
 
@@ -62,6 +63,7 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
         outcome=verdict.outcome,
         cause=verdict.cause,
         reason=verdict.reason,
+        seconds=round(context.clock.monotonic() - attempt.begun, 3),
     )
     aside = _commit(context, attempt, verdict.result, record) if verdict.result else None
     value = verdict.result.metrics[metric] if verdict.result else None
@@ -107,7 +109,12 @@ def _result(attempt: Attempt, made: TrainerResult, record: AttemptRecord) -> Res
         code=record.code,
         details=made.details,
         deviations=record.deviations,
+        trained_s=_trained_s(attempt, record),
     )
+
+
+def _trained_s(attempt: Attempt, record: AttemptRecord) -> float:
+    return round(trained_s(attempt.paths, range(1, record.number)) + (record.seconds or 0.0), 3)
 
 
 def _as_lost(attempt: Attempt, record: AttemptRecord, aside: Aside | None) -> AttemptRecord:

@@ -174,7 +174,8 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
         epoch=progress.epoch if progress else None,
         step=progress.step if progress else None,
         loss=progress.loss if progress else None,
-        attempt_age_s=now - attempt.started if attempt else None,
+        # A clock that was set back, or another host's clock, must not give a negative age.
+        attempt_age_s=max(0.0, now - attempt.started) if attempt else None,
         heartbeat_age_s=silence_s,
         output_age_s=None if facts.last_output is None else now - facts.last_output,
     )

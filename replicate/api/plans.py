@@ -55,7 +55,7 @@ def plan(  # noqa: PLR0913 (all by keyword)
     """
     from orchestrator.plan.code_version import code_version
     from orchestrator.plan.division import parse_division
-    from orchestrator.plan.durations import estimate, measure
+    from orchestrator.plan.durations import estimate_from
     from orchestrator.plan.freeze import make_sweep
     from orchestrator.plan.plan import Plan
     from orchestrator.plan.selection import select
@@ -69,7 +69,7 @@ def plan(  # noqa: PLR0913 (all by keyword)
     # A string is a sequence of letters, too.
     by = [shard_by] if isinstance(shard_by, str) else shard_by
     division = parse_division(by, shard, num_shards)
-    estimates = estimate(runs, measure(Path(output), runs) if output else {})
+    estimates = estimate_from(Path(output) if output else None, runs)
     all_shards = division.divide(runs, estimates, Path(output) if output else None)
     shards = division.pick(all_shards)
     return Plan(
@@ -96,7 +96,7 @@ def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Pla
     """
     from merge.results.collect import refuse_missing_sweep
     from orchestrator.plan.division import Division
-    from orchestrator.plan.durations import estimate, measure
+    from orchestrator.plan.durations import estimate_from
     from orchestrator.plan.plan import Plan
     from orchestrator.plan.selection import choose
 
@@ -104,7 +104,7 @@ def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Pla
     refuse_missing_sweep(folder)
     sweep = read_sweep(SweepPaths(folder).sweep)
     runs = choose(sweep.runs, run_ids)
-    estimates = estimate(runs, measure(folder, runs))
+    estimates = estimate_from(folder, runs)
     shards = Division().divide(runs, estimates, None)
     return Plan(
         sweep=sweep,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from merge.errors import RecordError, UsageError
+from merge.records.elapsed import elapsed_s
 from merge.records.records import AttemptRecord
 from merge.records.result import Result
 from merge.records.sweep import Run
@@ -86,7 +87,7 @@ def _usage(paths: RunPaths) -> Usage | None:
 
 
 def _hours(record: AttemptRecord) -> float:
-    return (record.ended - record.started) / 3600 if record.ended else 0.0
+    return (elapsed_s(record.started, record.ended, record.seconds) or 0.0) / 3600
 
 
 def _panels(output: Path, runs: Iterable[Run]) -> list[Panel]:
