@@ -10,7 +10,7 @@ from typing import Any
 from merge.errors import StudyError
 from merge.records.sweep import Resources, Run, Value, config_hash
 from orchestrator.config.templates import TemplateError, render
-from orchestrator.config.values import ConfigValue, text_of
+from orchestrator.config.values import ConfigValue, plain_text, text_of
 from orchestrator.studies.study import Condition, Study
 
 
@@ -80,4 +80,6 @@ def _changed(resources: Resources, changes: Mapping[str, Any]) -> Resources:
 
 
 def _holds(condition: Condition, values: Mapping[str, ConfigValue]) -> bool:
-    return all(key in values and text_of(values[key]) in texts for key, texts in condition.items())
+    return all(
+        key in values and plain_text(values[key]) in texts for key, texts in condition.items()
+    )

@@ -34,7 +34,7 @@ from orchestrator.studies.check_values import (
 from orchestrator.studies.experiment import spelled
 from orchestrator.studies.options import EXPERIMENTS, Options
 from orchestrator.studies.published import resolve_published
-from orchestrator.studies.rules import Rules, parse_settings
+from orchestrator.studies.rules import FreeRules, Rules, WrittenRules, parse_settings
 from orchestrator.studies.schema import ResourcesShape, StudyShape
 from orchestrator.studies.study import Study
 from orchestrator.studies.trainer import Trainer, trainer_of
@@ -70,7 +70,8 @@ def load_study(
     # Only for a correct file: else a key that the file's mistake hides would be called unknown.
     if settings and notes.is_empty:
         settable = [*_known_keys(shape, rules), *_template_keys(shape)]
-        parsed = parse_settings(settings, study.axes, settable, rules)
+        written = WrittenRules(_written(study, shape)) if isinstance(rules, FreeRules) else rules
+        parsed = parse_settings(settings, study.axes, settable, written)
         study = replace(study, settings=parsed)
     # Runs of a wrong layout would repeat its problem once for each run.
     runs = () if notes.touches(*_LAYOUT) else check_runs(study, notes)
@@ -160,6 +161,12 @@ def _known_keys(shape: StudyShape, rules: Rules) -> list[str]:
     for override in shape.overrides:
         keys += override.set
     return list(dict.fromkeys(keys))
+
+
+def _written(study: Study, shape: StudyShape) -> Iterable[tuple[str, ConfigValue]]:
+    """Every value that the study gives a key: they say of which type the key is."""
+    for values in (study.fixed, shape.debug, *(override.set for override in study.overrides)):
+        yield from values.items()
 
 
 def _template_keys(shape: StudyShape) -> Iterable[str]:

@@ -9,9 +9,11 @@ from typing import Protocol
 
 from merge.errors import UsageError
 from merge.records.sweep import Axis
+from merge.records.typed_words import TypingError, typed_any
 from merge.wording import hint
 from orchestrator.config.templates import LAUNCH_PLACEHOLDERS
-from orchestrator.config.values import ConfigValue, parse_scalar
+from orchestrator.config.values import ConfigValue
+from orchestrator.studies.kinds import Form, form_of
 from orchestrator.studies.options import UnfitError, UnknownKeyError
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -49,7 +51,24 @@ class FreeRules:
         return value  # type: ignore[return-value]
 
     def parsed(self, _key: str, text: str) -> ConfigValue:
-        return parse_scalar(text)
+        try:
+            return typed_any(text)
+        except TypingError as error:
+            raise UnfitError(str(error)) from error
+
+
+class WrittenRules(FreeRules):
+    """The rules of a command whose study gives values: another value is of the same type."""
+
+    def __init__(self, written: Iterable[tuple[str, ConfigValue]]) -> None:
+        values: dict[str, list[ConfigValue]] = {}
+        for key, value in written:
+            values.setdefault(key, []).append(value)
+        self._forms: dict[str, Form | None] = {key: form_of(all_) for key, all_ in values.items()}
+
+    def parsed(self, key: str, text: str) -> ConfigValue:
+        form = self._forms.get(key)
+        return super().parsed(key, text) if form is None else form.parsed(text)
 
 
 class AnyRules(FreeRules):
