@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from merge.errors import PapergridError
+from merge.foreign_text import guarded_output
 from merge.results.combine import Merged
 from merge.results.comparability import all_flags, flag_text
 from merge.results.conflicts import POLICIES
@@ -19,6 +20,7 @@ from merge.results.outcome import exit_code, left_out
 from merge.results.view import merge_named
 
 
+@guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Merge the inputs of the command line and print the means; returns the exit code."""
     arguments = _parser().parse_args(argv)

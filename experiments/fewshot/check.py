@@ -19,6 +19,7 @@ from experiments.datasets.layouts import (
     read_names,
 )
 from merge.errors import DataError, PapergridError
+from merge.foreign_text import guarded_output
 
 _MEND = (
     "`replicate prepare --datasets {dataset} --data-root {root} --download` gets it; to train on "
@@ -26,6 +27,7 @@ _MEND = (
 )
 
 
+@guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Check the data sets in `argv`, print all that is missing; return the exit code."""
     arguments = _parse(argv)

@@ -77,8 +77,6 @@ class Attempt:
     process: Process
     silence: Silence
     clock: Clock
-    begun: float
-    """Monotonic time at which its process was started."""
     num_oom_kills: int
     """The kernel's count at the start: a higher one at the end means a kill for memory."""
     stop_cause: Cause | None = None
@@ -188,7 +186,6 @@ def _start(
     write_json(files.record, record.to_json())
     # Before the process too: it may be killed for memory at once.
     oom_kills = num_oom_kills()
-    begun = context.clock.monotonic()
     return Attempt(
         run=run,
         paths=paths,
@@ -197,7 +194,6 @@ def _start(
         process=_start_process(launch, files, record, on_exit),
         silence=Silence(files, context.clock),
         clock=context.clock,
-        begun=begun,
         num_oom_kills=oom_kills,
     )
 
@@ -290,7 +286,6 @@ def _not_started(record: AttemptRecord, reason: str) -> AttemptRecord:
         outcome=Outcome.FAILED,
         cause=Cause.CONFIG,
         reason=reason,
-        seconds=0.0,
     )
 
 

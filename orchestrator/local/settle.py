@@ -63,7 +63,7 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
         outcome=verdict.outcome,
         cause=verdict.cause,
         reason=verdict.reason,
-        seconds=round(context.clock.monotonic() - attempt.begun, 3),
+        seconds=round(context.clock.monotonic() - attempt.silence.begun, 3),
     )
     aside = _commit(context, attempt, verdict.result, record) if verdict.result else None
     value = verdict.result.metrics[metric] if verdict.result else None

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol, TextIO, cast
 
 from merge.errors import PapergridError, StorageError, UsageError
+from merge.foreign_text import guarded_output
 from merge.wording import did_you_mean, hint
 
 VERBS = {
@@ -52,6 +53,8 @@ class Verb(Protocol):
     def execute(self, arguments: argparse.Namespace) -> int: ...
 
 
+# Study files, logs, error texts, bucket keys and file names hold what others wrote.
+@guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: this process's) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from merge.errors import UsageError
+from merge.foreign_text import one_line
 from merge.records.sweep import Run
 from orchestrator.plan.plan import Plan
 from replicate import api
@@ -160,7 +161,7 @@ def _show_unsent(report: TrainingReport, arguments: argparse.Namespace, output: 
     if unsent is None:
         return
     for issue in unsent.issues:
-        print(f"not sent {issue.name}: {issue.reason}", file=sys.stderr)
+        print(one_line(f"not sent {issue.name}: {issue.reason}"), file=sys.stderr)
     if unsent.unsent_runs or unsent.is_view_outdated:
         what = f"{len(unsent.unsent_runs)} runs" if unsent.unsent_runs else "the merged JSON"
         print(

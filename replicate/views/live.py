@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from merge.foreign_text import one_line, raw_stream
 from orchestrator.local.events import (
     Listener,
     Notice,
@@ -50,7 +51,7 @@ def shown(num_runs: int, show_value: Callable[[float], str]) -> Iterator[Listene
     from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(file=raw_stream(sys.stderr), highlight=False)
     # Without markup: a run's id may hold brackets.
     runs = Progress(TextColumn("{task.description}", markup=False), console=console)
     total = Progress(MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), console=console)
@@ -82,6 +83,10 @@ class _PlainLines:
             print(text, file=sys.stderr, flush=True)
 
     def text(self, event: RunEvent) -> str:
+        # A reason is often the last line of a trainer's log.
+        return one_line(self._text(event))
+
+    def _text(self, event: RunEvent) -> str:
         match event:
             case RunStarted(run=run, attempt=attempt, devices=devices):
                 again = f" (attempt {attempt})" if attempt > 1 else ""

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from merge.foreign_text import one_line
 from orchestrator.plan.forecast import Outlook
 from orchestrator.runs.states import LIVE_STATES, RunState, State
 from orchestrator.status import RunStatus, SweepStatus
@@ -61,7 +62,8 @@ def status_document(status: SweepStatus) -> dict[str, Any]:
 
 
 def _section(title: str, lines: list[str]) -> list[str]:
-    return ["", title, *lines] if lines else []
+    # A reason may be what a trainer wrote.
+    return ["", title, *map(one_line, lines)] if lines else []
 
 
 def _now_running(status: SweepStatus) -> list[str]:

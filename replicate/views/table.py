@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from merge.foreign_text import one_line
 from merge.records.manifest import NUMBER, PERCENT, Metric
 from merge.records.sweep import Run, Sweep
 from merge.results.cells import expected_values
@@ -134,6 +135,8 @@ def _origin(result: Mapping[str, Any]) -> str:
 
 def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     """Columns of text, the first `left` ones to the left; a rule below the header."""
+    # Names and reasons are what others wrote.
+    rows = [[one_line(text) for text in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(

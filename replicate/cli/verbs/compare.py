@@ -10,6 +10,7 @@ from typing import Any
 
 from merge.api import counted_entries
 from merge.errors import UsageError
+from merge.foreign_text import one_line
 from merge.records.sweep import Sweep
 from merge.results.combine import combine
 from merge.results.inputs import read_inputs
@@ -49,7 +50,7 @@ def execute(arguments: argparse.Namespace) -> int:
         )
         print("\n".join(_table(sweep, found)))
     for line in (*left_out(merged), *_remarks(found)):
-        print(line, file=sys.stderr)
+        print(one_line(line), file=sys.stderr)
     if not merged.is_clean or any(comparison.warnings for comparison in found):
         return 1
     return 3 if any(comparison.missing for comparison in found) else 0

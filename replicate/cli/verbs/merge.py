@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from merge.__main__ import add_arguments as add_merge_arguments
+from merge.foreign_text import one_line
 from merge.results.combine import Merged
 from merge.results.documents import view_bytes
 from merge.results.outcome import exit_code, left_out
@@ -47,10 +48,10 @@ def show_merged(merged: Merged) -> None:
     else:
         print("no results yet")
     for line in notes(merged.document):
-        print(line)
+        print(one_line(line))
     _print_left_out(merged)
 
 
 def _print_left_out(merged: Merged) -> None:
     for line in left_out(merged):
-        print(line, file=sys.stderr)
+        print(one_line(line), file=sys.stderr)

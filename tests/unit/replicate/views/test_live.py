@@ -42,6 +42,7 @@ EVENTS = (
     Notice(message="the guard process had died"),
     RunEnded(run=RUN, outcome=RunOutcome.FAILED, cause=Cause.NAN_LOSS, reason="nan", seconds=3.0),
     RunEnded(run=RUN, outcome=RunOutcome.DONE, value=0.5, seconds=12.4),
+    Notice(message="a log's last line: \x1b]0;owned\x07\x9b2J\ndone forged \u202e"),
 )
 
 
@@ -58,6 +59,7 @@ def test_a_log_gets_a_line_for_each_thing_that_happens(capsys):
         "note     the guard process had died",
         f"failed(nan_loss) {RUN.run_id} in 3 s: nan [1/4]",
         f"done     {RUN.run_id} miou 50.0 in 12 s [2/4]",
+        r"note     a log's last line: \u001b]0;owned\u0007\u009b2J done forged \u202e",
     ]
 
 
@@ -75,6 +77,9 @@ def test_a_terminal_gets_a_live_line_a_run_and_keeps_the_endings(is_coloured):
     text = os.read(leader, 100_000).decode()
     os.close(leader)
     assert f"{RUN.run_id}: epoch 3 step 7 loss 0.2500" in text
+    assert r"\u001b]0;owned\u0007\u009b2J done forged \u202e" in text.replace("\r\n", "")
+    assert "\x1b]0;" not in text
+    assert "\x9b" not in text
     last = text.rindex(f"done     {RUN.run_id}")
     assert "epoch 3" not in text[last:]
     assert ("\x1b[32m" in text) is is_coloured
