@@ -98,8 +98,8 @@ class _PlainLines:
                 return self._ending(event)
             case RunRetried(run=run, cause=cause):
                 return f"again    {run.run_id} after {cause}{retry_text(event)}"
-            case Notice(message=message):
-                return f"note     {message}"
+            case Notice(message=message, run=run):
+                return f"note     {run.run_id}: {message}" if run else f"note     {message}"
             case RunsCompleted():
                 return ""
 

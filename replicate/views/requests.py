@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from merge.foreign_text import one_line
 from orchestrator.cancel import RequestOutcome
-from replicate.views.table import align, counted
+from replicate.views.columns import align
+from replicate.views.table import counted
 
 if TYPE_CHECKING:
     from orchestrator.servers.control import StopResult

@@ -10,9 +10,10 @@ from merge.foreign_text import one_line
 from orchestrator.plan.forecast import Outlook
 from orchestrator.runs.states import LIVE_STATES, RunState, State
 from orchestrator.status import RunStatus, SweepStatus
+from replicate.views.columns import align
 from replicate.views.progress import progress_text
 from replicate.views.servers import server_lines
-from replicate.views.table import age, align, duration, notes, results_table
+from replicate.views.table import age, duration, notes, results_table
 
 # A sweep of thousands of runs waits in a queue with one reason; the runs that need a person must
 # stay on the screen.

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from merge.foreign_text import one_line
 from merge.records.manifest import NUMBER, PERCENT, Metric
 from merge.records.sweep import Run, Sweep
 from merge.results.cells import expected_values
 from merge.results.comparability import flag_text
+from replicate.views.columns import align
 
 MISSING = "-"
 
@@ -131,21 +131,6 @@ def _conflict_note(conflict: Mapping[str, Any]) -> str:
 
 def _origin(result: Mapping[str, Any]) -> str:
     return str(result.get("origin") or f"attempt {result['attempt']} of {result['token'][:12]}")
-
-
-def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    """Columns of text, the first `left` ones to the left; a rule below the header."""
-    # Names and reasons are what others wrote.
-    rows = [[one_line(text) for text in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            text.ljust(width) if i < left else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
 def counted(number: int, noun: str) -> str:

@@ -16,7 +16,8 @@ from merge.results.combine import combine
 from merge.results.inputs import read_inputs
 from merge.results.outcome import left_out
 from merge.results.paired import Comparison, compare
-from replicate.views.table import MISSING, Format, align, format_of
+from replicate.views.columns import align
+from replicate.views.table import MISSING, Format, format_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

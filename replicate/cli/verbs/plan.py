@@ -13,8 +13,9 @@ from merge.records.sweep import Run
 from orchestrator.plan.plan import Plan
 from replicate.api import plan
 from replicate.cli import arguments as flags
+from replicate.views.columns import align
 from replicate.views.forecast import Forecast, forecast
-from replicate.views.table import align, counted, duration
+from replicate.views.table import counted, duration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from merge.errors import BucketUnavailableError
 from merge.foreign_text import one_line
+from merge.results.collect import refuse_missing_sweep
 from merge.wording import size_text
 from replicate.cli import s3_arguments as buckets
 from replicate.views.transfers import transfers
@@ -53,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """0 all is in place, 1 something is left out or differs, 3 missing, 75 try again later."""
     target = buckets.target_of(arguments.url, arguments)
+    # Before the bucket is asked, which may take long; only `pull` makes the folder.
+    if arguments.action != "pull":
+        refuse_missing_sweep(arguments.output)
     if arguments.action == "verify":
         return _verify(arguments, target)
     return _move(arguments, target)
