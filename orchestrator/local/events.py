@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from merge.errors import INTERRUPTED_EXIT_CODE, IncompleteError, PapergridError, StorageError
 from merge.records.records import Cause
@@ -63,6 +64,8 @@ class RunEnded:
     """The study's metric, where the run is done."""
     seconds: float | None = None
     """How long the attempt took, where there was one."""
+    log: Path | None = None
+    """What the attempt wrote to stderr, where it is not done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,8 @@ class RunRetried:
     """The one that failed."""
     cause: Cause
     reason: str
+    log: Path
+    """What that attempt wrote to stderr."""
     wait_s: float
     count: int
     """Which retry after this cause it is, from 1."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from merge.errors import PapergridError, RecordError, StorageError
 from merge.records.elapsed import elapsed_s
@@ -101,6 +102,7 @@ class OutcomeLog:
                 cause=record.cause,
                 value=ended.value,
                 seconds=elapsed_s(record.started, record.ended, record.seconds),
+                log=None if outcome is RunOutcome.DONE else _log_of(attempt),
             )
         )
         return outcome
@@ -115,6 +117,7 @@ class OutcomeLog:
                 attempt=record.number,
                 cause=record.cause,
                 reason=record.reason,
+                log=_log_of(attempt),
                 wait_s=retry.wait_s,
                 count=retry.count,
                 limit=retry.limit,
@@ -134,6 +137,10 @@ class OutcomeLog:
     def _end(self, ending: RunEnded) -> None:
         self._endings[ending.run.run_id] = ending
         self.publish(ending)
+
+
+def _log_of(attempt: Attempt) -> Path:
+    return attempt.paths.attempt(attempt.record.number).stderr
 
 
 def _run_outcome(record: AttemptRecord) -> RunOutcome:

@@ -75,6 +75,8 @@ class RunFacts:
     """None where this host cannot know it: then the last heartbeat decides."""
     attempt: AttemptRecord | None = None
     """The attempt of `claim`."""
+    log: Path | None = None
+    """What its process writes to stderr."""
     progress: Progress | None = None
     last_output: float | None = None
     """Unix time at which the attempt's process last wrote something."""
@@ -89,6 +91,8 @@ class RunState:
     cause: Cause | None = None
     """Why its last attempt failed, where it did."""
     attempt: int | None = None
+    log: str = ""
+    """File with what its last attempt wrote to stderr; empty where it has none."""
     host: str = ""
     epoch: int | None = None
     step: int | None = None
@@ -122,6 +126,7 @@ def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
         last_beat=last_beat,
         owner_alive=None if claim.released else owner_alive(claim.owner, here or this_owner()),
         attempt=attempt,
+        log=files.stderr if attempt else None,
         progress=read_progress(files.events),
         last_output=last_output(files),
     )
@@ -170,6 +175,7 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
         reason=reason,
         cause=cause if state is State.FAILED else None,
         attempt=attempt.number if attempt else None,
+        log=str(facts.log or ""),
         host=claim.owner.host,
         epoch=progress.epoch if progress else None,
         step=progress.step if progress else None,

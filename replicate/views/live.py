@@ -63,7 +63,7 @@ def shown(num_runs: int, show_value: Callable[[float], str]) -> Iterator[Listene
 def retry_text(retried: RunRetried) -> str:
     """` in 30 s (1 of 2): why the attempt failed`."""
     when = f" in {retried.wait_s:.0f} s" if retried.wait_s else ""
-    return f"{when} ({retried.count} of {retried.limit}): {retried.reason}"
+    return f"{when} ({retried.count} of {retried.limit}): {retried.reason}; log {retried.log}"
 
 
 class _PlainLines:
@@ -125,6 +125,8 @@ class _PlainLines:
             parts.append(f"in {ended.seconds:.0f} s")
         if ended.reason:
             parts[-1] += f": {ended.reason}"
+        if is_bad and ended.log:
+            parts[-1] += f"; log {ended.log}"
         return " ".join([*parts, count])
 
 

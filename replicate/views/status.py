@@ -109,13 +109,19 @@ def _outlook_lines(outlook: Outlook | None) -> list[str]:
 
 def _attention(status: SweepStatus) -> list[str]:
     lines = [
-        f"{_label(entry.state)}: {entry.run.run_id}: {entry.state.reason}"
+        f"{_label(entry.state)}: {entry.run.run_id}: {with_log(entry.state)}"
         for entry in status.runs
         if entry.state.state in _NEED_ATTENTION
     ]
     # Incomplete cells are normal while a sweep runs, and the table shows them.
     lines += [line for line in notes(status.merged.document) if not line.startswith("incomplete")]
     return lines + [f"kept aside: {p.file}: {p.reason}" for p in status.merged.aside]
+
+
+def with_log(state: RunState) -> str:
+    """Why a run is in its state, and the file that says more."""
+    is_told = state.state in (State.FAILED, State.STALLED) and state.log
+    return f"{state.reason}; log {state.log}" if is_told else state.reason
 
 
 def _label(state: RunState) -> str:

@@ -16,7 +16,7 @@ from merge.results.outcome import exit_code
 from merge.storage.paths import SweepPaths
 from replicate import api
 from replicate.cli import arguments as flags
-from replicate.cli.next_steps import next_steps, status_command
+from replicate.cli.next_steps import failed_lines, next_steps, status_command
 from replicate.cli.s3_arguments import sync_target
 from replicate.cli.this_machine import on_this_machine, settings_of, train
 from replicate.cli.verbs import plan as plan_verb
@@ -78,7 +78,8 @@ def _show_end(report: LocalReport, output: Path, arguments: argparse.Namespace) 
     print()
     show_merged(merged)
     _show_files(merged, output, _write_reports(output, merged, results))
-    for line in next_steps(report, output, status_command(output, arguments)):
+    status = status_command(output, arguments)
+    for line in (*failed_lines(report, status), *next_steps(report, output, status)):
         print(line)
     # Not the merge's 3: a filtered command that did all its runs is done, although the table lacks
     # cells.

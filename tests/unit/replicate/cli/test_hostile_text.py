@@ -46,8 +46,12 @@ def test_no_command_prints_a_control_character(output, capsys, words):
         assert not any(c in text for c in "\x1b\x07\x9b\u202e")
         assert not any(line.startswith("done all") for line in text.splitlines())
     assert words[0] == "retry" or r"\u001b]0;owned" in captured.out + captured.err
+    log = str(output / "a/fold0/attempts/0001/stderr.log")
+    if words == ("status",):
+        assert f"; log {log}\n" in captured.out
     if words == ("status", "--json"):
-        assert HOSTILE in [run["reason"] for run in json.loads(captured.out)["runs"]]
+        runs = json.loads(captured.out)["runs"]
+        assert (runs[0]["reason"], runs[0]["log"]) == (HOSTILE, log)
     elif "--json" in words:
         assert HOSTILE in json.loads(captured.out)["quarantined"][0]["reason"]
 

@@ -38,9 +38,14 @@ EVENTS = (
         wait_s=30.0,
         count=1,
         limit=8,
+        log=Path("out/1/stderr.log"),
     ),
     Notice(message="the guard process had died"),
-    RunEnded(run=RUN, outcome=RunOutcome.FAILED, cause=Cause.NAN_LOSS, reason="nan", seconds=3.0),
+    Notice(message="attempt 1 crashed", run=RUN),
+    RunEnded(
+        **{"run": RUN, "outcome": RunOutcome.FAILED, "cause": Cause.NAN_LOSS, "reason": "nan"},
+        **{"seconds": 3.0, "log": Path("out/2/stderr.log")},
+    ),
     RunEnded(run=RUN, outcome=RunOutcome.DONE, value=0.5, seconds=12.4),
     Notice(message="a log's last line: \x1b]0;owned\x07\x9b2J\ndone forged \u202e"),
 )
@@ -55,9 +60,10 @@ def test_a_log_gets_a_line_for_each_thing_that_happens(capsys):
     assert captured.err.splitlines() == [
         f"started  {RUN.run_id} on 0,1 (attempt 2)",
         f"         {RUN.run_id} epoch 3 step 7 loss 0.2500",
-        f"again    {RUN.run_id} after cuda_oom in 30 s (1 of 8): 2 GiB",
+        f"again    {RUN.run_id} after cuda_oom in 30 s (1 of 8): 2 GiB; log out/1/stderr.log",
         "note     the guard process had died",
-        f"failed(nan_loss) {RUN.run_id} in 3 s: nan [1/4]",
+        f"note     {RUN.run_id}: attempt 1 crashed",
+        f"failed(nan_loss) {RUN.run_id} in 3 s: nan; log out/2/stderr.log [1/4]",
         f"done     {RUN.run_id} miou 50.0 in 12 s [2/4]",
         r"note     a log's last line: \u001b]0;owned\u0007\u009b2J done forged \u202e",
     ]
