@@ -63,7 +63,7 @@ class JobStatus:
     """Unix time of the submission, in seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SweepStatus:
     """A sweep at one moment."""
 
@@ -77,6 +77,10 @@ class SweepStatus:
     """The workers of the last submission to servers, and older ones that have not ended."""
     jobs: tuple[JobStatus, ...] = ()
     """The jobs of all submissions to SLURM, oldest first."""
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{self.counts[state]} {state}" for state in State if self.counts[state])
+        return f"<SweepStatus of study {self.merged.sweep.study!r}: {counts}>"
 
     @property
     def counts(self) -> Counter[State]:

@@ -18,6 +18,7 @@ from merge.records.manifest import (
     manifest_from_json,
 )
 from merge.records.plan_checks import check_plan
+from merge.records.short_repr import ShortRepr
 from merge.storage.json_files import Json, canonical_json, read_json
 
 SCHEMA = 1
@@ -72,8 +73,8 @@ class Resources:
 _RESOURCES = tuple(each.name for each in fields(Resources))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Run(ShortRepr):
     """One grid point."""
 
     run_id: str
@@ -107,8 +108,8 @@ class Run:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Sweep(ShortRepr):
     """One study being run: what `sweep.json` holds."""
 
     study: str

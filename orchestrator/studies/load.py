@@ -47,7 +47,7 @@ _LAYOUT = ("axes", "average_over", "cell", "run_path", "command", "exclude", "ov
 def load_study(
     path: Path,
     *,
-    settings: Mapping[str, str] | None = None,
+    settings: Mapping[str, ConfigValue] | None = None,
     published_folders: Sequence[Path] = (),
     debug: bool = False,
     experiments: Path = EXPERIMENTS,
@@ -55,9 +55,10 @@ def load_study(
 ) -> Study:
     """Read and check the study file `path`.
 
-    `settings` (`--set key=value`, values as text) override everything but axes; `debug` takes the
-    file's `debug:` values in. `experiments` is the folder of papergrid's own experiments; a folder
-    elsewhere, named with a `/`, lies relative to `cwd` (default: the current folder).
+    `settings` (`--set key=value`, a text as it is typed in a shell) override everything but axes;
+    `debug` takes the file's `debug:` values in. `experiments` is the folder of papergrid's own
+    experiments; a folder elsewhere, named with a `/`, lies relative to `cwd` (default: the current
+    folder).
     StudyError carries all problems of the file; UsageError those of `settings`.
     """
     document = read_document(path)

@@ -40,6 +40,7 @@ class Train(Protocol):
         sync: BucketTarget | None = None,
         claims: BucketTarget | None = None,
         sync_patience_s: float = ...,
+        progress: bool | None = ...,
     ) -> TrainingReport: ...
 
 
@@ -128,6 +129,8 @@ def train(
             sync=target,
             claims=target if arguments.claims else None,
             sync_patience_s=arguments.sync_patience,
+            # `view` shows it already.
+            progress=False,
         )
     _show_unsent(report, arguments, output)
     return report

@@ -17,7 +17,7 @@ def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     """Columns of text, the first `left` ones to the left; a rule below the header.
 
     Where they are wider than the terminal each row is a block, a line for each of its cells: lines
-    that a terminal folds cannot be read as columns.
+    that a terminal wraps cannot be read as columns.
     """
     # Names and reasons are what others wrote.
     rows = [[one_line(text) for text in row] for row in rows]

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from merge.foreign_text import one_line, raw_stream
 from orchestrator.local.events import (
@@ -38,6 +38,28 @@ _COLOURS = {
     RunOutcome.CANCELLED: "yellow",
     RunOutcome.INTERRUPTED: "yellow",
 }
+
+
+@contextmanager
+def shown_by_default(
+    num_runs: int, show_value: Callable[[float], str], wanted: bool | None
+) -> Iterator[list[Listener]]:
+    """What `shown` yields where someone looks: at a terminal or a notebook, or where `wanted`."""
+    if (wanted is None and not (sys.stderr.isatty() or _is_notebook())) or wanted is False:
+        yield []
+    elif _is_notebook():
+        # A notebook marks stderr as an error.
+        yield [_PlainLines(num_runs, show_value, sys.stdout)]
+    else:
+        with shown(num_runs, show_value) as listener:
+            yield [listener]
+
+
+def _is_notebook() -> bool:
+    # Not imported: without it loaded there is no notebook.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 @contextmanager
@@ -71,16 +93,19 @@ class _PlainLines:
 
     name = "the progress on stderr"
 
-    def __init__(self, num_runs: int, show_value: Callable[[float], str]) -> None:
+    def __init__(
+        self, num_runs: int, show_value: Callable[[float], str], stream: TextIO | None = None
+    ) -> None:
         self.num_runs = num_runs
         self.num_ended = 0
         self._show_value = show_value
+        self._stream = stream
         self._shown_at: dict[str, float] = {}
 
     def __call__(self, event: RunEvent) -> None:
         text = self.text(event)
         if text:
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=self._stream or sys.stderr, flush=True)
 
     def text(self, event: RunEvent) -> str:
         # A reason is often the last line of a trainer's log.

@@ -16,6 +16,7 @@ from merge.results.combine import combine
 from merge.results.inputs import read_inputs
 from merge.results.outcome import left_out
 from merge.results.paired import Comparison, compare
+from replicate.api.comparisons import planned_value
 from replicate.views.columns import align
 from replicate.views.table import MISSING, Format, format_of
 
@@ -39,7 +40,10 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--values {arguments.values!r} is not of the form A,B")
     merged = combine(read_inputs(arguments.inputs))
     sweep, counted = counted_entries(merged.document)
-    values = (_as_planned(sweep, arguments.axis, first), _as_planned(sweep, arguments.axis, second))
+    values = (
+        planned_value(sweep, arguments.axis, first),
+        planned_value(sweep, arguments.axis, second),
+    )
     found = compare(sweep, counted, arguments.axis, values)
     if arguments.json:
         print(json.dumps([_document(c) for c in found], indent=1, ensure_ascii=False))
@@ -55,16 +59,6 @@ def execute(arguments: argparse.Namespace) -> int:
     if not merged.is_clean or any(comparison.warnings for comparison in found):
         return 1
     return 3 if any(comparison.missing for comparison in found) else 0
-
-
-def _as_planned(sweep: Sweep, axis: str, text: str) -> str:
-    """The value that a person means by `text`, as a filter takes it: 1e-4 names 0.0001."""
-    from orchestrator.config.values import is_named_by
-
-    choices = [value for a in sweep.axes if a.name == axis for value in a.choices]
-    # A typing error passes unchanged: `compare` refuses it with the list of values.
-    named = (str(value) for value in choices if is_named_by(value, text.strip()))
-    return next(named, text.strip())
 
 
 def _table(sweep: Sweep, found: list[Comparison]) -> list[str]:
