@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from merge.errors import RecordError
 from merge.records.elapsed import elapsed_s, is_duration
 from merge.records.records import AttemptRecord, read_attempt
-from merge.storage.paths import AttemptPaths, RunPaths
+from merge.storage.atomic import is_temporary
+from merge.storage.paths import RESERVED_NAMES, RESERVED_STARTS, AttemptPaths, RunPaths
 from orchestrator.runs.progress import read_progress
 from orchestrator.runs.stall import last_output, modified
 
@@ -20,12 +21,18 @@ def trained_s(paths: RunPaths, numbers: Iterable[int]) -> float:
 def resumable_s(paths: RunPaths) -> float:
     """Seconds of training that the run's next attempt goes on from; 0 without a checkpoint."""
     try:
-        # Without a checkpoint the next attempt begins anew, however long the others took.
-        if not paths.disk.names(paths.checkpoints):
-            return 0.0
-        return trained_s(paths, paths.claim_numbers())
+        # Without one the next attempt begins anew, however long the others took.
+        return trained_s(paths, paths.claim_numbers()) if _has_checkpoint(paths) else 0.0
     except (OSError, RecordError):
         return 0.0
+
+
+def _has_checkpoint(paths: RunPaths) -> bool:
+    # A command may keep its checkpoint anywhere in the run's folder.
+    own = {name for name in paths.disk.names(paths.root) if not is_temporary(name)}
+    others = {name for name in own - RESERVED_NAMES if not name.startswith(RESERVED_STARTS)}
+    is_ours = paths.checkpoints.name in own
+    return bool(others) or (is_ours and bool(paths.disk.names(paths.checkpoints)))
 
 
 def attempt_s(files: AttemptPaths) -> float:

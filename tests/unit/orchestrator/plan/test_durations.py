@@ -146,5 +146,9 @@ def test_an_interrupted_run_goes_on_from_what_it_was_trained(tmp_path: Path) -> 
     # The second left no checkpoint, so it begins anew.
     RunPaths(tmp_path / first.path).checkpoints.mkdir()
     RunPaths(tmp_path / first.path).last_checkpoint.touch()
+    (RunPaths(tmp_path / second.path).root / "tensorboard").mkdir()
     estimates = estimate_from(tmp_path, (first, second))
     assert [estimates[run.run_id].left_h for run in (first, second)] == [2.0, 4.0]
+    # A command may keep its checkpoint under any name.
+    (RunPaths(tmp_path / second.path).root / "my.ckpt").touch()
+    assert estimate_from(tmp_path, (second,))[second.run_id].left_h == 2.0

@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.grids import make_grid
@@ -21,7 +22,7 @@ from orchestrator.local.events import (
     RunStarted,
 )
 from orchestrator.runs.progress import Progress
-from replicate.views.live import shown
+from replicate.views.live import shown, shown_by_default
 
 RUN = make_grid().runs[0]
 EVENTS = (
@@ -67,6 +68,22 @@ def test_a_log_gets_a_line_for_each_thing_that_happens(capsys):
         f"done     {RUN.run_id} miou 50.0 in 12 s [2/4]",
         r"note     a log's last line: \u001b]0;owned\u0007\u009b2J done forged \u202e",
     ]
+
+
+def test_a_notebook_gets_lines_on_stdout_and_a_pipe_gets_none(monkeypatch, capsys):
+    class ZMQInteractiveShell:
+        pass
+
+    with shown_by_default(4, str, None) as listeners:
+        assert listeners == []
+    monkeypatch.setitem(
+        sys.modules, "IPython", SimpleNamespace(get_ipython=ZMQInteractiveShell)
+    )
+    with shown_by_default(4, str, None) as [report]:
+        report(EVENTS[0])
+    assert capsys.readouterr() == (f"started  {RUN.run_id} on 0,1 (attempt 2)\n", "")
+    with shown_by_default(4, str, wanted=False) as listeners:
+        assert listeners == []
 
 
 @pytest.mark.parametrize("is_coloured", [True, False])
