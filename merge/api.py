@@ -53,7 +53,8 @@ def to_pandas(
     """A tidy frame of a merged document, or of what `merge_results` takes: one row a counted run.
 
     Columns: run_id, cell, the axes, the metrics (as stored: percent is a fraction), attempt, token,
-    config_hash, started and finished (Unix time, seconds), seconds, deviations (text), is_legacy,
+    config_hash, started and finished of its last attempt (Unix time, seconds), seconds (of all
+    attempts), deviations (text), is_legacy,
     and what the trainer recorded (train_seconds, peak_memory_mb_host, details.weights...). Runs
     without a result and runs in an undecided conflict have no row.
     """

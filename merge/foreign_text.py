@@ -23,16 +23,19 @@ UNSEEN = (
 """Characters of a regular expression's class that no reader sees as they are."""
 
 _UNSEEN = re.compile(f"[{UNSEEN}]")
+_LINE_ENDS = re.compile(r" *[\r\n\t]+ *")
 
 
 def harmless(text: str) -> str:
     r"""`text` with every unseen character spelled, such as `\u001b`; lines and tabs stay."""
-    return _UNSEEN.sub(_spelled, text)
+    # The usual case, without the price of an expression: a table may have 100,000 cells.
+    return text if text.isprintable() else _UNSEEN.sub(_spelled, text)
 
 
 def one_line(text: str) -> str:
     """`harmless` text without its line ends: a name or a message that must not forge a line."""
-    return harmless(re.sub(r" *[\r\n\t]+ *", " ", text.rstrip()))
+    text = text.rstrip()
+    return text if text.isprintable() else harmless(_LINE_ENDS.sub(" ", text))
 
 
 def _spelled(match: re.Match[str]) -> str:

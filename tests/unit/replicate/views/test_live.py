@@ -76,9 +76,7 @@ def test_a_notebook_gets_lines_on_stdout_and_a_pipe_gets_none(monkeypatch, capsy
 
     with shown_by_default(4, str, None) as listeners:
         assert listeners == []
-    monkeypatch.setitem(
-        sys.modules, "IPython", SimpleNamespace(get_ipython=ZMQInteractiveShell)
-    )
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=ZMQInteractiveShell))
     with shown_by_default(4, str, None) as [report]:
         report(EVENTS[0])
     assert capsys.readouterr() == (f"started  {RUN.run_id} on 0,1 (attempt 2)\n", "")
