@@ -116,7 +116,7 @@ def finished_h(output: Path, run: Run, result: Finished) -> float | None:
     """Hours that a finished run took, over all attempts; None where no clock can be believed."""
     seconds = elapsed_s(result.started, result.finished, result.trained_s)
     # A result of an older version knows the time of its last attempt only.
-    if seconds is not None and result.trained_s is None:
+    if seconds is not None and result.trained_s is None and result.attempt > 1:
         seconds += trained_s(RunPaths(output / run.path), range(1, result.attempt))
     return None if seconds is None else seconds / 3600
 
