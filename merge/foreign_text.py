@@ -7,6 +7,7 @@ that is printed stays the same JSON.
 
 from __future__ import annotations
 
+import codecs
 import re
 import sys
 from collections.abc import Iterator
@@ -39,9 +40,22 @@ def one_line(text: str) -> str:
 
 
 def _spelled(match: re.Match[str]) -> str:
+    return _spell(match[0])
+
+
+def _spell(text: str) -> str:
     # In units of UTF-16, as JSON spells them.
-    data = match[0].encode("utf-16-be", "surrogatepass")
+    data = text.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{data[i : i + 2].hex()}" for i in range(0, len(data), 2))
+
+
+def _spell_unencodable(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return _spell(error.object[error.start : error.end]), error.end
+
+
+_SPELLED = "papergrid.spelled"
+codecs.register_error(_SPELLED, _spell_unencodable)
 
 
 class _Guarded:
@@ -51,7 +65,9 @@ class _Guarded:
         self.raw = stream
 
     def write(self, text: str) -> int:
-        self.raw.write(harmless(text))
+        # A terminal of another locale lacks most characters: they are spelled, too.
+        encoding = self.raw.encoding or "utf-8"
+        self.raw.write(harmless(text).encode(encoding, _SPELLED).decode(encoding))
         return len(text)
 
     def writelines(self, lines: Any) -> None:  # noqa: ANN401 - as the stream's own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 
@@ -43,6 +44,16 @@ def test_a_line_stays_one_line_and_printable(text):
 def test_printed_json_stays_the_same_json(document):
     text = harmless(json.dumps(document, ensure_ascii=False))
     assert json.loads(text) == document
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_of_another_locale_gets_what_it_has_and_the_rest_spelled(monkeypatch, encoding):
+    data = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(data, encoding=encoding))
+    document = {"caf\xe9": "\u4e2d \U0001f600 \x1b"}
+    with guarded_output():
+        print(json.dumps(document, ensure_ascii=False), flush=True)
+    assert json.loads(data.getvalue().decode(encoding)) == document
 
 
 def test_everything_that_is_printed_inside_is_harmless(capsys):
