@@ -105,7 +105,7 @@ def known_entries(path: Path, manifest: Manifest) -> dict[str, Any]:
         header_line, payload, _ = SYSTEM_DISK.read(path).split(b"\n")
         header = json.loads(header_line)
         is_ours = header == _header(payload, manifest)
-        return parse_json(path, payload) if is_ours else {}
+        return parse_json(path, payload, may_repeat_keys=False) if is_ours else {}
     except (OSError, ValueError, RecordError):
         return {}
 

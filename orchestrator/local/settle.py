@@ -15,8 +15,9 @@ from merge.storage.paths import RunPaths
 from orchestrator.local.attempt import Attempt, ExecutorContext
 from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.runs.commit import Aside, TrainerResult, commit_result
+from orchestrator.runs.misplaced import misplaced_text, set_misplaced_aside
 from orchestrator.runs.training_time import trained_s
-from orchestrator.runs.verdict import judge
+from orchestrator.runs.verdict import Verdict, judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +54,19 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
         paths,
         exit_code,
         metric,
+        context.sweep.manifest,
         stop_cause=attempt.stop_cause,
         num_oom_kills=num_oom_kills() - attempt.num_oom_kills,
     )
+    # Before the commit, which would find that the run has a result already.
+    misplaced = set_misplaced_aside(attempt.paths, attempt.claim.number, is_new=True)
     record = replace(
         attempt.record,
         ended=context.clock.now(),
         exit_code=exit_code,
         outcome=verdict.outcome,
         cause=verdict.cause,
-        reason=verdict.reason,
+        reason=_reason(verdict, misplaced),
         seconds=round(context.clock.monotonic() - attempt.silence.begun, 3),
     )
     aside = _commit(context, attempt, verdict.result, record) if verdict.result else None
@@ -72,6 +76,15 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
     write_json(paths.record, record.to_json())
     remove_leftovers(_folders(attempt.paths))
     return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
+
+
+def _reason(verdict: Verdict, misplaced: Path | None) -> str:
+    if misplaced is None:
+        return verdict.reason
+    advice = misplaced_text(misplaced)
+    if verdict.cause is Cause.NO_RESULT or not verdict.reason:
+        return advice
+    return f"{verdict.reason}; {advice}"
 
 
 def _commit(

@@ -60,7 +60,8 @@ def _show_end(report: LocalReport, output: Path, arguments: argparse.Namespace) 
 
     merged, results = rebuild_with_results(output)
     print()
-    show_merged(merged)
+    # The runs that failed in this command are named below.
+    show_merged(merged, output, names_failures=False)
     _show_files(merged, output, _write_reports(output, merged, results))
     status = status_command(output, arguments)
     for line in (*failed_lines(report, status), *next_steps(report, output, status)):

@@ -47,7 +47,7 @@ def test_no_command_prints_a_control_character(output, capsys, words):
         assert not any(line.startswith("done all") for line in text.splitlines())
     assert words[0] == "retry" or r"\u001b]0;owned" in captured.out + captured.err
     log = str(output / "a/fold0/attempts/0001/stderr.log")
-    if words == ("status",):
+    if words in (("status",), ("merge",)):
         assert f"; log {log}\n" in captured.out
     if words == ("status", "--json"):
         runs = json.loads(captured.out)["runs"]
