@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import textwrap
@@ -58,8 +57,6 @@ def _blocks(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
 
 
 def _terminal_width() -> int | None:
-    """Columns of the terminal; None where there is none, and `COLUMNS` names none."""
-    # A pipe has no width: what reads it takes whole rows.
-    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
-        return None
-    return shutil.get_terminal_size().columns
+    """Columns of the terminal; None where there is none."""
+    # A pipe has no width, whatever COLUMNS says: what reads it takes whole rows.
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import pytest
 
 from replicate.views.columns import align
@@ -13,15 +16,31 @@ ROWS = [
 ]
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Makes stdout a terminal of so many columns."""
+
+    def make(width: int) -> None:
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setattr(sys, "stdout", Terminal())
+
+    return make
+
+
 def test_a_pipe_gets_whole_rows(monkeypatch):
-    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("COLUMNS", "20")
     assert len(align(ROWS)) == 4
     assert align(ROWS)[1].startswith("-----------------------  ------")
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 100])
-def test_on_a_narrow_terminal_each_row_is_a_block_whose_lines_fit(monkeypatch, width):
-    monkeypatch.setenv("COLUMNS", str(width))
+def test_on_a_narrow_terminal_each_row_is_a_block_whose_lines_fit(terminal, width):
+    terminal(width)
     lines = align(ROWS)
     assert all(len(line) <= max(width, 23) for line in lines), lines
     text = " ".join(" ".join(lines).split())
@@ -30,6 +49,6 @@ def test_on_a_narrow_terminal_each_row_is_a_block_whose_lines_fit(monkeypatch, w
     assert lines[-2:] == ["b", "  mean      -"]
 
 
-def test_a_table_that_fits_stays_a_table(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "60")
+def test_a_table_that_fits_stays_a_table(terminal):
+    terminal(60)
     assert align([["a", "b"], ["1", "2"]]) == ["a  b", "-  -", "1  2"]
