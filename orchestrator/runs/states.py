@@ -78,6 +78,8 @@ class RunFacts:
     attempt_began: float | None = None
     """Unix time at which it began, by the clock of the file system; None where that is not known:
     then the time in its record counts, which is by its own host's clock."""
+    log: Path | None = None
+    """What its process writes to stderr."""
     progress: Progress | None = None
     last_output: float | None = None
     """Unix time at which the attempt's process last wrote something."""
@@ -92,6 +94,8 @@ class RunState:
     cause: Cause | None = None
     """Why its last attempt failed, where it did."""
     attempt: int | None = None
+    log: str = ""
+    """File with what its last attempt wrote to stderr; empty where it has none."""
     host: str = ""
     epoch: int | None = None
     step: int | None = None
@@ -131,6 +135,7 @@ def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
         owner_alive=None if claim.released else owner_alive(claim.owner, here or this_owner()),
         attempt=attempt,
         attempt_began=began,
+        log=files.stderr if attempt else None,
         progress=read_progress(files.events),
         last_output=last_output(files),
     )
@@ -182,11 +187,13 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
         reason=reason,
         cause=cause if state is State.FAILED else None,
         attempt=attempt.number if attempt else None,
+        log=str(facts.log or ""),
         host=claim.owner.host,
         epoch=progress.epoch if progress else None,
         step=progress.step if progress else None,
         loss=progress.loss if progress else None,
-        attempt_age_s=now - _began(facts) if attempt else None,
+        # A clock that was set back must not give a negative age.
+        attempt_age_s=max(0.0, now - _began(facts)) if attempt else None,
         heartbeat_age_s=silence_s,
         output_age_s=None if facts.last_output is None else now - facts.last_output,
         cancelled=cancelled,

@@ -7,10 +7,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from merge.foreign_text import one_line
 from replicate.cli.s3_arguments import access_words
 
 if TYPE_CHECKING:
-    from orchestrator.local.events import LocalReport
+    from orchestrator.local.events import LocalReport, RunEnded
+
+_MOST_FAILED = 20
+"""A broken study fails in every run: the next steps must stay on the screen."""
 
 
 def status_command(output: Path | str, arguments: argparse.Namespace | None = None) -> str:
@@ -23,6 +27,22 @@ def status_command(output: Path | str, arguments: argparse.Namespace | None = No
 def push_command(output: Path | str, url: str, arguments: argparse.Namespace) -> str:
     """The command that sends what is not in the bucket yet."""
     return quoted("replicate", "sync", "push", output, url, *access_words(arguments))
+
+
+def failed_lines(report: LocalReport, status: str) -> list[str]:
+    """The runs that failed in this command, each with its reason and its log."""
+    from orchestrator.local.events import RunOutcome
+
+    failed = report.having(RunOutcome.FAILED, RunOutcome.STORAGE, RunOutcome.REFUSED)
+    lines = [one_line(_failed_line(ending)) for ending in failed[:_MOST_FAILED]]
+    more = len(failed) - _MOST_FAILED
+    return lines + ([f"{'':<16}and {more} more: {status}"] if more > 0 else [])
+
+
+def _failed_line(ending: RunEnded) -> str:
+    what = f"{ending.outcome}({ending.cause})" if ending.cause else ending.outcome.value
+    log = f"; log {ending.log}" if ending.log else ""
+    return f"{what:<15} {ending.run.run_id}: {ending.reason}{log}"
 
 
 def next_steps(report: LocalReport, output: Path, status: str) -> list[str]:
