@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from merge.records.metrics import range_text
 from merge.records.sweep import Run, Sweep, run_to_json, sweep_from_json
 from merge.storage.json_files import Json, canonical_json
 
@@ -40,10 +41,15 @@ def _definition_differences(old: Sweep, new: Sweep) -> Iterator[str]:
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield f"{name}: {before} -> {after}"
-    units = [sweep.manifest.metric(sweep.metric).unit for sweep in (old, new)]
-    # The same number means another value: 0.5 is 50 percent, or half a pixel.
-    if old.metric == new.metric and units[0] != units[1]:
-        yield f"unit of {old.metric}: {units[0]} -> {units[1]}"
+    metrics = [sweep.manifest.metric(sweep.metric) for sweep in (old, new)]
+    if old.metric == new.metric:
+        # The same number means another value: 0.5 is 50 percent, or half a pixel.
+        if metrics[0].unit != metrics[1].unit:
+            yield f"unit of {old.metric}: {metrics[0].unit} -> {metrics[1].unit}"
+        # It decides which results count.
+        elif metrics[0].limits != metrics[1].limits:
+            before, after = (range_text(metric.limits) for metric in metrics)
+            yield f"range of {old.metric}: {before} -> {after}"
     before_axes, after_axes = _axes_as_json(old), _axes_as_json(new)
     for name in {**before_axes, **after_axes}:
         before, after = before_axes.get(name), after_axes.get(name)

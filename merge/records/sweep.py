@@ -9,14 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import RecordError
-from merge.records.manifest import (
-    NUMBER,
-    PERCENT,
-    Goal,
-    Manifest,
-    default_manifest,
-    manifest_from_json,
-)
+from merge.records.manifest import Manifest, default_manifest, manifest_from_json
+from merge.records.metrics import NUMBER, PERCENT, Goal
 from merge.records.plan_checks import check_plan
 from merge.storage.json_files import Json, canonical_json, read_json
 
