@@ -17,7 +17,13 @@ from orchestrator.runs.progress import read_tail, stopped_by_itself
 
 _LONGEST_REASON = 500
 _AGENT_REPORT = re.compile(r"^.*failed \(exitcode: ", re.MULTILINE)
+_CAUGHT = re.compile(
+    r"(?:[\w.]+: )?Caught (\w+) in .*\.\nOriginal Traceback \(most recent call last\):\n"
+)
+"""How torch begins the message of an error that it passes on from another process or thread."""
 _AGENT_LINE = re.compile(r"torch/distributed/|^[^A-Za-z]*$")
+
+_SILENT = "it wrote nothing for too long and was killed"
 
 _DONE = (Cause.DONE, Cause.UNCLEAN_EXIT)
 _STOPPED = {
@@ -87,6 +93,8 @@ def judge(
             outcome=Outcome.INTERRUPTED, cause=cause, reason=_how_stopped(cause, exit_code)
         )
     reason = _why_failed(exit_code, cause, error, stderr, problem)
+    if stop_cause is Cause.STALLED and cause is Cause.HOST_OOM:
+        reason = f"{_SILENT}: {_last_words(stderr)}"
     return Verdict(outcome=Outcome.FAILED, cause=cause, reason=reason[:_LONGEST_REASON])
 
 
@@ -107,7 +115,18 @@ def _read_error(attempt: AttemptPaths) -> _TrainerError | None:
     except (FileNotFoundError, RecordError):
         return None
     kind, message = str(document.get("kind") or ""), str(document.get("message") or "")
+    message = own_words(message)
     return _TrainerError(kind, message) if kind or message else None
+
+
+def own_words(message: str) -> str:
+    """The error itself of a `message` in which torch passes it on with its traceback."""
+    caught = _CAUGHT.match(message)
+    if caught is None:
+        return message
+    # Its last line, or lines, without the module: `merge.errors.DataError: no such photograph`.
+    ends = list(re.finditer(rf"^(?:\w+\.)*(?={caught[1]}\b)", message, re.MULTILINE))
+    return message[ends[-1].end() :].strip() if ends else message
 
 
 def _unclean(exit_code: int, error: _TrainerError | None) -> str:
@@ -128,8 +147,8 @@ def _why_failed(
         return problem or (
             "exited 0 but left no result.json in $PAPERGRID_ATTEMPT_DIR (docs/run-contract.md)"
         )
-    if cause is Cause.STALLED:
-        return "it wrote nothing for too long and was killed"
+    if cause is Cause.STALLED and error is None:
+        return _SILENT
     words = ": ".join(text for text in (error.kind, error.message) if text) if error else ""
     if cause in (Cause.KILLED, Cause.HOST_OOM) and (number := killed_rank(stderr)):
         after = f"; then {words}" if words else ""

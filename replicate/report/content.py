@@ -90,6 +90,17 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventCurve:
+    """A run's numbers over its training, as its events have them."""
+
+    name: str
+    """The study's metric, or `loss`."""
+    over: str
+    """`epoch` or `step`."""
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
     """A picture of predictions on test data that a run left."""
 
@@ -117,6 +128,8 @@ class Report:
     """Values of the averaged axis that some cell has, in the axis's order."""
     failures: str = ""
     """How many runs failed, and of what; empty where none has."""
+    curves: Mapping[str, EventCurve] = field(default_factory=dict)
+    """By run id, of runs whose results have no history."""
 
 
 def make_report(

@@ -30,6 +30,7 @@ from replicate.report.paper_table import (
     paper_table,
     shown_values,
 )
+from replicate.report.settings import MISSING, differing_settings, further_metrics
 from replicate.views.table import some
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -87,6 +88,11 @@ def _render(name: str, report: Report, **more: object) -> str:
         resources=facts.resources_used(report),
         provenance=facts.provenance(report),
         table=paper_table(report),
+        runs=facts.run_table(report),
+        tables=(
+            ("Settings that differ", differing_settings(report)),
+            ("Further metrics", further_metrics(report)),
+        ),
         # Plans of older versions and commands have no words of their own.
         panels_title=words.panels_title or "Pictures",
         panels_alt=words.panels_show or "pictures",
@@ -134,7 +140,7 @@ def _finalizer(escape: Callable[[str], str]) -> Callable[[Any], Markup]:
 
 def _method_rows(report: Report, block: Block) -> list[list[str]]:
     return [
-        [row.method, *(text or facts.MISSING for text, _ in shown_values(report, block, row))]
+        [row.method, *(text or MISSING for text, _ in shown_values(report, block, row))]
         for row in block.rows
     ]
 

@@ -74,7 +74,7 @@ def paper_table(report: Report) -> PaperTable:
     for cell, run in runs.items():
         rest = {k: v for k, v in run.axes.items() if k not in (group_axis, _averaged(report))}
         key = tuple(rest.values())
-        labels[key] = ", ".join(str(value) for value in rest.values())
+        labels[key] = ", ".join(f"{axis} {value}" for axis, value in rest.items())
         blocks.setdefault(key, {})[run.axes[group_axis] if group_axis else None] = cell
     columns = (*report.columns, MEAN)
     ours = {cell.name: cell for cell in report.cells}

@@ -172,7 +172,9 @@ def test_the_last_axis_with_few_values_makes_groups_of_columns() -> None:
     assert table.columns == ("0", "1", "2", "3", "mean")
     labels = [block.label for block in table.blocks]
     assert labels == [
-        f"{d}, {b}" for d in ("pascal5i", "coco20i") for b in ("resnet50", "resnet101")
+        f"dataset {d}, backbone {b}"
+        for d in ("pascal5i", "coco20i")
+        for b in ("resnet50", "resnet101")
     ]
     assert [row.method for row in table.blocks[0].rows][-2:] == ["ABCB (paper)", "ours"]
     assert {len(row.values) for block in table.blocks for row in block.rows} == {10}
@@ -185,8 +187,8 @@ def test_csv_has_a_row_for_every_run_of_the_table_done_or_not() -> None:
         f"{c}-fold{f}" for c in (CELL, "empty") for f in (0, 1)
     ]
     assert [row["miou"] for row in rows] == ["0.712", "", "", ""]
-    assert [row["published"] for row in rows] == ["0.7", "0.7", "", ""]
-    assert rows[0]["attempts"] == "2"
+    assert [row["run_published"] for row in rows] == ["0.7", "0.7", "", ""]
+    assert rows[0]["run_attempts"] == "2"
 
 
 def test_the_header_of_csv_starts_no_formula() -> None:
