@@ -136,7 +136,7 @@ def _read_status(
 
         states = scheduled_states(output, runs, states)
         jobs = _jobs(output)
-        servers = read_servers(output, None if asks_servers else now, asks_servers=asks_servers)
+        servers = read_servers(output, asks_servers=asks_servers)
     shown = _shown(runs, states)
     outlook = _outlook(shown, part)
     return SweepStatus(merged=merged, runs=shown, outlook=outlook, servers=servers, jobs=jobs)

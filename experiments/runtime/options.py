@@ -78,7 +78,8 @@ class RuntimeOptions:
     global_batch: Annotated[int, Range(1)] = 1
     """Items in one optimiser step, over all ranks together."""
     micro_batch: Annotated[int, Range(0), FREE] = 0
-    """Items a rank computes at a time, gradients summed to the same step; 0 is all of its share."""
+    """Items a rank computes at a time, gradients summed to the same step; 0 is all of its share.
+    Where batch norm is trained it decides the number, elsewhere none."""
     amp: Amp = "auto"
     """Mixed precision; auto is bf16 (fp16 on older GPUs) on CUDA and off on CPU."""
     seed: Annotated[int, Range(0)] = 0

@@ -6,7 +6,7 @@ what decides numbers or where they lie may not.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from merge.records.metrics import range_text
@@ -31,7 +31,7 @@ def plan_differences(old: Sweep, new: Sweep) -> tuple[str, ...]:
         *_run_list("runs gone", [name for name in old_runs if name not in new_runs]),
         *_run_differences(
             [(run, new_runs[name]) for name, run in old_runs.items() if name in new_runs],
-            new.free_keys,
+            new,
         ),
     )
 
@@ -75,17 +75,17 @@ def _run_list(what: str, names: list[str]) -> Iterator[str]:
         yield f"{what}: {len(names)} ({', '.join(names[:_MOST_NAMED])}{more})"
 
 
-def _run_differences(pairs: list[tuple[Run, Run]], free_keys: Collection[str]) -> Iterator[str]:
+def _run_differences(pairs: list[tuple[Run, Run]], sweep: Sweep) -> Iterator[str]:
     counts: dict[str, int] = {}
     for old, new in pairs:
-        for change in _changes(old, new, free_keys):
+        for change in _changes(old, new, sweep):
             counts[change] = counts.get(change, 0) + 1
     # One line a change, not one a run: a changed default is the same in all 10,000 runs.
     for change, count in sorted(counts.items()):
         yield f"{change} (in {count} {'run' if count == 1 else 'runs'})"
 
 
-def _changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
+def _changes(old: Run, new: Run, sweep: Sweep) -> Iterator[str]:
     for name in ("path", "cell", "experiment", "command", "in_table"):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
@@ -93,6 +93,7 @@ def _changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
     # Equal hashes: nothing that decides numbers differs, and the rest may.
     if old.config_hash == new.config_hash:
         return
+    free_keys = {*sweep.free_keys_of(old.config)} & {*sweep.free_keys_of(new.config)}
     for key in {**old.config, **new.config}:
         before, after = _at(old.config, key), _at(new.config, key)
         if before != after and key not in free_keys:

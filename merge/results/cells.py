@@ -8,8 +8,9 @@ from typing import Any
 
 from merge.records.manifest import Manifest
 from merge.records.sweep import Run, Sweep
-from merge.results.comparability import Flag, flags_of_cell
+from merge.results.comparability import flags_of_cell
 from merge.results.entries import Entry
+from merge.results.flags import Flag
 from merge.results.parts import (
     PARTS_KEY,
     REMARKS_KEY,

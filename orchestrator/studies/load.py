@@ -23,6 +23,7 @@ from orchestrator.config.templates import (
 )
 from orchestrator.config.values import ConfigValue
 from orchestrator.config.yaml_document import Notes, read_document
+from orchestrator.studies.check_code import check_code
 from orchestrator.studies.check_layout import check_command, check_runs, check_templates
 from orchestrator.studies.check_values import (
     check_axes,
@@ -67,6 +68,7 @@ def load_study(
     trainer = trainer_of(shape, experiments, cwd, notes)
     rules = trainer.rules
     study = _study(path, shape, trainer, tuple(settings or ()), notes, debug=debug)
+    study = replace(study, code_files=check_code(shape, path, cwd or Path.cwd(), notes))
     # Only for a correct file: else a key that the file's mistake hides would be called unknown.
     if settings and notes.is_empty:
         settable = [*_known_keys(shape, rules), *_template_keys(shape)]

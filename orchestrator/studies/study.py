@@ -51,6 +51,8 @@ class Study:
     experiment: str | None = None
     command: tuple[str, ...] | None = None
     """Words with `{placeholders}`, which are filled when a run is started."""
+    code_files: tuple[str, ...] | None = None
+    """Files and folders that count as code, seen from where commands start; None: not named."""
     defaults: Mapping[str, ConfigValue] = field(default_factory=dict)
     """The experiment's own defaults: a plan shows every value that a run was trained with."""
     fixed: Mapping[str, ConfigValue] = field(default_factory=dict)

@@ -51,9 +51,7 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     """
     from orchestrator.training import train
 
-    settings = settings or local_settings(plan)
-    # The plan comes from this process, so its version is that of the code that runs.
-    settings = replace(settings, code=settings.code or plan.sweep.code)
+    settings = _watching_code(plan, settings or local_settings(plan))
     options = _sync_options(sync, claims, sync_patience_s)
     return train(plan, Path(output), settings, listeners=listeners, sync=options)
 
@@ -69,16 +67,22 @@ def work(  # noqa: PLR0913 (all but three by keyword)
     sync_patience_s: float = SYNC_PATIENCE_S,
 ) -> TrainingReport:
     """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
-    from orchestrator.plan.code_version import code_version
     from orchestrator.training import train_frozen
 
-    settings = settings or local_settings(plan)
-    # With a snapshot the settings know the version already; else this process's code runs, which
-    # may differ from the code that made the plan.
-    if settings.source is None:
-        settings = replace(settings, code=code_version(plan.sweep.runs[0]))
+    settings = _watching_code(plan, settings or local_settings(plan))
     options = _sync_options(sync, claims, sync_patience_s)
     return train_frozen(plan, Path(output), settings, listeners=listeners, sync=options)
+
+
+def _watching_code(plan: Plan, settings: LocalSettings) -> LocalSettings:
+    """`settings` that know the version of the code at any time, also while a person edits it."""
+    from orchestrator.plan.code_watch import CodeWatch
+
+    # A snapshot does not change. A plan may be hours old in a notebook, or of another host.
+    if settings.source is not None:
+        return settings
+    watch = CodeWatch(plan.sweep, settings.cwd, settings.clock)
+    return replace(settings, code=watch(), watch_code=watch)
 
 
 def find_problems(

@@ -17,12 +17,12 @@ def status_command(output: Path | str, arguments: argparse.Namespace | None = No
     """The command that shows the status of runs that are trained with `arguments`."""
     claims = arguments.claims if arguments else None
     place = ["--claims", claims, *access_words(arguments)] if arguments and claims else []
-    return _quoted("replicate", "status", output, *place)
+    return quoted("replicate", "status", output, *place)
 
 
 def push_command(output: Path | str, url: str, arguments: argparse.Namespace) -> str:
     """The command that sends what is not in the bucket yet."""
-    return _quoted("replicate", "sync", "push", output, url, *access_words(arguments))
+    return quoted("replicate", "sync", "push", output, url, *access_words(arguments))
 
 
 def next_steps(report: LocalReport, output: Path, status: str) -> list[str]:
@@ -39,12 +39,13 @@ def next_steps(report: LocalReport, output: Path, status: str) -> list[str]:
     ):
         steps.append("the same command again runs what is missing")
     if report.having(RunOutcome.CANCELLED):
-        retry = _quoted("replicate", "retry", output)
+        retry = quoted("replicate", "retry", output)
         steps.append(f"{retry}, then the same command, runs what was cancelled")
     return [f"{word:<16}{step}" for word, step in zip_longest(["next"], steps, fillvalue="")]
 
 
-def _quoted(*words: Path | str) -> str:
+def quoted(*words: Path | str) -> str:
+    """A command that a person can paste into a shell."""
     from orchestrator.config.shell import quote
 
     return quote([str(word) for word in words])

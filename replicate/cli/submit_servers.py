@@ -82,6 +82,7 @@ def _plan_and_request(arguments: argparse.Namespace) -> tuple[Plan, ServerReques
         words=_words(arguments),
         snapshot=frozen_code(planned, output, arguments),
         claims=sync_target(arguments) if arguments.claims else None,
+        code_files=planned.sweep.code_files,
     )
     return planned, request
 

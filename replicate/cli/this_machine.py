@@ -201,6 +201,7 @@ def frozen_code(planned: Plan, output: Path, arguments: argparse.Namespace) -> s
         return None
     if arguments.dry_run:
         return "SNAPSHOT"
-    snapshot = take_snapshot(output, planned.sweep.runs[0], Path.cwd())
+    sweep = planned.sweep
+    snapshot = take_snapshot(output, sweep.runs[0], Path.cwd(), sweep.code_files)
     print(f"note     snapshot {snapshot.digest}: {snapshot.description}", file=sys.stderr)
     return snapshot.digest

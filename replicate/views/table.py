@@ -12,7 +12,7 @@ from typing import Any
 from merge.records.metrics import NUMBER, PERCENT, Metric
 from merge.records.sweep import Run, Sweep
 from merge.results.cells import UNUSABLE_KEY, expected_values
-from merge.results.comparability import flag_kind, flag_text
+from merge.results.flags import flag_lines
 from merge.results.parts import REMARKS_KEY, part_of_mean, part_text, with_part
 
 MISSING = "-"
@@ -127,8 +127,8 @@ def notes(document: Mapping[str, Any]) -> list[str]:
         if view["missing"]:
             missing = f"{document['average_over']} {', '.join(view['missing'])}"
             lines.append(f"incomplete: {cell} lacks {missing}: no mean is shown")
-        lines += [f"{flag_kind(flag)}: {cell}: {flag_text(flag)}" for flag in view.get("flags", ())]
         lines += [f"remark: {cell}: {text}" for text in view.get(REMARKS_KEY, ())]
+    lines += flag_lines(document)
     empty = document["cells_without_results"]
     if empty:
         lines.append(f"incomplete: {counted(len(empty), 'cell')} without a result: {some(empty)}")

@@ -16,7 +16,7 @@ from merge.results.outcome import exit_code
 from merge.storage.paths import SweepPaths
 from replicate import api
 from replicate.cli import arguments as flags
-from replicate.cli.next_steps import next_steps, status_command
+from replicate.cli.next_steps import next_steps, quoted, status_command
 from replicate.cli.preflight import ready, unfinished
 from replicate.cli.this_machine import settings_of, train
 from replicate.cli.verbs import plan as plan_verb
@@ -77,7 +77,8 @@ def _write_reports(output: Path, merged: Merged, results: Mapping[str, Result]) 
         written = write_report(output, read_report(output, merged, results), ("md", "html"))
     except (PapergridError, OSError) as error:
         # All is trained and merged: the exit code stays that of the training.
-        print(f"no report, `replicate report {output}` makes it later: {error}", file=sys.stderr)
+        later = quoted("replicate", "report", output)
+        print(f"no report, `{later}` makes it later: {error}", file=sys.stderr)
         return ()
     return tuple(written.values())
 
