@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from merge.errors import PapergridError
+from merge.foreign_text import guarded_output
 from merge.results.cells import UNUSABLE_KEY
 from merge.results.combine import Merged
 from merge.results.conflicts import POLICIES
@@ -21,6 +22,7 @@ from merge.results.parts import REMARKS_KEY, part_of_mean, with_part
 from merge.results.view import merge_named
 
 
+@guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Merge the inputs of the command line and print the means; returns the exit code."""
     arguments = _parser().parse_args(argv)

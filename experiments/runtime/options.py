@@ -35,7 +35,8 @@ from typing import (
 )
 
 from merge.errors import UsageError
-from merge.records.options import Kind, Option, Options, UnfitError
+from merge.records.options import Option, Options, UnfitError
+from merge.records.typed_words import Kind
 from merge.storage.json_files import Json
 
 if TYPE_CHECKING:

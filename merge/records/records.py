@@ -127,6 +127,9 @@ class AttemptRecord:
     """The first attempt whose training this one may continue; None in records of older versions."""
     earlier_code: tuple[Mapping[str, Any], ...] = ()
     """As in `Result`."""
+    seconds: float | None = None
+    """How long its command ran, by a clock that is never set; None until it ended, and in records
+    of older versions."""
     took_over: Mapping[str, Any] = field(default_factory=dict)
     """The attempt before, where it left no final record: {"attempt", "cause", "reason"}."""
 

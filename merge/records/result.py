@@ -45,6 +45,8 @@ class Result:
     earlier_code: Sequence[Mapping[str, Any]] = ()
     """Other code than `code`, of earlier attempts whose training this result may continue:
     [{"attempts": [1, 2], "source": ..., "git_commit": ...}]."""
+    trained_s: float | None = None
+    """Seconds of training, over all attempts; None in results of older versions."""
 
     def to_json(self) -> dict[str, Any]:
         document = {
@@ -64,7 +66,8 @@ class Result:
         # Most results are of one code, and readers of older versions do not know the key.
         if self.earlier_code:
             document["earlier_code"] = [dict(each) for each in self.earlier_code]
-        return document
+        # Absent, not null: older results keep the text that they have.
+        return document if self.trained_s is None else {**document, "trained_s": self.trained_s}
 
 
 def read_result(path: Path, disk: Disk = SYSTEM_DISK) -> Result:
@@ -99,6 +102,8 @@ def _check_result(path: Path | str, result: Result) -> None:
     for name in ("started", "finished"):
         if not is_finite_number(getattr(result, name)):
             raise RecordError(f"{path}: {name!r} is not a time")
+    if result.trained_s is not None and not is_finite_number(result.trained_s):
+        raise RecordError(f"{path}: 'trained_s' is not a number of seconds")
 
 
 def is_code_list(value: object) -> bool:

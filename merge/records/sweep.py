@@ -12,6 +12,7 @@ from merge.records.config_hash import REPAIR, free_keys_of
 from merge.records.manifest import Manifest, default_manifest, manifest_from_json
 from merge.records.metrics import NUMBER, PERCENT, Goal
 from merge.records.plan_checks import check_plan
+from merge.records.short_repr import ShortRepr
 from merge.storage.json_files import read_json
 
 SCHEMA = 1
@@ -61,8 +62,8 @@ class Resources:
 _RESOURCES = tuple(each.name for each in fields(Resources))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Run(ShortRepr):
     """One grid point."""
 
     run_id: str
@@ -96,8 +97,8 @@ class Run:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Sweep(ShortRepr):
     """One study being run: what `sweep.json` holds."""
 
     study: str

@@ -15,6 +15,7 @@ from merge.records.result import Result, result_from_json
 from merge.records.sweep import Run, Sweep, read_sweep
 from merge.results.entries import Entry, Problem, entry_of
 from merge.results.index import ResultIndex, load_index
+from merge.results.missing import refuse_absent
 from merge.results.unite import Contribution
 from merge.storage.atomic import TEMPORARY_SUFFIX
 from merge.storage.json_files import read_json
@@ -176,9 +177,10 @@ def _changed_runs(sweep: Sweep, reader: _Reader) -> dict[str, str]:
 
 
 def refuse_missing_sweep(output: Path) -> None:
-    """IncompleteError where `output` holds no sweep."""
+    """UsageError where `output` is not there, IncompleteError where it holds no sweep."""
     path = SweepPaths(output).sweep
     if not path.exists():
+        refuse_absent(output, "give the folder of `replicate run --output-dir`")
         raise IncompleteError(
             f"no sweep in {output}: {path.name} is not there. "
             f"Give the folder of `replicate run --output-dir`"

@@ -30,7 +30,7 @@ from merge.results.unite import Contribution, common_sweep, unite, with_plan
 __all__ = ["Conflict", "Merged", "combine", "expected_values"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Merged:
     """The merged view and what was left out of it."""
 
@@ -44,6 +44,15 @@ class Merged:
     """Remarks on the inputs, for a person."""
     num_read: int = 0
     """Result files that had to be read."""
+
+    def __repr__(self) -> str:
+        cells = self.document["results"]
+        num_whole = sum(bool(cell["complete"]) for cell in cells.values())
+        left_out = len(self.problems) + len(self.aside) + len(self.conflicts)
+        return (
+            f"<Merged study {self.sweep.study!r}: {num_whole} of {len(cells)} cells with results "
+            f"complete, {left_out} files or conflicts left out>"
+        )
 
     @property
     def is_clean(self) -> bool:

@@ -121,6 +121,7 @@ def _is_sound(entry: Entry) -> bool:
         isinstance(entry.token, str)
         and is_finite_number(entry.started)
         and is_finite_number(entry.finished)
+        and (entry.trained_s is None or is_finite_number(entry.trained_s))
         and all(isinstance(mapping, dict) for mapping in mappings)
         and (not entry.earlier_code or is_code_list(entry.earlier_code))
         # Statistics index into `measured` without asking: a shape that they do not know must stop

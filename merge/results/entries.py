@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from merge.records.code import CODE_KEYS
+from merge.records.elapsed import elapsed_s
 from merge.records.manifest import Manifest
 from merge.records.result import Result
 from merge.storage.json_files import canonical_json, is_finite_number
@@ -36,6 +37,8 @@ class Entry:
     deviations: Mapping[str, Any] = field(default_factory=dict)
     earlier_code: Sequence[Mapping[str, Any]] = ()
     """As in `Result`: the code of earlier attempts, where it is other code."""
+    trained_s: float | None = None
+    """As in `Result`."""
     legacy_unit: str = ""
     """`percent` or `fraction` for a legacy result: how its numbers were written."""
 
@@ -47,6 +50,11 @@ class Entry:
     def order(self) -> tuple[float, str, bytes]:
         """By finished time, ties by token, further ties by content: one order for any input."""
         return self.finished, self.token, canonical_json(self.to_json())
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run was trained; None where no clock can be believed."""
+        return elapsed_s(self.started, self.finished, self.trained_s)
 
     def to_json(self) -> dict[str, Any]:
         document = {
@@ -60,7 +68,9 @@ class Entry:
             "measured": self.measured,
             "deviations": self.deviations,
         }
-        return document | ({"earlier_code": self.earlier_code} if self.earlier_code else {})
+        if self.earlier_code:
+            document["earlier_code"] = self.earlier_code
+        return document if self.trained_s is None else {**document, "trained_s": self.trained_s}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +117,7 @@ def entry_of(result: Result, manifest: Manifest) -> Entry:
         measured=_measured(details, manifest),
         deviations=result.deviations,
         earlier_code=result.earlier_code,
+        trained_s=result.trained_s,
     )
 
 
@@ -124,6 +135,7 @@ def entry_from_json(run_id: str, document: Mapping[str, Any]) -> Entry:
         measured=document["measured"],
         deviations=document["deviations"],
         earlier_code=document.get("earlier_code", ()),
+        trained_s=document.get("trained_s"),
     )
 
 

@@ -17,6 +17,7 @@ from merge.records.manifest import Manifest
 from merge.records.result import Result, result_from_json
 from merge.results.entries import Entry, entry_from_json, entry_of
 from merge.storage.atomic import write_bytes
+from merge.storage.disk import SYSTEM_DISK, descriptor_at_once
 from merge.storage.json_files import Json, canonical_json, compact_json, parse_json
 from merge.storage.paths import SweepPaths
 
@@ -124,7 +125,7 @@ def load_index(output: Path, path: Path, manifest: Manifest) -> ResultIndex:
 def known_entries(path: Path, manifest: Manifest) -> dict[str, Any]:
     """What the index in `path` holds; nothing where it is absent, damaged or made otherwise."""
     try:
-        header_line, payload, _ = path.read_bytes().split(b"\n")
+        header_line, payload, _ = SYSTEM_DISK.read(path).split(b"\n")
         header = json.loads(header_line)
         is_ours = header == _header(payload, manifest)
         return parse_json(path, payload, may_repeat_keys=False) if is_ours else {}
@@ -162,7 +163,7 @@ def _read(path: str, label: str) -> tuple[bytes, Stamp]:
 
 def _read_at_once(path: str) -> tuple[bytes, Stamp]:
     # Without a file object, which costs a third of reading a small file, 10,000 times.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = descriptor_at_once(path)
     try:
         stat = os.fstat(descriptor)
         parts = []

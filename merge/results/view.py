@@ -123,16 +123,25 @@ def merge_inputs(
 
     _refuse_wrong_place(into, inputs)
 
-    def write_merged() -> Merged:
+    def merge() -> Merged:
         merged = combine(read_inputs(inputs, legacy_unit), on_conflict=on_conflict)
         if is_strict:
             refuse_flags(merged)
+        return merged
+
+    def write(merged: Merged) -> Merged:
         write_bytes(into, view_bytes(merged.document))
         return merged
 
-    # `seen` is constant: no other merge reads what this one writes, so nothing has to be checked.
+    # Where an input is replaced, another merge must not write it between reading and writing. Else
+    # inputs that cannot be merged leave no file behind, not even the lock's.
+    is_input = into.exists() and into.resolve() in [one.resolve() for one in inputs]
     with no_garbage_collection():
-        return exclusively(SweepPaths(into.parent).merge_lock, write_merged, lambda: None)
+        merged = None if is_input else merge()
+        # `seen` is constant: no other merge reads what this one writes, so nothing has to be
+        # checked.
+        lock = SweepPaths(into.parent).merge_lock
+        return exclusively(lock, lambda: write(merged or merge()), lambda: None)
 
 
 def merge_named(

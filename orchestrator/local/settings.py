@@ -9,6 +9,7 @@ from typing import Any
 
 from merge.errors import UsageError
 from merge.records.records import EXPIRY_S, Cause, Owner
+from merge.records.short_repr import ShortRepr
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from orchestrator.local.limits import (
     BEATS_PER_EXPIRY,
@@ -27,8 +28,8 @@ def _unchanged(cause: Cause) -> Cause:
     return cause
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalSettings:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LocalSettings(ShortRepr):
     """Devices, folders, time limits and retries of `run_local`."""
 
     devices: Devices

@@ -20,6 +20,7 @@ from orchestrator.local.attempt import Attempt, ExecutorContext
 from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.runs.commit import Aside, TrainerResult, commit_result
 from orchestrator.runs.misplaced import misplaced_text, set_misplaced_aside
+from orchestrator.runs.training_time import trained_s
 from orchestrator.runs.verdict import Verdict, judge
 
 
@@ -70,6 +71,7 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
         outcome=verdict.outcome,
         cause=verdict.cause,
         reason=_reason(verdict, misplaced),
+        seconds=round(context.clock.monotonic() - attempt.silence.begun, 3),
     )
     aside = _commit(context, attempt, verdict.result, record) if verdict.result else None
     value = verdict.result.metrics[metric] if verdict.result else None
@@ -125,6 +127,7 @@ def _result(sweep: Sweep, attempt: Attempt, made: TrainerResult, record: Attempt
         details=made.details,
         deviations=_with_effect(sweep, attempt.run, made, record.deviations),
         earlier_code=record.earlier_code,
+        trained_s=_trained_s(attempt, record),
     )
 
 
@@ -136,6 +139,10 @@ def _with_effect(
     if MICRO_BATCH not in deviations or not has_batch_norm:
         return deviations
     return {**deviations, MICRO_BATCH: {**deviations[MICRO_BATCH], "changes_number": True}}
+
+
+def _trained_s(attempt: Attempt, record: AttemptRecord) -> float:
+    return round(trained_s(attempt.paths, range(1, record.number)) + (record.seconds or 0.0), 3)
 
 
 def _as_lost(attempt: Attempt, record: AttemptRecord, aside: Aside | None) -> AttemptRecord:

@@ -11,7 +11,7 @@ from merge.errors import StudyError
 from merge.records.config_hash import config_hash, free_keys_of
 from merge.records.sweep import Resources, Run, Value
 from orchestrator.config.templates import TemplateError, render
-from orchestrator.config.values import ConfigValue, text_of
+from orchestrator.config.values import ConfigValue, plain_text, text_of
 from orchestrator.studies.study import Condition, Study
 
 
@@ -82,4 +82,6 @@ def _changed(resources: Resources, changes: Mapping[str, Any]) -> Resources:
 
 
 def _holds(condition: Condition, values: Mapping[str, ConfigValue]) -> bool:
-    return all(key in values and text_of(values[key]) in texts for key, texts in condition.items())
+    return all(
+        key in values and plain_text(values[key]) in texts for key, texts in condition.items()
+    )

@@ -9,6 +9,7 @@ from typing import Any
 
 from merge.records.manifest import Manifest
 from merge.records.metrics import Goal
+from merge.records.short_repr import ShortRepr
 from merge.records.sweep import Axis, Resources
 from orchestrator.config.values import ConfigValue
 
@@ -26,8 +27,8 @@ class Override:
     """Fields of `Resources` that differ for these runs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Study(ShortRepr):
     """One study file, with `--set` and `--debug` taken in.
 
     A run's configuration is, from weakest to strongest: defaults, fixed, overrides in their order,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     sync: str | BucketTarget | None = None,
     claims: str | BucketTarget | None = None,
     sync_patience_s: float = SYNC_PATIENCE_S,
+    progress: bool | None = None,
 ) -> TrainingReport:
     """Train the planned runs on this machine, each into its folder below `output`.
 
@@ -46,6 +48,9 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     share the runs; it implies `sync`. At the end it keeps trying for `sync_patience_s` seconds
     while nothing can be sent; `unsent` of the report has the rest.
 
+    `progress` says whether each run's start, progress and end are shown: None shows them on a
+    terminal (stderr) and in a notebook.
+
     ConfigChangedError where `output` or the bucket holds another plan, BucketError where the bucket
     refuses: nothing is started then.
     """
@@ -53,7 +58,8 @@ def run(  # noqa: PLR0913 (all but three by keyword)
 
     settings = _watching_code(plan, settings or local_settings(plan))
     options = _sync_options(sync, claims, sync_patience_s)
-    return train(plan, Path(output), settings, listeners=listeners, sync=options)
+    with _shown(plan, progress) as views:
+        return train(plan, Path(output), settings, listeners=[*listeners, *views], sync=options)
 
 
 def work(  # noqa: PLR0913 (all but three by keyword)
@@ -65,13 +71,26 @@ def work(  # noqa: PLR0913 (all but three by keyword)
     sync: str | BucketTarget | None = None,
     claims: str | BucketTarget | None = None,
     sync_patience_s: float = SYNC_PATIENCE_S,
+    progress: bool | None = None,
 ) -> TrainingReport:
     """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
     from orchestrator.training import train_frozen
 
     settings = _watching_code(plan, settings or local_settings(plan))
     options = _sync_options(sync, claims, sync_patience_s)
-    return train_frozen(plan, Path(output), settings, listeners=listeners, sync=options)
+    with _shown(plan, progress) as views:
+        return train_frozen(
+            plan, Path(output), settings, listeners=[*listeners, *views], sync=options
+        )
+
+
+def _shown(plan: Plan, wanted: bool | None) -> AbstractContextManager[list[Listener]]:
+    from replicate.views.live import shown_by_default
+    from replicate.views.table import format_of
+
+    form = format_of(plan.sweep)
+    metric = plan.sweep.metric
+    return shown_by_default(len(plan.runs), lambda v: f"{metric} {form.value(v)}", wanted)
 
 
 def _watching_code(plan: Plan, settings: LocalSettings) -> LocalSettings:

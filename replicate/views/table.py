@@ -14,6 +14,7 @@ from merge.records.sweep import Run, Sweep
 from merge.results.cells import UNUSABLE_KEY, expected_values
 from merge.results.flags import flag_lines
 from merge.results.parts import REMARKS_KEY, part_of_mean, part_text, with_part
+from replicate.views.columns import align
 
 MISSING = "-"
 
@@ -152,19 +153,6 @@ def _conflict_note(conflict: Mapping[str, Any]) -> str:
 
 def _origin(result: Mapping[str, Any]) -> str:
     return str(result.get("origin") or f"attempt {result['attempt']} of {result['token'][:12]}")
-
-
-def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    """Columns of text, the first `left` ones to the left; a rule below the header."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            text.ljust(width) if i < left else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
 def counted(number: int, noun: str) -> str:
