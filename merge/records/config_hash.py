@@ -72,5 +72,5 @@ def hash_problem(run: Run, sweep: Sweep) -> str:
 
 
 def _is_same(one: object, other: object) -> bool:
-    """Equal in JSON too, where 1, 1.0 and true are three values."""
-    return one == other and type(one) is type(other)
+    """Whether two values name one point of an axis: 1 and 1.0 do, 1 and true do not."""
+    return one == other and isinstance(one, bool) is isinstance(other, bool)
