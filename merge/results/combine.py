@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merge.errors import IncompleteError
-from merge.records.plan_diff import plan_to_json
+from merge.records.plan_json import plan_to_json
 from merge.records.sweep import SCHEMA, Run, Sweep
 from merge.results.cells import cell_view, expected_values
 from merge.results.collect import Collected, contribution_of

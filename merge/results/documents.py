@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
-from merge.records.plan_diff import plan_from_json
+from merge.records.plan_json import plan_from_json
 from merge.records.result import check_metrics
 from merge.records.sweep import refuse_foreign_schema
 from merge.results.entries import (

@@ -27,6 +27,7 @@ from orchestrator.s3.bucket import ABSENT, Bucket, ListedObject
 from orchestrator.s3.checksums import mismatch, sha256_hex
 from orchestrator.s3.conditional_writes import require_safe_merging
 from orchestrator.sync.cache import SyncCache
+from orchestrator.sync.plan import PLAN, fetch_plan
 from orchestrator.sync.selection import RunNames, runs_by_path
 from orchestrator.sync.transfer import Listing
 
@@ -60,9 +61,25 @@ def update_merged_view(
 
 
 def merge_results_in(bucket: Bucket, cache: SyncCache, sweep: Sweep) -> tuple[Merged, bytes]:
-    """The merged view of the results in a bucket now, and its text as a file."""
-    merged = combine({str(bucket.target.url): _ResultMirror(bucket, cache, sweep).read()})
+    """The merged view of the results in a bucket now, and its text as a file.
+
+    `sweep` is the plan of a bucket that lists none.
+    """
+    listing = {listed.name: listed for listed in bucket.list()}
+    # Another server may have added runs to the plan since this one read it: a view of the smaller
+    # plan would leave their results out.
+    sweep = _plan_in(bucket, cache, listing.get(PLAN)) or sweep
+    merged = combine({str(bucket.target.url): _ResultMirror(bucket, cache, sweep).read(listing)})
     return merged, view_bytes(merged.document)
+
+
+def _plan_in(bucket: Bucket, cache: SyncCache, listed: ListedObject | None) -> Sweep | None:
+    """The plan that is listed; fetched only where this process does not have this version."""
+    if listed is None:
+        return None
+    if cache.plan is None or cache.plan.etag != listed.etag:
+        cache.plan = fetch_plan(bucket, cache.mirror)
+    return cache.plan.sweep if cache.plan else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +90,8 @@ class _ResultMirror:
     cache: SyncCache
     sweep: Sweep
 
-    def read(self) -> Contribution:
+    def read(self, listing: Listing) -> Contribution:
         """What the bucket contributes to a merged view; damaged results are problems."""
-        listing = {listed.name: listed for listed in self.bucket.list()}
         wanted = self._results(listing)
         self._remove_all_but({name for _, name in wanted})
         with ThreadPoolExecutor(self.bucket.target.max_concurrency) as pool:

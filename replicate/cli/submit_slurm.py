@@ -18,7 +18,7 @@ from replicate.cli import arguments as flags
 from replicate.cli.next_steps import status_command
 from replicate.cli.s3_arguments import sync_words
 from replicate.cli.slurm_selection import groups, still_to_send
-from replicate.cli.this_machine import frozen_code, on_this_machine
+from replicate.cli.this_machine import frozen_code, on_this_machine, print_note
 from replicate.cli.verbs import plan as plan_verb
 
 if TYPE_CHECKING:
@@ -126,8 +126,10 @@ def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
     output = flags.output_folder(arguments).absolute()
     # Before the plan is written: without a cluster nothing must be left behind.
     largest = _largest_array(is_dry=arguments.dry_run)
-    if not arguments.dry_run:
-        api.freeze_plan(planned, output)
+    if arguments.dry_run:
+        api.check_plan(planned, output, print_note)
+    else:
+        api.freeze_plan(planned, output, print_note)
     runs = still_to_send(planned, output, arguments)
     return SlurmSubmission(
         id=new_submission_id(time.time()),

@@ -11,8 +11,9 @@ from typing import Any
 from merge.errors import UsageError
 from merge.records.sweep import Run
 from orchestrator.plan.plan import Plan
-from replicate.api import plan
+from replicate.api import check_plan, plan
 from replicate.cli import arguments as flags
+from replicate.cli.this_machine import print_note
 from replicate.views.forecast import Forecast, forecast
 from replicate.views.table import align, counted
 
@@ -38,11 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Always 0: nothing is started that could fail."""
+    """Always 0 for a study that `run` would train here; nothing is started that could fail."""
     if arguments.at_once < 1:
         raise UsageError(f"--at-once {arguments.at_once}: give 1 or more")
     planned = plan_of(arguments, num_shards=arguments.shards)
     output = flags.output_folder(arguments)
+    # As `run` would: what it adds to the plan of the folder, or why it is refused.
+    check_plan(planned, output, print_note)
     if arguments.json:
         document = _document(planned, output, arguments.at_once)
         print(json.dumps(document, indent=1, ensure_ascii=False))

@@ -18,7 +18,7 @@ from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import next_steps, status_command
 from replicate.cli.s3_arguments import sync_target
-from replicate.cli.this_machine import on_this_machine, settings_of, train
+from replicate.cli.this_machine import on_this_machine, print_note, settings_of, train
 from replicate.cli.verbs import plan as plan_verb
 from replicate.cli.verbs.merge import show_merged
 
@@ -57,6 +57,8 @@ def execute(arguments: argparse.Namespace) -> int:
     sync_target(arguments)
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     output = flags.output_folder(arguments)
+    # Before the data is prepared, which can take hours; the training tells the notes.
+    api.check_plan(planned, output, print_note if arguments.dry_run else None)
     if arguments.dry_run:
         print(plan_verb.plan_text(planned, output))
         return 0
