@@ -19,7 +19,7 @@ class Growth:
     runs: tuple[str, ...] = ()
     """Ids of the runs that were added."""
     changed: tuple[str, ...] = ()
-    """Fields of the plan that got another value, on which no number depends: title, published."""
+    """What else changed, on which no number depends: title, published, axes (their order)."""
     source: str = ""
     """The study file, or the place that the larger plan came from."""
     study: str = ""

@@ -14,7 +14,7 @@ from merge.records.sweep import Run, Sweep, Value
 from merge.storage.json_files import Json, canonical_json
 from merge.wording import listed
 
-MOST_NAMED = 4
+_MOST_NAMED = 4
 """Runs that a line of a message names; it says how many more there are."""
 _MOST_LINES = 16
 _ABSENT = object()
@@ -144,21 +144,27 @@ def _parents(path: str) -> list[str]:
 
 
 def _changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
-    for name in ("path", "cell", "experiment", "command"):
+    for name in ("path", "cell", "experiment"):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield f"{name}: {before} -> {after}"
+    if old.command != new.command:
+        yield f"command: {' '.join(old.command or ())} -> {' '.join(new.command or ())}"
     # Equal hashes: nothing that decides numbers differs, and the rest may.
-    if old.config_hash == new.config_hash:
-        return
-    changed = [
-        f"{key}: {before} -> {after}"
-        for key in {**old.config, **new.config}
-        if key not in free_keys
-        and (before := _at(old.config, key)) != (after := _at(new.config, key))
-    ]
+    if old.config_hash != new.config_hash:
+        yield from _config_changes(old, new, free_keys)
+
+
+def _config_changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
+    is_same_program = (old.experiment, old.command) == (new.experiment, new.command)
+    for key in {**old.config, **new.config}:
+        before, after = _at(old.config, key), _at(new.config, key)
+        if before != after and key not in free_keys:
+            is_same_program = False
+            yield f"{key}: {before} -> {after}"
     # The rules may have changed that say which keys are in a hash.
-    yield from changed or [f"configuration: {old.config_hash} -> {new.config_hash}"]
+    if is_same_program:
+        yield f"configuration: {old.config_hash} -> {new.config_hash}"
 
 
 def _at(config: Mapping[str, Any], key: str) -> str:
@@ -168,7 +174,7 @@ def _at(config: Mapping[str, Any], key: str) -> str:
 
 def _in_runs(run_ids: Collection[str]) -> str:
     noun = "run" if len(run_ids) == 1 else "runs"
-    return f"(in {len(run_ids)} {noun}: {listed(run_ids, MOST_NAMED)})"
+    return f"(in {len(run_ids)} {noun}: {listed(run_ids, _MOST_NAMED)})"
 
 
 def _shown(value: Json) -> str:

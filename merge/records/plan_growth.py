@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from merge.records.growth import Growth
-from merge.records.plan_changes import MOST_NAMED
-from merge.records.plan_union import grown_plan
+from merge.records.plan_union import grown_plan, in_order_asked
 from merge.records.sweep import Sweep, read_sweep
 from merge.storage.json_files import write_json
 from merge.storage.locking import exclusively
@@ -20,20 +19,24 @@ from merge.storage.nfs import read_whole
 from merge.storage.paths import SweepPaths
 from merge.wording import listed
 
+_MOST_NAMED = 12
 _DISPLAYED = ("title", "published")
 """Fields of a plan that only a table shows."""
 
 
 def grow_by_study(planned: Sweep, asked: Sweep, entry: Growth) -> Sweep:
-    """`planned` with the runs that `asked` adds, and its title and published numbers.
+    """`planned` with the runs that `asked` adds, and its title, published numbers and order.
 
     `planned` itself where nothing is new. `entry` says who asks; what changes is added to it.
     """
-    changed = tuple(n for n in _DISPLAYED if getattr(planned, n) != getattr(asked, n))
-    grown = replace(grown_plan(planned, asked), **{n: getattr(asked, n) for n in changed})
+    shown = {name: getattr(asked, name) for name in _DISPLAYED}
+    grown = replace(in_order_asked(planned, asked), **shown)
     if grown == planned:
         return planned
     added = _added(planned, grown)
+    changed = tuple(n for n in _DISPLAYED if getattr(planned, n) != getattr(grown, n))
+    if not added and planned.axes != grown.axes:
+        changed = (*changed, "axes")
     # Without added runs the study's text tells nothing that the plan does not hold.
     entry = replace(entry, runs=added, changed=changed, study=entry.study if added else "")
     # Two people with two titles would make the list grow with each command.
@@ -78,12 +81,14 @@ def growth_notes(planned: Sweep, asked: Sweep) -> list[str]:
     count = len(planned.runs)
     lines = []
     if added:
-        more = listed(added, MOST_NAMED)
-        lines.append(f"the plan grows from {count} to {count + len(added)} runs, with {more}")
+        lines.append(
+            f"this study adds {len(added)} runs to the {count} planned ones: "
+            f"{listed(added, _MOST_NAMED)}"
+        )
     if unnamed:
         lines.append(
             f"this study does not name {len(unnamed)} of the {count} planned runs; they stay in "
-            f"the plan and in the table: {listed(unnamed, MOST_NAMED)}"
+            f"the plan and in the table: {listed(unnamed, _MOST_NAMED)}"
         )
     changed = [name for name in _DISPLAYED if getattr(planned, name) != getattr(asked, name)]
     texts = {"title": "title", "published": "published numbers"}

@@ -1,8 +1,8 @@
 """The plan that holds the runs of two plans which agree where they meet. Pure.
 
 Values of an axis and runs stand as in a plan that was made whole: in the order of the plan that has
-all values of the axis. Where neither has all, `grown_plan` keeps what was planned first, numbers in
-their order; `common_plan` sorts, since it must not depend on the order of its inputs.
+all values of the axis. Where neither has all, `grown_plan` keeps what was planned first, ascending
+numbers in their order; `common_plan` sorts, since it must not depend on the order of its inputs.
 """
 
 from __future__ import annotations
@@ -36,6 +36,16 @@ def grown_plan(planned: Sweep, more: Sweep) -> Sweep:
     Equal to `planned` where `more` adds nothing.
     """
     return _united(planned, more, _in_order_planned, _planned_first)
+
+
+def in_order_asked(planned: Sweep, asked: Sweep) -> Sweep:
+    """`grown_plan`, with its axes and their values in the order of `asked`, if it has them all."""
+    grown = grown_plan(planned, asked)
+    names = [axis.name for axis in asked.axes]
+    axes = tuple(_axis(asked.axis(name), grown.axis(name), _in_order_planned) for name in names)
+    if axes == grown.axes:
+        return grown
+    return replace(grown, axes=axes, runs=_in_order_of(axes, grown.runs))
 
 
 def common_plan(one: Sweep, other: Sweep) -> Sweep:
@@ -142,7 +152,7 @@ def _runs(one: Sweep, other: Sweep, axes: tuple[Axis, ...], pick: _Pick) -> tupl
         known = by_id.setdefault(run.run_id, run)
         if known != run:
             by_id[run.run_id] = pick(known, run, _run_text)
-    if axes == one.axes and len(by_id) == len(one.runs):
+    if axes == one.axes == other.axes and len(by_id) == len(one.runs):
         return tuple(by_id.values())
     return _in_order_of(axes, by_id.values())
 

@@ -42,7 +42,9 @@ def train(output) -> None:
 
 def test_a_plan_that_the_bucket_refuses_is_not_in_the_folder(bucket, tmp_path):
     bucket.objects[PLAN] = canonical_json(THEIRS.to_json())
-    with pytest.raises(ConfigChangedError, match="s3://papers/abcb plans runs of study 'test' differently"):
+    with pytest.raises(
+        ConfigChangedError, match="s3://papers/abcb plans runs of study 'test' differently"
+    ):
         train(tmp_path)
     assert not SweepPaths(tmp_path).sweep.exists()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ from support.studies import (
 )
 
 from merge.errors import ConfigChangedError, RecordError, StorageError
-from merge.records.sweep import Sweep, read_sweep
 from merge.records.plan_changes import plan_changes
+from merge.records.sweep import Sweep, read_sweep
 from orchestrator.plan.freeze import freeze, make_sweep
 from orchestrator.studies.load import load_study
 
