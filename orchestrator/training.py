@@ -21,7 +21,7 @@ from orchestrator.local.listeners import Listeners
 from orchestrator.local.settings import LocalSettings
 from orchestrator.plan.code_version import code_differs
 from orchestrator.plan.durations import longest_first
-from orchestrator.plan.freeze import existing_plan, freeze
+from orchestrator.plan.freeze import as_planned_in, existing_plan, freeze
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.shards import settle_shards
 from orchestrator.sync.options import SyncOptions
@@ -59,6 +59,7 @@ def train(
     and it does not answer. What cannot be sent later is in the report.
     """
     events = Listeners(listeners)
+    plan = as_planned_in(output, plan)
     return _train(plan, output, settings, lambda: _freeze(plan, output, events), events, sync)
 
 

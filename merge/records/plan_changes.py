@@ -6,11 +6,12 @@ differ between plans of one sweep; what decides numbers or where they lie may no
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from merge.errors import ConfigChangedError
-from merge.records.sweep import Run, Sweep, Value
+from merge.records.plan_axes import point_of, with_axes_of
+from merge.records.sweep import Run, Sweep
 from merge.storage.json_files import Json, canonical_json
 from merge.wording import listed
 
@@ -19,15 +20,13 @@ _MOST_NAMED = 4
 _MOST_LINES = 16
 _ABSENT = object()
 
-Point = tuple[tuple[bool, Value], ...]
-"""A run's values of some axes, each as `key_of` has it."""
-
 
 def plan_changes(old: Sweep, new: Sweep) -> tuple[str, ...]:
     """What `new` changes in the runs of `old`, a line each with the runs that it is about.
 
     Empty where both are plans of one sweep, so that their runs may stand in one table.
     """
+    old, new = with_axes_of(old, new), with_axes_of(new, old)
     definition = tuple(_definition_changes(old, new))
     # With other axes no run of one plan is a run of the other one.
     if {axis.name for axis in old.axes} != {axis.name for axis in new.axes}:
@@ -47,16 +46,6 @@ def refuse_changes(head: str, changes: Sequence[str], advice: str) -> None:
     more = [f"... and {hidden} more changes"] if hidden > 0 else []
     lines = [f"  {line}" for line in (*changes[:_MOST_LINES], *more)]
     raise ConfigChangedError("\n".join([head, *lines, advice]))
-
-
-def point_of(run: Run, names: Iterable[str]) -> Point:
-    """The values of `run` on the axes `names`."""
-    return tuple(key_of(run.axes[name]) for name in names)
-
-
-def key_of(value: Value) -> tuple[bool, Value]:
-    """Equal for one value of an axis: 1 and 1.0 are one point of a grid, 1 and true are two."""
-    return isinstance(value, bool), value
 
 
 def _definition_changes(old: Sweep, new: Sweep) -> Iterator[str]:

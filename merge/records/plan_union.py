@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from merge.records.growth import Growth
 from merge.records.manifest import Manifest
-from merge.records.plan_changes import key_of, point_of
+from merge.records.plan_axes import key_of, point_of, with_axes_of
 from merge.records.sweep import Axis, Run, Sweep, Value, run_to_json
 from merge.storage.json_files import Json, canonical_json
 
@@ -55,6 +55,7 @@ def common_plan(one: Sweep, other: Sweep) -> Sweep:
 
 
 def _united(one: Sweep, other: Sweep, in_order: _InOrder, pick: _Pick) -> Sweep:
+    one, other = with_axes_of(one, other), with_axes_of(other, one)
     names = pick([axis.name for axis in one.axes], [axis.name for axis in other.axes], list)
     axes = tuple(_axis(one.axis(name), other.axis(name), in_order) for name in names)
     return replace(

@@ -7,18 +7,21 @@ code's version may change under a plan; what decides numbers or where they lie m
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from merge.records.growth import Growth
+from merge.records.plan_axes import named_as_planned
 from merge.records.plan_changes import plan_changes, refuse_changes
 from merge.records.plan_growth import grow_by_study, grow_plan_file, growth_notes
-from merge.records.sweep import Sweep, read_sweep
+from merge.records.sweep import Run, Sweep, read_sweep
 from merge.storage.clock import SYSTEM_CLOCK
 from merge.storage.json_files import write_json_exclusive
 from merge.storage.paths import SweepPaths
 from orchestrator.config.values import text_of
+from orchestrator.plan.plan import Plan
 from orchestrator.runs.requests import user_name
 from orchestrator.studies.grid import expand
 from orchestrator.studies.study import Study
@@ -107,6 +110,36 @@ def existing_plan(
     """
     found = _compared(output, sweep, asked, on_note)
     return found.grown if found else None
+
+
+def named_as_in(output: Path, sweep: Sweep) -> Sweep:
+    """`sweep`, its runs named as the plan of `output` names them, if their axes are others."""
+    try:
+        return named_as_planned(sweep, read_sweep(SweepPaths(output).sweep))
+    except FileNotFoundError:
+        return sweep
+
+
+def as_planned_in(output: Path, plan: Plan) -> Plan:
+    """`plan` with its runs named as in the plan of `output`, for one that was made without it."""
+    sweep = named_as_in(output, plan.sweep)
+    if sweep is plan.sweep:
+        return plan
+    pairs = zip(plan.sweep.runs, sweep.runs, strict=True)
+    names = {before.run_id: after for before, after in pairs}
+
+    def renamed(runs: Sequence[Run]) -> tuple[Run, ...]:
+        # The resources may be those of flags.
+        return tuple(replace(names[run.run_id], resources=run.resources) for run in runs)
+
+    return replace(
+        plan,
+        sweep=sweep,
+        runs=renamed(plan.runs),
+        shards=tuple(replace(shard, runs=renamed(shard.runs)) for shard in plan.shards),
+        all_shards=tuple(replace(shard, runs=renamed(shard.runs)) for shard in plan.all_shards),
+        estimates={names[run_id].run_id: each for run_id, each in plan.estimates.items()},
+    )
 
 
 class _Compared(NamedTuple):

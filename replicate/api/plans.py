@@ -56,7 +56,7 @@ def plan(  # noqa: PLR0913 (all by keyword)
     from orchestrator.plan.code_version import code_version
     from orchestrator.plan.division import parse_division
     from orchestrator.plan.durations import estimate, measure
-    from orchestrator.plan.freeze import make_sweep, request_to_plan
+    from orchestrator.plan.freeze import make_sweep, named_as_in, request_to_plan
     from orchestrator.plan.plan import Plan
     from orchestrator.plan.selection import select
 
@@ -65,6 +65,8 @@ def plan(  # noqa: PLR0913 (all by keyword)
     # All runs, not only the selected ones: a later filter must not change the frozen plan (decision
     # 6).
     sweep = make_sweep(study, code_version(study))
+    if output:
+        sweep = named_as_in(Path(output), sweep)
     runs = select(sweep.runs, sweep.axes, _texts(where))
     # A string is a sequence of letters, too.
     by = [shard_by] if isinstance(shard_by, str) else shard_by
@@ -91,8 +93,9 @@ def freeze_plan(
     `on_note` gets a line for runs that are added, and for planned ones that the study does not
     name: they stay. ConfigChangedError, with the runs, where it changes a planned one.
     """
-    from orchestrator.plan.freeze import freeze, ignore_note
+    from orchestrator.plan.freeze import as_planned_in, freeze, ignore_note
 
+    plan = as_planned_in(Path(output), plan)
     return freeze(Path(output), plan.sweep, plan.asked, on_note or ignore_note)
 
 
@@ -100,8 +103,9 @@ def check_plan(
     plan: Plan, output: str | Path, on_note: Callable[[str], None] | None = None
 ) -> None:
     """As `freeze_plan`, but writes nothing: for a dry run."""
-    from orchestrator.plan.freeze import existing_plan, ignore_note
+    from orchestrator.plan.freeze import as_planned_in, existing_plan, ignore_note
 
+    plan = as_planned_in(Path(output), plan)
     existing_plan(Path(output), plan.sweep, plan.asked, on_note or ignore_note)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from merge.records.sweep import Run, Sweep, read_sweep
 from merge.results.documents import view_bytes
 from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
+from orchestrator.local.spec import ensure_spec
 from orchestrator.slurm.task import task_runs
 from replicate import api
 from replicate.catalogue import STUDIES
@@ -146,6 +148,71 @@ def test_what_changes_is_refused_by_its_runs_and_nothing_is_added(tmp_path: Path
     train(more, tmp_path / "other")
     with pytest.raises(ConfigChangedError, match=r"other and .*out plan the same runs"):
         merge_results([out, tmp_path / "other"])
+
+
+WIDE = COMMAND + "fixed: {wd: 0.5}\n"
+WITH_AXIS = COMMAND.replace("  seed: [0, 1, 2]", "  wd: [0.5, 0.25]\n  seed: [0, 1, 2, 3]")
+
+
+def test_an_axis_that_is_added_leaves_planned_runs_their_folders(tmp_path: Path) -> None:
+    out, study = tmp_path / "out", tmp_path / "study.yaml"
+    study.write_text(WIDE)
+    first = api.freeze_plan(api.plan(study), out)
+    shutil.copytree(out, tmp_path / "copy")
+    run = first.runs[0]
+    ensure_spec(SweepPaths(out).run(run.path), run.to_spec(first))
+    study.write_text(WITH_AXIS)
+    plan = api.plan(study, output=out, where={"wd": 0.5})
+    grown = api.freeze_plan(plan, out)
+    assert [axis.name for axis in grown.axes] == ["lr", "wd", "seed"]
+    planned = {each.run_id: each for each in grown.runs}
+    for each in first.runs:
+        kept = planned[each.run_id]
+        assert (kept.path, kept.cell, kept.config_hash) == (each.path, each.cell, each.config_hash)
+        assert kept.axes == {**each.axes, "wd": 0.5}
+    # A new seed of an old cell is counted there; a new value has cells of its own.
+    cells = {(run.axes["wd"], run.axes["seed"]): run.cell for run in grown.runs[:8]}
+    assert {cells[0.5, seed] for seed in range(4)} == {"lr=0.0001"}
+    assert {cells[0.25, seed] for seed in range(4)} == {"lr=0.0001,wd=0.25"}
+    assert len(plan.runs) == 8
+    assert len(grown.runs) == 16
+    # An attempt that goes on finds its specification, which was written without the axis.
+    ensure_spec(SweepPaths(out).run(run.path), planned[run.run_id].to_spec(grown))
+    assert api.freeze_plan(api.plan(study, output=out), out) == grown
+    assert api.freeze_plan(api.plan(study), out) == grown
+    # An older copy of the folder merges with it; so does a study without the axis.
+    for copy in (out, tmp_path / "copy"):
+        for each in first.runs:
+            result = make_result(each, 0.5, metrics={"loss": 0.5})
+            write_json(SweepPaths(copy).run(each.path).result, result.to_json())
+    assert merge_results([out, tmp_path / "copy"]) == merge_results([out])
+    study.write_text(WIDE)
+    assert api.freeze_plan(api.plan(study, output=out), out).runs == grown.runs
+
+
+def test_other_templates_leave_planned_runs_their_folders(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train(demo(tmp_path, folds="fold: [0, 1]"), out)
+    names = {'run_path: "{cell}/fold{fold}"': 'run_path: "{cell}/{fold}"', "_{backbone}_": "-"}
+    plan = api.plan(demo(tmp_path, **names), output=out)
+    api.freeze_plan(plan, out)
+    paths = [f"shapes5i_efficientnet_lite0_{shot}shot" for shot in (1, 5)]
+    assert {run.path for run in plan.runs} == {
+        *(f"{path}/fold{fold}" for path in paths for fold in (0, 1)),
+        *(f"shapes5i-{shot}shot/{fold}" for shot in (1, 5) for fold in (2, 3)),
+    }
+    assert {run.cell for run in plan.runs} == set(paths)
+
+
+def test_an_axis_that_planned_runs_have_no_value_for_is_refused(tmp_path: Path) -> None:
+    out, study = tmp_path / "out", tmp_path / "study.yaml"
+    study.write_text(COMMAND)
+    api.freeze_plan(api.plan(study), out)
+    study.write_text(WITH_AXIS)
+    with pytest.raises(
+        ConfigChangedError, match=r"axis wd: absent -> 0\.5, 0\.25 \(in 6 runs: lr="
+    ):
+        api.freeze_plan(api.plan(study, output=out), out)
 
 
 def grow(study: Path, output: Path, seed: int, start: Any) -> None:

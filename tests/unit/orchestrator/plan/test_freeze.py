@@ -110,7 +110,7 @@ def test_an_option_that_decides_no_number_may_change_under_a_plan(tmp_path: Path
         ),
         ("metric: miou", "metric: {name: nss, goal: max}", [f"metric: miou -> nss {ALL}"]),
         ("name: toy", "name: toys", [f"study: toy -> toys {ALL}"]),
-        ("  shot: [1, 5]\n", "  shot: [1, 5]\n  lr: [0.1]\n", [f"axis lr: absent -> 0.1 {ALL}"]),
+        ("  shot: [1, 5]\n", "  shot: [1, 5]\n  lr: [0.1]\n", []),
     ],
 )
 def test_a_changed_definition_is_shown(
