@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from merge.records.growth import Growth
 from merge.records.plan_union import grown_plan, in_order_asked
 from merge.records.sweep import Sweep, read_sweep
+from merge.storage.control_paths import plan_lock
 from merge.storage.json_files import write_json
 from merge.storage.locking import exclusively
 from merge.storage.nfs import read_whole
@@ -59,20 +61,22 @@ def grow_by_copy(planned: Sweep, copy: Sweep, entry: Growth) -> Sweep:
     return planned if grown == planned else grown
 
 
-def grow_plan_file(paths: SweepPaths, grow: Callable[[Sweep], Sweep]) -> Sweep:
+def grow_plan_file(output: Path, grow: Callable[[Sweep], Sweep]) -> Sweep:
     """Replace the plan of an output folder by `grow(plan)`, unless that is equal; returns it.
 
     FileNotFoundError where there is no plan, RecordError where it cannot be read.
     """
 
+    path = SweepPaths(output).sweep
+
     def write() -> Sweep:
-        planned = read_sweep(paths.sweep)
+        planned = read_sweep(path)
         grown = grow(planned)
         if grown != planned:
-            write_json(paths.sweep, grown.to_json())
+            write_json(path, grown.to_json())
         return grown
 
-    return exclusively(paths.plan_lock, write, lambda: read_whole(paths.sweep))
+    return exclusively(plan_lock(output), write, lambda: read_whole(path))
 
 
 def growth_notes(planned: Sweep, asked: Sweep) -> list[str]:

@@ -16,6 +16,7 @@ from merge.records.manifest import Manifest
 from merge.records.plan_axes import key_of, point_of, with_axes_of
 from merge.records.sweep import Axis, Run, Sweep, Value, run_to_json
 from merge.storage.json_files import Json, canonical_json
+from merge.wording import listed
 
 _T = TypeVar("_T")
 
@@ -52,6 +53,21 @@ def common_plan(one: Sweep, other: Sweep) -> Sweep:
     """The plan of the runs of both: idempotent, commutative, associative."""
     # Of what decides no number (title, code...) one is taken, in any order of the inputs.
     return _united(one, other, _in_common_order, _smaller)
+
+
+def uneven_cells(sweep: Sweep) -> str:
+    """Which cells of the table average over which values; empty where all have the same ones."""
+    averaged: dict[str, list[str]] = {}
+    for run in sweep.runs:
+        if run.in_table:
+            averaged.setdefault(run.cell, []).append(str(run.axes[sweep.average_over]))
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for cell, values in averaged.items():
+        kinds.setdefault(tuple(values), []).append(cell)
+    if len(kinds) < 2:
+        return ""
+    parts = (f"{listed(values)} in {listed(cells, 4)}" for values, cells in kinds.items())
+    return f"cells are means over different values of {sweep.average_over}: {'; '.join(parts)}"
 
 
 def _united(one: Sweep, other: Sweep, in_order: _InOrder, pick: _Pick) -> Sweep:

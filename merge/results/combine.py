@@ -62,7 +62,7 @@ def combine(
     on_conflict: OnConflict = "error",
     has_sources: bool = True,
 ) -> Merged:
-    """Merge `inputs` (by name). ConfigChangedError where their plans differ.
+    """Merge `inputs` (by name). ConfigChangedError where plans disagree on a run.
 
     `on_conflict` says what is counted where results of one run differ; all of them stay in the
     view in any case. Without `has_sources` the document lacks the plan and the single results

@@ -13,7 +13,7 @@ from typing import Any
 
 from merge.errors import ConfigChangedError, IncompleteError
 from merge.records.plan_changes import plan_changes, refuse_changes
-from merge.records.plan_union import common_plan
+from merge.records.plan_union import common_plan, uneven_cells
 from merge.records.result import Result
 from merge.records.sweep import Run, Sweep
 from merge.results.entries import Entry, Problem, entry_of, unique_entries, unique_problems
@@ -49,7 +49,7 @@ class Contribution:
 def unite(inputs: Mapping[str, Contribution]) -> Contribution:
     """All that `inputs` (by name) contribute together.
 
-    ConfigChangedError, with the differing keys and their values, where plans differ;
+    ConfigChangedError, with the runs and what differs, where plans disagree on a run;
     IncompleteError where results have no plan at all.
     """
     sweep = common_sweep(inputs)
@@ -65,9 +65,18 @@ def unite(inputs: Mapping[str, Contribution]) -> Contribution:
         legacy=_unique_legacy([entry for part in parts for entry in part.legacy]),
         problems=unique_problems(problem for part in parts for problem in part.problems),
         aside=unique_problems(problem for part in parts for problem in part.aside),
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes))
+        + _uneven(sweep, parts),
         num_read=sum(part.num_read for part in parts),
     )
+
+
+def _uneven(common: Sweep | None, parts: Sequence[Contribution]) -> tuple[str, ...]:
+    """A note where the cells of parts that were planned apart are means over different runs."""
+    plans = [part.sweep for part in parts if part.sweep is not None]
+    if common is None or not any(plan.growth or plan.runs != common.runs for plan in plans):
+        return ()
+    return (text,) if (text := uneven_cells(common)) else ()
 
 
 def common_sweep(inputs: Mapping[str, Contribution]) -> Sweep | None:

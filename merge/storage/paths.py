@@ -97,10 +97,6 @@ class SweepPaths:
         return self.root / "merged_results.json"
 
     @property
-    def plan_lock(self) -> Path:
-        return self.root / ".plan.lock"
-
-    @property
     def merge_lock(self) -> Path:
         return self.root / ".merge.lock"
 

@@ -54,7 +54,7 @@ OnNote = Callable[[str], None]
 
 
 def ignore_note(_line: str) -> None:
-    """What is called with each note where nobody reads them."""
+    """Takes a note and does nothing."""
 
 
 def request_to_plan(
@@ -98,7 +98,7 @@ def freeze(
     # Most commands find their runs planned: they need no lock, and write nothing.
     if found and found.planned == found.grown:
         return found.planned
-    return grow_plan_file(SweepPaths(output), lambda plan: _grown(output, plan, sweep, asked))
+    return grow_plan_file(output, lambda plan: _grown(output, plan, sweep, asked))
 
 
 def existing_plan(

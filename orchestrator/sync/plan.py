@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from merge.records.plan_changes import plan_changes, refuse_changes
 from merge.records.plan_growth import grow_by_copy, grow_plan_file
 from merge.records.sweep import Sweep, read_sweep
 from merge.storage.atomic import write_atomic
-from merge.storage.clock import SYSTEM_CLOCK
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.json_files import canonical_json
 from merge.storage.paths import SweepPaths
 from orchestrator.runs.requests import user_name
@@ -34,7 +33,13 @@ ATTEMPTS_BESIDE_TRAINING = 2
 """At one request: the backlog retries as a whole, and a start should not wait for a minute."""
 
 
-def publish_plan(bucket: Bucket, copy_to: SweepPaths, sweep: Sweep, data: bytes) -> Sweep:
+def publish_plan(
+    bucket: Bucket,
+    copy_to: SweepPaths,
+    sweep: Sweep,
+    data: bytes,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Sweep:
     """Put the plan `data` into the bucket, or add its runs to the plan there; returns the bucket's.
 
     The bucket's plan is copied into the folder `copy_to`. ConfigChangedError, with the runs and
@@ -55,7 +60,7 @@ def publish_plan(bucket: Bucket, copy_to: SweepPaths, sweep: Sweep, data: bytes)
             condition = None
         # Another server may put its plan at the same moment: only what is read back counts.
         if bucket.put(PLAN, data, only_if=condition) is None:
-            time.sleep(backoff_s(attempt, longest_s=_LONGEST_PAUSE_S))
+            clock.sleep(backoff_s(attempt, longest_s=_LONGEST_PAUSE_S))
     raise BucketUnavailableError(
         f"other servers changed {bucket.url(PLAN)} {_MAX_ROUNDS} times in a row: run the same "
         f"command again"
@@ -72,10 +77,9 @@ def grow_folder_plan(bucket: Bucket, output: Path, remote: Sweep) -> None:
         refuse_different_plan(bucket, remote, local)
         return grow_by_copy(local, remote, _entry(bucket))
 
-    paths = SweepPaths(output)
-    local = read_sweep(paths.sweep)
+    local = read_sweep(SweepPaths(output).sweep)
     if grow(local) != local:
-        grow_plan_file(paths, grow)
+        grow_plan_file(output, grow)
 
 
 def read_plan(bucket: Bucket, copy_to: SweepPaths) -> Sweep | None:
@@ -136,7 +140,7 @@ def _entry(bucket: Bucket) -> Growth:
 def check_before_training(target: BucketTarget, sweep: Sweep) -> None:
     """Ask the store once, so that a wrong place is refused before anything is trained.
 
-    BucketError where it refuses, ConfigChangedError where the place holds another plan,
+    BucketError where it refuses, ConfigChangedError where it plans a run differently,
     BucketUnavailableError where it does not answer now.
     """
     bucket = Bucket(replace(target, max_attempts=ATTEMPTS_BESIDE_TRAINING))

@@ -136,6 +136,18 @@ def test_runs_that_the_study_no_longer_names_stay_and_are_named(
     assert SweepPaths(out).results.read_bytes() == whole
 
 
+def test_cells_that_are_means_over_different_folds_are_told(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(demo(tmp_path, "shot: [1]", "fold: [0, 1]"), one)
+    train(demo(tmp_path, "shot: [5]", "fold: [0]"), two)
+    name = "shapes5i_efficientnet_lite0"
+    note = f"cells are means over different values of fold: 0, 1 in {name}_1shot; 0 in {name}_5shot"
+    assert api.merge(one, two, into=tmp_path / "view.json").notes == (note,)
+    assert api.merge(one).notes == ()
+    train(demo(tmp_path, "shot: [5]", "fold: [0]"), one)
+    assert api.merge(one).notes == (note,)
+
+
 def test_what_changes_is_refused_by_its_runs_and_nothing_is_added(tmp_path: Path) -> None:
     out = tmp_path / "out"
     train(demo(tmp_path, "shot: [1]"), out)
@@ -267,7 +279,8 @@ def test_a_worker_that_started_with_the_smaller_plan_goes_on(tmp_path: Path) -> 
     gate, out = tmp_path / "gate", tmp_path / "out"
     study = tmp_path / "slow.yaml"
     study.write_text(SLOW.replace("GATE", str(gate)))
-    words = ["run", "--study", str(study), "--output-dir", str(out), "--devices", "cpu:2"]
+    api.freeze_plan(api.plan(study), out)
+    words = ["work", str(out), "--devices", "cpu:2"]
     first = subprocess.Popen(
         [sys.executable, "-m", "replicate", *words],
         stdout=subprocess.PIPE,
