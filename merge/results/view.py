@@ -139,7 +139,7 @@ def merge_inputs(
 ) -> Merged:
     """Merge output folders, run folders, merged and legacy files into the file `into`.
 
-    ConfigChangedError where their plans disagree on a run, IncomparableError for flags where `is_strict`;
+    ConfigChangedError where plans disagree on a run, IncomparableError for flags where `is_strict`;
     nothing is written then.
     """
 

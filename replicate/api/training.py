@@ -44,8 +44,8 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     share the runs; it implies `sync`. At the end it keeps trying for `sync_patience_s` seconds
     while nothing can be sent; `unsent` of the report has the rest.
 
-    ConfigChangedError where it changes a planned run of `output` or the bucket, BucketError where the bucket
-    refuses: nothing is started then.
+    ConfigChangedError where it changes a planned run of `output` or the bucket, BucketError where
+    the bucket refuses: nothing is started then.
     """
     from orchestrator.training import train
 
