@@ -138,7 +138,8 @@ def _changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
         if before != after:
             yield f"{name}: {before} -> {after}"
     if old.command != new.command:
-        yield f"command: {' '.join(old.command or ())} -> {' '.join(new.command or ())}"
+        before, after = (" ".join(map(str, run.command or ())) for run in (old, new))
+        yield f"command: {before} -> {after}"
     # Equal hashes: nothing that decides numbers differs, and the rest may.
     if old.config_hash != new.config_hash:
         yield from _config_changes(old, new, free_keys)

@@ -86,7 +86,8 @@ def growth_notes(planned: Sweep, asked: Sweep) -> list[str]:
     lines = []
     if added:
         lines.append(
-            f"this study adds {len(added)} runs to the {count} planned ones: "
+            f"this study adds {len(added)} {'run' if len(added) == 1 else 'runs'} to the {count} "
+            f"planned before: "
             f"{listed(added, _MOST_NAMED)}"
         )
     if unnamed:

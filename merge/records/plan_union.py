@@ -72,7 +72,7 @@ def uneven_cells(sweep: Sweep) -> str:
 
 def _united(one: Sweep, other: Sweep, in_order: _InOrder, pick: _Pick) -> Sweep:
     one, other = with_axes_of(one, other), with_axes_of(other, one)
-    names = pick([axis.name for axis in one.axes], [axis.name for axis in other.axes], list)
+    names = pick([axis.name for axis in one.axes], [axis.name for axis in other.axes], _list_text)
     axes = tuple(_axis(one.axis(name), other.axis(name), in_order) for name in names)
     return replace(
         one,
@@ -83,7 +83,7 @@ def _united(one: Sweep, other: Sweep, in_order: _InOrder, pick: _Pick) -> Sweep:
         code=pick(one.code, other.code, _text),
         published=pick(one.published, other.published, _text),
         retries=pick(one.retries, other.retries, _text),
-        free_keys=pick(one.free_keys, other.free_keys, list),
+        free_keys=pick(one.free_keys, other.free_keys, _list_text),
         frozen_manifest=pick(one.frozen_manifest, other.frozen_manifest, _manifest_text),
         growth=_growth(one.growth, other.growth),
     )
@@ -99,6 +99,10 @@ def _smaller(one: _T, other: _T, key: Callable[[_T], Any], /) -> _T:
 
 def _text(value: Mapping[str, Json]) -> bytes:
     return canonical_json(dict(value))
+
+
+def _list_text(value: Sequence[str]) -> bytes:
+    return canonical_json(list(value))
 
 
 def _run_text(run: Run) -> bytes:

@@ -154,7 +154,7 @@ def test_copies_that_grow_apart_end_equal_and_each_growth_is_told_once() -> None
 
 def test_notes_name_runs_that_come_and_those_that_stay() -> None:
     assert growth_notes(make_grid(folds=(0, 1)), make_grid(folds=(1, 2))) == [
-        "this study adds 1 runs to the 2 planned ones: pascal5i_resnet50_1shot-fold2",
+        "this study adds 1 run to the 2 planned before: pascal5i_resnet50_1shot-fold2",
         "this study does not name 1 of the 2 planned runs; they stay in the plan and in the "
         "table: pascal5i_resnet50_1shot-fold0",
     ]
