@@ -191,7 +191,15 @@ def _states(output: Path, runs: Sequence[Run], part: Contribution, now: float) -
     is_open = [run.run_id not in part.entries for run in runs]
     states = iter(read_states(output, [*compress(runs, is_open)], now))
     done = RunState(state=State.DONE)
-    return [next(states) if one else done for one in is_open]
+    # A result that is there and cannot be counted needs a person: it is not done.
+    reasons = {problem.run_id: problem.reason for problem in part.problems}
+    found = [next(states) if one else done for one in is_open]
+    return [
+        RunState(state=State.UNKNOWN, reason=reasons[run.run_id])
+        if one and state.state is State.DONE and run.run_id in reasons
+        else state
+        for run, one, state in zip(runs, is_open, found, strict=True)
+    ]
 
 
 def _jobs(output: Path) -> tuple[JobStatus, ...]:

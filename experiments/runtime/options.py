@@ -95,6 +95,8 @@ class RuntimeOptions:
     """Write TensorBoard scalars beside the events."""
     collective_timeout_s: Annotated[float, Range(1), FREE] = 1800.0
     """Seconds that a rank waits for the other ranks in a collective before the run fails."""
+    loader_timeout_s: Annotated[float, Range(0), FREE] = 600.0
+    """Seconds that a step waits for its loader processes before the run fails; 0 has no limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

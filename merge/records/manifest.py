@@ -7,33 +7,19 @@ so that merge, status and report read no code of an experiment. docs/studies.md 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-Goal = Literal["max", "min"]
-
-PERCENT = "percent"
-"""Unit of a metric that is stored as a fraction in [0, 1] and shown times 100."""
-NUMBER = "number"
-"""Unit of a metric that is shown as it is stored, without a unit."""
+from merge.errors import RecordError
+from merge.records.metrics import Goal, Metric, Range, metric_from_json
 
 _DEFAULTS = Path(__file__).parent / "default_manifest.json"
 _ALWAYS_RECORDED = "torch"
 """Every trainer of ours records it, and a cell may not mix two major versions."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """A number of a result: how it is shown, and which direction is better."""
-
-    name: str
-    unit: str = NUMBER
-    """`percent`, `number`, or any other text, which is shown beside the name as it is."""
-    goal: Goal = "max"
-    help: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +84,28 @@ class Manifest:
         """The metric `name`; one without a unit where the manifest does not declare it."""
         return next((each for each in self.metrics if each.name == name), Metric(name=name))
 
+    def bounds(self) -> tuple[tuple[str, float, float], ...]:
+        """Name, least and largest value of each metric that has a range: to ask quickly of many."""
+        limits = ((metric.name, *metric.limits) for metric in self.metrics)
+        return tuple(
+            (name, -math.inf if low is None else low, math.inf if high is None else high)
+            for name, low, high in limits
+            if low is not None or high is not None
+        )
+
+    def check_ranges(self, path: Path | str, metrics: Mapping[str, float]) -> None:
+        """RecordError, which names `path`, where a number is outside of its metric's range."""
+        for metric in self.metrics:
+            value = metrics.get(metric.name)
+            if value is not None and (problem := metric.out_of_range(value)):
+                raise RecordError(f"{path}: {metric.name} {problem}")
+
     def to_json(self) -> dict[str, Any]:
         """The document that `manifest_from_json` reads, with every key."""
         shared = self.comparability.test_list
         return {
             "title": self.title,
-            "metrics": {
-                each.name: {"unit": each.unit, "goal": each.goal, "help": each.help}
-                for each in self.metrics
-            },
+            "metrics": {each.name: each.to_json() for each in self.metrics},
             "comparability": {
                 "recorded": list(self.comparability.recorded),
                 "equal_in_a_cell": list(self.comparability.equal_in_a_cell),
@@ -135,7 +134,7 @@ def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
     words = document.get("report") or {}
     return Manifest(
         title=_text(document.get("title", "")),
-        metrics=tuple(_metric(name, each) for name, each in document["metrics"].items()),
+        metrics=tuple(metric_from_json(name, each) for name, each in document["metrics"].items()),
         comparability=_comparability(document.get("comparability") or {}),
         repeats=_texts(document.get("repeats", ())),
         baseline=baseline
@@ -151,23 +150,12 @@ def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
 
 # A property of a sweep asks for it again for every cell and row.
 @lru_cache(maxsize=16)
-def default_manifest(metric: str, goal: Goal, unit: str) -> Manifest:
+def default_manifest(metric: str, goal: Goal, unit: str, limits: Range | None = None) -> Manifest:
     """The manifest of a study that has none: of a `command:`, or of an older version's plan."""
     document = json.loads(_DEFAULTS.read_text(encoding="utf-8"))
     return replace(
-        manifest_from_json(document), metrics=(Metric(name=metric, unit=unit, goal=goal),)
-    )
-
-
-def _metric(name: str, document: Mapping[str, Any]) -> Metric:
-    goal = document.get("goal", "max")
-    if goal not in get_args(Goal):
-        raise ValueError(f"goal of metric {name} is {goal!r}")
-    return Metric(
-        name=name,
-        unit=_text(document.get("unit", NUMBER)),
-        goal=goal,
-        help=_text(document.get("help", "")),
+        manifest_from_json(document),
+        metrics=(Metric(name=metric, unit=unit, goal=goal, range=limits),),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from merge.errors import ConfigChangedError
+from merge.records.metrics import range_text
 from merge.records.plan_axes import point_of, with_axes_of
 from merge.records.sweep import Run, Sweep
 from merge.storage.json_files import Json, canonical_json
@@ -54,15 +55,24 @@ def _definition_changes(old: Sweep, new: Sweep) -> Iterator[str]:
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield f"{name}: {before} -> {after} {all_runs}"
-    units = [sweep.manifest.metric(sweep.metric).unit for sweep in (old, new)]
-    # The same number means another value: 0.5 is 50 percent, or half a pixel.
-    if old.metric == new.metric and units[0] != units[1]:
-        yield f"unit of {old.metric}: {units[0]} -> {units[1]} {all_runs}"
+    if old.metric == new.metric:
+        yield from (f"{change} {all_runs}" for change in _metric_changes(old, new))
     before_axes, after_axes = _axes_as_text(old), _axes_as_text(new)
     for name in {**before_axes, **after_axes}:
         if name not in before_axes or name not in after_axes:
             before, after = before_axes.get(name, "absent"), after_axes.get(name, "absent")
             yield f"axis {name}: {before} -> {after} {all_runs}"
+
+
+def _metric_changes(old: Sweep, new: Sweep) -> Iterator[str]:
+    before, after = (sweep.manifest.metric(sweep.metric) for sweep in (old, new))
+    # The same number means another value: 0.5 is 50 percent, or half a pixel.
+    if before.unit != after.unit:
+        yield f"unit of {old.metric}: {before.unit} -> {after.unit}"
+    # It decides which results count.
+    elif before.limits != after.limits:
+        ranges = f"{range_text(before.limits)} -> {range_text(after.limits)}"
+        yield f"range of {old.metric}: {ranges}"
 
 
 def _axes_as_text(sweep: Sweep) -> dict[str, str]:

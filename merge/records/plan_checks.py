@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
-from merge.records.manifest import Goal
+from merge.records.metrics import Goal
 from merge.storage.json_files import is_finite_number
 
 if TYPE_CHECKING:

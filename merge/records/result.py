@@ -14,6 +14,13 @@ from merge.records.sweep import SCHEMA, Value, refuse_foreign_schema
 from merge.storage.disk import SYSTEM_DISK, Disk
 from merge.storage.json_files import is_finite_number, read_json
 
+_OURS = frozenset({"schema", "run_id", "config_hash", "token"})
+"""Keys of a committed result, none of which a command writes into its own."""
+
+
+class MisplacedResultError(RecordError):
+    """A run's result.json is not papergrid's: a command wrote it, into the wrong folder."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -59,6 +66,12 @@ def read_result(path: Path, disk: Disk = SYSTEM_DISK) -> Result:
 
 def result_from_json(path: Path | str, document: Mapping[str, Any]) -> Result:
     """The result that `document` holds; RecordError, which names `path`, where unusable."""
+    if _OURS.isdisjoint(document):
+        raise MisplacedResultError(
+            f"{path} was written by the run's command and does not count: let the command write "
+            "its result.json into $PAPERGRID_ATTEMPT_DIR, not into $PAPERGRID_RUN_DIR, and start "
+            "the run again, which moves this file out of the way"
+        )
     refuse_foreign_schema(path, document)
     try:
         result = Result(**without_schema(document))

@@ -10,14 +10,8 @@ from typing import Any
 
 from merge.errors import RecordError
 from merge.records.growth import Growth, growth_from_json
-from merge.records.manifest import (
-    NUMBER,
-    PERCENT,
-    Goal,
-    Manifest,
-    default_manifest,
-    manifest_from_json,
-)
+from merge.records.manifest import Manifest, default_manifest, manifest_from_json
+from merge.records.metrics import NUMBER, PERCENT, Goal
 from merge.records.plan_checks import check_plan
 from merge.records.resources import DeviceKind, Resources, resources_from_json, resources_to_json
 from merge.storage.json_files import Json, canonical_json, read_json

@@ -107,6 +107,9 @@ def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
     problems: list[Problem] = []
     aside: list[Problem] = []
     unfinished: set[Path] = set()
+    # Once, not for each run: for a plan of an older version it looks at all runs.
+    manifest = sweep.manifest
+    bounds = manifest.bounds()
     for run, names in _run_folders(output, sweep):
         if isinstance(names, PermissionError):
             reason = f"{run.path} cannot be listed ({names.strerror})"
@@ -117,6 +120,9 @@ def _gather(output: Path, sweep: Sweep, reader: _Reader) -> Contribution:
             try:
                 entry = reader.entry(label)
                 check_belongs(label, run, entry, sweep.metric)
+                for name, low, high in bounds:
+                    if not low <= entry.metrics.get(name, low) <= high:
+                        _check_ranges(label, entry, manifest)
                 entries[run.run_id] = (entry,)
             except FileNotFoundError:
                 # Moved away since the listing: the run counts as not finished.
@@ -160,6 +166,13 @@ def check_belongs(label: str, run: Run, entry: Entry, metric: str) -> None:
         )
     if metric not in entry.metrics:
         raise RecordError(f"{label} has no metric {metric!r}, only {', '.join(entry.metrics)}")
+
+
+def _check_ranges(label: str, entry: Entry, manifest: Manifest) -> None:
+    try:
+        manifest.check_ranges(label, entry.metrics)
+    except RecordError as error:
+        raise RecordError(f"{error}; move it away, and the same command trains it again") from error
 
 
 def _read_plan(output: Path) -> Sweep:

@@ -17,7 +17,7 @@ from typing import Any
 from merge.errors import IncompleteError
 from merge.records.plan_json import plan_to_json
 from merge.records.sweep import SCHEMA, Run, Sweep
-from merge.results.cells import cell_view, expected_values
+from merge.results.cells import UNUSABLE_KEY, cell_view, expected_values
 from merge.results.collect import Collected, contribution_of
 from merge.results.comparability import test_list_flags
 from merge.results.conflicts import Conflict, OnConflict, agree, choose
@@ -51,9 +51,15 @@ class Merged:
         return not (undecided or self.problems or self.aside)
 
     @property
+    def is_usable(self) -> bool:
+        """Whether no cell has numbers that cannot be averaged."""
+        return not any(UNUSABLE_KEY in cell for cell in self.document["results"].values())
+
+    @property
     def is_complete(self) -> bool:
-        """Whether every cell that has a result has all of them."""
-        return all(cell["complete"] for cell in self.document["results"].values())
+        """Whether every cell of the table has all of its results."""
+        begun = self.document["results"].values()
+        return not self.document["cells_without_results"] and all(c["complete"] for c in begun)
 
 
 def combine(
@@ -155,6 +161,7 @@ def _with_legacy(
     """Results by run id, those of legacy files among them; and legacy numbers of no run."""
     found = {run_id: list(entries) for run_id, entries in united.entries.items()}
     unplanned: list[Problem] = []
+    manifest = sweep.manifest
     run_ids = (
         {(run.cell, str(run.axes[sweep.average_over])): run.run_id for run in sweep.runs}
         # Only where it is needed: it costs a pass over all runs.
@@ -164,23 +171,16 @@ def _with_legacy(
     for entry in united.legacy:
         run_id = run_ids.get((entry.cell, entry.averaged))
         if run_id is None:
-            unplanned.append(
-                Problem(
-                    run_id="",
-                    file=f"{entry.cell}/{entry.averaged}",
-                    reason=f"a legacy number of a run that study {sweep.study!r} does not have",
-                )
-            )
+            reason = f"a legacy number of a run that study {sweep.study!r} does not have"
         elif sweep.metric not in entry.metrics:
-            unplanned.append(
-                Problem(
-                    run_id=run_id,
-                    file=f"{entry.cell}/{entry.averaged}",
-                    reason=f"a legacy number without metric {sweep.metric!r}",
-                )
-            )
+            reason = f"a legacy number without metric {sweep.metric!r}"
+        elif wrong := manifest.metric(sweep.metric).out_of_range(entry.metrics[sweep.metric]):
+            reason = f"a legacy number: {sweep.metric} {wrong}"
         else:
             found.setdefault(run_id, []).append(entry.as_entry(run_id))
+            continue
+        file = f"{entry.cell}/{entry.averaged}"
+        unplanned.append(Problem(run_id=run_id or "", file=file, reason=reason))
     return found, unplanned
 
 

@@ -70,9 +70,16 @@ def test_list_flags(
     return flags
 
 
+def flag_kind(flag: Mapping[str, Any]) -> str:
+    """What is said before the text of a flag."""
+    return str(flag.get("kind", "not comparable"))
+
+
 def flag_text(flag: Mapping[str, Any]) -> str:
     """A flag as one line: `details.protocol differs between 0/1 (bam) and 2 (hsnet)`."""
     groups = [f"{'/'.join(runs)} ({value})" for value, runs in flag["runs"].items()]
+    if "says" in flag:
+        return f"{flag['says']}: {', '.join(groups)}"
     between = "differs between" if len(groups) > 1 else "is flagged for"
     return f"{flag['differs']} {between} {' and '.join(groups)}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from merge.results.entries import (
 )
 from merge.results.legacy import LegacyEntry
 from merge.results.unite import Contribution
+from merge.results.usable import split_usable
 from merge.storage.json_files import Json, compact_text, is_finite_number
 
 _SUFFIX = "the file was changed by hand or is damaged: merge its output folders again"
@@ -67,12 +69,27 @@ def contribution_of_view(path: Path, document: Mapping[str, Any]) -> Contributio
             aside=[_problem(entry) for entry in document["aside"]],
         )
         _check(path, part)
+        part = _without_unusable(part)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise RecordError(
             f"{path} is not a merged view of this version ({type(error).__name__}: {error}); "
             f"{_SUFFIX}"
         ) from error
     return part
+
+
+def _without_unusable(part: Contribution) -> Contribution:
+    """`part`; results outside of a metric's range, of an older version, are problems in it."""
+    if part.sweep is None:
+        return part
+    found = [entry for entries in part.entries.values() for entry in entries]
+    usable, problems = split_usable(found, part.sweep.manifest)
+    if not problems:
+        return part
+    entries: dict[str, list[Entry]] = {}
+    for entry in usable:
+        entries.setdefault(entry.run_id, []).append(entry)
+    return replace(part, entries=entries, problems=(*part.problems, *problems))
 
 
 def _check(path: Path, part: Contribution) -> None:

@@ -11,7 +11,10 @@ from merge.records.result import Result
 from merge.storage.json_files import canonical_json, is_finite_number
 
 CODE_TRAITS = ("source", "version", "git_commit", "git_dirty")
+PARTS = "parts"
+"""Key of `measured`: metric -> how many of the parts that it is a mean over were counted."""
 _MEASURED = ("seconds", "peak_memory_mb", "world_size", "device")
+_OF_OTHER_FORM = ("by_test_seed", "bootstrap", PARTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,11 +142,11 @@ def unique_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 def well_formed(measured: Mapping[str, Any]) -> dict[str, Any]:
     """`measured` without what has another shape than its readers expect: trainers are free."""
-    # An experiment chooses the label of its baseline, so it is not known here: every mapping except
-    # `by_test_seed` and `bootstrap` holds numbers.
+    # An experiment chooses the label of its baseline, so it is not known here: every mapping but a
+    # few holds numbers.
     kept = {name: measured[name] for name in ("world_size", "device") if name in measured}
     for name, value in measured.items():
-        if isinstance(value, dict) and name not in (*kept, "by_test_seed", "bootstrap"):
+        if isinstance(value, dict) and name not in (*kept, *_OF_OTHER_FORM):
             kept[name] = _numbers(value)
     by_test_seed = measured.get("by_test_seed")
     if isinstance(by_test_seed, dict):
@@ -151,7 +154,20 @@ def well_formed(measured: Mapping[str, Any]) -> dict[str, Any]:
     bootstrap = measured.get("bootstrap")
     if isinstance(bootstrap, dict) and isinstance(bootstrap.get("standard_error"), dict):
         kept["bootstrap"] = {**bootstrap, "standard_error": _numbers(bootstrap["standard_error"])}
+    parts = measured.get(PARTS)
+    if isinstance(parts, dict):
+        kept[PARTS] = {name: one for name, one in parts.items() if _is_part(one)}
     return kept
+
+
+def _is_part(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"counted", "of", "missing"}
+        and type(value["counted"]) is type(value["of"]) is int
+        and 0 <= value["counted"] < value["of"]
+        and isinstance(value["missing"], list)
+    )
 
 
 def _measured(details: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
@@ -163,7 +179,28 @@ def _measured(details: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
     reported = details.get(str(details.get("reported")))
     if isinstance(reported, dict):
         measured.update(_of_reported(reported, details.get("test_seeds")))
+        if parts := _parts(reported, manifest):
+            measured[PARTS] = parts
     return well_formed(measured)
+
+
+def _parts(reported: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
+    """The metrics of an evaluation that are means over a part of their parts, and of which."""
+    each = reported.get("by_test_seed")
+    lists = [one for one in each if isinstance(one, dict)] if isinstance(each, list) else []
+    found = {}
+    for metric in manifest.metrics:
+        if metric.mean_over is None:
+            continue
+        key = metric.mean_over.values
+        # Over several lists of test items, a part counts where each of them has it.
+        tables = [v for one in (reported, *lists) if isinstance(v := one.get(key), dict)]
+        names = list(dict.fromkeys(name for table in tables for name in table))
+        missing = [n for n in names if any(table.get(n) is None for table in tables)]
+        if missing:
+            counted = len(names) - len(missing)
+            found[metric.name] = {"counted": counted, "of": len(names), "missing": missing}
+    return found
 
 
 def _of_reported(reported: Mapping[str, Any], test_seeds: object) -> dict[str, Any]:

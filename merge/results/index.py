@@ -19,7 +19,7 @@ from merge.results.entries import Entry, entry_from_json, entry_of
 from merge.storage.atomic import write_bytes
 from merge.storage.json_files import Json, canonical_json, compact_json, parse_json
 
-_VERSION = 3
+_VERSION = 4
 """To be raised whenever an entry is made differently of a result."""
 
 _MANY = 5000
@@ -104,7 +104,7 @@ def known_entries(path: Path, manifest: Manifest) -> dict[str, Any]:
         header_line, payload, _ = path.read_bytes().split(b"\n")
         header = json.loads(header_line)
         is_ours = header == _header(payload, manifest)
-        return parse_json(path, payload) if is_ours else {}
+        return parse_json(path, payload, may_repeat_keys=False) if is_ours else {}
     except (OSError, ValueError, RecordError):
         return {}
 

@@ -227,9 +227,10 @@ def refuse_flags(merged: Merged) -> None:
         raise IncomparableError(
             "\n".join(
                 [
-                    "runs of one cell are not comparable, and --strict refuses to average them:",
+                    "runs of one cell are not comparable, or are means over a part of what they "
+                    "should be, and --strict refuses to average them:",
                     *lines,
-                    "Train the differing runs again alike, or merge without --strict: "
+                    "Train these runs again alike, on the whole, or merge without --strict: "
                     "the cells are flagged then. Nothing was written.",
                 ]
             )

@@ -1,4 +1,4 @@
-"""What this machine has for the runs of a sweep: GPUs, torch, ports, disk, data, SLURM."""
+"""What this machine has for the runs of a sweep: GPUs, torch, ports, memory, disk, data, SLURM."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ from merge.wording import size_text
 from orchestrator.doctor.check import Check, Found, Verdict, attempt
 from orchestrator.machine.devices import list_gpus
 from orchestrator.machine.own_modules import training_install
+from orchestrator.machine.shared_memory import (
+    MORE_ROOM,
+    SHARED_MEMORY,
+    free_shared_memory,
+    loader_processes,
+    shortage,
+)
 from orchestrator.plan.disk_need import DiskNeed, estimate_disk
 
 _TORCH = """
@@ -46,6 +53,7 @@ def examine_machine(
         check_gpus(runs),
         check_torch(runs),
         check_ports(),
+        check_shared_memory(runs),
         check_disk(output, estimate_disk(output, runs)),
         *([check_path("data root", "--data-root", data_root)] if data_root else []),
         *([check_path("weights", "--weights", weights)] if weights else []),
@@ -92,6 +100,22 @@ def _open_ports() -> Found:
         for _ in range(_NUM_PORTS):
             stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     return f"{_NUM_PORTS} can be opened on 127.0.0.1", {}
+
+
+def check_shared_memory(runs: Sequence[Run], place: Path = SHARED_MEMORY) -> Check:
+    """Free space of /dev/shm against the loader processes of the largest run."""
+    name, num_loaders = "shared memory", loader_processes(runs)
+    problem: Verdict = "refused" if num_loaders else "warning"
+    try:
+        free = free_shared_memory(place)
+    except OSError as error:
+        return Check(name, problem, f"{place} cannot be used ({error.strerror})", MORE_ROOM)
+    numbers = {"free_bytes": free, "loaders": num_loaders}
+    if short := shortage(free, num_loaders):
+        return Check(name, problem, short, MORE_ROOM, numbers)
+    # Without a plan only what every container that was started without a flag has is remarked.
+    verdict: Verdict = "warning" if not runs and free < _LITTLE_BYTES else "ok"
+    return Check(name, verdict, f"{size_text(free)} free in {place}", MORE_ROOM, numbers)
 
 
 def check_disk(output: Path, need: DiskNeed | None) -> Check:

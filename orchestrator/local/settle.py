@@ -15,7 +15,8 @@ from merge.storage.paths import RunPaths
 from orchestrator.local.attempt import Attempt, ExecutorContext
 from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.runs.commit import Aside, TrainerResult, commit_result
-from orchestrator.runs.verdict import judge
+from orchestrator.runs.misplaced import misplaced_text, set_misplaced_aside
+from orchestrator.runs.verdict import Verdict, judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +53,19 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
         paths,
         exit_code,
         metric,
+        context.sweep.manifest,
         stop_cause=attempt.stop_cause,
         num_oom_kills=num_oom_kills() - attempt.num_oom_kills,
     )
+    # Before the commit, which would find that the run has a result already.
+    misplaced = set_misplaced_aside(attempt.paths, attempt.claim.number, is_new=True)
     record = replace(
         attempt.record,
         ended=context.clock.now(),
         exit_code=exit_code,
         outcome=verdict.outcome,
         cause=verdict.cause,
-        reason=verdict.reason,
+        reason=_reason(verdict, misplaced),
     )
     aside = _commit(context, attempt, verdict.result, record) if verdict.result else None
     value = verdict.result.metrics[metric] if verdict.result else None
@@ -70,6 +74,15 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
     write_json(paths.record, record.to_json())
     remove_leftovers(_folders(attempt.paths))
     return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
+
+
+def _reason(verdict: Verdict, misplaced: Path | None) -> str:
+    if misplaced is None:
+        return verdict.reason
+    advice = misplaced_text(misplaced)
+    if verdict.cause is Cause.NO_RESULT or not verdict.reason:
+        return advice
+    return f"{verdict.reason}; {advice}"
 
 
 def _commit(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from merge.errors import PapergridError, RecordError, StorageError
 from merge.records.records import EXPIRY_S, Claim, Owner, read_claim
-from merge.records.result import Result, read_result
+from merge.records.result import MisplacedResultError, Result, read_result
 from merge.storage.atomic import storage_errors
 from merge.storage.json_files import write_json, write_json_exclusive
 from merge.storage.nfs import fresh_names
@@ -25,6 +25,7 @@ from merge.storage.paths import RunPaths
 from orchestrator.machine.guard import TOKEN, kill_marked
 from orchestrator.machine.owners import owner_alive
 from orchestrator.runs.heartbeat_watch import HeartbeatWatch
+from orchestrator.runs.misplaced import set_misplaced_aside
 
 _MAX_LOOKS = 5
 """At a claim that seems dead, where each look takes longer than its expiry: a very slow disk."""
@@ -81,6 +82,7 @@ def take(
     try:
         # The last owner may have committed between the first look and its release.
         result = finished(paths, config_hash)
+        set_misplaced_aside(paths, claim.number)
     except BaseException:
         # Kept, the claim would be live as long as this process, also for a later try of its own.
         with suppress(PapergridError, OSError):
@@ -180,7 +182,8 @@ def _create(paths: RunPaths, number: int, draft: Claim) -> Claim | None:
 def _read_result(paths: RunPaths) -> Result | None:
     try:
         return read_result(paths.result, paths.disk)
-    except FileNotFoundError:
+    # What a command put there is no result; `take` moves it away.
+    except (FileNotFoundError, MisplacedResultError):
         return None
     except RecordError as error:
         raise RecordError(

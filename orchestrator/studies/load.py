@@ -33,7 +33,7 @@ from orchestrator.studies.check_values import (
 )
 from orchestrator.studies.experiment import spelled
 from orchestrator.studies.options import EXPERIMENTS, Options
-from orchestrator.studies.published import resolve_published
+from orchestrator.studies.published import Shown, resolve_published
 from orchestrator.studies.rules import Rules, parse_settings
 from orchestrator.studies.schema import ResourcesShape, StudyShape
 from orchestrator.studies.study import Study
@@ -75,7 +75,8 @@ def load_study(
     # Runs of a wrong layout would repeat its problem once for each run.
     runs = () if notes.touches(*_LAYOUT) else check_runs(study, notes)
     cells = list(dict.fromkeys(run.cell for run in runs))
-    published = resolve_published(shape.published, published_folders, cells, notes)
+    shown = Shown(metric=study.manifest.metric(study.metric), average_over=study.average_over)
+    published = resolve_published(shape.published, published_folders, cells, shown, notes)
     notes.raise_if_any()
     return replace(study, published=published)
 

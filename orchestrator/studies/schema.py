@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from merge.records.manifest import Goal
+from merge.records.metrics import Goal
 from orchestrator.config.schema import Shape
+from orchestrator.studies.manifest_schema import RangeEntry
 from orchestrator.studies.slurm_schema import SlurmShape
 
 
@@ -54,14 +55,15 @@ class AxisShape(Shape):
 
 
 class MetricShape(Shape):
-    """`accuracy`, or `{name: loss, goal: min, unit: nats}`.
+    """`accuracy`, or `{name: loss, goal: min, unit: nats, range: [0, null]}`.
 
-    Of an experiment the manifest says goal and unit; what stands here must agree with it.
+    Of an experiment the manifest says all but the name; what stands here must agree with it.
     """
 
     name: str = ""
     goal: Goal | None = None
     unit: str | None = None
+    range: RangeEntry = None
 
 
 class ResourcesShape(Shape):

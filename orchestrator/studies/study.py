@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from merge.records.manifest import Goal, Manifest
+from merge.records.manifest import Manifest
+from merge.records.metrics import Goal
 from merge.records.sweep import Axis, Resources
 from orchestrator.config.values import ConfigValue
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from merge.errors import UsageError
 from merge.records.sweep import Run
+from orchestrator.machine.shared_memory import shortage_of
 from orchestrator.plan.plan import Plan
 from replicate import api
 from replicate.cli.next_steps import push_command
@@ -145,6 +146,9 @@ def _prepared(
     if arguments.runs_per_gpu > 1:
         settings, note = api.share_gpus(planned, output, settings, arguments.runs_per_gpu)
         notes.append(note)
+    num_ranks = len(settings.devices.slots) * settings.runs_per_device
+    if short := shortage_of(planned.runs, num_ranks):
+        notes.append(short)
     if arguments.retry_cancelled:
         # Here and not in the executor: a run that is cancelled while this command runs stays so.
         api.retry(output, planned.runs, ["cancelled"])

@@ -70,8 +70,9 @@ def latex_text(text: str) -> str:
 def csv_text(text: str) -> str:
     """For CSV: a spreadsheet takes text with one of these first characters for a formula."""
     text = visible(text)
-    # A negative number starts like a formula, but must stay a number.
-    return f"'{text}" if re.match(r"[=+\-@\t]", text) and not _is_number(text) else text
+    # A negative number starts like a formula, but must stay a number. Some languages' spreadsheets
+    # take the wide forms, too.
+    return f"'{text}" if re.match(r"[=+\-@\t＝＋－＠]", text) and not _is_number(text) else text
 
 
 def _spelled(match: re.Match[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +17,9 @@ from merge.storage.atomic import write_atomic
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.runs.requests import all_attempts
 from replicate.report.content import Panel, Report, Usage, make_report
+from replicate.report.event_curves import read_event_curves
+from replicate.report.figures import MOST_CURVES
+from replicate.views.missing import read_missing
 from replicate.views.table import notes
 
 FORMS = ("md", "html", "tex", "csv")
@@ -33,7 +37,21 @@ def read_report(output: Path, merged: Merged, results: Mapping[str, Result]) -> 
         *(f"left out: {problem.file}: {problem.reason}" for problem in merged.problems),
         *(f"kept aside: {problem.file}: {problem.reason}" for problem in merged.aside),
     ]
-    return make_report(merged, results, usage, _panels(output, runs), warnings)
+    missing = read_missing(output, merged)
+    report = make_report(merged, results, usage, _panels(output, runs), warnings, missing)
+    return replace(report, curves=read_event_curves(output, merged.sweep, _without_history(report)))
+
+
+def _without_history(report: Report) -> list[Run]:
+    """The finished runs of the cells that are drawn, as far as their results have no history."""
+    drawn = {cell.name for cell in report.cells[:MOST_CURVES]}
+    return [
+        run
+        for run in report.sweep.runs
+        if run.cell in drawn
+        and run.run_id in report.results
+        and "history" not in report.results[run.run_id].details
+    ]
 
 
 def write_report(output: Path, report: Report, forms: Iterable[str]) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.plan.forecast import Outlook
 from orchestrator.runs.states import LIVE_STATES, RunState, State
 from orchestrator.status import RunStatus, SweepStatus
+from replicate.views.missing import mark
 from replicate.views.progress import progress_text
 from replicate.views.servers import server_lines
 from replicate.views.table import age, align, duration, notes, results_table
@@ -17,8 +18,6 @@ from replicate.views.table import age, align, duration, notes, results_table
 # stay on the screen.
 _MOST_WAITING = 20
 _NEED_ATTENTION = (State.FAILED, State.STALLED, State.CANCELLED, State.UNKNOWN)
-_MARKS = {State.PENDING: "-", State.UNKNOWN: "?"}
-"""What stands in the table for a run without a result; other states are shown by name."""
 
 
 def status_lines(status: SweepStatus, *, server_notes: list[str]) -> list[str]:
@@ -29,7 +28,7 @@ def status_lines(status: SweepStatus, *, server_notes: list[str]) -> list[str]:
     table = results_table(
         status.merged.sweep,
         status.merged.document,
-        missing_text=lambda run: _MARKS.get(by_id[run.run_id], by_id[run.run_id].value),
+        missing_text=lambda run: mark(by_id[run.run_id]),
         cells=list(dict.fromkeys(entry.run.cell for entry in status.runs)),
     )
     return [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from merge.records.manifest import PERCENT, default_manifest
+from merge.records.manifest import default_manifest
+from merge.records.metrics import PERCENT
 from merge.records.result import Result
 from merge.records.sweep import Axis, Run, Sweep, config_hash
 from merge.results.entries import Entry

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
+from pathlib import Path
 
 from merge.__main__ import add_arguments as add_merge_arguments
 from merge.results.combine import Merged
 from merge.results.documents import view_bytes
 from merge.results.outcome import exit_code, left_out
 from merge.results.view import merge_named
+from merge.storage.paths import SweepPaths
+from replicate.views.missing import ALL_COUNTED, read_missing
 from replicate.views.table import notes, results_table
 
 
@@ -19,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """0 complete, 1 something could not be counted, 3 a cell that was begun lacks runs.
+    """0 complete, 1 something could not be counted, 3 a cell of the table lacks runs.
 
     2 where plans disagree on a run, or with --strict where runs of a cell are not comparable.
     """
@@ -35,19 +39,27 @@ def execute(arguments: argparse.Namespace) -> int:
         print(view_bytes(merged.document).decode("utf-8"), end="")
         _print_left_out(merged)
     else:
-        show_merged(merged)
+        # Only a folder knows why its runs have no result.
+        folder = path.parent if path == SweepPaths(path.parent).results else None
+        show_merged(merged, folder if folder in arguments.inputs else None)
         print(f"\nwritten: {path}")
     return exit_code(merged)
 
 
-def show_merged(merged: Merged) -> None:
-    """Print the table on stdout, what it leaves out on stderr."""
-    if merged.document["results"]:
-        print("\n".join(results_table(merged.sweep, merged.document)))
-    else:
+def show_merged(merged: Merged, output: Path | None = None) -> None:
+    """Print the table on stdout, what it leaves out on stderr.
+
+    With the output folder also why runs have no result.
+    """
+    missing = read_missing(output, merged) if output else ALL_COUNTED
+    table = results_table(merged.sweep, merged.document, missing_text=missing.text)
+    print("\n".join(table))
+    if not merged.document["results"]:
         print("no results yet")
     for line in notes(merged.document):
         print(line)
+    if failures := missing.failures():
+        print(f"{failures}: `replicate status {shlex.quote(str(output))}` says why")
     _print_left_out(merged)
 
 

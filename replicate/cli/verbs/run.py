@@ -62,7 +62,7 @@ def _show_end(report: LocalReport, output: Path, arguments: argparse.Namespace) 
 
     merged, results = rebuild_with_results(output)
     print()
-    show_merged(merged)
+    show_merged(merged, output)
     _show_files(merged, output, _write_reports(output, merged, results))
     for line in next_steps(report, output, status_command(output, arguments)):
         print(line)

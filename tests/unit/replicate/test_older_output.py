@@ -80,7 +80,7 @@ def test_metrics_of_an_older_experiment_are_shown_in_percent(experiment, capsys)
 def test_metrics_of_an_older_command_are_shown_as_they_are(command, capsys):
     assert main(["merge", str(command)]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("loss  ")
+    assert shown.startswith("loss, lower is better  ")
     assert " 1.085 " in shown
 
 

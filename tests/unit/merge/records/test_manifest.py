@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from support.grids import make_grid
 
-from merge.records.manifest import Manifest, Metric, default_manifest, manifest_from_json
+from merge.records.manifest import Manifest, default_manifest, manifest_from_json
+from merge.records.metrics import Metric
 from merge.records.sweep import sweep_from_json
 
 SALIENCY = {

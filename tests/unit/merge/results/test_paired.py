@@ -55,6 +55,21 @@ def test_a_pair_that_lacks_a_run_is_named_and_not_counted():
     assert comparison.pairs == ("all fold=0", "all fold=1", "all fold=3")
 
 
+def test_a_run_whose_counterpart_the_study_excludes_is_no_missing_pair():
+    sweep, counted = results()
+    kept = tuple(r for r in sweep.runs if (r.cell, r.axes["fold"]) != ("abcb", 2))
+    [comparison] = compare(replace(sweep, runs=kept), counted, "cell", METHODS)
+    assert (comparison.missing, comparison.excluded) == ((), ("all fold=2: abcb",))
+    assert comparison.pairs == ("all fold=0", "all fold=1", "all fold=3")
+
+
+def test_values_that_the_study_never_pairs_cannot_be_compared():
+    sweep, counted = results()
+    kept = tuple(r for r in sweep.runs if (r.cell == "abcb") == (r.axes["fold"] > 1))
+    with pytest.raises(SelectionError, match="the study excludes one of each two"):
+        compare(replace(sweep, runs=kept), counted, "cell", METHODS)
+
+
 def test_pairs_tested_under_different_protocols_are_told():
     [comparison] = compare(*results(abcb="hsnet"), "cell", METHODS)
     assert "details.protocol differs: bam and hsnet" in comparison.warnings[0]

@@ -16,6 +16,7 @@ from orchestrator.studies.manifest_schema import (
     ComparabilityEntry,
     DataEntry,
     ManifestShape,
+    MetricEntry,
     ReportEntry,
 )
 from orchestrator.studies.options import read_options
@@ -62,7 +63,7 @@ def test_the_manifest_on_the_page_is_a_sound_one_and_shows_every_key(
     options_file.rename(folder / "options.yaml")
     experiment = read_experiment("./blobs", cwd=tmp_path)
     assert experiment.manifest.metric("kld").goal == "min"
-    for shape in (ManifestShape, ComparabilityEntry, DataEntry, ReportEntry):
+    for shape in (ManifestShape, MetricEntry, ComparabilityEntry, DataEntry, ReportEntry):
         for key in shape.model_fields:
             assert re.search(rf"\b{key}:", text), key
 
