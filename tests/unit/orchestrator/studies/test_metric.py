@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from merge.records.plan_changes import plan_changes
 from support.studies import COMMAND, TOY, study_of, write_experiment
 
 from merge.errors import StudyError
+from merge.records.plan_changes import plan_changes
 from merge.records.sweep import sweep_from_json
 from orchestrator.plan.freeze import make_sweep
 from orchestrator.studies.experiment import read_experiment
