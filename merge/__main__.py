@@ -12,15 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from merge.errors import PapergridError
+from merge.foreign_text import guarded_output
 from merge.results.cells import UNUSABLE_KEY
 from merge.results.combine import Merged
-from merge.results.comparability import all_flags, flag_kind, flag_text
 from merge.results.conflicts import POLICIES
+from merge.results.flags import flag_lines
 from merge.results.outcome import exit_code, left_out
 from merge.results.parts import REMARKS_KEY, part_of_mean, with_part
 from merge.results.view import merge_named
 
 
+@guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Merge the inputs of the command line and print the means; returns the exit code."""
     arguments = _parser().parse_args(argv)
@@ -102,8 +104,7 @@ def _lines(merged: Merged) -> list[str]:
             lines.append(f"{cell}: incomplete, lacks {missing}")
         lines += [f"remark: {cell}: {text}" for text in view.get(REMARKS_KEY, ())]
     lines += [f"{cell}: no result yet" for cell in merged.document["cells_without_results"]]
-    flags = all_flags(merged.document["results"])
-    return lines + [f"{flag_kind(flag)}: {cell}: {flag_text(flag)}" for cell, flag in flags]
+    return lines + flag_lines(merged.document)
 
 
 if __name__ == "__main__":

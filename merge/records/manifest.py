@@ -18,8 +18,10 @@ from merge.errors import RecordError
 from merge.records.metrics import Goal, Metric, Range, metric_from_json
 
 _DEFAULTS = Path(__file__).parent / "default_manifest.json"
-_ALWAYS_RECORDED = "torch"
-"""Every trainer of ours records it, and a cell may not mix two major versions."""
+BATCH_NORM_ITEMS = "batch_norm_items"
+"""Detail of a result: over how many items batch norm took its statistics, where it was trained."""
+_ALWAYS_RECORDED = ("torch", BATCH_NORM_ITEMS)
+"""Trainers of ours record them: a cell may mix neither two major versions nor two sizes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,14 @@ class Manifest:
     bootstrap: str = "bootstrap"
     """What an interval drawn over the test items of a run is called."""
     report: ReportWords = field(default_factory=ReportWords)
+    batch_norm: bool | Mapping[str, Any] = False
+    """Whether batch norm is trained: in all configurations, or in those with these values."""
+
+    def has_batch_norm(self, config: Mapping[str, Any]) -> bool:
+        """Whether a run with `config` trains batch norm, as far as the manifest says."""
+        if isinstance(self.batch_norm, bool):
+            return self.batch_norm
+        return all(config.get(key) == value for key, value in self.batch_norm.items())
 
     def metric(self, name: str) -> Metric:
         """The metric `name`; one without a unit where the manifest does not declare it."""
@@ -103,7 +113,7 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """The document that `manifest_from_json` reads, with every key."""
         shared = self.comparability.test_list
-        return {
+        document = {
             "title": self.title,
             "metrics": {each.name: each.to_json() for each in self.metrics},
             "comparability": {
@@ -123,6 +133,7 @@ class Manifest:
                 "panels_show": self.report.panels_show,
             },
         }
+        return document | ({"batch_norm": self.batch_norm} if self.batch_norm else {})
 
 
 def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
@@ -145,6 +156,7 @@ def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
             panels_title=_text(words.get("panels_title", "")),
             panels_show=_text(words.get("panels_show", "")),
         ),
+        batch_norm=_condition(document.get("batch_norm", False)),
     )
 
 
@@ -165,7 +177,7 @@ def _comparability(document: Mapping[str, Any]) -> Comparability:
     found = Comparability(
         # Added at the end: the order of `recorded` is the order of keys in a merged view, whose
         # bytes must not depend on this default.
-        recorded=recorded if _ALWAYS_RECORDED in recorded else (*recorded, _ALWAYS_RECORDED),
+        recorded=tuple(dict.fromkeys((*recorded, *_ALWAYS_RECORDED))),
         equal_in_a_cell=_texts(document.get("equal_in_a_cell", ())),
         equal_in_a_pair=_texts(document.get("equal_in_a_pair", ())),
         test_list=shared
@@ -180,6 +192,12 @@ def _comparability(document: Mapping[str, Any]) -> Comparability:
     if missing:
         raise ValueError(f"{missing[0]!r} is compared but not among the `recorded` details")
     return found
+
+
+def _condition(value: object) -> bool | dict[str, Any]:
+    if not isinstance(value, bool | dict):
+        raise TypeError(f"batch_norm is {value!r}")
+    return value
 
 
 def _text(value: object) -> str:

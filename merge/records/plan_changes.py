@@ -88,11 +88,11 @@ def _run_changes(old: Sweep, new: Sweep) -> Iterator[tuple[Run, str]]:
         if known is None:
             added.append(run)
         else:
-            yield from ((known, change) for change in _changes(known, run, new.free_keys))
+            yield from ((known, change) for change in _changes(known, run, new))
     if added:
         places = _Places(old)
         for run in added:
-            yield from places.meetings(run, new.free_keys)
+            yield from places.meetings(run, new)
 
 
 class _Places:
@@ -110,12 +110,12 @@ class _Places:
         self._by_cell = {run.cell.casefold(): run for run in sweep.runs}
         self._by_cell_point = {point_of(run, self._cell_names): run for run in sweep.runs}
 
-    def meetings(self, run: Run, free_keys: Collection[str]) -> Iterator[tuple[Run, str]]:
+    def meetings(self, run: Run, sweep: Sweep) -> Iterator[tuple[Run, str]]:
         """The planned runs that an added `run` would change or share a place with."""
         path = run.path.casefold()
         same = self._by_point.get(point_of(run, self._names)) or self._by_path.get(path)
         if same:
-            yield from ((same, change) for change in _changes(same, run, free_keys))
+            yield from ((same, change) for change in _changes(same, run, sweep))
             return
         parents = (self._by_path[name] for name in _parents(path) if name in self._by_path)
         for other in (*parents, *filter(None, [self._by_parent.get(path)])):
@@ -142,7 +142,7 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
-def _changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
+def _changes(old: Run, new: Run, sweep: Sweep) -> Iterator[str]:
     for name in ("path", "cell", "experiment"):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
@@ -152,10 +152,11 @@ def _changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
         yield f"command: {before} -> {after}"
     # Equal hashes: nothing that decides numbers differs, and the rest may.
     if old.config_hash != new.config_hash:
-        yield from _config_changes(old, new, free_keys)
+        yield from _config_changes(old, new, sweep)
 
 
-def _config_changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
+def _config_changes(old: Run, new: Run, sweep: Sweep) -> Iterator[str]:
+    free_keys = {*sweep.free_keys_of(old.config)} & {*sweep.free_keys_of(new.config)}
     is_same_program = (old.experiment, old.command) == (new.experiment, new.command)
     for key in {**old.config, **new.config}:
         before, after = _at(old.config, key), _at(new.config, key)

@@ -29,12 +29,16 @@ def _check_runs(sweep: Sweep) -> None:
     names = {axis.name for axis in sweep.axes}
     if not all(_is_value(value) for axis in sweep.axes for value in axis.choices):
         raise ValueError("an axis has a value that is no text and no number")
+    choices = {axis.name: frozenset(axis.choices) for axis in sweep.axes}
     for run in sweep.runs:
         words = (run.run_id, run.path, run.cell, run.config_hash)
         if not all(map(_is_text, words)):
             raise ValueError(f"run {run.run_id!r} lacks an id, a path, a cell or a hash")
         if run.axes.keys() != names or not all(map(_is_value, run.axes.values())):
             raise ValueError(f"run {run.run_id!r} lacks a value for an axis")
+        # A value of no axis belongs to no mean: the others would pass for the whole cell.
+        if not all(value in choices[name] for name, value in run.axes.items()):
+            raise ValueError(f"run {run.run_id!r} has a value that no axis has")
         # A plan may come from a bucket or from another user: `..` or an absolute path (whose first
         # part is empty) would write outside of the output folder.
         if not _NO_PARTS.isdisjoint(run.path.split("/")):

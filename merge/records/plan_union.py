@@ -84,6 +84,7 @@ def _united(one: Sweep, other: Sweep, in_order: _InOrder, pick: _Pick) -> Sweep:
         published=pick(one.published, other.published, _text),
         retries=pick(one.retries, other.retries, _text),
         free_keys=pick(one.free_keys, other.free_keys, _list_text),
+        code_files=pick(one.code_files, other.code_files, lambda names: _list_text(names or ())),
         frozen_manifest=pick(one.frozen_manifest, other.frozen_manifest, _manifest_text),
         growth=_growth(one.growth, other.growth),
     )

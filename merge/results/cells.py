@@ -8,8 +8,9 @@ from typing import Any
 
 from merge.records.manifest import Manifest
 from merge.records.sweep import Run, Sweep
-from merge.results.comparability import Flag, flags_of_cell
+from merge.results.comparability import flags_of_cell
 from merge.results.entries import Entry
+from merge.results.flags import Flag
 from merge.results.parts import (
     PARTS_KEY,
     REMARKS_KEY,
@@ -85,17 +86,22 @@ def cell_view(
         cell |= _of_complete(sweep, manifest, entries)
     if problem:
         cell[UNUSABLE_KEY] = problem
+    flags = [*more_flags, *unit_flags(counted, manifest.metric(sweep.metric))]
+    return cell | _what_to_know(done, manifest, sweep.average_over, flags)
+
+
+def _what_to_know(
+    done: Mapping[str, Entry], manifest: Manifest, axis: str, more_flags: Sequence[Flag]
+) -> dict[str, Any]:
+    """What a reader of the numbers must know: parts, remarks, flags, as far as there are any."""
     parts = parts_of_cell(done, manifest)
-    if parts:
-        cell[PARTS_KEY] = parts
-    if remarks := remarks_of_cell(done, manifest, sweep.average_over):
-        cell[REMARKS_KEY] = remarks
-    flags = flags_of_cell(done, manifest.comparability.equal_in_a_cell) if done else []
-    flags += more_flags
-    flags += unit_flags(counted, manifest.metric(sweep.metric)) + parts_flags(parts, manifest)
-    if flags:
-        cell["flags"] = flags
-    return cell
+    own = flags_of_cell(done, manifest.comparability.equal_in_a_cell) if done else []
+    found = {
+        PARTS_KEY: parts,
+        REMARKS_KEY: remarks_of_cell(done, manifest, axis),
+        "flags": [*own, *more_flags, *parts_flags(parts, manifest)],
+    }
+    return {key: value for key, value in found.items() if value}
 
 
 def _too_large(counted: Mapping[str, Entry], sweep: Sweep) -> str:

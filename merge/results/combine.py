@@ -18,6 +18,7 @@ from merge.errors import IncompleteError
 from merge.records.plan_json import plan_to_json
 from merge.records.sweep import SCHEMA, Run, Sweep
 from merge.results.cells import UNUSABLE_KEY, cell_view, expected_values
+from merge.results.code_flags import table_flags
 from merge.results.collect import Collected, contribution_of
 from merge.results.comparability import test_list_flags
 from merge.results.conflicts import Conflict, OnConflict, agree, choose
@@ -29,7 +30,7 @@ from merge.results.unite import Contribution, common_sweep, unite, with_plan
 __all__ = ["Conflict", "Merged", "combine", "expected_values"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Merged:
     """The merged view and what was left out of it."""
 
@@ -43,6 +44,15 @@ class Merged:
     """Remarks on the inputs, for a person."""
     num_read: int = 0
     """Result files that had to be read."""
+
+    def __repr__(self) -> str:
+        cells = self.document["results"]
+        num_whole = sum(bool(cell["complete"]) for cell in cells.values())
+        left_out = len(self.problems) + len(self.aside) + len(self.conflicts)
+        return (
+            f"<Merged study {self.sweep.study!r}: {num_whole} of {len(cells)} cells with results "
+            f"complete, {left_out} files or conflicts left out>"
+        )
 
     @property
     def is_clean(self) -> bool:
@@ -111,10 +121,9 @@ def _document(
 ) -> dict[str, Any]:
     cells = _by_cell(sweep.runs)
     manifest = sweep.manifest
-    flags = test_list_flags(
-        ((r, chosen[r.run_id]) for r in sweep.runs if r.run_id in chosen),
-        manifest.comparability.test_list,
-    )
+    counted = [(run, chosen[run.run_id]) for run in sweep.runs if run.run_id in chosen]
+    flags = test_list_flags(counted, manifest.comparability.test_list)
+    over_cells = table_flags(counted)
     results = {
         cell: cell_view(sweep, manifest, runs, chosen, flags.get(cell, ()))
         for cell, runs in cells.items()
@@ -133,6 +142,7 @@ def _document(
             for cell, runs in cells.items()
             if cell not in results and any(run.in_table for run in runs)
         ),
+        **({"flags": over_cells} if over_cells else {}),
         **({"over_both": both} if both else {}),
         "conflicts": [conflict.to_json(sweep.metric) for conflict in conflicts],
         "aside": [problem.to_json() for problem in united.aside],

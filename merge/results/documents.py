@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
+from merge.records.config_hash import hash_problem
 from merge.records.plan_json import plan_from_json
-from merge.records.result import check_metrics
+from merge.records.result import check_metrics, is_code_list
 from merge.records.sweep import refuse_foreign_schema
 from merge.results.entries import (
     Entry,
@@ -95,6 +96,10 @@ def _without_unusable(part: Contribution) -> Contribution:
 def _check(path: Path, part: Contribution) -> None:
     # A view can be edited by hand: each result is held to the plan that the same file carries.
     planned = {} if part.sweep is None else {r.run_id: r.config_hash for r in part.sweep.runs}
+    for run in part.sweep.runs if part.sweep else ():
+        problem = hash_problem(run, part.sweep) if part.sweep and run.run_id in part.entries else ""
+        if problem:
+            raise RecordError(f"{path}: {problem}")
     for run_id, entries in part.entries.items():
         for entry in entries:
             if planned.get(run_id) != entry.config_hash:
@@ -116,7 +121,9 @@ def _is_sound(entry: Entry) -> bool:
         isinstance(entry.token, str)
         and is_finite_number(entry.started)
         and is_finite_number(entry.finished)
+        and (entry.trained_s is None or is_finite_number(entry.trained_s))
         and all(isinstance(mapping, dict) for mapping in mappings)
+        and (not entry.earlier_code or is_code_list(entry.earlier_code))
         # Statistics index into `measured` without asking: a shape that they do not know must stop
         # here.
         and entry.measured == well_formed(entry.measured)

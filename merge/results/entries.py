@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from merge.records.code import CODE_KEYS
+from merge.records.elapsed import elapsed_s
 from merge.records.manifest import Manifest
 from merge.records.result import Result
 from merge.storage.json_files import canonical_json, is_finite_number
 
-CODE_TRAITS = ("source", "version", "git_commit", "git_dirty")
 PARTS = "parts"
 """Key of `measured`: metric -> how many of the parts that it is a mean over were counted."""
 _MEASURED = ("seconds", "peak_memory_mb", "world_size", "device")
@@ -34,6 +35,10 @@ class Entry:
     measured: Mapping[str, Any] = field(default_factory=dict)
     """What statistics and frames use beside the metrics: baseline, test seeds, times, memory."""
     deviations: Mapping[str, Any] = field(default_factory=dict)
+    earlier_code: Sequence[Mapping[str, Any]] = ()
+    """As in `Result`: the code of earlier attempts, where it is other code."""
+    trained_s: float | None = None
+    """As in `Result`."""
     legacy_unit: str = ""
     """`percent` or `fraction` for a legacy result: how its numbers were written."""
 
@@ -46,8 +51,13 @@ class Entry:
         """By finished time, ties by token, further ties by content: one order for any input."""
         return self.finished, self.token, canonical_json(self.to_json())
 
+    @property
+    def seconds(self) -> float | None:
+        """How long the run was trained; None where no clock can be believed."""
+        return elapsed_s(self.started, self.finished, self.trained_s)
+
     def to_json(self) -> dict[str, Any]:
-        return {
+        document = {
             "config_hash": self.config_hash,
             "metrics": self.metrics,
             "attempt": self.attempt,
@@ -58,6 +68,9 @@ class Entry:
             "measured": self.measured,
             "deviations": self.deviations,
         }
+        if self.earlier_code:
+            document["earlier_code"] = self.earlier_code
+        return document if self.trained_s is None else {**document, "trained_s": self.trained_s}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +100,7 @@ class Problem:
 def entry_of(result: Result, manifest: Manifest) -> Entry:
     """What a merged view keeps of `result`; the manifest names the details."""
     code, details = result.code, result.details
-    traits = {f"code.{name}": code[name] for name in CODE_TRAITS if code.get(name) is not None}
+    traits = {f"code.{name}": code[name] for name in CODE_KEYS if code.get(name) is not None}
     for name in manifest.comparability.recorded:
         if details.get(name) is not None:
             traits[f"details.{name}"] = details[name]
@@ -103,6 +116,8 @@ def entry_of(result: Result, manifest: Manifest) -> Entry:
         traits=traits,
         measured=_measured(details, manifest),
         deviations=result.deviations,
+        earlier_code=result.earlier_code,
+        trained_s=result.trained_s,
     )
 
 
@@ -119,6 +134,8 @@ def entry_from_json(run_id: str, document: Mapping[str, Any]) -> Entry:
         traits=document["traits"],
         measured=document["measured"],
         deviations=document["deviations"],
+        earlier_code=document.get("earlier_code", ()),
+        trained_s=document.get("trained_s"),
     )
 
 

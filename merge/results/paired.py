@@ -14,8 +14,9 @@ from typing import TypeVar
 
 from merge.errors import IncompleteError, SelectionError
 from merge.records.sweep import Run, Sweep
-from merge.results.comparability import NOT_RECORDED
+from merge.results.code_flags import pair_differences
 from merge.results.entries import Entry
+from merge.results.flags import NOT_RECORDED
 from merge.results.parts import part_of_entry
 from merge.results.statistics import Interval, mean, sample_std, t_interval
 
@@ -204,7 +205,7 @@ def _differences(pair: str, first: Entry, second: Entry, sweep: Sweep) -> list[s
     if parts[0] != parts[1]:
         each = " and ".join(part or "all" for part in parts)
         lines.append(f"{pair}: {sweep.metric} is over {each}")
-    return lines
+    return lines + [f"{pair}: {line}" for line in pair_differences(first, second)]
 
 
 def _shared_part(pair: str, first: Entry, second: Entry, sweep: Sweep) -> list[str]:

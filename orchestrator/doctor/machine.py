@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from orchestrator.machine.shared_memory import (
     loader_processes,
     shortage,
 )
+from orchestrator.machine.slurm_environment import command_environment
 from orchestrator.plan.disk_need import DiskNeed, estimate_disk
 
 _TORCH = """
@@ -157,14 +159,19 @@ def _ask_slurm() -> Found:
     if shutil.which("sbatch") is None or shutil.which("squeue") is None:
         return "no sbatch and squeue here", {}
     # For a user without jobs, so that the answer of a large cluster is short.
-    _output_of(["squeue", "--noheader", "--user", "nobody"], _SLURM_TIMEOUT_S)
+    words = ["squeue", "--noheader", "--user", "nobody"]
+    _output_of(words, _SLURM_TIMEOUT_S, command_environment(os.environ))
     return "sbatch is here, squeue answers", {}
 
 
-def _output_of(words: Sequence[str], timeout_s: float) -> str:
+def _output_of(
+    words: Sequence[str], timeout_s: float, environment: Mapping[str, str] | None = None
+) -> str:
     """What a command prints. PapergridError where it fails or takes too long."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=True)
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, timeout=timeout_s, check=True
+        )
     except subprocess.TimeoutExpired as error:
         raise PapergridError(f"no answer in {timeout_s:.0f} s") from error
     except subprocess.CalledProcessError as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from merge.errors import PapergridError, RecordError, StorageError
+from merge.records.elapsed import elapsed_s
 from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.result import Result
 from merge.records.sweep import Run
@@ -92,7 +94,6 @@ class OutcomeLog:
         if outcome is RunOutcome.ELSEWHERE:
             self.notice(record.reason, run)
             return outcome
-        seconds = None if record.ended is None else record.ended - record.started
         self._end(
             RunEnded(
                 run=run,
@@ -100,7 +101,8 @@ class OutcomeLog:
                 reason="; ".join(text for text in (record.reason, why_no_more) if text),
                 cause=record.cause,
                 value=ended.value,
-                seconds=seconds,
+                seconds=elapsed_s(record.started, record.ended, record.seconds),
+                log=None if outcome is RunOutcome.DONE else _log_of(attempt),
             )
         )
         return outcome
@@ -115,6 +117,7 @@ class OutcomeLog:
                 attempt=record.number,
                 cause=record.cause,
                 reason=record.reason,
+                log=_log_of(attempt),
                 wait_s=retry.wait_s,
                 count=retry.count,
                 limit=retry.limit,
@@ -134,6 +137,10 @@ class OutcomeLog:
     def _end(self, ending: RunEnded) -> None:
         self._endings[ending.run.run_id] = ending
         self.publish(ending)
+
+
+def _log_of(attempt: Attempt) -> Path:
+    return attempt.paths.attempt(attempt.record.number).stderr
 
 
 def _run_outcome(record: AttemptRecord) -> RunOutcome:

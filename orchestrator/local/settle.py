@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from merge.errors import PapergridError, StorageError
+from merge.records.config_hash import MICRO_BATCH
+from merge.records.manifest import BATCH_NORM_ITEMS
 from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.result import Result
+from merge.records.sweep import Run, Sweep
 from merge.storage.json_files import write_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.paths import RunPaths
@@ -16,6 +20,7 @@ from orchestrator.local.attempt import Attempt, ExecutorContext
 from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.runs.commit import Aside, TrainerResult, commit_result
 from orchestrator.runs.misplaced import misplaced_text, set_misplaced_aside
+from orchestrator.runs.training_time import trained_s
 from orchestrator.runs.verdict import Verdict, judge
 
 
@@ -66,6 +71,7 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
         outcome=verdict.outcome,
         cause=verdict.cause,
         reason=_reason(verdict, misplaced),
+        seconds=round(context.clock.monotonic() - attempt.silence.begun, 3),
     )
     aside = _commit(context, attempt, verdict.result, record) if verdict.result else None
     value = verdict.result.metrics[metric] if verdict.result else None
@@ -89,7 +95,7 @@ def _commit(
     context: ExecutorContext, attempt: Attempt, made: TrainerResult, record: AttemptRecord
 ) -> Aside | None:
     """Commit the result of `attempt`; where a second one was kept aside. Any error is recorded."""
-    result = _result(attempt, made, record)
+    result = _result(context.sweep, attempt, made, record)
     try:
         return commit_result(
             attempt.paths, attempt.claim, result, context.settings.claims.may_commit
@@ -106,7 +112,7 @@ def _not_committed(record: AttemptRecord, error: PapergridError) -> AttemptRecor
     return replace(record, outcome=Outcome.FAILED, cause=cause, reason=str(error))
 
 
-def _result(attempt: Attempt, made: TrainerResult, record: AttemptRecord) -> Result:
+def _result(sweep: Sweep, attempt: Attempt, made: TrainerResult, record: AttemptRecord) -> Result:
     assert record.ended is not None
     return Result(
         run_id=attempt.run.run_id,
@@ -119,8 +125,24 @@ def _result(attempt: Attempt, made: TrainerResult, record: AttemptRecord) -> Res
         finished=record.ended,
         code=record.code,
         details=made.details,
-        deviations=record.deviations,
+        deviations=_with_effect(sweep, attempt.run, made, record.deviations),
+        earlier_code=record.earlier_code,
+        trained_s=_trained_s(attempt, record),
     )
+
+
+def _with_effect(
+    sweep: Sweep, run: Run, made: TrainerResult, deviations: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """`deviations`, each with whether it changes the number: a micro-batch does by batch norm."""
+    has_batch_norm = BATCH_NORM_ITEMS in made.details or sweep.manifest.has_batch_norm(run.config)
+    if MICRO_BATCH not in deviations or not has_batch_norm:
+        return deviations
+    return {**deviations, MICRO_BATCH: {**deviations[MICRO_BATCH], "changes_number": True}}
+
+
+def _trained_s(attempt: Attempt, record: AttemptRecord) -> float:
+    return round(trained_s(attempt.paths, range(1, record.number)) + (record.seconds or 0.0), 3)
 
 
 def _as_lost(attempt: Attempt, record: AttemptRecord, aside: Aside | None) -> AttemptRecord:

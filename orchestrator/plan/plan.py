@@ -12,7 +12,7 @@ from orchestrator.plan.durations import Estimate
 from orchestrator.plan.shards import Shard
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Plan:
     """What would run: a sweep, the selected runs of it, and how they are divided."""
 
@@ -27,3 +27,9 @@ class Plan:
     """Expected duration of each run by its id."""
     asked: Growth | None = None
     """Who asks for it, and by which study: recorded where it makes a folder's plan grow."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Plan of study {self.sweep.study!r}: {len(self.runs)} of {len(self.sweep.runs)} "
+            f"runs, shards: {len(self.shards)}>"
+        )

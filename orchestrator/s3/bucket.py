@@ -194,8 +194,7 @@ class Bucket:
     ) -> Mapping[str, Any] | None:
         key = self.target.url.key(name)
         try:
-            # ChecksumMode: without it the server leaves its own checksum out of the answer.
-            return self.call(operation, name, function, Key=key, ChecksumMode="ENABLED")
+            return self.call(operation, name, function, Key=key)
         except RequestRefusedError as refused:
             if refused.code in _NOT_FOUND:
                 return None
@@ -212,7 +211,9 @@ class Bucket:
         from botocore.exceptions import ClientError
 
         try:
-            answer: Answer = self.client.head_object(**parameters)
+            # ChecksumMode: without it the server leaves its own checksum out of the answer. Not of
+            # GET: botocore then hides content that does not fit, and we could not read it twice.
+            answer: Answer = self.client.head_object(**parameters, ChecksumMode="ENABLED")
         except ClientError as error:
             if error_code(error) in _NOT_FOUND:
                 # HEAD answers have no body: a 404 of a proxy looks the same. GET says who it is

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
@@ -104,6 +104,8 @@ class ManifestShape(Shape):
     baseline: BaselineEntry | None = None
     bootstrap: str = "bootstrap"
     report: ReportEntry = Field(default_factory=ReportEntry)
+    batch_norm: bool | dict[str, Any] = False
+    """Whether batch norm is trained: always, or where a configuration has these values."""
     code: list[str] = Field(default_factory=list)
     """Shared folders of `experiments/` whose code computes this experiment's numbers."""
     result_code: list[str] = Field(default_factory=list)

@@ -28,6 +28,10 @@ def _wrapped(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 def _axis(value: object) -> object:
     if isinstance(value, list):
         return {"values": value}
@@ -114,3 +118,5 @@ class StudyShape(Shape):
     published: Annotated[PublishedShape | None, _wrapped("file")] = None
     retries: Values = Field(default_factory=dict)
     debug: Values = Field(default_factory=dict)
+    code: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
+    """Files and folders that count as code, relative to the study file."""

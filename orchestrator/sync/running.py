@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -86,23 +86,27 @@ class ClaimWatch:
         UNKNOWN only where a claim may be silent for longer than LONGEST_WATCH_S.
         """
         found = {run.run_id: self.look(run) for run in runs}
-        end = self._clock.monotonic() + LONGEST_WATCH_S
-        if num_unknown := sum(activity is Activity.UNKNOWN for activity in found.values()):
+        if left := self._worth_watching(runs, found):
             _log.warning(
-                "%d runs are claimed by other hosts: their heartbeats are watched, for at most "
-                "%.0f s, to learn which of them are running",
-                num_unknown,
-                LONGEST_WATCH_S,
+                "other hosts have claimed runs that differ here (%d): their heartbeats are watched "
+                "for up to %.0f s, to learn which of them are running",
+                len(left),
+                max(self._seen[run.run_id].claim.expiry_s for run in left),
             )
-        while self._clock.monotonic() < end:
-            left = [
-                run for run in runs if found[run.run_id] is Activity.UNKNOWN and self._is_short(run)
-            ]
-            if not left:
-                break
+        end = self._clock.monotonic() + LONGEST_WATCH_S
+        while left and self._clock.monotonic() < end:
             self._clock.sleep(_POLL_S)
             found.update({run.run_id: self.look(run) for run in left})
+            left = self._worth_watching(left, found)
         return found
+
+    def _worth_watching(self, runs: Sequence[Run], found: Mapping[str, Activity]) -> list[Run]:
+        return [
+            run
+            for run in runs
+            if found[run.run_id] is Activity.UNKNOWN
+            and self._seen[run.run_id].claim.expiry_s <= LONGEST_WATCH_S
+        ]
 
     def reason(self, run: Run, activity: Activity) -> str:
         """Why the files of a run that is not idle are left as they are."""
@@ -114,6 +118,3 @@ class ClaimWatch:
             f"{claim.owner.host} may be training this run in this folder (its claim may be silent "
             f"for {claim.expiry_s:.0f} s): pull it later, or remove {path} if that host is gone"
         )
-
-    def _is_short(self, run: Run) -> bool:
-        return self._seen[run.run_id].claim.expiry_s <= LONGEST_WATCH_S

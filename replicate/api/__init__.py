@@ -6,12 +6,14 @@
     report = api.run(plan, "outputs/demo")
     merged = api.merge("outputs/demo")
     merged.document["results"]
+    frame = api.to_pandas("outputs/demo")
 
 All of them raise errors of `merge.errors`; each message says what to do.
 """
 
 from __future__ import annotations
 
+from replicate.api.comparisons import compare, to_pandas
 from replicate.api.plans import (
     Where,
     check_plan,
@@ -47,6 +49,7 @@ __all__ = [
     "cache_folder",
     "cancel",
     "check_plan",
+    "compare",
     "doctor",
     "find_problems",
     "freeze_plan",
@@ -64,5 +67,6 @@ __all__ = [
     "share_gpus",
     "status",
     "stop_workers",
+    "to_pandas",
     "work",
 ]

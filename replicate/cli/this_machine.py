@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from merge.errors import UsageError
+from merge.foreign_text import one_line
 from merge.records.sweep import Run
 from orchestrator.machine.shared_memory import shortage_of
 from orchestrator.plan.plan import Plan
@@ -40,6 +41,7 @@ class Train(Protocol):
         sync: BucketTarget | None = None,
         claims: BucketTarget | None = None,
         sync_patience_s: float = ...,
+        progress: bool | None = ...,
     ) -> TrainingReport: ...
 
 
@@ -133,6 +135,8 @@ def train(
             sync=target,
             claims=target if arguments.claims else None,
             sync_patience_s=arguments.sync_patience,
+            # `view` shows it already.
+            progress=False,
         )
     _show_unsent(report, arguments, output)
     return report
@@ -169,7 +173,7 @@ def _show_unsent(report: TrainingReport, arguments: argparse.Namespace, output: 
     if unsent is None:
         return
     for issue in unsent.issues:
-        print(f"not sent {issue.name}: {issue.reason}", file=sys.stderr)
+        print(one_line(f"not sent {issue.name}: {issue.reason}"), file=sys.stderr)
     if unsent.unsent_runs or unsent.is_view_outdated:
         what = f"{len(unsent.unsent_runs)} runs" if unsent.unsent_runs else "the merged JSON"
         print(
@@ -206,6 +210,7 @@ def frozen_code(planned: Plan, output: Path, arguments: argparse.Namespace) -> s
         return None
     if arguments.dry_run:
         return "SNAPSHOT"
-    snapshot = take_snapshot(output, planned.sweep.runs[0], Path.cwd())
+    sweep = planned.sweep
+    snapshot = take_snapshot(output, sweep.runs[0], Path.cwd(), sweep.code_files)
     print(f"note     snapshot {snapshot.digest}: {snapshot.description}", file=sys.stderr)
     return snapshot.digest

@@ -11,11 +11,9 @@ import re
 from html import escape
 from urllib.parse import quote
 
-_UNSEEN = re.compile(
-    # Control characters but tab and line feed, halves of surrogate pairs (no file can hold them),
-    # and the marks that turn the direction in which a line is read.
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-)
+from merge.foreign_text import UNSEEN
+
+_UNSEEN = re.compile(f"[{UNSEEN}]")
 
 _IN_NO_PATH = re.compile(rf"{_UNSEEN.pattern}|[<>\\\t\n]")
 

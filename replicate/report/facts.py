@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from merge.records.code import changes_text, code_text
 from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.results.parts import part_text, with_part
@@ -13,8 +14,6 @@ from merge.storage.json_files import is_finite_number
 from replicate.report.content import Cell, Report, Verdict
 from replicate.report.settings import MISSING, without_empty_columns
 from replicate.views.table import duration
-
-_CODE = ("version", "source", "git_commit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,13 +209,25 @@ def provenance(report: Report) -> list[str]:
         for name in report.sweep.manifest.report.provenance
         if (line := _values(name, (r.details[name] for r in results if name in r.details)))
     ]
-    lines += [
-        line
-        for name in _CODE
-        if (line := _values(f"code {name}", (r.code[name] for r in results if r.code.get(name))))
-    ]
+    lines += _code_lines(results)
     plan = report.sweep.code.get("git_commit")
-    return lines + ([f"planned with commit: {plan}"] if plan else [])
+    planned = f"planned with commit: {plan}{changes_text(report.sweep.code)}"
+    return lines + ([planned] if plan else [])
+
+
+def _code_lines(results: Collection[Result]) -> Iterator[str]:
+    for name in ("version", "source"):
+        if line := _values(f"code {name}", (r.code[name] for r in results if r.code.get(name))):
+            yield line
+    commits = (
+        f"{r.code['git_commit']}{changes_text(r.code)}" for r in results if r.code.get("git_commit")
+    )
+    if line := _values("code git_commit", commits):
+        yield line
+    for result in results:
+        for code in result.earlier_code:
+            numbers = ", ".join(map(str, code["attempts"]))
+            yield f"code of attempt {numbers} of {result.run_id}: {code_text(code)}"
 
 
 def _values(name: str, values: Iterable[Any]) -> str:

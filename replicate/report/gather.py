@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import IO
 
 from merge.errors import RecordError, UsageError
+from merge.records.elapsed import elapsed_s
 from merge.records.records import AttemptRecord
 from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.results.combine import Merged
 from merge.storage.atomic import write_atomic
+from merge.storage.disk import open_at_once
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.runs.requests import all_attempts
 from replicate.report.content import Panel, Report, Usage, make_report
@@ -104,7 +106,7 @@ def _usage(paths: RunPaths) -> Usage | None:
 
 
 def _hours(record: AttemptRecord) -> float:
-    return (record.ended - record.started) / 3600 if record.ended else 0.0
+    return (elapsed_s(record.started, record.ended, record.seconds) or 0.0) / 3600
 
 
 def _panels(output: Path, runs: Iterable[Run]) -> list[Panel]:
@@ -122,7 +124,7 @@ def _as_jpeg(path: Path) -> bytes:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as picture:
+        with open_at_once(path) as file, Image.open(file) as picture:
             shown = picture.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise RecordError(
@@ -131,6 +133,6 @@ def _as_jpeg(path: Path) -> bytes:
     # Pictures lie inside the page, which must stay small enough for a mail; the height is limited
     # only against absurd files.
     shown.thumbnail((_PANEL_WIDTH_PX, 10 * _PANEL_WIDTH_PX))
-    file = io.BytesIO()
-    shown.save(file, format="JPEG", quality=85)
-    return file.getvalue()
+    data = io.BytesIO()
+    shown.save(data, format="JPEG", quality=85)
+    return data.getvalue()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+from merge.results.parts import part_of_mean, with_part
 from replicate.report.content import Report
 from replicate.views.table import Format
 
@@ -43,18 +45,21 @@ def further_metrics(report: Report) -> list[list[str]]:
     }
     if not forms:
         return []
-    header = ["cell", *(f"{name}{form.unit}" for name, form in forms.items())]
+    header = ["cell", *(f"{name}{form.unit}{form.direction}" for name, form in forms.items())]
     return [header, *([cell, *_spreads(view, forms)] for cell, view in views.items())]
 
 
-def _spreads(view: Mapping[str, Mapping[str, float]], forms: Mapping[str, Format]) -> list[str]:
-    mean, std = view.get("mean") or {}, view.get("std") or {}
-    return [
-        f"{form.value(mean[name])} ± {form.value(std[name])}"
-        if name in mean and name in std
-        else MISSING
-        for name, form in forms.items()
-    ]
+def _spreads(view: Mapping[str, Any], forms: Mapping[str, Format]) -> list[str]:
+    return [_spread(view, name, form) for name, form in forms.items()]
+
+
+def _spread(view: Mapping[str, Any], name: str, form: Format) -> str:
+    mean, std = (view.get(key) or {} for key in ("mean", "std"))
+    if name not in mean:
+        return MISSING
+    # A cell of one run has a mean and no deviation.
+    spread = "" if std.get(name) is None else f" ± {form.value(std[name])}"
+    return with_part(f"{form.value(mean[name])}{spread}", part_of_mean(view, name))
 
 
 def _names(report: Report) -> list[str]:

@@ -16,6 +16,10 @@ _MARKS = {State.PENDING: "-", State.UNKNOWN: "?", State.DONE: "not counted"}
 """What stands in the table for a run without a number; other states are shown by name."""
 
 
+_MOST_FAILED = 5
+"""A broken study fails in every run: the table must stay on the screen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Missing:
     """The states of the runs without a counted result, by run id."""
@@ -44,6 +48,18 @@ class Missing:
         total = sum(causes.values())
         each = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
         return f"{total} {'run' if total == 1 else 'runs'} failed, by cause: {each}"
+
+    def failed_lines(self) -> list[str]:
+        """The first failed runs, each with its reason and the log that says more."""
+        failed = [(name, s) for name, s in self.states.items() if s.state is State.FAILED]
+        return [state_text(name, state) for name, state in failed[:_MOST_FAILED]]
+
+
+def state_text(run_id: str, state: RunState) -> str:
+    """`failed(data): RUN: why; log FILE`."""
+    label = f"{state.state}({state.cause})" if state.cause else state.state.value
+    has_log = state.log and state.state in (State.FAILED, State.STALLED)
+    return f"{label}: {run_id}: {state.reason}" + (f"; log {state.log}" if has_log else "")
 
 
 def _is_untouched(state: RunState) -> bool:

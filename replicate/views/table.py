@@ -12,8 +12,9 @@ from typing import Any
 from merge.records.metrics import NUMBER, PERCENT, Metric
 from merge.records.sweep import Run, Sweep
 from merge.results.cells import UNUSABLE_KEY, expected_values
-from merge.results.comparability import flag_kind, flag_text
+from merge.results.flags import flag_lines
 from merge.results.parts import REMARKS_KEY, part_of_mean, part_text, with_part
+from replicate.views.columns import align
 
 MISSING = "-"
 
@@ -127,8 +128,8 @@ def notes(document: Mapping[str, Any]) -> list[str]:
         if view["missing"]:
             missing = f"{document['average_over']} {', '.join(view['missing'])}"
             lines.append(f"incomplete: {cell} lacks {missing}: no mean is shown")
-        lines += [f"{flag_kind(flag)}: {cell}: {flag_text(flag)}" for flag in view.get("flags", ())]
         lines += [f"remark: {cell}: {text}" for text in view.get(REMARKS_KEY, ())]
+    lines += flag_lines(document)
     empty = document["cells_without_results"]
     if empty:
         lines.append(f"incomplete: {counted(len(empty), 'cell')} without a result: {some(empty)}")
@@ -152,19 +153,6 @@ def _conflict_note(conflict: Mapping[str, Any]) -> str:
 
 def _origin(result: Mapping[str, Any]) -> str:
     return str(result.get("origin") or f"attempt {result['attempt']} of {result['token'][:12]}")
-
-
-def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    """Columns of text, the first `left` ones to the left; a rule below the header."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            text.ljust(width) if i < left else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
 def counted(number: int, noun: str) -> str:

@@ -11,12 +11,15 @@ from typing import Any
 
 from merge.api import counted_entries
 from merge.errors import UsageError
+from merge.foreign_text import one_line
 from merge.records.sweep import Sweep
 from merge.results.combine import combine
 from merge.results.inputs import read_inputs
 from merge.results.outcome import left_out
 from merge.results.paired import Comparison, compare
-from replicate.views.table import MISSING, Format, align, format_of, some
+from replicate.api.comparisons import planned_value
+from replicate.views.columns import align
+from replicate.views.table import MISSING, Format, format_of, some
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +41,10 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--values {arguments.values!r} is not of the form A,B")
     merged = combine(read_inputs(arguments.inputs))
     sweep, counted = counted_entries(merged.document)
-    values = (_as_planned(sweep, arguments.axis, first), _as_planned(sweep, arguments.axis, second))
+    values = (
+        planned_value(sweep, arguments.axis, first),
+        planned_value(sweep, arguments.axis, second),
+    )
     found = compare(sweep, counted, arguments.axis, values)
     if arguments.json:
         documents = [_document(comparison, sweep, values) for comparison in found]
@@ -50,20 +56,10 @@ def execute(arguments: argparse.Namespace) -> int:
         )
         print("\n".join(_table(sweep, found, values)))
     for line in (*left_out(merged), *_remarks(found)):
-        print(line, file=sys.stderr)
+        print(one_line(line), file=sys.stderr)
     if not merged.is_clean or any(comparison.warnings for comparison in found):
         return 1
     return 3 if any(comparison.missing for comparison in found) else 0
-
-
-def _as_planned(sweep: Sweep, axis: str, text: str) -> str:
-    """The value that a person means by `text`, as a filter takes it: 1e-4 names 0.0001."""
-    from orchestrator.config.values import is_named_by
-
-    choices = [value for a in sweep.axes if a.name == axis for value in a.choices]
-    # A typing error passes unchanged: `compare` refuses it with the list of values.
-    named = (str(value) for value in choices if is_named_by(value, text.strip()))
-    return next(named, text.strip())
 
 
 def _table(sweep: Sweep, found: list[Comparison], values: tuple[str, str]) -> list[str]:

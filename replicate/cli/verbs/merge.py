@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from merge.__main__ import add_arguments as add_merge_arguments
+from merge.foreign_text import one_line
 from merge.results.combine import Merged
 from merge.results.documents import view_bytes
 from merge.results.outcome import exit_code, left_out
@@ -46,10 +47,10 @@ def execute(arguments: argparse.Namespace) -> int:
     return exit_code(merged)
 
 
-def show_merged(merged: Merged, output: Path | None = None) -> None:
+def show_merged(merged: Merged, output: Path | None = None, *, names_failures: bool = True) -> None:
     """Print the table on stdout, what it leaves out on stderr.
 
-    With the output folder also why runs have no result.
+    With the output folder also why runs have no result; `names_failures` names the first of them.
     """
     missing = read_missing(output, merged) if output else ALL_COUNTED
     table = results_table(merged.sweep, merged.document, missing_text=missing.text)
@@ -57,12 +58,14 @@ def show_merged(merged: Merged, output: Path | None = None) -> None:
     if not merged.document["results"]:
         print("no results yet")
     for line in notes(merged.document):
-        print(line)
+        print(one_line(line))
     if failures := missing.failures():
+        for line in missing.failed_lines() if names_failures else ():
+            print(one_line(line))
         print(f"{failures}: `replicate status {shlex.quote(str(output))}` says why")
     _print_left_out(merged)
 
 
 def _print_left_out(merged: Merged) -> None:
     for line in left_out(merged):
-        print(line, file=sys.stderr)
+        print(one_line(line), file=sys.stderr)

@@ -104,3 +104,22 @@ def test_what_cannot_be_compared_is_refused(axis, values, reason):
 def test_nothing_to_compare_yet_is_said():
     with pytest.raises(IncompleteError, match="no run with cell"):
         compare(replace(results()[0]), {}, "cell", METHODS)
+
+
+@pytest.mark.parametrize(
+    ("abcb", "warning"),
+    [
+        ({"code": {"source": "new"}}, "code.source differs: old and new"),
+        (
+            {"code": {"source": "old"}, "attempt": 2, "earlier_code": [{"attempts": [1]}]},
+            "code of attempts of abcb-fold0: attempt 1: source not recorded; attempt 2: source old",
+        ),
+        ({"code": {"source": "old", "git_commit": "b"}}, None),
+    ],
+)
+def test_pairs_made_by_other_code_are_told(abcb, warning):
+    sweep = make_grid(cells=METHODS, folds=(0,))
+    fields = {"prototype": {"code": {"source": "old", "git_commit": "a"}}, "abcb": abcb}
+    counted = {r.run_id: entry_of(make_result(r, 0.5, **fields[r.cell])) for r in sweep.runs}
+    [comparison] = compare(sweep, counted, "cell", METHODS)
+    assert comparison.warnings == ((f"all fold=0: {warning}",) if warning else ())

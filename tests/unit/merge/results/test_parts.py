@@ -11,6 +11,7 @@ from merge.__main__ import main as merge_main
 from merge.api import merge_results, to_pandas
 from merge.errors import IncomparableError
 from merge.records.manifest import manifest_from_json
+from merge.records.metrics import Metric
 from merge.results.entries import entry_of
 from merge.results.paired import compare
 from merge.results.view import rebuild, rebuild_with_results
@@ -18,6 +19,7 @@ from replicate.report.csv_rows import csv_report
 from replicate.report.figures import heat_map
 from replicate.report.forms import html_report, latex_report, markdown_report
 from replicate.report.gather import read_report
+from replicate.report.settings import further_metrics
 from replicate.views.table import notes, results_table
 
 MANIFEST = manifest_from_json(
@@ -105,6 +107,17 @@ def test_the_table_shows_the_part_and_no_difference_to_what_is_published(output)
     assert row.split()[-2:] == ["40.0", "-"]
     (line,) = notes(merged.document)
     assert line.startswith(f"not whole: {CELL}: miou is a mean over a part of the organs")
+
+
+def test_a_further_metric_over_a_part_says_so_too(tmp_path):
+    manifest = replace(MANIFEST, metrics=(*MANIFEST.metrics, Metric(name="other")))
+    sweep = replace(grid(metric="other"), frozen_manifest=manifest)
+    write_sweep(tmp_path, sweep)
+    for run in sweep.runs:
+        metrics = {"miou": 0.5, "other": 1.0}
+        write_result(tmp_path, run, 0.5, metrics=metrics, details=details(PART))
+    rows = further_metrics(read_report(tmp_path, *rebuild_with_results(tmp_path)))
+    assert rows[1] == [CELL, "50.0 ± 0.0 (1/3 organs)"]
 
 
 @pytest.mark.parametrize("form", [markdown_report, html_report, latex_report, csv_report])

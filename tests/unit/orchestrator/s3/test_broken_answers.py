@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 from support.canned_store import DATE, WRITTEN, CannedStore, answer
 
-from merge.errors import BucketUnavailableError
+from merge.errors import BucketUnavailableError, RecordError
 from merge.storage.control_paths import SyncPaths
 from orchestrator.s3 import bucket as module
 from orchestrator.s3.bucket import ABSENT, Bucket
@@ -48,7 +48,7 @@ def error(code: str) -> bytes:
 WHOLE = {
     "list": answer("200 OK", LISTING.encode()),
     "head": answer("200 OK", **OBJECT | {"Content_Length": "13"}),
-    "get": answer("200 OK", CONTENT, **STORED),
+    "get": answer("200 OK", CONTENT, **OBJECT),
     "get absent": answer("404 Not Found", error("NoSuchKey")),
     "put": answer("200 OK", ETag='"abc"'),
     "put refused": answer("412 Precondition Failed", error("PreconditionFailed")),
@@ -281,6 +281,9 @@ def test_an_object_that_reads_the_same_twice_is_damaged(store, bucket, requests)
     store.answers = [flipped(WHOLE["get"], b'"miou": 0.5', b'"miou": 0.7')] * 2
     data, head = bucket.get("a")
     assert (data, head.sha256) == (b'{"miou": 0.7}', SHA256.hexdigest())
+    store.answers = [flipped(WHOLE["range"], b'"miou": 0.5', b'"miou": 0.7')] * 2
+    with pytest.raises(RecordError, match="is damaged"):
+        requests["range"]()
 
 
 def test_a_store_that_received_other_bytes_gets_them_again(store, requests):

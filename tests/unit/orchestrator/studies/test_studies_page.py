@@ -39,6 +39,8 @@ def examples(repository: Path, tmp_path: Path) -> list[Path]:
 
 def test_the_examples_load(repository: Path, examples: list[Path], tmp_path: Path) -> None:
     nets_file, rates_file, published_file, _, _, options_file = examples
+    (tmp_path / "losses.py").touch()
+    (tmp_path / "tools").mkdir()
     nets = load_study(nets_file, published_folders=(repository / "replicate" / "published",))
     assert len(select(expand(nets), nets.axes, {})) == 16
     assert len(expand(nets)) == 20

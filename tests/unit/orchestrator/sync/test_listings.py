@@ -135,7 +135,7 @@ def test_the_merged_view_keeps_runs_that_this_plan_does_not_have(bucket, tmp_pat
     assert bucket.objects[MERGED_VIEW] == before
     # Nor where no listing shows the bucket's own plan.
     hide(bucket, 1000, "sweep.json")
-    with pytest.raises(BucketUnavailableError, match="leave out sweep.json"):
+    with pytest.raises(BucketUnavailableError, match=r"leave out sweep\.json"):
         update_merged_view(bucket, SyncCache(tmp_path / "third", bucket), smaller, QuickClock())
     assert counted(bucket) == 4
 

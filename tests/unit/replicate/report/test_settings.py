@@ -71,6 +71,12 @@ def test_every_metric_of_a_study_is_shown_with_its_spread():
     assert further_metrics(two_rates()) == []
 
 
+def test_a_further_metric_of_a_single_run_has_no_spread():
+    sweep = make_grid(folds=(0,))
+    results = {r.run_id: make_result(r, 0.5, metrics={"miou": 0.5, "nss": 2.5}) for r in sweep.runs}
+    assert further_metrics(report_of(sweep, results))[1:] == [["pascal5i_resnet50_1shot", "2.5"]]
+
+
 def test_a_column_without_any_value_is_not_shown():
     text = markdown_report(two_rates())
     for name in ("best epoch", "peak memory", "published", "difference", "verdict", "took"):
