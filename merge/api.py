@@ -32,7 +32,7 @@ def merge_results(
 
     It is also written to the file `into`, if that is given. The order of `output_dirs` does not
     matter. Results that are not counted are listed under `quarantined`, `aside` and `conflicts`.
-    ConfigChangedError where plans differ, IncomparableError for flags where `strict`,
+    ConfigChangedError where plans disagree on a run, IncomparableError for flags where `strict`,
     UsageError where an input does not exist, RecordError where no input can be used.
     """
     each = [output_dirs] if isinstance(output_dirs, str | Path) else list(output_dirs)

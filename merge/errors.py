@@ -4,7 +4,7 @@ PapergridError
 |-- UsageError              the command line or a file that a person wrote is wrong      (exit 2)
 |   |-- StudyError          a study file, with every problem and its place in the file
 |   |-- SelectionError      a filter that names a value the study does not have
-|   |-- ConfigChangedError  the output folder holds a sweep with another configuration
+|   |-- ConfigChangedError  a run is planned already with another configuration
 |   |   `-- IncomparableError  a cell's runs differ in what must be equal, and --strict was given
 |   |-- BucketError         an object store refuses: no such bucket, denied, wrong keys
 |   |-- ServersError        servers that cannot be used, each with all its problems
@@ -63,7 +63,7 @@ class SelectionError(UsageError):
 
 
 class ConfigChangedError(UsageError):
-    """The output folder already holds a sweep with another configuration."""
+    """A run is planned with another configuration, in the output folder or in another input."""
 
 
 class IncomparableError(ConfigChangedError):

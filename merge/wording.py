@@ -29,11 +29,11 @@ def hint(word: str, known: Iterable[str]) -> str:
     return did_you_mean(word, names) or (f"; known: {listed(names)}" if names else "")
 
 
-def listed(names: Iterable[str]) -> str:
-    """`a, b, c`, cut after 40 names."""
+def listed(names: Iterable[str], most: int = _MAX_LISTED) -> str:
+    """`a, b, c`, cut after `most` names."""
     all_names = list(names)
-    more = len(all_names) - _MAX_LISTED
-    return ", ".join(all_names[:_MAX_LISTED]) + (f", ... ({more} more)" if more > 0 else "")
+    more = len(all_names) - most
+    return ", ".join(all_names[:most]) + (f", ... ({more} more)" if more > 0 else "")
 
 
 def size_text(num_bytes: float) -> str:

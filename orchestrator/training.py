@@ -21,7 +21,7 @@ from orchestrator.local.listeners import Listeners
 from orchestrator.local.settings import LocalSettings
 from orchestrator.plan.code_version import code_differs
 from orchestrator.plan.durations import longest_first
-from orchestrator.plan.freeze import existing_plan, freeze
+from orchestrator.plan.freeze import as_planned_in, existing_plan, freeze
 from orchestrator.plan.plan import Plan
 from orchestrator.plan.shards import settle_shards
 from orchestrator.sync.options import SyncOptions
@@ -54,11 +54,13 @@ def train(
 ) -> TrainingReport:
     """Freeze `plan` in `output` and train its runs, the longest first; finished ones are skipped.
 
-    ConfigChangedError where the folder or the bucket holds another plan, BucketError where the
-    bucket refuses: nothing is started then. BucketUnavailableError where claims need the bucket and
-    it does not answer. What cannot be sent later is in the report.
+    ConfigChangedError where it changes a planned run of the folder or the bucket, BucketError where
+    the bucket refuses: nothing is started then. BucketUnavailableError where claims need the bucket
+    and it does not answer. What cannot be sent later is in the report.
     """
-    return _train(plan, output, settings, lambda: _freeze(plan, output), listeners, sync)
+    events = Listeners(listeners)
+    plan = as_planned_in(output, plan)
+    return _train(plan, output, settings, lambda: _freeze(plan, output, events), events, sync)
 
 
 def train_frozen(
@@ -70,7 +72,7 @@ def train_frozen(
     sync: SyncOptions | None = None,
 ) -> TrainingReport:
     """As `train`, for a plan that was read from `output`."""
-    return _train(plan, output, settings, lambda: plan.sweep, listeners, sync)
+    return _train(plan, output, settings, lambda: plan.sweep, Listeners(listeners), sync)
 
 
 def _train(
@@ -78,14 +80,13 @@ def _train(
     output: Path,
     settings: LocalSettings,
     frozen: Callable[[], Sweep],
-    listeners: Sequence[Listener],
+    events: Listeners,
     sync: SyncOptions | None,
 ) -> TrainingReport:
-    events = Listeners(listeners)
     if sync:
         _ask_bucket(sync, plan.sweep, events)
         if sync.has_claims:
-            _publish_plan(sync, plan.sweep, output)
+            _publish_plan(sync, plan, output)
     sweep = frozen()
     for line in code_differs(sweep.code, settings.code):
         events.notice(f"the code has changed since {output} was planned: {line}")
@@ -104,8 +105,8 @@ def _train(
     return sending.finish(report)
 
 
-def _freeze(plan: Plan, output: Path) -> Sweep:
-    sweep = freeze(output, plan.sweep)
+def _freeze(plan: Plan, output: Path, events: Listeners) -> Sweep:
+    sweep = freeze(output, plan.sweep, plan.asked, events.notice)
     if plan.division.is_balanced and settle_shards(output, plan.all_shards) != plan.all_shards:
         raise StorageError(
             f"{output} holds another division of these runs, made by another server a moment ago: "
@@ -128,15 +129,16 @@ def _ask_bucket(sync: SyncOptions, sweep: Sweep, events: Listeners) -> None:
         events.notice(delay_message(error))
 
 
-def _publish_plan(sync: SyncOptions, sweep: Sweep, output: Path) -> None:
-    """Put the plan into the bucket whose claims share its runs; the folder's plan if it has one.
+def _publish_plan(sync: SyncOptions, plan: Plan, output: Path) -> None:
+    """Put the plan into the bucket whose claims share its runs, with the folder's if it has one.
 
-    Before the folder gets it: of two hosts that start with different plans at once, the bucket
-    refuses one, and that one keeps no plan that it could never train.
+    Before the folder gets it: of two hosts that start with plans that disagree, the bucket refuses
+    one, and that one keeps no plan that it could never train.
     """
     from orchestrator.bucket_claims.plan import publish_plan_to
 
-    publish_plan_to(sync.target, output, existing_plan(output, sweep) or sweep)
+    sweep = existing_plan(output, plan.sweep, plan.asked) or plan.sweep
+    publish_plan_to(sync.target, output, sweep)
 
 
 class _Merging:

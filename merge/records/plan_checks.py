@@ -27,6 +27,8 @@ def _check_runs(sweep: Sweep) -> None:
     if sweep.goal not in get_args(Goal):
         raise ValueError(f"the goal is {sweep.goal!r}, not max or min")
     names = {axis.name for axis in sweep.axes}
+    if not all(_is_value(value) for axis in sweep.axes for value in axis.choices):
+        raise ValueError("an axis has a value that is no text and no number")
     choices = {axis.name: frozenset(axis.choices) for axis in sweep.axes}
     for run in sweep.runs:
         words = (run.run_id, run.path, run.cell, run.config_hash)

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from merge.errors import RecordError
 from merge.records.config_hash import REPAIR, free_keys_of
+from merge.records.growth import Growth, growth_from_json
 from merge.records.manifest import Manifest, default_manifest, manifest_from_json
 from merge.records.metrics import NUMBER, PERCENT, Goal
 from merge.records.plan_checks import check_plan
+from merge.records.resources import DeviceKind, Resources, resources_from_json, resources_to_json
 from merge.records.short_repr import ShortRepr
 from merge.storage.json_files import read_json
+
+__all__ = [
+    "SCHEMA",
+    "Axis",
+    "DeviceKind",
+    "Resources",
+    "Run",
+    "Sweep",
+    "Value",
+    "read_sweep",
+    "refuse_foreign_schema",
+    "run_to_json",
+    "sweep_from_json",
+]
 
 SCHEMA = 1
 
 Value = str | int | float | bool
 """A value of an axis."""
-
-DeviceKind = Literal["cuda", "cpu"]
-"""What a run computes on, once `auto` is decided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,29 +50,6 @@ class Axis:
     @property
     def choices(self) -> tuple[Value, ...]:
         return self.values + self.also
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What one run needs of a machine. Never part of the configuration hash."""
-
-    device: Literal["auto", "cuda", "cpu"] = "auto"
-    devices_per_run: int = 1
-    num_workers: int = 0
-    """Loader processes per rank."""
-    launcher: Literal["torchrun", "none"] = "torchrun"
-    """`none` starts the command once; `torchrun` starts one rank per device."""
-    hours: float | None = None
-    """Expected duration of the run, from the study; measured durations are preferred."""
-    gpu_mem_gb: float | None = None
-    """GPU memory that it needs, in GB; None where it is not known."""
-    nodes: int = 1
-    """Machines that a SLURM job spreads the ranks of a run over; elsewhere one has them all."""
-    slurm: Mapping[str, Any] = field(default_factory=dict)
-    """The study's settings for SLURM jobs, see `orchestrator.slurm.request`."""
-
-
-_RESOURCES = tuple(each.name for each in fields(Resources))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -120,6 +110,8 @@ class Sweep(ShortRepr):
     """How often a failed run is retried, by cause: {cause: limit or {"limit", "wait_s"}}."""
     code_files: tuple[str, ...] | None = None
     """What the study names as code, seen from where runs are started; None where it does not."""
+    growth: tuple[Growth, ...] = ()
+    """How the plan changed since it was first written, oldest first."""
     frozen_manifest: Manifest | None = None
     """As the plan froze it; None in a plan of an older version. Readers take `manifest`."""
 
@@ -164,6 +156,8 @@ class Sweep(ShortRepr):
             document["code_files"] = list(self.code_files)
         if self.frozen_manifest is not None:
             document["manifest"] = self.frozen_manifest.to_json()
+        if self.growth:
+            document["growth"] = [growth.to_json() for growth in self.growth]
         return {**document, "runs": [run_to_json(r) for r in self.runs]} if with_runs else document
 
 
@@ -211,6 +205,7 @@ def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
         retries=dict(document.get("retries", {})),
         free_keys=tuple(document.get("free_keys", ())),
         code_files=_texts_or_none(document.get("code_files")),
+        growth=tuple(growth_from_json(growth) for growth in document.get("growth", ())),
         frozen_manifest=manifest_from_json(document["manifest"])
         if "manifest" in document
         else None,
@@ -230,7 +225,7 @@ def run_to_json(run: Run) -> dict[str, Any]:
         "command": list(run.command) if run.command else None,
         "config": dict(run.config),
         "config_hash": run.config_hash,
-        "resources": {name: getattr(run.resources, name) for name in _RESOURCES},
+        "resources": resources_to_json(run.resources),
         "in_table": run.in_table,
     }
 
@@ -243,7 +238,7 @@ def _runs_from_json(documents: Sequence[Mapping[str, Any]]) -> tuple[Run, ...]:
         # Most runs need the same: a comparison costs a fifth of making Resources, 10,000 times.
         if not runs or not _is_same(document["resources"], known):
             known = document["resources"]
-            resources = _resources_from_json(known)
+            resources = resources_from_json(known)
         runs.append(_run_from_json(document, resources))
     return tuple(runs)
 
@@ -281,7 +276,3 @@ def _texts_or_none(value: object) -> tuple[str, ...] | None:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise TypeError(f"code_files is {value!r}")
     return tuple(value)
-
-
-def _resources_from_json(document: Mapping[str, Any]) -> Resources:
-    return Resources(**{**document, "slurm": dict(document.get("slurm", {}))})

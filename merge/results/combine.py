@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merge.errors import IncompleteError
-from merge.records.plan_diff import plan_to_json
+from merge.records.plan_json import plan_to_json
 from merge.records.sweep import SCHEMA, Run, Sweep
 from merge.results.cells import UNUSABLE_KEY, cell_view, expected_values
 from merge.results.code_flags import table_flags
@@ -78,7 +78,7 @@ def combine(
     on_conflict: OnConflict = "error",
     has_sources: bool = True,
 ) -> Merged:
-    """Merge `inputs` (by name). ConfigChangedError where their plans differ.
+    """Merge `inputs` (by name). ConfigChangedError where plans disagree on a run.
 
     `on_conflict` says what is counted where results of one run differ; all of them stay in the
     view in any case. Without `has_sources` the document lacks the plan and the single results

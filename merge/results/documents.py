@@ -10,7 +10,7 @@ from typing import Any
 
 from merge.errors import RecordError
 from merge.records.config_hash import hash_problem
-from merge.records.plan_diff import plan_from_json
+from merge.records.plan_json import plan_from_json
 from merge.records.result import check_metrics, is_code_list
 from merge.records.sweep import refuse_foreign_schema
 from merge.results.entries import (

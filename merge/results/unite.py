@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import ConfigChangedError, IncompleteError
-from merge.records.plan_diff import plan_differences, shortened
+from merge.records.plan_changes import plan_changes, refuse_changes
+from merge.records.plan_union import common_plan, uneven_cells
 from merge.records.result import Result
 from merge.records.sweep import Run, Sweep
 from merge.results.entries import Entry, Problem, entry_of, unique_entries, unique_problems
@@ -49,7 +50,7 @@ class Contribution:
 def unite(inputs: Mapping[str, Contribution]) -> Contribution:
     """All that `inputs` (by name) contribute together.
 
-    ConfigChangedError, with the differing keys and their values, where plans differ;
+    ConfigChangedError, with the runs and what differs, where plans disagree on a run;
     IncompleteError where results have no plan at all.
     """
     sweep = common_sweep(inputs)
@@ -65,41 +66,50 @@ def unite(inputs: Mapping[str, Contribution]) -> Contribution:
         legacy=_unique_legacy([entry for part in parts for entry in part.legacy]),
         problems=unique_problems(problem for part in parts for problem in part.problems),
         aside=unique_problems(problem for part in parts for problem in part.aside),
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes))
+        + _uneven(sweep, parts),
         num_read=sum(part.num_read for part in parts),
     )
 
 
+def _uneven(common: Sweep | None, parts: Sequence[Contribution]) -> tuple[str, ...]:
+    """A note where the cells of parts that were planned apart are means over different runs."""
+    plans = [part.sweep for part in parts if part.sweep is not None]
+    if common is None or not any(plan.growth or plan.runs != common.runs for plan in plans):
+        return ()
+    return (text,) if (text := uneven_cells(common)) else ()
+
+
 def common_sweep(inputs: Mapping[str, Contribution]) -> Sweep | None:
-    """The plan that `inputs` share; None where none carries one, ConfigChangedError for two."""
+    """The plan with all runs that `inputs` plan; None where none carries a plan.
+
+    ConfigChangedError, with the runs and what differs, where plans do not agree on a run.
+    """
     planned = {name: part.sweep for name, part in inputs.items() if part.sweep is not None}
-    if not planned:
-        return None
-    names = sorted(planned)
-    first = planned[names[0]]
-    chosen = first
-    for name in names[1:]:
-        other = planned[name]
+    common: Sweep | None = None
+    seen: list[tuple[str, Sweep]] = []
+    for name, sweep in sorted(planned.items()):
+        if common is None:
+            common = sweep
         # Equal plans are the rule, and comparing objects is far cheaper than looking for
         # differences.
-        if other == chosen:
-            continue
-        differences = plan_differences(first, other)
-        if differences:
-            lines = [f"  {line}" for line in shortened(differences)]
-            raise ConfigChangedError(
-                "\n".join(
-                    [
-                        f"{names[0]} and {name} hold different plans of study {first.study!r}; "
-                        f"{names[0]} -> {name}:",
-                        *lines,
-                        "Their numbers cannot stand in one table: merge them separately.",
-                    ]
-                )
-            )
-        # Equal in what decides numbers; of the rest (title, code...) one is taken, in any order.
-        chosen = min(chosen, other, key=lambda sweep: canonical_json(sweep.to_json()))
-    return chosen
+        elif sweep != common:
+            if plan_changes(common, sweep):
+                _refuse(seen, name, sweep)
+            common = common_plan(common, sweep)
+        seen.append((name, sweep))
+    return common
+
+
+def _refuse(seen: Sequence[tuple[str, Sweep]], name: str, sweep: Sweep) -> None:
+    """ConfigChangedError with the input that disagrees with `sweep`."""
+    for other, known in seen:
+        refuse_changes(
+            f"{other} and {name} plan the same runs of study {known.study!r} differently; "
+            f"{other} -> {name}:",
+            plan_changes(known, sweep),
+            "Their numbers cannot stand in one table: merge them separately.",
+        )
 
 
 def with_plan(name: str, part: Contribution, sweep: Sweep | None) -> Contribution:

@@ -97,14 +97,36 @@ def _exclusively(
     # Before the lock, which would create a folder that does not exist.
     refuse_missing_sweep(output)
     paths = SweepPaths(output)
+    plan = _GrowingPlan(paths.sweep)
     with no_garbage_collection():
-        sweep = read_sweep(paths.sweep)
+        # The plan too is read under the lock: a merge that waited with a smaller plan would leave
+        # out the results that the merge before it has written.
         return exclusively(
             paths.merge_lock,
-            lambda: write_view(sweep),
-            lambda: result_files(output, sweep),
+            lambda: write_view(plan.read()),
+            lambda: (plan.stamp(), result_files(output, plan.read())),
             patience_s=patience_s,
         )
+
+
+class _GrowingPlan:
+    """The plan of an output folder, read again where it was replaced by a larger one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read: tuple[object, Sweep] | None = None
+
+    def stamp(self) -> object:
+        status = self._path.stat()
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+    def read(self) -> Sweep:
+        # Asked before the reading: a plan that is replaced meanwhile is read again by the next
+        # call.
+        stamp = self.stamp()
+        if self._read is None or self._read[0] != stamp:
+            self._read = stamp, read_sweep(self._path)
+        return self._read[1]
 
 
 def merge_inputs(
@@ -117,7 +139,7 @@ def merge_inputs(
 ) -> Merged:
     """Merge output folders, run folders, merged and legacy files into the file `into`.
 
-    ConfigChangedError where their plans differ, IncomparableError for flags where `is_strict`;
+    ConfigChangedError where plans disagree on a run, IncomparableError for flags where `is_strict`;
     nothing is written then.
     """
 

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def plan_lock(output: Path) -> Path:
+    """Held while runs are added to the plan of `output`."""
+    return output / ".plan.lock"
+
+
 @dataclass(frozen=True, slots=True)
 class SyncPaths:
     """Paths of what sync remembers of an output folder; all of it may be deleted."""

@@ -1,4 +1,4 @@
-"""The plan of runs that hosts share through a bucket: put there once, fetched by each host."""
+"""The plan of runs that hosts share through a bucket: put there, and fetched by each host."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from merge.storage.paths import SweepPaths
 from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.url import BucketTarget
 from orchestrator.sync.cache import SyncCache
-from orchestrator.sync.plan import publish_plan
+from orchestrator.sync.plan import grow_folder_plan, publish_plan
 from orchestrator.sync.pull import Pull, prepare_pull
 
 
-def publish_plan_to(target: BucketTarget, output: Path, sweep: Sweep) -> None:
-    """Put `sweep` as the plan of `target`, before any host claims a run of it.
+def publish_plan_to(target: BucketTarget, output: Path, sweep: Sweep) -> Sweep:
+    """Have the runs of `sweep` in the plan of `target`, before any host claims one of them.
 
-    ConfigChangedError where that place has another plan.
+    Returns the plan there. ConfigChangedError where that place plans a run differently.
     """
     bucket = Bucket(target)
     mirror = SyncCache(output, bucket).mirror
-    publish_plan(bucket, mirror, sweep, canonical_json(sweep.to_json()))
+    return publish_plan(bucket, mirror, sweep, canonical_json(sweep.to_json()))
 
 
 def sync_plan(target: BucketTarget, output: Path) -> None:
-    """Have the same plan in `target` and `output`: copied from the one that has it to the other.
+    """Have the runs of both plans in `target` and in `output`.
 
-    ConfigChangedError where they have different plans, IncompleteError where both have none.
+    ConfigChangedError where they plan a run differently, IncompleteError where both have no plan.
     """
     path = SweepPaths(output).sweep
     if path.exists():
-        publish_plan_to(target, output, read_sweep(path))
+        remote = publish_plan_to(target, output, read_sweep(path))
+        grow_folder_plan(Bucket(target), output, remote)
     else:
         prepare_pull(Pull.between(output, Bucket(target)))

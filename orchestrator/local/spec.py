@@ -31,7 +31,7 @@ def ensure_spec(paths: RunPaths, spec: Mapping[str, Any], free_keys: Collection[
     except RecordError as error:
         message = f"{error}: remove that file; it is rewritten from sweep.json"
         raise RecordError(message, path=paths.spec) from error
-    if not _is_same(known, spec, free_keys):
+    if not _is_same(_with_axes_of(spec, known), spec, free_keys):
         keys = sorted(k for k in known.keys() | spec.keys() if known.get(k) != spec.get(k))
         raise RecordError(
             f"{paths.spec} is not what the plan says of this run ({', '.join(keys)} differ): it "
@@ -52,6 +52,15 @@ def _is_same(
         return canonical_json({**document, "config": left})
 
     return decisive(known) == decisive(spec)
+
+
+def _with_axes_of(spec: Mapping[str, Any], known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`known` with the axes that the plan got later: their values stand in its configuration."""
+    axes, config = known.get("axes"), known.get("config")
+    if not isinstance(axes, dict) or not isinstance(config, dict):
+        return known
+    added = {name: config[name] for name in spec["axes"] if name not in axes and name in config}
+    return {**known, "axes": {**axes, **added}}
 
 
 def attempt_spec(paths: RunPaths, number: int, spec: Mapping[str, Any]) -> Path | None:

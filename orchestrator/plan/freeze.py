@@ -1,4 +1,4 @@
-"""The plan of an output folder, frozen: written once, then only ever compared.
+"""The plan of an output folder: written once; a later study may add runs and change none.
 
 Pure but for `freeze` and `existing_plan`. Resources, retries, title, published numbers and the
 code's version may change under a plan; what decides numbers or where they lie may not.
@@ -6,16 +6,23 @@ code's version may change under a plan; what decides numbers or where they lie m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from merge.errors import ConfigChangedError
-from merge.records.plan_diff import plan_differences, shortened
-from merge.records.sweep import Sweep, read_sweep
+from merge.records.growth import Growth
+from merge.records.plan_axes import named_as_planned
+from merge.records.plan_changes import plan_changes, refuse_changes
+from merge.records.plan_growth import grow_by_study, grow_plan_file, growth_notes
+from merge.records.sweep import Run, Sweep, read_sweep
+from merge.storage.clock import SYSTEM_CLOCK
 from merge.storage.json_files import write_json_exclusive
 from merge.storage.paths import SweepPaths
 from orchestrator.config.values import text_of
+from orchestrator.plan.plan import Plan
+from orchestrator.runs.requests import user_name
 from orchestrator.studies.grid import expand
 from orchestrator.studies.study import Study
 
@@ -44,46 +51,123 @@ def make_sweep(study: Study, code: Mapping[str, Any]) -> Sweep:
     )
 
 
-def freeze(output: Path, sweep: Sweep) -> Sweep:
-    """Write `sweep` as the plan of `output`, or return the equal plan that is already there.
-
-    ConfigChangedError, with the differences, where `output` holds another plan; RecordError where
-    its plan cannot be read; StorageError where it cannot be written.
-    """
-    # Exclusively: of several servers that start at once, one writes the plan and the rest compare
-    # theirs with it.
-    existing = existing_plan(output, sweep)
-    if existing or write_json_exclusive(SweepPaths(output).sweep, sweep.to_json()):
-        return existing or sweep
-    return _same_plan(output, sweep)
+OnNote = Callable[[str], None]
 
 
-def existing_plan(output: Path, sweep: Sweep) -> Sweep | None:
-    """The plan that `output` holds, equal to `sweep`; None where it holds none. Writes nothing.
+def ignore_note(_line: str) -> None:
+    """Takes a note and does nothing."""
 
-    Errors are those of `freeze`.
-    """
+
+def request_to_plan(
+    study: Study, settings: Mapping[str, Any], filters: Mapping[str, Any], code: Mapping[str, Any]
+) -> Growth:
+    """Who asks for which runs now: what a plan records of it if it grows."""
     try:
-        return _same_plan(output, sweep)
+        text = study.source.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        # A `Study` that was made in memory, or whose file has gone since.
+        text = ""
+    return Growth(
+        at=SYSTEM_CLOCK.now(),
+        by=user_name(),
+        host=os.uname().nodename,
+        source=str(study.source),
+        study=text,
+        settings=settings,
+        filters=filters,
+        code=code,
+    )
+
+
+def freeze(
+    output: Path, sweep: Sweep, asked: Growth | None = None, on_note: OnNote = ignore_note
+) -> Sweep:
+    """Write `sweep` as the plan of `output`, or add its runs to the plan that is there.
+
+    Returns the plan on disk. `asked` is recorded where it grows; `on_note` gets a line for runs
+    that are added, and for planned ones that `sweep` does not name: they stay.
+    ConfigChangedError, with the runs and what differs, where it changes a planned run; RecordError
+    where the plan cannot be read; StorageError where it cannot be written.
+    """
+    found = _compared(output, sweep, asked, on_note)
+    if found is None:
+        # Exclusively: of several servers that start at once, one writes the plan, the rest add to
+        # it.
+        if write_json_exclusive(SweepPaths(output).sweep, sweep.to_json()):
+            return sweep
+        found = _compared(output, sweep, asked, on_note)
+    # Most commands find their runs planned: they need no lock, and write nothing.
+    if found and found.planned == found.grown:
+        return found.planned
+    return grow_plan_file(output, lambda plan: _grown(output, plan, sweep, asked))
+
+
+def existing_plan(
+    output: Path, sweep: Sweep, asked: Growth | None = None, on_note: OnNote = ignore_note
+) -> Sweep | None:
+    """The plan that `freeze` would leave in `output`; None where it holds none. Writes nothing.
+
+    Notes and errors are those of `freeze`.
+    """
+    found = _compared(output, sweep, asked, on_note)
+    return found.grown if found else None
+
+
+def named_as_in(output: Path, sweep: Sweep) -> Sweep:
+    """`sweep`, its runs named as the plan of `output` names them, if their axes are others."""
+    try:
+        return named_as_planned(sweep, read_sweep(SweepPaths(output).sweep))
+    except FileNotFoundError:
+        return sweep
+
+
+def as_planned_in(output: Path, plan: Plan) -> Plan:
+    """`plan` with its runs named as in the plan of `output`, for one that was made without it."""
+    sweep = named_as_in(output, plan.sweep)
+    if sweep is plan.sweep:
+        return plan
+    pairs = zip(plan.sweep.runs, sweep.runs, strict=True)
+    names = {before.run_id: after for before, after in pairs}
+
+    def renamed(runs: Sequence[Run]) -> tuple[Run, ...]:
+        # The resources may be those of flags.
+        return tuple(replace(names[run.run_id], resources=run.resources) for run in runs)
+
+    return replace(
+        plan,
+        sweep=sweep,
+        runs=renamed(plan.runs),
+        shards=tuple(replace(shard, runs=renamed(shard.runs)) for shard in plan.shards),
+        all_shards=tuple(replace(shard, runs=renamed(shard.runs)) for shard in plan.all_shards),
+        estimates={names[run_id].run_id: each for run_id, each in plan.estimates.items()},
+    )
+
+
+class _Compared(NamedTuple):
+    planned: Sweep
+    grown: Sweep
+
+
+def _compared(
+    output: Path, sweep: Sweep, asked: Growth | None, on_note: OnNote
+) -> _Compared | None:
+    try:
+        planned = read_sweep(SweepPaths(output).sweep)
     except FileNotFoundError:
         return None
+    grown = _grown(output, planned, sweep, asked)
+    for line in growth_notes(planned, sweep):
+        on_note(line)
+    return _Compared(planned, grown)
 
 
-def _same_plan(output: Path, sweep: Sweep) -> Sweep:
-    path = SweepPaths(output).sweep
-    existing = read_sweep(path)
-    differences = plan_differences(existing, sweep)
-    if differences:
-        raise ConfigChangedError(_refusal(path, existing, differences))
-    return existing
-
-
-def _refusal(path: Path, existing: Sweep, differences: tuple[str, ...]) -> str:
-    return "\n".join(
-        [
-            f"{path} holds another plan of study {existing.study!r}; planned -> requested now:",
-            *(f"  {line}" for line in shortened(differences)),
-            "Numbers of both would be mixed in one table: give another --output-dir, or undo the "
-            "change.",
-        ]
+def _grown(output: Path, planned: Sweep, sweep: Sweep, asked: Growth | None) -> Sweep:
+    refuse_changes(
+        f"this study changes runs that are planned in {SweepPaths(output).sweep}; planned -> "
+        f"requested now:",
+        plan_changes(planned, sweep),
+        "Numbers of both would be mixed in one table, so nothing was changed: give another "
+        "--output-dir, or undo the change. A study that only adds runs may use this folder.",
     )
+    entry = asked or Growth(at=SYSTEM_CLOCK.now(), by=user_name(), host=os.uname().nodename)
+    return grow_by_study(planned, sweep, entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from merge.records.growth import Growth
 from merge.records.sweep import Run, Sweep
 from orchestrator.plan.division import Division
 from orchestrator.plan.durations import Estimate
@@ -24,6 +25,8 @@ class Plan:
     """Also those that `--shard` did not select."""
     estimates: Mapping[str, Estimate]
     """Expected duration of each run by its id."""
+    asked: Growth | None = None
+    """Who asks for it, and by which study: recorded where it makes a folder's plan grow."""
 
     def __repr__(self) -> str:
         return (

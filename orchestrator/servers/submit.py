@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merge.errors import UsageError
-from merge.records.sweep import Sweep
 from merge.storage.atomic import make_folder, write_bytes
 from merge.storage.json_files import write_json_exclusive
-from merge.storage.paths import SweepPaths
 from orchestrator.bucket_claims.plan import publish_plan_to
-from orchestrator.plan.freeze import freeze
+from orchestrator.plan.freeze import OnNote, existing_plan, freeze, ignore_note
+from orchestrator.plan.plan import Plan
 from orchestrator.servers.checks import CheckedServer, check_servers
 from orchestrator.servers.request import ServerAssignment, ServerRequest
 from orchestrator.servers.scripts import start_script
@@ -33,34 +32,37 @@ class StartResult:
 
 
 def submit(
-    sweep: Sweep, request: ServerRequest, on_checked: Callable[[Sequence[CheckedServer]], None]
+    plan: Plan,
+    request: ServerRequest,
+    on_checked: Callable[[Sequence[CheckedServer]], None],
+    on_note: OnNote = ignore_note,
 ) -> list[StartResult]:
     """Check all servers of `request`, freeze the plan, start a worker on each; return at once.
 
-    `on_checked` gets the results of the checks before anything starts. ServersError with all
-    problems of all servers, ConfigChangedError where the output folder or the bucket holds another
-    plan: then no worker starts.
+    `on_checked` gets the results of the checks before anything starts, `on_note` a line for runs
+    that the plan gets, and for planned ones that the study does not name. ServersError with all
+    problems of all servers, ConfigChangedError where the study changes a planned run of the output
+    folder or the bucket: then no worker starts.
     """
-    refuse_other_plans(sweep, request)
+    refuse_other_plans(plan, request)
     on_checked(check_servers(request))
-    write_submission(sweep, request)
+    write_submission(plan, request, on_note)
     return start_servers(request)
 
 
-def refuse_other_plans(sweep: Sweep, request: ServerRequest) -> None:
-    """ConfigChangedError where the output folder, or the bucket, holds another plan."""
-    if SweepPaths(request.output).sweep.exists():
-        freeze(request.output, sweep)
+def refuse_other_plans(plan: Plan, request: ServerRequest) -> None:
+    """ConfigChangedError where the output folder, or the bucket, plans a run differently."""
+    existing_plan(request.output, plan.sweep, plan.asked)
     if request.claims:
-        check_before_training(request.claims, sweep)
+        check_before_training(request.claims, plan.sweep)
 
 
-def write_submission(sweep: Sweep, request: ServerRequest) -> None:
+def write_submission(plan: Plan, request: ServerRequest, on_note: OnNote = ignore_note) -> None:
     """Freeze the plan; record the submission and the runs of each server.
 
     Without a shared folder the plan also goes into the bucket, where the servers fetch it.
     """
-    freeze(request.output, sweep)
+    sweep = freeze(request.output, plan.sweep, plan.asked, on_note)
     if request.claims:
         publish_plan_to(request.claims, request.output, sweep)
     for each in request.assignments:

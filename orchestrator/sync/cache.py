@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
+from merge.records.sweep import Sweep
 from merge.storage.atomic import remove_file
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.control_paths import SyncPaths
@@ -44,6 +45,15 @@ class KnownObject:
     """Of its content, as stored with it; None where its writer stored none."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPlan:
+    """The plan in a bucket, as it was read."""
+
+    sweep: Sweep
+    etag: str
+    """Its version."""
+
+
 class SyncCache:
     """Of one output folder and one place in a bucket. Safe for many threads."""
 
@@ -57,6 +67,8 @@ class SyncCache:
         )
         """Copies of the plan and the results in the bucket, laid out as an output folder. Its name
         is the same on every machine: it is a part of the merged JSON."""
+        self.plan: StoredPlan | None = None
+        """As this process read it last for a merged view."""
         self._bucket = bucket
         # Monotonic times of this host, until it is started again, can be compared.
         self._boot_id = this_owner().boot_id

@@ -25,8 +25,8 @@ def push(
 ) -> SyncReport:
     """Send what changed in `output`, then bring the merged JSON in the bucket up to date.
 
-    ConfigChangedError where the bucket holds another plan, BucketError where the store refuses,
-    BucketUnavailableError where it may answer later: then the same call resumes.
+    ConfigChangedError where the bucket plans a run differently, BucketError where the store
+    refuses, BucketUnavailableError where it may answer later: then the same call resumes.
     """
     report = SyncReport(on_transfer=on_transfer)
     transfer = Push.between(output, Bucket(target), selection, report, is_dry=is_dry)

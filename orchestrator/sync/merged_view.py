@@ -30,6 +30,7 @@ from orchestrator.s3.conditional_writes import require_safe_merging
 from orchestrator.s3.objects import ListedObject
 from orchestrator.sync.cache import SyncCache
 from orchestrator.sync.listing import Listing, first_present, list_objects
+from orchestrator.sync.plan import PLAN, fetch_plan
 from orchestrator.sync.selection import RunNames, runs_by_path
 
 MERGED_VIEW = SweepPaths.RESULTS_NAME
@@ -92,9 +93,25 @@ def _run_ids(bucket: Bucket, view: bytes) -> set[str]:
 
 
 def merge_results_in(bucket: Bucket, cache: SyncCache, sweep: Sweep) -> tuple[Merged, bytes]:
-    """The merged view of the results in a bucket now, and its text as a file."""
-    merged = combine({str(bucket.target.url): _ResultMirror(bucket, cache, sweep).read()})
+    """The merged view of the results in a bucket now, and its text as a file.
+
+    `sweep` is the plan of a bucket that lists none.
+    """
+    listing = list_objects(bucket, cache)
+    # Another server may have added runs to the plan since this one read it: a view of the smaller
+    # plan would leave their results out.
+    sweep = _plan_in(bucket, cache, listing.get(PLAN)) or sweep
+    merged = combine({str(bucket.target.url): _ResultMirror(bucket, cache, sweep).read(listing)})
     return merged, view_bytes(merged.document)
+
+
+def _plan_in(bucket: Bucket, cache: SyncCache, listed: ListedObject | None) -> Sweep | None:
+    """The plan that is listed; fetched only where this process does not have this version."""
+    if listed is None:
+        return None
+    if cache.plan is None or cache.plan.etag != listed.etag:
+        cache.plan = fetch_plan(bucket, cache.mirror)
+    return cache.plan.sweep if cache.plan else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +122,8 @@ class _ResultMirror:
     cache: SyncCache
     sweep: Sweep
 
-    def read(self) -> Contribution:
+    def read(self, listing: Listing) -> Contribution:
         """What the bucket contributes to a merged view; damaged results are problems."""
-        listing = list_objects(self.bucket, self.cache)
         wanted = self._results(listing)
         self._remove_all_but({name for _, name in wanted})
         with ThreadPoolExecutor(self.bucket.target.max_concurrency) as pool:

@@ -27,7 +27,7 @@ from orchestrator.sync.cache import KnownObject, SyncCache
 from orchestrator.sync.decide import Decision
 from orchestrator.sync.listing import Listing
 from orchestrator.sync.local_files import link_problem
-from orchestrator.sync.plan import refuse_different_plan, require_plan
+from orchestrator.sync.plan import grow_folder_plan, refuse_different_plan, require_plan
 from orchestrator.sync.report import SyncIssue
 from orchestrator.sync.running import Activity
 from orchestrator.sync.selection import (
@@ -203,18 +203,20 @@ class Pull(Transfer):
 
 
 def prepare_pull(pull: Pull) -> Sweep:
-    """Have the bucket's plan in the output folder too, and return it; a dry run writes nothing.
+    """Have the runs of the bucket's plan in the output folder too; returns the bucket's plan.
 
-    IncompleteError where the bucket has no plan, ConfigChangedError where the folder has another.
+    A dry run writes nothing. IncompleteError where the bucket has no plan, ConfigChangedError, with
+    the runs, where the folder plans one differently.
     """
     remote = require_plan(pull.bucket, pull.cache.mirror)
     path = SweepPaths(pull.output).sweep
     data = pull.cache.mirror.sweep.read_bytes()
-    if not path.exists():
-        if not pull.is_dry:
-            write_exclusive(path, lambda file: file.write(data))
-        return remote
-    refuse_different_plan(pull.bucket, remote, read_sweep(path))
+    is_new = not path.exists()
+    if pull.is_dry:
+        if not is_new:
+            refuse_different_plan(pull.bucket, remote, read_sweep(path))
+    elif not (is_new and write_exclusive(path, lambda file: file.write(data))):
+        grow_folder_plan(pull.bucket, pull.output, remote)
     return remote
 
 

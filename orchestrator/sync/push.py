@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from merge.errors import BucketUnavailableError, RecordError
+from merge.records.plan_union import grown_plan
 from merge.records.result import read_result, result_from_json
 from merge.records.sweep import Run, Sweep, read_sweep
 from merge.results.collect import refuse_missing_sweep
@@ -191,9 +192,10 @@ class Push(Transfer):
 
 
 def prepare_push(push: Push) -> Sweep:
-    """Have the output folder's plan in the bucket too; returns the bucket's.
+    """Have the runs of the output folder's plan in the bucket's too; returns the bucket's.
 
-    A dry run writes nothing. ConfigChangedError where the bucket holds another plan.
+    A dry run writes nothing. ConfigChangedError, with the runs, where the bucket plans one
+    differently.
     """
     refuse_missing_sweep(push.output)
     path = SweepPaths(push.output).sweep
@@ -201,6 +203,7 @@ def prepare_push(push: Push) -> Sweep:
     if not push.is_dry:
         return publish_plan(push.bucket, push.cache.mirror, sweep, path.read_bytes())
     remote = read_plan(push.bucket, push.cache.mirror)
-    if remote:
-        refuse_different_plan(push.bucket, remote, sweep)
-    return remote or sweep
+    if remote is None:
+        return sweep
+    refuse_different_plan(push.bucket, remote, sweep)
+    return grown_plan(remote, sweep)

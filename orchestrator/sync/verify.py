@@ -9,8 +9,10 @@ from functools import partial
 from typing import Any, Literal
 
 from merge.errors import RecordError
-from merge.records.sweep import Run, Sweep
+from merge.records.plan_union import grown_plan
+from merge.records.sweep import Run, Sweep, read_sweep
 from merge.results.collect import refuse_missing_sweep
+from merge.storage.paths import SweepPaths
 from orchestrator.s3.checksums import (
     MAX_READS,
     differs_each_time,
@@ -23,7 +25,7 @@ from orchestrator.s3.upload import snapshot
 from orchestrator.sync.listing import Listing
 from orchestrator.sync.local_files import local_files
 from orchestrator.sync.merged_view import MERGED_VIEW, merge_results_in
-from orchestrator.sync.plan import PLAN, require_plan
+from orchestrator.sync.plan import PLAN, refuse_different_plan, require_plan
 from orchestrator.sync.pull import required_sha256
 from orchestrator.sync.report import SyncIssue, issues_to_json
 from orchestrator.sync.running import Activity
@@ -91,7 +93,7 @@ class Verify(Transfer):
         `is_quick`: compare the stored checksums without reading the objects.
         """
         refuse_missing_sweep(self.output)
-        sweep = require_plan(self.bucket, self.cache.mirror)
+        sweep = self._plan_of_both()
         listing = self.list_objects()
         report = VerifyReport()
         local, names = self._names(sweep, listing, report)
@@ -104,6 +106,13 @@ class Verify(Transfer):
             self._compare_merged_view(sweep, report)
         self.cache.save()
         return report
+
+    def _plan_of_both(self) -> Sweep:
+        """A run that only one of both plans has is compared, too: its files are missing."""
+        remote = require_plan(self.bucket, self.cache.mirror)
+        local = read_sweep(SweepPaths(self.output).sweep)
+        refuse_different_plan(self.bucket, remote, local)
+        return grown_plan(remote, local)
 
     def _names(
         self, sweep: Sweep, listing: Listing, report: VerifyReport

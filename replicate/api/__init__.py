@@ -14,7 +14,15 @@ All of them raise errors of `merge.errors`; each message says what to do.
 from __future__ import annotations
 
 from replicate.api.comparisons import compare, to_pandas
-from replicate.api.plans import Where, freeze_plan, frozen_plan, load_study, plan, runs_of
+from replicate.api.plans import (
+    Where,
+    check_plan,
+    freeze_plan,
+    frozen_plan,
+    load_study,
+    plan,
+    runs_of,
+)
 from replicate.api.requests import RETRIED_STATES, cancel, retry, stop_workers
 from replicate.api.results import (
     doctor,
@@ -40,6 +48,7 @@ __all__ = [
     "bucket",
     "cache_folder",
     "cancel",
+    "check_plan",
     "compare",
     "doctor",
     "find_problems",

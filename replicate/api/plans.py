@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -67,7 +67,7 @@ def plan(  # noqa: PLR0913 (all by keyword)
     from orchestrator.plan.code_version import code_version
     from orchestrator.plan.division import parse_division
     from orchestrator.plan.durations import estimate_from
-    from orchestrator.plan.freeze import make_sweep
+    from orchestrator.plan.freeze import make_sweep, named_as_in, request_to_plan
     from orchestrator.plan.plan import Plan
     from orchestrator.plan.selection import select
 
@@ -76,6 +76,8 @@ def plan(  # noqa: PLR0913 (all by keyword)
     # All runs, not only the selected ones: a later filter must not change the frozen plan (decision
     # 6).
     sweep = make_sweep(study, code_version(study))
+    if output:
+        sweep = named_as_in(Path(output), sweep)
     runs = select(sweep.runs, sweep.axes, _texts(where))
     # A string is a sequence of letters, too.
     by = [shard_by] if isinstance(shard_by, str) else shard_by
@@ -90,14 +92,32 @@ def plan(  # noqa: PLR0913 (all by keyword)
         division=division,
         all_shards=all_shards,
         estimates=estimates,
+        asked=request_to_plan(study, sweep.settings, _texts(where), sweep.code),
     )
 
 
-def freeze_plan(plan: Plan, output: str | Path) -> Sweep:
-    """Write the plan into `output`, for `work`; ConfigChangedError where it holds another one."""
-    from orchestrator.plan.freeze import freeze
+def freeze_plan(
+    plan: Plan, output: str | Path, on_note: Callable[[str], None] | None = None
+) -> Sweep:
+    """Write the plan into `output`, for `work`, or add its runs to the plan that is there.
 
-    return freeze(Path(output), plan.sweep)
+    `on_note` gets a line for runs that are added, and for planned ones that the study does not
+    name: they stay. ConfigChangedError, with the runs, where it changes a planned one.
+    """
+    from orchestrator.plan.freeze import as_planned_in, freeze, ignore_note
+
+    plan = as_planned_in(Path(output), plan)
+    return freeze(Path(output), plan.sweep, plan.asked, on_note or ignore_note)
+
+
+def check_plan(
+    plan: Plan, output: str | Path, on_note: Callable[[str], None] | None = None
+) -> None:
+    """As `freeze_plan`, but writes nothing: for a dry run."""
+    from orchestrator.plan.freeze import as_planned_in, existing_plan, ignore_note
+
+    plan = as_planned_in(Path(output), plan)
+    existing_plan(Path(output), plan.sweep, plan.asked, on_note or ignore_note)
 
 
 def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Plan:

@@ -51,8 +51,8 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     `progress` says whether each run's start, progress and end are shown: None shows them on a
     terminal (stderr) and in a notebook.
 
-    ConfigChangedError where `output` or the bucket holds another plan, BucketError where the bucket
-    refuses: nothing is started then.
+    ConfigChangedError where it changes a planned run of `output` or the bucket, BucketError where
+    the bucket refuses: nothing is started then.
     """
     from orchestrator.training import train
 

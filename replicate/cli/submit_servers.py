@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from merge.errors import UsageError
 from merge.records.submissions import new_submission_id
 from orchestrator.plan.plan import Plan
+from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import status_command
 from replicate.cli.s3_arguments import sync_target, sync_words
-from replicate.cli.this_machine import frozen_code, on_this_machine
+from replicate.cli.this_machine import frozen_code, on_this_machine, print_note
 from replicate.cli.verbs import plan as plan_verb
 from replicate.views.columns import align
 
@@ -47,11 +48,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
     planned, request = _plan_and_request(arguments)
     if arguments.dry_run:
+        api.check_plan(planned, request.output, print_note)
         print(_commands(request), end="")
         return 0
     if arguments.print_commands:
         return _print_commands(planned, request)
-    started = submit(planned.sweep, request, _print_notes)
+    started = submit(planned, request, _print_notes, print_note)
     if arguments.json:
         print(json.dumps(_document(request, started), indent=1, ensure_ascii=False))
     else:
@@ -168,8 +170,8 @@ def _print_notes(checked: Sequence[CheckedServer]) -> None:
 def _print_commands(planned: Plan, request: ServerRequest) -> int:
     from orchestrator.servers.submit import refuse_other_plans, write_submission
 
-    refuse_other_plans(planned.sweep, request)
-    write_submission(planned.sweep, request)
+    refuse_other_plans(planned, request)
+    write_submission(planned, request, print_note)
     print(_commands(request), end="")
     return 0
 

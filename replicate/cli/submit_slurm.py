@@ -23,7 +23,7 @@ from replicate.cli.slurm_checks import (
     settings_of_cluster,
 )
 from replicate.cli.slurm_selection import groups, still_to_send
-from replicate.cli.this_machine import frozen_code, on_this_machine
+from replicate.cli.this_machine import frozen_code, on_this_machine, print_note
 from replicate.cli.verbs import plan as plan_verb
 
 if TYPE_CHECKING:
@@ -138,8 +138,10 @@ def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
     for request in requests:
         check_time_limit(request)
     cluster = settings_of_cluster(is_dry=arguments.dry_run)
-    if not arguments.dry_run:
-        api.freeze_plan(planned, output)
+    if arguments.dry_run:
+        api.check_plan(planned, output, print_note)
+    else:
+        api.freeze_plan(planned, output, print_note)
     runs = still_to_send(planned, output, arguments)
     return SlurmSubmission(
         id=new_submission_id(time.time()),

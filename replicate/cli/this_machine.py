@@ -109,6 +109,11 @@ def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
     return _with_attempts(settings, arguments)
 
 
+def print_note(line: str) -> None:
+    """Show a note on stderr."""
+    print(f"note     {line}", file=sys.stderr)
+
+
 def train(
     start: Train,
     planned: Plan,

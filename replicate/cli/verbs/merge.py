@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """0 complete, 1 something could not be counted, 3 a cell of the table lacks runs.
 
-    2 where plans differ, or with --strict where runs of a cell are not comparable.
+    2 where plans disagree on a run, or with --strict where runs of a cell are not comparable.
     """
     merged, path = merge_named(
         arguments.inputs,

@@ -11,10 +11,10 @@ from typing import Any
 from merge.errors import UsageError
 from merge.records.sweep import Run
 from orchestrator.plan.plan import Plan
-from replicate.api import plan
+from replicate.api import check_plan, plan
 from replicate.cli import arguments as flags
 from replicate.cli.s3_arguments import sync_target
-from replicate.cli.this_machine import on_this_machine
+from replicate.cli.this_machine import on_this_machine, print_note
 from replicate.views.columns import align
 from replicate.views.forecast import Forecast, forecast
 from replicate.views.table import counted, duration
@@ -46,6 +46,8 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--at-once {arguments.at_once}: give 1 or more")
     planned = plan_of_run(arguments, num_shards=arguments.shards)
     output = flags.output_folder(arguments)
+    # As `run` would: what it adds to the plan of the folder, or why it is refused.
+    check_plan(planned, output, print_note)
     if arguments.json:
         document = _document(planned, output, arguments.at_once)
         print(json.dumps(document, indent=1, ensure_ascii=False))

@@ -18,7 +18,7 @@ from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import failed_lines, next_steps, quoted, status_command
 from replicate.cli.preflight import ready, unfinished
-from replicate.cli.this_machine import settings_of, train
+from replicate.cli.this_machine import print_note, settings_of, train
 from replicate.cli.verbs import plan as plan_verb
 from replicate.cli.verbs.merge import show_merged
 
@@ -38,6 +38,8 @@ def execute(arguments: argparse.Namespace) -> int:
     """The exit code of the training (docs/exit-codes.md); 1 also if a result is not counted."""
     planned = plan_verb.plan_of_run(arguments)
     output = flags.output_folder(arguments)
+    # Before the data is prepared, which can take hours; the training tells the notes.
+    api.check_plan(planned, output, print_note if arguments.dry_run else None)
     if arguments.dry_run:
         print(plan_verb.plan_text(planned, output))
         ready(planned, output, arguments)

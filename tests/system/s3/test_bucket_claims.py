@@ -394,7 +394,7 @@ def test_status_shows_runs_that_other_hosts_have_or_have_finished(
     counts = Counter(each.state.state for each in api.status(here, target).runs)
     assert (counts[State.DONE], counts[State.CLAIMED]) == (2, 0)
     other = write_output(tmp_path / "other", make_grid(folds=range(6), epochs=2), [])
-    with pytest.raises(ConfigChangedError, match="different plans"):
+    with pytest.raises(ConfigChangedError, match="plan the same runs"):
         api.status(other, target)
 
 

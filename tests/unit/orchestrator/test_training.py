@@ -42,13 +42,15 @@ def train(output) -> None:
 
 def test_a_plan_that_the_bucket_refuses_is_not_in_the_folder(bucket, tmp_path):
     bucket.objects[PLAN] = canonical_json(THEIRS.to_json())
-    with pytest.raises(ConfigChangedError, match="s3://papers/abcb holds another plan"):
+    with pytest.raises(
+        ConfigChangedError, match="s3://papers/abcb plans runs of study 'test' differently"
+    ):
         train(tmp_path)
     assert not SweepPaths(tmp_path).sweep.exists()
 
 
 def test_a_plan_that_the_folder_refuses_is_not_in_the_bucket(bucket, tmp_path):
     write_sweep(tmp_path, THEIRS)
-    with pytest.raises(ConfigChangedError, match=r"sweep\.json holds another plan"):
+    with pytest.raises(ConfigChangedError, match=r"changes runs that are planned in .*sweep\.json"):
         train(tmp_path)
     assert bucket.objects == {}

@@ -10,7 +10,7 @@ from support.grids import make_grid, write_result, write_sweep
 from merge.errors import RecordError
 from merge.records.config_hash import config_hash, free_keys_of, hash_problem
 from merge.records.manifest import default_manifest, manifest_from_json
-from merge.records.plan_diff import plan_differences
+from merge.records.plan_changes import plan_changes
 from merge.results.collect import collect
 from merge.results.view import merge_inputs, rebuild
 from merge.storage.json_files import read_json, write_json
@@ -158,6 +158,7 @@ def test_another_micro_batch_under_batch_norm_is_another_plan(before, after):
         )
         return replace(grid, runs=(run,), free_keys=FREE, frozen_manifest=manifest)
 
-    found = plan_differences(planned(before, ALWAYS), planned(after, ALWAYS))
-    assert found == (f"micro_batch: {before} -> {after} (in 1 run)",)
-    assert plan_differences(planned(before, NEVER), planned(after, NEVER)) == ()
+    run_id = make_grid(folds=(0,)).runs[0].run_id
+    found = plan_changes(planned(before, ALWAYS), planned(after, ALWAYS))
+    assert found == (f"micro_batch: {before} -> {after} (in 1 run: {run_id})",)
+    assert plan_changes(planned(before, NEVER), planned(after, NEVER)) == ()

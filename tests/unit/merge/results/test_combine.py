@@ -71,7 +71,7 @@ def test_the_same_result_in_two_folders_counts_once():
     assert merged.document["results"][CELL]["n"] == 1
 
 
-@pytest.mark.parametrize("other", [make_grid(epochs=2), make_grid(folds=(0, 1))])
+@pytest.mark.parametrize("other", [make_grid(epochs=2), make_grid(folds=(0, 1), epochs=2)])
 def test_folders_with_different_plans_are_never_mixed(other):
     with pytest.raises(ConfigChangedError, match="a and b"):
         combine({"a": collected(make_grid(), {0: 0.5}), "b": collected(other, {1: 0.6})})
@@ -114,14 +114,19 @@ def test_every_planned_cell_is_counted_or_named_as_empty():
     data=st.data(),
 )
 def test_any_partition_and_repetition_merges_to_the_same_bytes(mious, data):
-    sweep = make_grid()
-    whole = combine({"all": collected(sweep, mious)}).document
     num_parts = data.draw(st.integers(1, 4))
     parts = [dict(mious) if data.draw(st.booleans()) else {} for _ in range(num_parts)]
     for fold, miou in mious.items():
         parts[data.draw(st.integers(0, num_parts - 1))][fold] = miou
     names = data.draw(st.permutations([f"out{i}" for i in range(num_parts)]))
-    inputs = {name: collected(sweep, part) for name, part in zip(names, parts, strict=True)}
+    # Each part has a plan of its own, with at least the runs that it has results of.
+    planned = [{*part, *data.draw(st.sets(st.sampled_from([0, 1, 2, 3]))), 1} for part in parts]
+    sweeps = [make_grid(folds=sorted(folds)) for folds in planned]
+    inputs = {
+        name: collected(sweep, part) for name, sweep, part in zip(names, sweeps, parts, strict=True)
+    }
+    whole_plan = make_grid(folds=sorted(set.union(*planned)))
+    whole = combine({"all": collected(whole_plan, mious)}).document
     assert canonical_json(combine(inputs).document) == canonical_json(whole)
 
 

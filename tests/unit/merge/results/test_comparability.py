@@ -139,7 +139,7 @@ def test_sweeps_of_different_protocols_are_refused_with_key_and_values(tmp_path)
     )
     write_sweep(tmp_path / "a", first)
     write_sweep(tmp_path / "b", replace(sweep, runs=runs))
-    with pytest.raises(ConfigChangedError, match=r'protocol: "bam" -> "hsnet" \(in 4 runs\)'):
+    with pytest.raises(ConfigChangedError, match=r'protocol: "bam" -> "hsnet" \(in 4 runs: '):
         merge_inputs([tmp_path / "a", tmp_path / "b"], tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
 

@@ -1,9 +1,8 @@
-"""A plan is written once; another one for the same folder is refused with what differs."""
+"""A plan is written once; a study that changes a planned run is refused with what differs."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,12 @@ from support.studies import (
 )
 
 from merge.errors import ConfigChangedError, RecordError, StorageError
+from merge.records.plan_changes import plan_changes
 from merge.records.sweep import Sweep, read_sweep
-from orchestrator.plan.freeze import freeze, make_sweep, plan_differences
+from orchestrator.plan.freeze import freeze, make_sweep
 from orchestrator.studies.load import load_study
 
+ALL = "(in 16 runs: a_1shot-fold0, a_1shot-fold1, a_1shot-fold2, a_1shot-fold3, ... (12 more))"
 CODE = {"version": "0.1.0", "source": "0" * 16}
 
 
@@ -40,12 +41,9 @@ def test_a_frozen_plan_is_read_back_as_it_was(tmp_path: Path) -> None:
 def test_the_same_plan_again_changes_nothing(tmp_path: Path) -> None:
     first = freeze(tmp_path / "out", sweep_of(tmp_path))
     before = (tmp_path / "out" / "sweep.json").stat()
-    other = replace(
-        make_sweep(
-            study_of(tmp_path, TOY + "title: new\nresources: {devices_per_run: 2}"),
-            {"version": "0.2.0", "source": "1" * 16},
-        ),
-        published={"source": "x", "cells": {}},
+    other = make_sweep(
+        study_of(tmp_path, TOY + "resources: {devices_per_run: 2}"),
+        {"version": "0.2.0", "source": "1" * 16},
     )
     assert freeze(tmp_path / "out", other) == first
     after = (tmp_path / "out" / "sweep.json").stat()
@@ -58,14 +56,14 @@ def test_a_changed_value_is_shown_with_the_number_of_its_runs(tmp_path: Path) ->
     with pytest.raises(ConfigChangedError) as caught:
         freeze(tmp_path / "out", sweep_of(tmp_path, text, {"amp": "off", "sizes": "8"}))
     assert str(caught.value).splitlines() == [
-        f"{tmp_path / 'out' / 'sweep.json'} holds another plan of study 'toy'; "
+        f"this study changes runs that are planned in {tmp_path / 'out' / 'sweep.json'}; "
         "planned -> requested now:",
-        '  amp: "auto" -> "off" (in 16 runs)',
-        "  epochs: 50 -> 3 (in 2 runs)",
-        "  lr: 0.1 -> 1.0 (in 16 runs)",
-        "  sizes: [32,64] -> [8] (in 16 runs)",
-        "Numbers of both would be mixed in one table: give another --output-dir, or undo the "
-        "change.",
+        f'  amp: "auto" -> "off" {ALL}',
+        "  epochs: 50 -> 3 (in 2 runs: a_5shot-fold0, b_5shot-fold0)",
+        f"  lr: 0.1 -> 1.0 {ALL}",
+        f"  sizes: [32,64] -> [8] {ALL}",
+        "Numbers of both would be mixed in one table, so nothing was changed: give another "
+        "--output-dir, or undo the change. A study that only adds runs may use this folder.",
     ]
 
 
@@ -85,35 +83,41 @@ def test_an_option_that_decides_no_number_may_change_under_a_plan(tmp_path: Path
 
     first = freeze(tmp_path / "out", planned({}))
     assert first.free_keys == ("panels",)
-    assert plan_differences(first, planned({"panels": "9"})) == ()
+    assert plan_changes(first, planned({"panels": "9"})) == ()
     assert freeze(tmp_path / "out", planned({"panels": "9"})) == first
-    differences = plan_differences(first, planned({"panels": "9", "lr": "1"}))
-    assert differences == ("lr: 0.1 -> 1.0 (in 16 runs)",)
+    differences = plan_changes(first, planned({"panels": "9", "lr": "1"}))
+    assert differences == (f"lr: 0.1 -> 1.0 {ALL}",)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "lines"),
     [
+        ("fold: [0, 1, 2, 3]", "fold: [0, 1]", []),
+        ("values: [a], also: [b]", "values: [a, b], also: []", []),
+        ("shot: [1, 5]", "shot: [1, 5, 7]", []),
+        ("shot: [1, 5]", "shot: [7]", []),
         (
-            "fold: [0, 1, 2, 3]",
-            "fold: [0, 1]",
-            ["axes.fold: 0, 1, 2, 3 -> 0, 1", "runs gone: 8 (a_1shot-fold2, a_1shot-fold3, "],
+            'run_path: "{cell}/fold{fold}"',
+            'run_path: "{cell}/{fold}"',
+            ["path: a_1shot/fold0 -> a_1shot/0 (in 1 run: a_1shot-fold0)"] + ["path: "] * 15,
         ),
         (
-            "values: [a], also: [b]",
-            "values: [a, b], also: []",
-            ['axes.dataset: "a" (also: "b") -> "a", "b"', "in_table: False -> True (in 8 runs)"],
+            'cell: "{dataset}_{shot}shot"',
+            'cell: "{dataset}-{shot}"',
+            ["cell: a_1shot -> a-1 (in 4 runs: a_1shot-fold0, a_1shot-fold1, "]
+            + ["cell: "] * 3
+            + ["path: "] * 16,
         ),
-        ("shot: [1, 5]", "shot: [1, 5, 7]", ["axes.shot: 1, 5 -> 1, 5, 7", "runs added: 8 ("]),
-        ("metric: miou", "metric: {name: nss, goal: max}", ["metric: miou -> nss"]),
-        ("name: toy", "name: toys", ["study: toy -> toys"]),
+        ("metric: miou", "metric: {name: nss, goal: max}", [f"metric: miou -> nss {ALL}"]),
+        ("name: toy", "name: toys", [f"study: toy -> toys {ALL}"]),
+        ("  shot: [1, 5]\n", "  shot: [1, 5]\n  lr: [0.1]\n", []),
     ],
 )
 def test_a_changed_definition_is_shown(
     tmp_path: Path, old: str, new: str, lines: list[str]
 ) -> None:
     assert old in TOY
-    differences = plan_differences(sweep_of(tmp_path), sweep_of(tmp_path, TOY.replace(old, new)))
+    differences = plan_changes(sweep_of(tmp_path), sweep_of(tmp_path, TOY.replace(old, new)))
     assert len(differences) == len(lines)
     for difference, line in zip(differences, lines, strict=True):
         assert difference.startswith(line)
@@ -130,10 +134,10 @@ def test_another_goal_in_the_manifest_is_another_plan_and_another_title_is_not(
 
     first = planned()
     other_goal = planned("goal: max", "goal: min")
-    assert plan_differences(first, other_goal) == ("goal: max -> min",)
+    assert plan_changes(first, other_goal) == (f"goal: max -> min {ALL}",)
     other_unit = planned("unit: percent", "unit: px")
-    assert plan_differences(first, other_unit) == ("unit of miou: percent -> px",)
-    assert plan_differences(first, planned("A toy", "Another toy")) == ()
+    assert plan_changes(first, other_unit) == (f"unit of miou: percent -> px {ALL}",)
+    assert plan_changes(first, planned("A toy", "Another toy")) == ()
 
 
 def test_a_plan_carries_the_manifest_it_was_made_with(tmp_path: Path) -> None:
@@ -146,7 +150,8 @@ def test_a_plan_carries_the_manifest_it_was_made_with(tmp_path: Path) -> None:
 
 def test_one_and_true_are_two_configurations(tmp_path: Path) -> None:
     old, new = (sweep_of(tmp_path, COMMAND + f"fixed: {{x: {value}}}") for value in ("1", "true"))
-    assert plan_differences(old, new) == ("x: 1 -> true (in 6 runs)",)
+    (change,) = plan_changes(old, new)
+    assert change.startswith("x: 1 -> true (in 6 runs: lr=0.0001-seed=0, ")
 
 
 def test_a_refusal_stays_readable_whatever_differs(tmp_path: Path) -> None:
@@ -156,7 +161,7 @@ def test_a_refusal_stays_readable_whatever_differs(tmp_path: Path) -> None:
         freeze(tmp_path / "out", sweep_of(tmp_path, COMMAND + f"fixed: {{{keys}}}"))
     lines = str(caught.value).splitlines()
     assert len(lines) <= 20
-    assert "  ... and 34 more differences" in lines
+    assert "  ... and 34 more changes" in lines
 
 
 def test_of_many_who_freeze_at_once_all_get_the_one_plan(tmp_path: Path) -> None:

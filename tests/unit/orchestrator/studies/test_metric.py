@@ -8,7 +8,7 @@ import pytest
 from support.studies import COMMAND, TOY, study_of, write_experiment
 
 from merge.errors import StudyError
-from merge.records.plan_diff import plan_differences
+from merge.records.plan_changes import plan_changes
 from merge.records.sweep import sweep_from_json
 from orchestrator.plan.freeze import make_sweep
 from orchestrator.studies.experiment import read_experiment
@@ -56,8 +56,9 @@ def test_another_range_is_another_plan_and_the_default_spelled_out_is_none(tmp_p
     plain = make_sweep(with_metric(tmp_path, "{name: acc, unit: percent}"), {})
     spelled = make_sweep(with_metric(tmp_path, "{name: acc, unit: percent, range: [0, 1]}"), {})
     wider = make_sweep(with_metric(tmp_path, "{name: acc, unit: percent, range: [0, 100]}"), {})
-    assert plan_differences(plain, spelled) == ()
-    assert plan_differences(plain, wider) == ("range of acc: 0 to 1 -> 0 to 100",)
+    assert plan_changes(plain, spelled) == ()
+    (change,) = plan_changes(plain, wider)
+    assert change.startswith("range of acc: 0 to 1 -> 0 to 100 (in ")
     assert plain.runs == replace(wider, study="x").runs, "no configuration has changed"
 
 

@@ -130,9 +130,13 @@ def test_the_merged_view_follows_a_result_that_was_removed(bucket, tmp_path):
 
 def test_the_merged_view_keeps_runs_that_this_plan_does_not_have(bucket, tmp_path):
     smaller = make_grid(folds=(0, 1))
-    cache = SyncCache(tmp_path / "other", bucket)
-    with pytest.raises(BucketUnavailableError, match="stays as it is"):
-        update_merged_view(bucket, cache, smaller, QuickClock())
+    before = bucket.objects[MERGED_VIEW]
+    update_merged_view(bucket, SyncCache(tmp_path / "other", bucket), smaller)
+    assert bucket.objects[MERGED_VIEW] == before
+    # Nor where no listing shows the bucket's own plan.
+    hide(bucket, 1000, "sweep.json")
+    with pytest.raises(BucketUnavailableError, match=r"leave out sweep\.json"):
+        update_merged_view(bucket, SyncCache(tmp_path / "third", bucket), smaller, QuickClock())
     assert counted(bucket) == 4
 
 
