@@ -9,10 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from merge.errors import RecordError
-from merge.storage.atomic import write_atomic, write_exclusive
+from merge.errors import RecordError, UnreadableError
+from merge.storage.atomic import refusal_text, write_atomic, write_exclusive
 from merge.storage.disk import SYSTEM_DISK, Disk, Write
 from merge.storage.nfs import read_whole
+from merge.storage.passing_failures import may_pass
 
 Json = dict[str, Any] | list[Any] | str | int | float | bool | None
 
@@ -42,7 +43,8 @@ def write_json_exclusive(
 def read_json(path: Path, label: str | None = None, disk: Disk = SYSTEM_DISK) -> dict[str, Any]:
     """The JSON object in `path`. RecordError names the file, as `label`, and what is wrong with it.
 
-    FileNotFoundError passes through: a file that is absent is no damaged file.
+    UnreadableError, a RecordError, where the file system fails to give it. FileNotFoundError passes
+    through: a file that is absent is no damaged file.
     """
     try:
         data = read_whole(path, disk)
@@ -51,6 +53,9 @@ def read_json(path: Path, label: str | None = None, disk: Disk = SYSTEM_DISK) ->
     except FileNotFoundError:
         raise
     except OSError as error:
+        if may_pass(error):
+            message = f"cannot read {label or path}: {refusal_text(error)}"
+            raise UnreadableError(message, path=path) from error
         raise RecordError(
             f"{label or path} cannot be read ({error.strerror})", path=path
         ) from error

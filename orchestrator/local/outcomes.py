@@ -10,6 +10,7 @@ from merge.errors import PapergridError, RecordError, StorageError
 from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.result import Result
 from merge.records.sweep import Run
+from merge.storage.atomic import refusal_text
 from orchestrator.local.attempt import Attempt
 from orchestrator.local.events import (
     LocalReport,
@@ -53,6 +54,10 @@ class OutcomeLog:
             self.end(run, RunOutcome.REFUSED, str(error))
         except PapergridError as error:
             self.end(run, RunOutcome.FAILED, str(error))
+        except OSError as error:
+            _log.info("run %s met an error of the system", run.run_id, exc_info=True)
+            where = f"{error.filename}: " if error.filename else ""
+            self.end(run, RunOutcome.STORAGE, f"{where}{refusal_text(error)}")
         except Exception as error:  # noqa: BLE001
             _log.exception("run %s failed inside the executor", run.run_id)
             self.end(run, RunOutcome.FAILED, f"{type(error).__name__}: {error}")
@@ -82,12 +87,12 @@ class OutcomeLog:
             ids = ", ".join(map(str, ended.survivors))
             self.notice(f"processes {ids} survive SIGKILL, blocked in the kernel", attempt.run)
 
-    def ended(self, attempt: Attempt, ended: Ended, why_no_more: str = "") -> RunOutcome:
-        """The outcome of an attempt's run; after ELSEWHERE the run may still get another one.
+    def ended(self, run: Run, ended: Ended, why_no_more: str = "") -> RunOutcome:
+        """The outcome of `run` after an attempt; after ELSEWHERE the run may still get another one.
 
         `why_no_more` says why a failed run is not tried again; empty where that is obvious.
         """
-        run, record = attempt.run, ended.record
+        record = ended.record
         outcome = _run_outcome(record)
         if outcome is RunOutcome.ELSEWHERE:
             self.notice(record.reason, run)
@@ -105,13 +110,13 @@ class OutcomeLog:
         )
         return outcome
 
-    def retried(self, attempt: Attempt, ended: Ended, retry: Retry) -> None:
-        """An attempt failed, and its run is tried again."""
+    def retried(self, run: Run, ended: Ended, retry: Retry) -> None:
+        """An attempt failed, and its `run` is tried again."""
         record = ended.record
         assert record.cause is not None
         self.publish(
             RunRetried(
-                run=attempt.run,
+                run=run,
                 attempt=record.number,
                 cause=record.cause,
                 reason=record.reason,

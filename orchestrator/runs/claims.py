@@ -157,7 +157,7 @@ def release(paths: RunPaths, claim: Claim) -> None:
     path = paths.claim(claim.number)
     try:
         write_json(path, replace(claim, released=True).to_json(), paths.disk)
-    except StorageError:
+    except (StorageError, OSError):
         # A full disk must not keep the run claimed as long as this process lives: to remove the
         # claim needs no space, and an attempt's number is never used twice (see `_create`).
         with storage_errors(path):
@@ -168,7 +168,7 @@ def _create(paths: RunPaths, number: int, draft: Claim) -> Claim | None:
     """`draft` as a claim from `number` on; None where another process was faster."""
     while True:
         claim = replace(draft, number=number, token=secrets.token_hex(8))
-        if not write_json_exclusive(paths.claim(number), claim.to_json(), paths.disk):
+        if not _write_new(paths, claim):
             return None
         # An attempt of this number can only be there if its claim was removed by hand.
         if not paths.disk.exists(paths.attempt(number).root):
@@ -177,11 +177,26 @@ def _create(paths: RunPaths, number: int, draft: Claim) -> Claim | None:
         number += 1
 
 
+def _write_new(paths: RunPaths, claim: Claim) -> bool:
+    """Whether the file of `claim` was made by this call."""
+    try:
+        return write_json_exclusive(paths.claim(claim.number), claim.to_json(), paths.disk)
+    except BaseException:
+        # It may be there all the same: a link whose reply was lost, an fsync of the folder that
+        # failed. As long as this process lives, it would keep the run from every other one.
+        with suppress(PapergridError, OSError):
+            if holds(paths, claim):
+                release(paths, claim)
+        raise
+
+
 def _read_result(paths: RunPaths) -> Result | None:
     try:
         return read_result(paths.result, paths.disk)
     except FileNotFoundError:
         return None
+    except StorageError:
+        raise
     except RecordError as error:
         raise RecordError(
             f"{error}: make it readable, or move it away to train the run again; nothing was "
@@ -211,6 +226,9 @@ def _read(paths: RunPaths, number: int) -> Claim:
         raise RecordError(
             f"{path} vanished while it was read: run the same command again", path=path
         ) from error
+    # The file may be in order: no advice to remove it.
+    except StorageError:
+        raise
     except RecordError as error:
         raise RecordError(
             f"{error}: which process has this run is unknown, so it is not started; make sure that "

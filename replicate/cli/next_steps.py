@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from merge.errors import StorageError
 from replicate.cli.s3_arguments import access_words
 
 if TYPE_CHECKING:
@@ -23,6 +25,13 @@ def status_command(output: Path | str, arguments: argparse.Namespace | None = No
 def push_command(output: Path | str, url: str, arguments: argparse.Namespace) -> str:
     """The command that sends what is not in the bucket yet."""
     return _quoted("replicate", "sync", "push", output, url, *access_words(arguments))
+
+
+def without_view(report: LocalReport, output: Path, error: Exception) -> int:
+    """Say that the merged view could not be written after a training; the command's exit code."""
+    merge = _quoted("replicate", "merge", output)
+    print(f"the results are on disk, but not merged; `{merge}` does it: {error}", file=sys.stderr)
+    return report.exit_code or StorageError.exit_code
 
 
 def next_steps(report: LocalReport, output: Path, status: str) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merge.errors import PapergridError
+from merge.errors import PapergridError, StorageError
 from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.results.combine import Merged
@@ -16,7 +16,7 @@ from merge.results.outcome import exit_code
 from merge.storage.paths import SweepPaths
 from replicate import api
 from replicate.cli import arguments as flags
-from replicate.cli.next_steps import next_steps, status_command
+from replicate.cli.next_steps import next_steps, status_command, without_view
 from replicate.cli.s3_arguments import sync_target
 from replicate.cli.this_machine import on_this_machine, settings_of, train
 from replicate.cli.verbs import plan as plan_verb
@@ -74,7 +74,10 @@ def _show_end(report: LocalReport, output: Path, arguments: argparse.Namespace) 
     """Merge, show the table and the next steps; the exit code of the command."""
     from merge.results.view import rebuild_with_results
 
-    merged, results = rebuild_with_results(output)
+    try:
+        merged, results = rebuild_with_results(output)
+    except (StorageError, OSError) as error:
+        return without_view(report, output, error)
     print()
     show_merged(merged)
     _show_files(merged, output, _write_reports(output, merged, results))
