@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from merge.errors import RecordError
+from merge.errors import RecordError, UnreadableError
 from merge.records.manifest import (
     NUMBER,
     PERCENT,
@@ -191,6 +191,8 @@ def read_sweep(path: Path) -> Sweep:
     """The plan in `path`. FileNotFoundError where there is none, RecordError where unreadable."""
     try:
         document = read_json(path)
+    except UnreadableError:
+        raise
     except RecordError as error:
         raise RecordError(f"{error}; {_REPAIR}") from error
     refuse_foreign_schema(path, document)

@@ -118,7 +118,9 @@ def _names(folder: Path, disk: Disk) -> set[str]:
 def _revalidate(folder: Path, disk: Disk) -> None:
     """Have the server asked for what is in `folder`, or in the nearest folder above that exists."""
     try:
-        disk.revalidate(folder)
+        repeated(lambda: disk.revalidate(folder), READ_WAITS_S)
     except FileNotFoundError:
         if folder != folder.parent:
             _revalidate(folder.parent, disk)
+    except OSError as error:
+        raise StorageError(f"cannot list {folder}: {refusal_text(error)}", path=folder) from error

@@ -30,6 +30,11 @@ _MAX_LOOKS = 5
 """At a claim that seems dead, where each look takes longer than its expiry: a very slow disk."""
 
 
+_given_up: set[str] = set()
+"""Tokens of claims whose creation failed here, and that may be on disk all the same. Nothing was
+started under them; as long as this process lives, they would count as live."""
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """The run is ours."""
@@ -82,9 +87,7 @@ def take(
         # The last owner may have committed between the first look and its release.
         result = finished(paths, config_hash)
     except BaseException:
-        # Kept, the claim would be live as long as this process, also for a later try of its own.
-        with suppress(PapergridError, OSError):
-            release(paths, claim)
+        _give_up(paths, claim)
         raise
     if result:
         release(paths, claim)
@@ -97,7 +100,7 @@ def _free_or_busy(paths: RunPaths, owner: Owner, watch: HeartbeatWatch) -> Claim
     for _ in range(_MAX_LOOKS):
         read_at = watch.clock.monotonic()
         last = last_claim(paths)
-        if last is None or last.released:
+        if last is None or last.released or last.token in _given_up:
             return last
         alive = owner_alive(last.owner, owner)
         silence_s = watch.silence_s(paths, last, read_at) if alive is None else None
@@ -183,11 +186,17 @@ def _write_new(paths: RunPaths, claim: Claim) -> bool:
         return write_json_exclusive(paths.claim(claim.number), claim.to_json(), paths.disk)
     except BaseException:
         # It may be there all the same: a link whose reply was lost, an fsync of the folder that
-        # failed. As long as this process lives, it would keep the run from every other one.
-        with suppress(PapergridError, OSError):
-            if holds(paths, claim):
-                release(paths, claim)
+        # failed.
+        _give_up(paths, claim)
         raise
+
+
+def _give_up(paths: RunPaths, claim: Claim) -> None:
+    """Release `claim` where it is there; else this process takes the run over it later."""
+    _given_up.add(claim.token)
+    with suppress(PapergridError, OSError):
+        if holds(paths, claim):
+            release(paths, claim)
 
 
 def _read_result(paths: RunPaths) -> Result | None:
