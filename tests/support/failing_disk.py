@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,11 +109,14 @@ def failing_system(fault: Fault, below: Path) -> Iterator[None]:
             setattr(SystemDisk, name, original)
 
 
-def every_fault(lasting: tuple[bool, ...] = (False, True)) -> Iterator[Callable[[int], Fault]]:
-    """For each errno and each manner of failing: the fault at the operation of a number."""
+def every_fault(lasting: Collection[int] = ERRNOS) -> Iterator[Callable[[int], Fault]]:
+    """For each errno and each manner of failing: the fault at the operation of a number.
+
+    Of those in `lasting` also faults that stay.
+    """
     for number in ERRNOS:
         for is_done in (False, True):
-            for lasts in lasting:
+            for lasts in (False, True) if number in lasting else (False,):
                 yield lambda at, number=number, is_done=is_done, lasts=lasts: Fault(
                     number, at, is_done=is_done, lasts=lasts
                 )

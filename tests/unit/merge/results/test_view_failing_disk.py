@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -40,7 +41,7 @@ def test_a_view_is_always_whole_and_names_what_it_lacks(tmp_path):
     whole = SweepPaths(output).results.read_bytes()
     old = paths.results.read_bytes()
     errors: list[PapergridError] = []
-    for fault_at in every_fault():
+    for fault_at in every_fault(lasting=[errno.EIO]):
         for at in range(100):
             shutil.rmtree(output)
             shutil.copytree(before, output)
