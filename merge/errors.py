@@ -14,6 +14,7 @@ PapergridError
 |   |   `-- UnreadableError  the file system does not give it now; also a StorageError     (exit 75)
 |   `-- StorageError        the file system refused: full, read-only, not permitted        (exit 75)
 |-- SystemLimitError        no process, thread or open file is to be had                   (exit 75)
+|-- GpusInUseError          others use all GPUs that a run could have                      (exit 75)
 |-- DownloadError           no server gave a file, for a reason that may pass              (exit 75)
 |-- BucketUnavailableError  an object store that may answer later: away, throttled         (exit 75)
 |-- SchedulerError          a scheduler refused, or gave no answer                         (exit 75)
@@ -115,6 +116,12 @@ class UnreadableError(RecordError, StorageError):
 
 class SystemLimitError(PapergridError):
     """The system gives no process, thread, memory or open file now: a limit is reached."""
+
+    exit_code = 75
+
+
+class GpusInUseError(PapergridError):
+    """Others use all GPUs that the runs could have."""
 
     exit_code = 75
 

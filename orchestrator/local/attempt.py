@@ -18,6 +18,7 @@ from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.local.settings import LocalSettings
 from orchestrator.local.spec import attempt_spec, ensure_spec
 from orchestrator.local.start_process import free_port, start_process
+from orchestrator.machine.cores import num_threads
 from orchestrator.machine.devices import device_kind
 from orchestrator.machine.launch import Assignment, Launch, build_launch
 from orchestrator.machine.oom_kills import num_oom_kills
@@ -280,6 +281,7 @@ def _assignment(
         cache_dir=settings.cache_dir,
         data_root=settings.data_root,
         weights=settings.weights,
+        threads=num_threads() if settings.devices.kind == "cuda" else None,
         nodes=settings.nodes,
         spec=attempt_spec(context.output.run(run.path), claim.number, run.to_spec(context.sweep)),
         num_workers=memory.num_workers,

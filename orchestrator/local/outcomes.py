@@ -18,10 +18,12 @@ from orchestrator.local.events import (
     RunEnded,
     RunEvent,
     RunOutcome,
+    RunProgressed,
     RunRetried,
     RunStarted,
 )
 from orchestrator.local.settle import Ended
+from orchestrator.runs.progress import read_progress
 from orchestrator.runs.retries import Retry
 
 _log = logging.getLogger(__name__)
@@ -80,6 +82,14 @@ class OutcomeLog:
                 f"attempt {lost['attempt']} crashed without a final record ({lost['cause']}): "
             )
             self.notice(f"{message}{lost['reason']}", attempt.run)
+
+    def progressed(self, attempt: Attempt) -> None:
+        """Publish how far the trainer is, if that is new."""
+        number = attempt.record.number
+        progress = read_progress(attempt.paths.attempt(number).events)
+        if progress and progress != attempt.shown:
+            attempt.shown = progress
+            self.publish(RunProgressed(run=attempt.run, attempt=number, progress=progress))
 
     def report_survivors(self, attempt: Attempt, ended: Ended) -> None:
         """Report processes that could not be killed, if there are any."""

@@ -24,7 +24,8 @@ from orchestrator.local.attempt import (
     begin,
 )
 from orchestrator.local.claimed_elsewhere import ClaimedElsewhere, owner_text
-from orchestrator.local.events import LocalReport, RunOutcome, RunProgressed, RunsCompleted
+from orchestrator.local.events import LocalReport, RunOutcome, RunsCompleted
+from orchestrator.local.free_devices import FreeDevices
 from orchestrator.local.guards import Guards
 from orchestrator.local.messages import (
     CancelRequested,
@@ -42,7 +43,6 @@ from orchestrator.local.waiting_runs import WaitingRuns
 from orchestrator.machine.device_slots import Slots
 from orchestrator.machine.process import Guardian
 from orchestrator.runs.claims import Busy, Finished, finished
-from orchestrator.runs.progress import read_progress
 from orchestrator.runs.requests import cancellation, cancelled_text, counted_attempts
 from orchestrator.runs.retries import NoRetry, Retry, decide
 
@@ -66,6 +66,7 @@ class Schedule:
         self._claimed_elsewhere = ClaimedElsewhere(context.output, context.settings)
         self._completed: list[Run] = []
         self._slots = Slots(context.settings.devices.slots, context.settings.runs_per_device)
+        self._free_devices = FreeDevices(context.settings, outcomes.notice)
         self._is_stopping = False
         self._stop_announced = 0.0
         """Monotonic time at which the request to stop was answered."""
@@ -114,7 +115,7 @@ class Schedule:
             return False
         # Only the head: if a run of one device overtook a waiting run of four, the latter might
         # never find four free at once.
-        devices = self._slots.take(run.resources.devices_per_run)
+        devices = self._slots.take(run.resources.devices_per_run, self._free_devices.in_use)
         if devices is None:
             return False
         if not self._start(self._waiting.pop(), devices):
@@ -276,17 +277,8 @@ class Schedule:
             self._waiting.add(self._claimed_elsewhere.due())
         for attempt in self._live.values():
             attempt.tick()
-            self._show_progress(attempt)
+            self._outcomes.progressed(attempt)
             attempt.end_stalled(self._context.settings.restart_stalled_s)
-
-    def _show_progress(self, attempt: Attempt) -> None:
-        number = attempt.record.number
-        progress = read_progress(attempt.paths.attempt(number).events)
-        if progress and progress != attempt.shown:
-            attempt.shown = progress
-            self._outcomes.publish(
-                RunProgressed(run=attempt.run, attempt=number, progress=progress)
-            )
 
     def _kill_live(self, cause: Cause) -> None:
         for attempt in self._live.values():

@@ -69,6 +69,8 @@ class Assignment:
     """Items per forward pass of a rank; None: as planned."""
     source: Path | None = None
     """Folder of papergrid's packages, if the run uses a frozen copy of the code."""
+    threads: int | None = None
+    """Threads of a rank on a GPU; None: as many as the library finds cores."""
     nodes: int = 1
     """Nodes of the SLURM job; the run gets `devices` on each of them."""
 
@@ -226,10 +228,17 @@ def _device_variables(given: Assignment, inherited: Mapping[str, str]) -> dict[s
             "CUDA_VISIBLE_DEVICES": ",".join(given.devices),
             # CUDA's default is fastest first; in PCI order its numbers are those of nvidia-smi.
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            **_thread_variables(given, inherited),
         }
     # One thread per slot: torch would start a thread per core in each of the parallel runs.
     threads = inherited.get("OMP_NUM_THREADS", "1")
     return {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads}
+
+
+def _thread_variables(given: Assignment, inherited: Mapping[str, str]) -> dict[str, str]:
+    if given.threads is None or "OMP_NUM_THREADS" in inherited:
+        return {}
+    return {"OMP_NUM_THREADS": str(given.threads)}
 
 
 def _single_process(port: int) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merge.errors import UsageError
-from orchestrator.local.limits import GRACE_S
+from orchestrator.local.limits import GRACE_S, GpusInUse
 from orchestrator.sync.options import SYNC_PATIENCE_S, SyncOptions
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def work(  # noqa: PLR0913 (all but three by keyword)
     return train_frozen(plan, Path(output), settings, listeners=listeners, sync=options)
 
 
-def local_settings(
+def local_settings(  # noqa: PLR0913 (all but one by keyword)
     plan: Plan,
     *,
     devices: str | None = None,
@@ -87,18 +87,28 @@ def local_settings(
     weights: str | Path | None = None,
     cache_dir: str | Path | None = None,
     grace_s: float = GRACE_S,
+    gpus_in_use: GpusInUse | None = None,
 ) -> LocalSettings:
     """What `run` may use of this machine; none of it changes a number.
 
-    `devices` is `0,1`, `cpu` or `cpu:8`; None means all GPUs, else a CPU slot a core. UsageError
-    where the devices cannot serve the plan.
+    `devices` is `0,1`, `cpu` or `cpu:8`; None means all GPUs, else a CPU slot a core. GPUs that
+    other processes use are waited for, unless `gpus_in_use` says `skip` or `use`; a SLURM job uses
+    what it was given. UsageError where the devices cannot serve the plan, GpusInUseError where all
+    are to be skipped.
     """
     from orchestrator.local.settings import LocalSettings
-    from orchestrator.machine.devices import find_devices
+    from orchestrator.machine.devices import check_fit, find_devices
+    from orchestrator.machine.gpus_in_use import free_gpus
     from orchestrator.runs.retries import read_policy
 
+    policy = gpus_in_use or ("use" if "SLURM_JOB_ID" in os.environ else "wait")
+    found = find_devices(devices, plan.runs)
+    if policy == "skip":
+        found = free_gpus(found)
+        check_fit(found, plan.runs)
     return LocalSettings(
-        devices=find_devices(devices, plan.runs),
+        devices=found,
+        waits_for_gpus=policy == "wait",
         cache_dir=cache_folder(cache_dir),
         # Absolute: trainers start in another folder.
         data_root=None if data_root is None else Path(data_root).absolute(),
