@@ -118,7 +118,7 @@ def canonical_json(value: Json) -> bytes:
 
 def compact_json(value: Json) -> bytes:
     """`value` in one line that a person can read: sorted keys, no NaN."""
-    return compact_text(value).encode("utf-8")
+    return _encoded(compact_text(value))
 
 
 def compact_text(value: Json) -> str:
@@ -135,8 +135,13 @@ def is_finite_number(value: object) -> bool:
 
 def _json_writer(value: Json) -> Write:
     # Encoded before the file exists, so that a value which is no JSON leaves no trace.
-    data = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+    data = _encoded(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)) + b"\n"
     return lambda file: file.write(data)
+
+
+def _encoded(text: str) -> bytes:
+    # Python makes single surrogates of file names that are not UTF-8; JSON can escape them.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _encodable(value: Json) -> Json:

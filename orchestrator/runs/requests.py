@@ -10,7 +10,7 @@ import os
 import pwd
 import time
 
-from merge.errors import RecordError
+from merge.errors import RecordError, UnreadableError
 from merge.records.records import AttemptRecord, Request, RequestAction, read_attempt, read_request
 from merge.storage.json_files import write_json_exclusive
 from merge.storage.paths import RunPaths
@@ -89,6 +89,8 @@ def _read(paths: RunPaths, number: int) -> Request:
         raise RecordError(
             f"{path} vanished while it was read: run the same command again", path=path
         ) from error
+    except UnreadableError:
+        raise
     except RecordError as error:
         raise RecordError(
             f"{error}: whether this run is cancelled is unknown, so it is not started; remove that "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -143,8 +144,22 @@ def cache_folder(named: str | Path | None) -> Path:
         return Path(named).absolute()
     if from_environment := os.environ.get("PAPERGRID_CACHE_DIR"):
         return Path(from_environment).absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "papergrid"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "papergrid"
+    try:
+        return Path.home() / ".cache" / "papergrid"
+    # A user id without an entry in the password file, and no HOME: as in containers.
+    except RuntimeError:
+        return _own_temporary_folder()
+
+
+def _own_temporary_folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"papergrid-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # Anybody may make a folder of any name there.
+    if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
+        raise UsageError(f"{folder} belongs to another user: name a cache folder with --cache-dir")
+    return folder
 
 
 def bucket(  # noqa: PLR0913 (all by keyword)
