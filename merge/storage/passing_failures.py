@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
+
+from merge.storage.clock import SYSTEM_CLOCK
 
 _PASSING = frozenset(
     {
@@ -41,7 +42,7 @@ def may_pass(error: BaseException | None) -> bool:
 def repeated(
     do: Callable[[], _Done],
     waits_s: Sequence[float] = WRITE_WAITS_S,
-    sleep: Callable[[float], object] = time.sleep,
+    sleep: Callable[[float], object] = SYSTEM_CLOCK.sleep,
 ) -> _Done:
     """What `do()` returns; called again after each of `waits_s` while it fails in a passing way.
 

@@ -11,7 +11,7 @@ from orchestrator.machine.devices import Devices
 from orchestrator.machine.nvidia_smi import compute_processes, gpu_numbers, used_memory
 
 _IDLE_SHARE, _IDLE_BYTES = 0.1, 2 << 30
-"""What a desktop, a driver or a monitor may hold of a GPU that nobody computes on."""
+"""What a desktop, a driver or a monitor may hold of a GPU that no process computes on."""
 
 
 def foreign_processes(names: Sequence[str]) -> tuple[list[tuple[str, str]], str]:

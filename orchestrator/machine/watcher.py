@@ -39,6 +39,6 @@ class Watcher:
     def _wait(self) -> None:
         pid = self._child.get()
         if pid is not None:
-            # WNOWAIT: as a zombie it keeps its id, so that nobody can kill a foreign group.
+            # WNOWAIT: as a zombie it keeps its id, so that no kill meets a foreign group.
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
             self._on_exit()

@@ -20,7 +20,6 @@ from merge.storage.paths import SweepPaths
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch):
     """The waits between repetitions are real ones, and so is the disk."""
-    monkeypatch.setattr(passing_failures.time, "sleep", lambda _: None)
     monkeypatch.setattr(passing_failures.repeated, "__defaults__", ((0, 0, 0), lambda _: None))
     # Hundreds of merges: what a power cut leaves is not asked here.
     monkeypatch.setattr(os, "fsync", lambda _: None)

@@ -94,7 +94,7 @@ def run_on_gpus(output: Path, *, waits: bool, ends_use: str = ":") -> tuple[list
     return started, [each.message for each in events if isinstance(each, Notice)]
 
 
-def test_a_run_starts_only_where_nobody_else_computes(gpus, tmp_path):
+def test_a_run_starts_only_where_no_other_process_computes(gpus, tmp_path):
     gpus.say("GPU-aaaa, 4321\n")
     assert run_on_gpus(tmp_path / "waits", waits=True)[0] == ["1", "1"]
     assert run_on_gpus(tmp_path / "uses", waits=False)[0] == ["0", "1"]

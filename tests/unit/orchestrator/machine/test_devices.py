@@ -137,7 +137,7 @@ def test_a_study_for_cpu_takes_cpu_slots_where_there_are_gpus(machine):
         (None, None, None, needing("cuda"), "needs a GPU.*no nvidia-smi.*--devices"),
         (FOUR_GPUS, None, "cpu", needing("cuda"), "needs a GPU.*--devices"),
         (FOUR_GPUS, None, "0,1", needing(devices_per_run=3), "needs 3 devices.*there are only 2"),
-        # Never a CPU run that nobody asked for.
+        # Never a CPU run that was not asked for.
         (FOUR_GPUS, "1,1", None, needing(), "CUDA_VISIBLE_DEVICES is '1,1': name each GPU once"),
         (FOUR_GPUS, "1,GPU-1111", None, needing(), "name each GPU once"),
         (FOUR_GPUS, "all", None, needing(), "is 'all', but 'all' names none of 0, 1, 2, 3: corr"),

@@ -25,7 +25,6 @@ RUN = Path("/out/run")
 @pytest.fixture(autouse=True)
 def no_waits(monkeypatch):
     """The waits between repetitions are real ones."""
-    monkeypatch.setattr(passing_failures.time, "sleep", lambda _: None)
     monkeypatch.setattr(passing_failures.repeated, "__defaults__", ((0, 0, 0), lambda _: None))
 
 
