@@ -8,6 +8,7 @@ PapergridError
 |   |   `-- IncomparableError  a cell's runs differ in what must be equal, and --strict was given
 |   |-- BucketError         an object store refuses: no such bucket, denied, wrong keys
 |   |-- ServersError        servers that cannot be used, each with all its problems
+|   |-- PreflightError      what runs need and this machine lacks, all of it at once
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
 |-- FileError               concerns one file or folder, which it has in `path`            (exit 1)
 |   |-- RecordError         a record on disk is unreadable or not ours                     (exit 1)
@@ -82,6 +83,21 @@ class ServersError(UsageError):
         noun = "problem" if count == 1 else "problems"
         lines = (f"  {problem}" for problem in self.problems)
         return "\n".join([f"nothing was started: {count} {noun} on the servers", *lines])
+
+
+class PreflightError(UsageError):
+    """Runs that cannot train here: carries all that they need and lack."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        noun = "problem" if count == 1 else "problems"
+        return "\n".join(
+            [f"nothing was started: {count} {noun}", *(f"  {p}" for p in self.problems)]
+        )
 
 
 class DataError(UsageError):

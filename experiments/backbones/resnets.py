@@ -10,13 +10,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
 
 from torch import Tensor, nn
 
-from experiments.backbones.weights import Weights, WeightSource, load_strictly
-
-Stem = Literal["plain", "deep"]
+from experiments.backbones.weight_files import Stem
+from experiments.backbones.weights import Weights, load_strictly
 
 DEEP_STEM_DEPTHS = (50, 101)
 
@@ -53,21 +51,6 @@ def split_resnet(network: nn.Module) -> list[nn.Module]:
 def load_resnet(network: nn.Module, weights: Weights) -> None:
     """Load strictly; a file whose deep stem is a sequence `layer0` is read by place."""
     load_strictly(network, replace(weights, tensors=_plain_names(weights)), ignored=("fc.",))
-
-
-def resnet_source(depth: int, stem: Stem) -> Callable[[], WeightSource]:
-    """Where the ImageNet weights come from."""
-
-    def source() -> WeightSource:
-        from torchvision import models
-
-        if stem == "deep":
-            advice = "take it from the `initmodel` folder that github.com/hszhao/semseg links to"
-            return WeightSource(f"resnet{depth}_v2.pth", advice)
-        url: str = getattr(models, f"ResNet{depth}_Weights").IMAGENET1K_V1.url
-        return WeightSource(url.rpartition("/")[2], f"download {url}")
-
-    return source
 
 
 def _deepen_stem(network: nn.Module) -> None:

@@ -1,40 +1,22 @@
-"""Pretrained weight files: finding them, checking that they are the right ones, strict loading.
-
-Nothing is downloaded here: a file that is absent ends with the address to get it from.
-"""
+"""Pretrained weights: reading the file that `weight_files` finds, and loading it strictly."""
 
 from __future__ import annotations
 
-import hashlib
 import pickle
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from experiments.backbones.weight_files import WeightSource, checked_sha256, find_weights
 from merge.errors import DataError
 
 RANDOM_WEIGHTS_ID = "random"
 
-_CHECKSUM_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")
 _NUM_KEYS_SHOWN = 20
 _BATCH_COUNTER = "num_batches_tracked"  # unused in eval(), and absent from older files
-
-
-@dataclass(frozen=True, slots=True)
-class WeightSource:
-    """Where the official weights of one backbone come from."""
-
-    file_name: str
-    """Official name; its 8 hexadecimal digits are the start of the file's sha256."""
-    origin: str
-    """What a person without the file does, e.g. `download it from https://...`."""
-    package: str | None = None
-    """Installed package that carries the file in its `models` folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,33 +39,8 @@ def read_weights(source: WeightSource, given: Path | None) -> Weights:
     Raises DataError when it is absent, has not the sha256 in its name, or holds no tensors.
     """
     path = find_weights(source, given)
-    sha256 = _sha256(path)
-    official = _CHECKSUM_IN_NAME.search(path.name)
-    if official is not None and not sha256.startswith(official[1]):
-        raise DataError(
-            f"{path} is damaged or mislabelled: its sha256 starts with {sha256[:8]}, its name has "
-            f"{official[1]}. Delete it, then {source.origin}"
-        )
+    sha256 = checked_sha256(path, source)
     return Weights(path, sha256, _read_tensors(path))
-
-
-def find_weights(source: WeightSource, given: Path | None) -> Path:
-    """Path of the weight file. DataError says where to get it and where to put it."""
-    if given is not None and not given.exists():
-        raise DataError(f"--weights {given}: no such file or folder. {_advice(source)}")
-    if given is not None and given.is_file():
-        return given
-    folders = [folder for folder in (given, hub_folder(), _package_folder(source)) if folder]
-    for folder in folders:
-        if (folder / source.file_name).is_file():
-            return folder / source.file_name
-    looked_in = ", ".join(str(folder) for folder in folders)
-    raise DataError(f"{source.file_name} is in none of: {looked_in}. {_advice(source)}")
-
-
-def hub_folder() -> Path:
-    """Torch hub's folder of weight files ($TORCH_HOME/hub/checkpoints)."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def load_strictly(module: nn.Module, weights: Weights, *, ignored: tuple[str, ...] = ()) -> None:
@@ -119,29 +76,6 @@ def load_in_order(module: nn.Module, weights: Weights) -> None:
                 f"{weights.path}: {key} {_shape(value)} is where {name} {_shape(tensor)} belongs"
             )
     module.load_state_dict({name: value for (name, _), (_, value) in pairs}, strict=True)
-
-
-def _advice(source: WeightSource) -> str:
-    digits = _CHECKSUM_IN_NAME.search(source.file_name)
-    checksum = f" (sha256 starts with {digits[1]})" if digits else ""
-    return (
-        f"To get it, {source.origin}{checksum} and put it in {hub_folder()}, or name the file or "
-        "its folder with --weights PATH; --from-scratch trains the backbone from random weights"
-    )
-
-
-def _package_folder(source: WeightSource) -> Path | None:
-    if source.package is None:
-        return None
-    try:
-        return Path(str(resources.files(source.package) / "models"))
-    except ModuleNotFoundError:
-        return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,88 +1,93 @@
-"""`python -m experiments.fewshot.check`: check quickly that the data of the runs is there.
+"""What few-shot runs need before they start: whole data, test lists, weight files.
 
-Looks at folders, lists and file names, opens no image and builds nothing; `replicate` starts it
-once before a sweep, so that a missing part is one message and not one failed run after another.
+The data is opened as a run opens it, so that what would stop a run is found here. The first time
+that indexes the data set, which the runs need in any case. No torch.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from experiments.datasets.layouts import (
-    examples,
-    find_coco20i,
-    find_pascal5i,
-    no_train_list,
-    read_names,
+from experiments.backbones.weight_files import (
+    Stem,
+    checked_sha256,
+    find_weights,
+    weight_source,
 )
+from experiments.fewshot.episodes.lists import test_list, train_list
+from experiments.fewshot.episodes.protocols import build_split
+from experiments.fewshot.episodes.source import Source, open_source
+from experiments.fewshot.options import Options
+from experiments.runtime.check import Places, Problem
+from experiments.runtime.options import build
 from merge.errors import DataError, PapergridError
 
-_MEND = (
+_GENERATED = "shapes5i"
+"""Made on first use: no part of it can be missing."""
+_GET_DATA = (
     "`replicate prepare --datasets {dataset} --data-root {root} --download` gets it; to train on "
     "what is there, choose with --datasets"
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Check the data sets in `argv`, print all that is missing; return the exit code."""
-    arguments = _parse(argv)
-    code = 0
-    for dataset in arguments.datasets:
-        try:
-            check(dataset, arguments.data_root, arguments.protocols)
-        except PapergridError as error:
-            print(f"replicate: {dataset}: {error}", file=sys.stderr)
-            print(
-                f"  {_MEND.format(dataset=dataset, root=arguments.data_root or 'DIR')}",
-                file=sys.stderr,
-            )
-            code = error.exit_code
-    return code
+def problems(configs: Sequence[Mapping[str, Any]], places: Places) -> Iterator[Problem]:
+    """Each backbone, data set and fold that the runs cannot use."""
+    chosen = [build(Options, config, "fewshot") for config in configs]
+    yield from _weight_problems(chosen, places)
+    needed = [options for options in chosen if options.data.dataset != _GENERATED]
+    for dataset, variant in sorted({(o.data.dataset, o.data.mask_variant) for o in needed}):
+        ours = [o for o in needed if (o.data.dataset, o.data.mask_variant) == (dataset, variant)]
+        yield from _data_problems(ours, places)
 
 
-def check(dataset: str, data_root: Path | None, protocols: Iterable[str]) -> None:
-    """DataError where `dataset` lacks a folder, a list, or an image that a list names."""
-    if dataset == "shapes5i":
+def _weight_problems(chosen: Sequence[Options], places: Places) -> Iterator[Problem]:
+    pretrained = [o.encoder for o in chosen if not o.encoder.from_scratch]
+    for name, stem in sorted({(each.backbone, each.resnet_stem) for each in pretrained}):
+        yield from _tried(name, "", partial(_find_weights, name, stem, places))
+    if places.weights is not None and len(pretrained) < len(chosen):
+        yield Problem("weights", "--weights and --from-scratch exclude each other", "give one")
+
+
+def _find_weights(name: str, stem: Stem, places: Places) -> None:
+    source = weight_source(name, stem)
+    checked_sha256(find_weights(source, places.weights), source)
+
+
+def _data_problems(chosen: Sequence[Options], places: Places) -> Iterator[Problem]:
+    """Of runs on one data set: of the whole, or else of each fold that it cannot serve."""
+    data = chosen[0].data
+    fix = _GET_DATA.format(dataset=data.dataset, root=places.data_root or "DIR")
+    try:
+        source = open_source(data.dataset, places.data_root, places.cache_dir, data.mask_variant)
+    except PapergridError as error:
+        yield Problem(data.dataset, str(error), fix)
         return
-    if data_root is None:
-        raise DataError("it needs a data root: name its folder with --data-root DIR")
-    if dataset == "pascal5i":
-        _check_pascal5i(data_root, protocols)
-    else:
-        for folder in find_coco20i(data_root).photographs.values():
-            _names_in(folder, ".jpg")
+    # Runs that differ in other options alone are tested on the same episodes.
+    for options in {_lists_of(each): each for each in chosen}.values():
+        about = f"{data.dataset} fold {options.data.fold}, {options.data.shot} shot"
+        yield from _tried(about, fix, partial(_draw, options, source))
 
 
-def _check_pascal5i(data_root: Path, protocols: Iterable[str]) -> None:
-    layout = find_pascal5i(data_root)
-    if "bam" in protocols and not layout.train_lists:
-        raise no_train_list(layout)
-    listed = {n for path in (*layout.train_lists, layout.val_list) for n in read_names(path)}
-    for folder, suffix in ((layout.masks, ".png"), (layout.photographs, ".jpg")):
-        missing = listed - _names_in(folder, suffix)
-        if missing:
-            raise DataError(f"{folder} lacks {examples(missing)} of {len(listed):,} listed images")
+def _lists_of(options: Options) -> tuple[object, ...]:
+    return (options.data, options.test_seeds, options.test.test_episodes)
 
 
-def _names_in(folder: Path, suffix: str) -> set[str]:
-    names = {path.stem for path in folder.iterdir() if path.suffix == suffix}
-    if not names:
-        raise DataError(f"{folder} holds no {suffix} file")
-    return names
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="check", usage=argparse.SUPPRESS, allow_abbrev=False)
-    parser.add_argument(
-        "--datasets", nargs="+", required=True, choices=("pascal5i", "coco20i", "shapes5i")
+def _draw(options: Options, source: Source) -> None:
+    """Draw the lists of a run. DataError where the data has too few images for them."""
+    data = options.data
+    train, test = (
+        build_split(source, data.protocol, data.fold, split, min_area_px=data.min_area_px or None)
+        for split in ("train", "val")
     )
-    parser.add_argument("--protocols", nargs="+", default=[])
-    parser.add_argument("--data-root", type=Path)
-    return parser.parse_args(argv)
+    train_list(train, shot=data.shot, num_episodes=1, seed=0, epoch=0)
+    for seed in options.test_seeds:
+        test_list(test, shot=data.shot, num_episodes=options.test.test_episodes, seed=seed)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _tried(about: str, fix: str, action: Callable[[], None]) -> Iterator[Problem]:
+    try:
+        action()
+    except DataError as error:
+        yield Problem(about, str(error), fix)

@@ -17,6 +17,7 @@ from merge.storage.paths import SweepPaths
 from merge.wording import size_text
 from orchestrator.doctor.check import Check, Found, Verdict, attempt
 from orchestrator.machine.devices import list_gpus
+from orchestrator.machine.own_modules import training_install
 from orchestrator.plan.disk_need import DiskNeed, estimate_disk
 
 _TORCH = """
@@ -67,7 +68,7 @@ def check_gpus(runs: Sequence[Run]) -> Check:
 def check_torch(runs: Sequence[Run]) -> Check:
     """Whether the trainers' torch can be imported, and with it NCCL where there is CUDA."""
     is_needed = any(run.experiment for run in runs)
-    fix = "install the training part: pip install 'papergrid[train]'"
+    fix = f"install what trainings need: {training_install(sys.executable)}"
     problem: Verdict = "refused" if is_needed else "warning"
     return attempt("torch", _torch, "cannot be imported", fix, problem)
 

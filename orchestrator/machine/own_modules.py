@@ -19,6 +19,21 @@ def source_root() -> Path | None:
     return None if _SOURCE.name in _INSTALLED else _SOURCE
 
 
+def training_install(python: str) -> str:
+    """The command that adds what trainings need to the environment of `python`."""
+    if (_SOURCE / "pyproject.toml").is_file():
+        return f"{python} -m pip install '{_SOURCE}[train]'"
+    from importlib import metadata  # 20 ms that only an error needs
+
+    # Installed from a file that need not be there any more: the packages by their names.
+    try:
+        required = metadata.requires("papergrid") or []
+    except metadata.PackageNotFoundError:
+        required = []
+    names = [text.partition(";")[0].strip() for text in required if "extra == 'train'" in text]
+    return f"{python} -m pip install {' '.join(map(repr, names)) or 'torch torchvision timm'}"
+
+
 def import_variables(inherited: Mapping[str, str], source: Path | None) -> dict[str, str]:
     """Variables for a process that imports papergrid's packages, from `source` if given."""
     # A folder named `experiments` in the current directory must not shadow papergrid's.

@@ -23,7 +23,7 @@ from merge.results.cells import summary_keys
 from merge.wording import hint
 from orchestrator.config.schema import fit
 from orchestrator.config.yaml_document import Document, Place, Problem, as_lines, read_document
-from orchestrator.studies.manifest_schema import DataEntry, ManifestShape, ModuleEntry
+from orchestrator.studies.manifest_schema import DataEntry, ManifestShape
 from orchestrator.studies.options import EXPERIMENTS, OPTIONS_FILE
 
 MANIFEST_FILE = "manifest.yaml"
@@ -226,20 +226,14 @@ def _missing_keys(document: Document) -> Iterator[Problem]:
 
 
 def _module_problems(document: Document, shape: ManifestShape) -> Iterator[Problem]:
-    modules: dict[Place, ModuleEntry | None] = {
-        ("data", "prepare"): shape.data.prepare,
-        ("data", "check"): shape.data.check,
-    }
-    for place, entry in modules.items():
-        if entry is None:
-            continue
-        module = entry.module
-        folder = document.path.parent
-        # What starts processes must name code of this folder, and nothing else.
-        is_there = _MODULE_NAME.fullmatch(module) and (
-            (folder / f"{module}.py").is_file() or (folder / module / "__main__.py").is_file()
-        )
-        if not is_there:
-            yield document.problem(
-                (*place, "module"), f"{module!r} is not a module of {folder.name}/"
-            )
+    entry = shape.data.prepare
+    if entry is None:
+        return
+    module, folder = entry.module, document.path.parent
+    # What starts processes must name code of this folder, and nothing else.
+    is_there = _MODULE_NAME.fullmatch(module) and (
+        (folder / f"{module}.py").is_file() or (folder / module / "__main__.py").is_file()
+    )
+    if not is_there:
+        place = ("data", "prepare", "module")
+        yield document.problem(place, f"{module!r} is not a module of {folder.name}/")

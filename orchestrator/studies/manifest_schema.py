@@ -57,12 +57,9 @@ class ModuleEntry(Shape):
 
 
 class DataEntry(Shape):
-    """How an experiment's data sets are prepared and checked."""
+    """How an experiment's data sets are prepared."""
 
-    generated: dict[str, list[str]] = Field(default_factory=dict)
-    """Key of a configuration -> values whose data is made on first use."""
     prepare: ModuleEntry | None = None
-    check: ModuleEntry | None = None
 
 
 class ManifestShape(Shape):

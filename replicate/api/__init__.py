@@ -22,7 +22,15 @@ from replicate.api.results import (
     report,
     status,
 )
-from replicate.api.training import bucket, cache_folder, local_settings, run, share_gpus, work
+from replicate.api.training import (
+    bucket,
+    cache_folder,
+    find_problems,
+    local_settings,
+    run,
+    share_gpus,
+    work,
+)
 
 __all__ = [
     "RETRIED_STATES",
@@ -31,6 +39,7 @@ __all__ = [
     "cache_folder",
     "cancel",
     "doctor",
+    "find_problems",
     "freeze_plan",
     "frozen_plan",
     "load_study",

@@ -83,7 +83,7 @@ def status(
     )
 
 
-def doctor(
+def doctor(  # noqa: PLR0913 (all but one by keyword)
     output: str | Path,
     *,
     only: Literal["folder", "machine"] | None = None,
@@ -91,8 +91,11 @@ def doctor(
     patience_s: float = 300.0,
     data_root: Path | None = None,
     weights: Path | None = None,
+    cache_dir: Path | None = None,
 ) -> list[Check]:
     """Test between two processes what the folder `output` guarantees, and what this machine has.
+
+    Where `output` holds a plan, its unfinished runs are checked as before a start.
 
     With `waits_for_peer` the second process is one of another host: call it on both. StorageError
     where nothing can be written, RecordError where the plan in the folder is unreadable.
@@ -106,4 +109,23 @@ def doctor(
         checks += examine_folder(folder, waits_for_peer=waits_for_peer, patience_s=patience_s)
     if only != "folder":
         checks += examine_machine(folder, data_root=data_root, weights=weights)
+        checks += _checks_of_runs(folder, data_root, weights, cache_dir)
     return checks
+
+
+def _checks_of_runs(
+    folder: Path, data_root: Path | None, weights: Path | None, cache_dir: Path | None
+) -> list[Check]:
+    """What the planned runs lack on this machine; none where nothing is planned."""
+    from merge.storage.paths import SweepPaths
+    from orchestrator.doctor.check import Check
+    from replicate.api.plans import frozen_plan
+    from replicate.api.training import find_problems
+
+    if not SweepPaths(folder).sweep.exists():
+        return []
+    plan = frozen_plan(folder)
+    found = find_problems(plan, folder, data_root=data_root, weights=weights, cache_dir=cache_dir)
+    checks = [Check(f"runs: {one.about}", "refused", one.message, one.fix) for one in found]
+    finding = "the packages, weights and data that they need are here"
+    return checks or [Check("runs", "ok", finding, numbers={"runs": len(plan.runs)})]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.local.events import Listener
     from orchestrator.local.settings import LocalSettings
     from orchestrator.plan.plan import Plan
+    from orchestrator.preflight import Problem
     from orchestrator.s3.url import BucketTarget, Encryption
     from orchestrator.training import TrainingReport
 
@@ -78,6 +80,36 @@ def work(  # noqa: PLR0913 (all but three by keyword)
         settings = replace(settings, code=code_version(plan.sweep.runs[0]))
     options = _sync_options(sync, claims, sync_patience_s)
     return train_frozen(plan, Path(output), settings, listeners=listeners, sync=options)
+
+
+def find_problems(
+    plan: Plan,
+    output: str | Path,
+    *,
+    data_root: str | Path | None = None,
+    weights: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    python: str = sys.executable,
+) -> list[Problem]:
+    """What would stop the runs of `plan` that have no result in `output` yet; starts none.
+
+    Packages, weights, data, programs of commands: as `python`, the Python that trains,
+    finds them on this machine. The first time it may index a data set into the cache folder.
+    """
+    from merge.storage.paths import SweepPaths
+    from orchestrator.preflight import Places
+    from orchestrator.preflight import find_problems as find
+
+    paths = SweepPaths(Path(output))
+    # Finished runs need no data: the table of a finished sweep can be shown on any machine.
+    to_do = [run for run in plan.runs if not paths.run(run.path).has_result()]
+    places = Places(
+        data_root=None if data_root is None else Path(data_root).absolute(),
+        weights=None if weights is None else Path(weights).absolute(),
+        cache_dir=cache_folder(cache_dir),
+        python=python,
+    )
+    return find(to_do, places)
 
 
 def local_settings(  # noqa: PLR0913 (all but one by keyword)

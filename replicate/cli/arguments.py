@@ -41,6 +41,36 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """All that `run` takes, for the commands that show or check beforehand what it would do."""
+    add_study(parser)
+    add_selection(parser)
+    add_output(parser)
+    add_machine(parser).add_argument(
+        "--from-scratch",
+        action="store_true",
+        help="random weights, no file needed: short for --set from_scratch=true",
+    )
+    add_snapshot(parser)
+    group = parser.add_argument_group("data (`replicate prepare` has more flags)")
+    group.add_argument(
+        "--download", action="store_true", help="first download and unpack missing data"
+    )
+    group.add_argument(
+        "--prepare-only", action="store_true", help="prepare the data and train nothing"
+    )
+
+
+def add_check(parser: argparse.ArgumentParser, *, default: bool = True) -> None:
+    """`--check`, `--no-check`."""
+    parser.add_argument(
+        "--check",
+        action=argparse.BooleanOptionalAction,
+        default=default,
+        help="look first for packages, weights, data and devices that the runs lack here",
+    )
+
+
 def add_selection(parser: argparse.ArgumentParser) -> None:
     """Which runs of the study, and which shard of them."""
     group = _add_filters(parser)

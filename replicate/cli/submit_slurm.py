@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from merge.errors import SchedulerError, UsageError
 from merge.records.records import EXPIRY_S
 from orchestrator.local.limits import GRACE_S
+from orchestrator.preflight import refuse
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import status_command
+from replicate.cli.preflight import find_problems
 from replicate.cli.s3_arguments import sync_words
 from replicate.cli.slurm_selection import groups, still_to_send
 from replicate.cli.this_machine import frozen_code, on_this_machine
@@ -125,7 +127,9 @@ def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     planned = replace(planned, runs=tuple(_on_nodes(run, arguments.nodes) for run in planned.runs))
     output = flags.output_folder(arguments).absolute()
-    # Before the plan is written: without a cluster nothing must be left behind.
+    # Before the plan is written: nothing must be left behind where nothing can be sent.
+    if arguments.check:
+        refuse(find_problems(planned, output, arguments))
     largest = _largest_array(is_dry=arguments.dry_run)
     if not arguments.dry_run:
         api.freeze_plan(planned, output)

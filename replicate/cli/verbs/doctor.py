@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_data_root(parser)
     flags.add_weights(parser)
+    flags.add_cache_dir(parser)
     parser.add_argument(
         "--bucket", metavar="S3URL", help="check what the credentials permit at s3://BUCKET/PREFIX"
     )
@@ -71,6 +72,7 @@ def execute(arguments: argparse.Namespace) -> int:
         patience_s=arguments.patience,
         data_root=arguments.data_root,
         weights=arguments.weights,
+        cache_dir=arguments.cache_dir,
     )
     checks += bucket()
     if arguments.json:

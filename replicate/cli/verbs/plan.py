@@ -13,14 +13,16 @@ from merge.records.sweep import Run
 from orchestrator.plan.plan import Plan
 from replicate.api import plan
 from replicate.cli import arguments as flags
+from replicate.cli.s3_arguments import sync_target
+from replicate.cli.this_machine import on_this_machine
 from replicate.views.forecast import Forecast, forecast
 from replicate.views.table import align, counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    flags.add_study(parser)
-    flags.add_selection(parser)
-    flags.add_output(parser)
+    # The flags of `run`: `plan` before them shows what that run would do or refuse.
+    flags.add_run(parser)
+    flags.add_check(parser, default=False)
     parser.add_argument(
         "--shards",
         type=int,
@@ -38,17 +40,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Always 0: nothing is started that could fail."""
+    """0; with --check 2 where runs lack something on this machine."""
     if arguments.at_once < 1:
         raise UsageError(f"--at-once {arguments.at_once}: give 1 or more")
-    planned = plan_of(arguments, num_shards=arguments.shards)
+    planned = plan_of_run(arguments, num_shards=arguments.shards)
     output = flags.output_folder(arguments)
     if arguments.json:
         document = _document(planned, output, arguments.at_once)
         print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
         print(plan_text(planned, output, arguments.at_once))
+    if arguments.check:
+        from replicate.cli.preflight import ready
+
+        ready(planned, output, arguments)
     return 0
+
+
+def plan_of_run(arguments: argparse.Namespace, num_shards: int | None = None) -> Plan:
+    """The plan that the flags of `run` ask for, refused where `run` refuses them on any machine."""
+    if arguments.from_scratch:
+        arguments.settings.append("from_scratch=true")
+    # A wrong URL or flag is refused before anything else is done.
+    sync_target(arguments)
+    return on_this_machine(plan_of(arguments, num_shards), arguments)
 
 
 def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Plan:

@@ -17,8 +17,8 @@ from merge.storage.paths import SweepPaths
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import next_steps, status_command, without_view
-from replicate.cli.s3_arguments import sync_target
-from replicate.cli.this_machine import on_this_machine, settings_of, train
+from replicate.cli.preflight import ready, unfinished
+from replicate.cli.this_machine import settings_of, train
 from replicate.cli.verbs import plan as plan_verb
 from replicate.cli.verbs.merge import show_merged
 
@@ -27,45 +27,29 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    flags.add_study(parser)
-    flags.add_selection(parser)
-    flags.add_output(parser)
-    flags.add_machine(parser).add_argument(
-        "--from-scratch",
-        action="store_true",
-        help="random weights, no file needed: short for --set from_scratch=true",
-    )
-    flags.add_snapshot(parser)
-    _add_data(parser.add_argument_group("data (`replicate prepare` has more flags)"))
-    parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
-
-
-def _add_data(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--download", action="store_true", help="first download and unpack missing data"
-    )
-    group.add_argument(
-        "--prepare-only", action="store_true", help="prepare the data and train nothing"
+    flags.add_run(parser)
+    flags.add_check(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the plan and what is lacking; start nothing"
     )
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """The exit code of the training (docs/exit-codes.md); 1 also if a result is not counted."""
-    if arguments.from_scratch:
-        arguments.settings.append("from_scratch=true")
-    # A wrong URL or flag is refused before anything else is done.
-    sync_target(arguments)
-    planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
+    planned = plan_verb.plan_of_run(arguments)
     output = flags.output_folder(arguments)
     if arguments.dry_run:
         print(plan_verb.plan_text(planned, output))
+        ready(planned, output, arguments)
         return 0
     if arguments.prepare_only:
         return _prepare(planned.runs, arguments)
-    # Before the data is prepared: a download of hours must not end in "no such GPU".
-    settings = settings_of(planned, arguments)
-    if code := _make_data_ready(planned.runs, output, arguments):
-        return code
+    if arguments.download:
+        # First: a download of hours must not end in "no such GPU".
+        settings_of(planned, arguments)
+        if code := _prepare(unfinished(planned, output), arguments):
+            return code
+    settings = ready(planned, output, arguments)
     report = train(api.run, planned, output, arguments, settings)
     return _show_end(report, output, arguments)
 
@@ -101,21 +85,11 @@ def _write_reports(output: Path, merged: Merged, results: Mapping[str, Result]) 
     return tuple(written.values())
 
 
-def _make_data_ready(runs: Sequence[Run], output: Path, arguments: argparse.Namespace) -> int:
-    """Prepare or check the data once, instead of failing in every run; an exit code."""
-    from replicate.experiment_data import check_data
-
-    paths = SweepPaths(output)
-    # Finished runs need no data: the table of a finished sweep can be shown on any machine.
-    to_do = [run for run in runs if not paths.run(run.path).has_result()]
-    if to_do and arguments.download:
-        return _prepare(to_do, arguments)
-    return check_data(to_do, arguments.data_root)
-
-
 def _prepare(runs: Sequence[Run], arguments: argparse.Namespace) -> int:
     from replicate.experiment_data import prepare_words, root_words, start
 
+    if not runs:
+        return 0
     words = [*prepare_words(runs), *root_words(arguments.data_root)]
     words += ["--cache-dir", str(api.cache_folder(arguments.cache_dir))]
     return start([*words, *(["--download"] if arguments.download else [])]).returncode

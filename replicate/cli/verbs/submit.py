@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_output(parser)
     flags.add_machine(parser)
     flags.add_snapshot(parser)
+    flags.add_check(parser)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--slurm", action="store_true", help="send SLURM job arrays with sbatch")
     where.add_argument(

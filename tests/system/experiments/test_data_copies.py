@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -51,21 +49,6 @@ def test_a_listed_image_without_a_photograph_ends_a_sweep_before_any_run(tmp_pat
     assert done.returncode == 2
     assert PASCAL_VAL in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_the_look_at_the_data_loads_nothing_heavy(tmp_path):
-    root = make_pascal(tmp_path / "data")
-    code = (
-        "import sys\n"
-        "from experiments.fewshot.check import main\n"
-        "assert main(sys.argv[1:]) == 0\n"
-        "print(sorted({'torch', 'numpy', 'PIL', 'pydantic', 'scipy'} & set(sys.modules)))"
-    )
-    words = ("--datasets", "pascal5i", "--protocols", "bam", "--data-root", str(root))
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
-    )
-    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_prepare_only_makes_ready_or_says_what_is_missing_and_trains_nothing(tmp_path):

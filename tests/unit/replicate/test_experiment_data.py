@@ -1,4 +1,4 @@
-"""Data is prepared and checked by the modules that a manifest names."""
+"""Data is prepared by the module that a manifest names."""
 
 from __future__ import annotations
 
@@ -7,51 +7,32 @@ from support.studies import TOY_MANIFEST, write_experiment
 from support.sweeps import make_sweep
 
 from merge.errors import UsageError
-from replicate.experiment_data import check_data, prepare_words, start
+from replicate.experiment_data import prepare_words, start
 
 DATA = """
 data:
-  generated: {dataset: [toys]}
   prepare: {module: prepare, words: {dataset: --datasets}}
-  check: {module: check, words: {dataset: --datasets, size: --sizes}}
-"""
-CHECK = """
-import sys
-from blobs.code import FOUND
-open("asked", "w").write(" ".join(sys.argv[1:]))
-sys.exit(FOUND)
 """
 
 
 @pytest.fixture
 def blobs(tmp_path, monkeypatch):
-    """An experiment of one's own in the current folder, whose check always ends with 4."""
+    """An experiment of one's own in the current folder, whose preparation ends with 5."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "blobs"
     folder.mkdir()
-    (folder / "check.py").write_text(CHECK)
-    (folder / "code.py").write_text("FOUND = 4\n")
+    (folder / "code.py").write_text("FOUND = 5\n")
     (tmp_path / "runpy.py").write_text("raise SystemExit('a file beside the folder is imported')")
     (folder / "prepare").mkdir()
-    (folder / "prepare" / "__main__.py").write_text("import sys; sys.exit(5)\n")
+    (folder / "prepare" / "__main__.py").write_text(
+        "import sys\nfrom blobs.code import FOUND\nsys.exit(FOUND)\n"
+    )
     return write_experiment(folder, manifest=TOY_MANIFEST + DATA)
 
 
 def runs(experiment: str | None = "./blobs", **config: object):
     command = None if experiment else ("true",)
     return make_sweep(command, folds=2, experiment=experiment, config=config).runs
-
-
-def test_the_check_of_a_folder_is_started_once_with_the_runs_values(tmp_path, blobs):
-    both = [*runs(dataset="b", size=3), *runs(dataset="a", size=3)]
-    assert check_data(both, tmp_path) == 4
-    asked = (tmp_path / "asked").read_text()
-    assert asked == f"--datasets a b --sizes 3 --data-root {tmp_path}"
-
-
-def test_nothing_is_checked_where_data_is_generated_or_a_command_trains(tmp_path, blobs):
-    assert check_data([*runs(dataset="toys"), *runs(None, dataset="b")], tmp_path) == 0
-    assert not (tmp_path / "asked").exists()
 
 
 def test_a_folder_with_a_main_file_prepares_as_a_module_does(blobs):

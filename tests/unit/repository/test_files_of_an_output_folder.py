@@ -48,6 +48,7 @@ SPELLING = {
     "merge/storage/control_paths.py": "what the control plane keeps beside them",
     "merge/results/legacy.py": "names of files of the original script",
     "experiments/fewshot/options.py": "an option has the name of its folder",
+    "experiments/runtime/check.py": "a package has the name of its folder",
 }
 
 ROOMS_WITH_A_CLOCK = (

@@ -114,8 +114,12 @@ def test_a_folder_without_both_files_is_no_experiment(tmp_path):
         ("title:", "code: [nothing]\ntitle:", "code[0]: 'nothing' is not a shared folder"),
         ("title:", "code: [../x]\ntitle:", "code[0]: '../x' is not a shared folder"),
         ("title:", "result_code: [x.py]\ntitle:", "result_code[0]: 'x.py' is not a file below"),
-        ("title:", "data: {check: {module: check}}\ntitle:", "data.check.module: 'check' is not a"),
-        ("title:", "data: {check: {module: ../x}}\ntitle:", "data.check.module: '../x' is not a"),
+        ("title:", "data: {prepare: {module: get}}\ntitle:", "data.prepare.module: 'get' is"),
+        (
+            "title:",
+            "data: {prepare: {module: ../x}}\ntitle:",
+            "data.prepare.module: '../x'",
+        ),
         (
             "title:",
             "comparability: {recorded: [a], equal_in_a_cell: [b]}\ntitle:",

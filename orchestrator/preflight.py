@@ -1,0 +1,121 @@
+"""What would stop runs on this machine, found before any of them starts.
+
+Of an experiment: packages, weights and data, found by `experiments.runtime.check` in the
+Python that trains. Of a command: its program and the script files among its words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from merge.errors import PreflightError
+from merge.records.sweep import Run
+from merge.wording import listed
+from orchestrator.machine.own_modules import import_variables, source_root, training_install
+
+_INTERPRETERS = ("python", "bash", "sh", "torchrun", "accelerate", "Rscript", "julia")
+_SCRIPTS = (".py", ".sh", ".R", ".jl")
+_MAX_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that runs need and lack."""
+
+    about: str
+    """What lacks it: a data set, a backbone, `packages`, a command."""
+    message: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.about}: {self.message}"
+        return f"{text}\n    -> {self.fix}" if self.fix else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where the data, weights and derived files of the runs lie, and which Python trains."""
+
+    data_root: Path | None
+    weights: Path | None
+    cache_dir: Path
+    python: str = sys.executable
+
+
+def find_problems(runs: Iterable[Run], places: Places) -> list[Problem]:
+    """Everything that would stop `runs` here; starts one process for each experiment."""
+    runs = list(runs)
+    names = sorted({run.experiment for run in runs if run.experiment})
+    found = [problem for name in names for problem in _of_experiment(name, runs, places)]
+    return [*found, *_of_commands(runs)]
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """PreflightError with all `problems`, unless there are none."""
+    if problems:
+        raise PreflightError(tuple(str(problem) for problem in problems))
+
+
+def _of_experiment(name: str, runs: Sequence[Run], places: Places) -> Iterator[Problem]:
+    configs = {run.config_hash: dict(run.config) for run in runs if run.experiment == name}
+    request = {
+        "configs": list(configs.values()),
+        "data_root": _text(places.data_root),
+        "weights": _text(places.weights),
+        "cache_dir": str(places.cache_dir),
+    }
+    done = subprocess.run(
+        [places.python, "-m", "experiments.runtime.check", name],
+        input=json.dumps(request),
+        env={**os.environ, **import_variables(os.environ, source_root())},
+        # stderr stays the terminal's: indexing a data set shows its progress there.
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    for line in done.stdout.splitlines():
+        problem = Problem(**json.loads(line))
+        is_install = problem.about == "packages"
+        yield replace(problem, fix=training_install(places.python)) if is_install else problem
+    if done.returncode:
+        yield Problem(name, f"its check ended with exit code {done.returncode}; see above")
+
+
+def _of_commands(runs: Iterable[Run]) -> Iterator[Problem]:
+    """Programs and scripts that commands name and that are not there."""
+    commands: dict[tuple[str, ...], list[str]] = {}
+    for run in runs:
+        if run.command:
+            commands.setdefault(tuple(_missing_files(run.command)), []).append(run.run_id)
+    for missing, run_ids in commands.items():
+        for word in missing:
+            some = listed(run_ids[:_MAX_NAMED])
+            more = f" and {len(run_ids) - _MAX_NAMED} more" if len(run_ids) > _MAX_NAMED else ""
+            yield Problem(
+                "command",
+                f"{word} is not there, seen from {Path.cwd()}; it is named by {some}{more}",
+                "correct `command:` in the study, or start where its files are",
+            )
+
+
+def _missing_files(command: Sequence[str]) -> Iterator[str]:
+    program, *words = command
+    # A placeholder may stand for any path.
+    if "{" not in program and shutil.which(program) is None:
+        yield program
+    if Path(program).name.startswith(_INTERPRETERS):
+        # Only the script itself: a later word may name a file that it writes.
+        script = next((word for word in words if word.endswith(_SCRIPTS)), None)
+        if script and "{" not in script and not Path(script).exists():
+            yield script
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

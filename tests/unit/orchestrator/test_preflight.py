@@ -1,0 +1,117 @@
+"""What would stop runs is found before any of them starts, all of it at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from support.studies import write_experiment
+from support.sweeps import make_sweep
+
+from merge.errors import PreflightError
+from orchestrator.preflight import Places, find_problems, refuse
+
+CHECK = """
+from experiments.runtime.check import Problem
+
+def problems(configs, places):
+    seen = sorted(config["fold"] for config in configs)
+    yield Problem("folds", f"{seen} below {places.data_root}", "get them")
+    yield Problem("more", "second")
+"""
+TASK = "def open_task(options, context): ...\n"
+OPTIONS = "from dataclasses import dataclass\n\n@dataclass\nclass Options: ...\n"
+
+
+@pytest.fixture
+def blobs(tmp_path, monkeypatch) -> Path:
+    """An experiment of one's own, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "blobs"
+    folder.mkdir()
+    (folder / "options.py").write_text(OPTIONS)
+    (folder / "task.py").write_text(TASK)
+    write_experiment(folder)
+    return folder
+
+
+def places(tmp_path: Path) -> Places:
+    return Places(data_root=tmp_path, weights=None, cache_dir=tmp_path / "cache")
+
+
+def found(experiment: str | None, tmp_path: Path, command=None, **config: object):
+    runs = make_sweep(command, folds=2, experiment=experiment, config=config).runs
+    return [(each.about, each.message, each.fix) for each in find_problems(runs, places(tmp_path))]
+
+
+def test_an_experiments_own_check_sees_every_configuration_and_the_places(tmp_path, blobs):
+    (blobs / "check.py").write_text(CHECK)
+    assert found("./blobs", tmp_path) == [
+        ("folds", f"[0, 1] below {tmp_path}", "get them"),
+        ("more", "second", ""),
+    ]
+
+
+def test_an_experiment_without_a_check_lacks_nothing(tmp_path, blobs):
+    assert found("./blobs", tmp_path) == []
+
+
+def test_own_code_that_fails_is_a_problem_with_its_line(tmp_path, blobs):
+    (blobs / "check.py").write_text("def problems(configs, places):\n    return configs[7]\n")
+    (blobs / "task.py").write_text("import nothing_of_this_name\n")
+    (check, message, fix), (task, reason, _) = found("./blobs", tmp_path)
+    assert (check, task) == ("check.py", "task.py")
+    assert "IndexError: list index out of range" in message
+    assert f"{blobs / 'check.py'}:2" in message
+    assert "No module named 'nothing_of_this_name'" in reason
+    assert fix == f"correct {blobs / 'check.py'}"
+
+
+def test_all_that_few_shot_runs_lack_is_found_at_once(tmp_path):
+    config = {"dataset": "pascal5i", "backbone": "resnet50", "shot": 1}
+    problems = found("fewshot", tmp_path, **config)
+    assert [about for about, _, _ in problems] == ["resnet50", "pascal5i"]
+    assert "resnet50-0676ba61.pth is in none of" in problems[0][1]
+    assert "replicate prepare --datasets pascal5i" in problems[1][2]
+
+
+def test_a_python_without_torch_is_told_how_it_gets_it(tmp_path):
+    bare = tmp_path / "python"
+    # -S: without site-packages, as in an environment that has the control plane alone.
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    runs = make_sweep(None, folds=1, experiment="fewshot", config={"dataset": "shapes5i"}).runs
+    there = Places(data_root=None, weights=None, cache_dir=tmp_path, python=str(bare))
+    (problem,) = find_problems(runs, there)
+    assert problem.message.startswith("torch, torchvision, timm, numpy, PIL, tensorboard cannot")
+    root = Path(__file__).resolve().parents[3]
+    assert problem.fix == f"{bare} -m pip install '{root}[train]'"
+    assert (root / "pyproject.toml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        (("python", "walk.py"), ["walk.py"]),
+        (("no-such-program", "x"), ["no-such-program"]),
+        (("python", "-c", "pass", "{run_dir}/x.py"), []),
+        (("true", "made.py"), []),
+        (("bash", "there.sh"), []),
+    ],
+)
+def test_programs_and_scripts_of_a_command_are_looked_for(tmp_path, monkeypatch, command, missing):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.sh").touch()
+    messages = [message for _, message, _ in found(None, tmp_path, command=command)]
+    assert [message.split(" is not there")[0] for message in messages] == missing
+    assert all("fold=0" in message or "fold0" in message for message in messages)
+
+
+def test_what_is_refused_names_every_problem_and_its_fix(tmp_path, blobs):
+    (blobs / "check.py").write_text(CHECK)
+    runs = make_sweep(None, folds=1, experiment="./blobs").runs
+    with pytest.raises(PreflightError, match="nothing was started: 2 problems") as refused:
+        refuse(find_problems(runs, places(tmp_path)))
+    assert "-> get them" in str(refused.value)
+    assert refused.value.exit_code == 2
