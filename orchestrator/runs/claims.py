@@ -12,7 +12,6 @@ have made is listed before it is opened, and no two hosts' clocks are compared.
 from __future__ import annotations
 
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from merge.errors import PapergridError, RecordError, StorageError
@@ -31,8 +30,8 @@ _MAX_LOOKS = 5
 
 
 _given_up: set[str] = set()
-"""Tokens of claims whose creation failed here, and that may be on disk all the same. Nothing was
-started under them; as long as this process lives, they would count as live."""
+"""Tokens of claims that may be on disk although their creation failed, and that could not be
+released. Nothing was started under them; while this process lives, they would count as live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +192,11 @@ def _write_new(paths: RunPaths, claim: Claim) -> bool:
 
 def _give_up(paths: RunPaths, claim: Claim) -> None:
     """Release `claim` where it is there; else this process takes the run over it later."""
-    _given_up.add(claim.token)
-    with suppress(PapergridError, OSError):
+    try:
         if holds(paths, claim):
             release(paths, claim)
+    except (PapergridError, OSError):
+        _given_up.add(claim.token)
 
 
 def _read_result(paths: RunPaths) -> Result | None:
