@@ -17,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from merge.records.sweep import Axis, Run, Sweep, config_hash
+from merge.records.config_hash import config_hash
+from merge.records.sweep import Axis, Run, Sweep
 from orchestrator.local.events import RunEvent
 from orchestrator.local.executor import LocalSettings, run_local
 from orchestrator.machine.devices import Devices

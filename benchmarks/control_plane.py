@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from merge.records.config_hash import config_hash
 from merge.records.result import Result
-from merge.records.sweep import Axis, Run, Sweep, config_hash
+from merge.records.sweep import Axis, Run, Sweep
 from merge.storage.json_files import canonical_json
 from merge.storage.paths import SweepPaths
 

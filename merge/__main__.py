@@ -12,13 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from merge.errors import PapergridError
+from merge.foreign_text import guarded_output
+from merge.results.cells import UNUSABLE_KEY
 from merge.results.combine import Merged
-from merge.results.comparability import all_flags, flag_text
 from merge.results.conflicts import POLICIES
+from merge.results.flags import flag_lines
 from merge.results.outcome import exit_code, left_out
+from merge.results.parts import REMARKS_KEY, part_of_mean, with_part
 from merge.results.view import merge_named
 
 
+@guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Merge the inputs of the command line and print the means; returns the exit code."""
     arguments = _parser().parse_args(argv)
@@ -91,12 +95,16 @@ def _lines(merged: Merged) -> list[str]:
     lines = []
     for cell, view in merged.document["results"].items():
         if view["complete"]:
-            lines.append(f"{cell}: mean {metric} {view['mean'][metric]:.4f} over {view['n']}")
+            text = with_part(f"{view['mean'][metric]:.4f}", part_of_mean(view, metric))
+            lines.append(f"{cell}: mean {metric} {text} over {view['n']}")
+        elif UNUSABLE_KEY in view:
+            lines.append(f"{cell}: unusable, {view[UNUSABLE_KEY]}")
         else:
             missing = f"{merged.document['average_over']} {', '.join(view['missing'])}"
             lines.append(f"{cell}: incomplete, lacks {missing}")
-    flags = all_flags(merged.document["results"])
-    return lines + [f"not comparable: {cell}: {flag_text(flag)}" for cell, flag in flags]
+        lines += [f"remark: {cell}: {text}" for text in view.get(REMARKS_KEY, ())]
+    lines += [f"{cell}: no result yet" for cell in merged.document["cells_without_results"]]
+    return lines + flag_lines(merged.document)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from merge.results.combine import combine
 from merge.results.comparability import deviations_text
 from merge.results.conflicts import OnConflict
 from merge.results.documents import contribution_of_view
-from merge.results.entries import Entry
+from merge.results.entries import PARTS, Entry
 from merge.results.inputs import read_inputs
 from merge.results.legacy import Unit, sweep_of_legacy
 from merge.results.view import merge_inputs, refuse_flags
@@ -33,7 +33,7 @@ def merge_results(
     It is also written to the file `into`, if that is given. The order of `output_dirs` does not
     matter. Results that are not counted are listed under `quarantined`, `aside` and `conflicts`.
     ConfigChangedError where plans differ, IncomparableError for flags where `strict`,
-    IncompleteError where an input does not exist, RecordError where no input can be used.
+    UsageError where an input does not exist, RecordError where no input can be used.
     """
     each = [output_dirs] if isinstance(output_dirs, str | Path) else list(output_dirs)
     paths = [Path(path) for path in each]
@@ -53,7 +53,9 @@ def to_pandas(
     """A tidy frame of a merged document, or of what `merge_results` takes: one row a counted run.
 
     Columns: run_id, cell, the axes, the metrics (as stored: percent is a fraction), attempt, token,
-    config_hash, started and finished (Unix time, seconds), seconds, deviations (text), is_legacy,
+    config_hash, started and finished of its last attempt (Unix time, seconds), seconds (of all
+    attempts), deviations (text), is_legacy, counted_<metric> (`3/5` where that metric is a mean
+    over a part of the classes, for example),
     and what the trainer recorded (train_seconds, peak_memory_mb_host, details.weights...). Runs
     without a result and runs in an undecided conflict have no row.
     """
@@ -108,6 +110,8 @@ def _row(run: Run, entry: Entry) -> dict[str, Any]:
         "is_legacy": entry.is_legacy,
         "deviations": deviations_text(entry.deviations) if entry.deviations else "",
     }
+    for metric, part in entry.measured.get(PARTS, {}).items():
+        row[f"counted_{metric}"] = f"{part['counted']}/{part['of']}"
     if not entry.is_legacy:
         row |= {
             "attempt": entry.attempt,
@@ -115,7 +119,7 @@ def _row(run: Run, entry: Entry) -> dict[str, Any]:
             "config_hash": entry.config_hash,
             "started": entry.started,
             "finished": entry.finished,
-            "seconds": entry.finished - entry.started,
+            "seconds": entry.seconds,
         }
     return {
         **row,

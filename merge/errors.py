@@ -8,6 +8,7 @@ PapergridError
 |   |   `-- IncomparableError  a cell's runs differ in what must be equal, and --strict was given
 |   |-- BucketError         an object store refuses: no such bucket, denied, wrong keys
 |   |-- ServersError        servers that cannot be used, each with all its problems
+|   |   `-- ServersAwayError  none has another problem than that it cannot be reached now  (exit 75)
 |   |-- PreflightError      what runs need and this machine lacks, all of it at once
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
 |-- FileError               concerns one file or folder, which it has in `path`            (exit 1)
@@ -19,6 +20,7 @@ PapergridError
 |-- DownloadError           no server gave a file, for a reason that may pass              (exit 75)
 |-- BucketUnavailableError  an object store that may answer later: away, throttled         (exit 75)
 |-- SchedulerError          a scheduler refused, or gave no answer                         (exit 75)
+|   |-- RequestRefusedError it refused what was asked, and will again                      (exit 2)
 |   `-- NoAnswerError       the same, where it may have done what it was asked to
 `-- IncompleteError         something asked for is not there yet                           (exit 3)
 
@@ -74,15 +76,25 @@ class IncomparableError(ConfigChangedError):
 class ServersError(UsageError):
     """Servers that cannot be used as they are: carries the problems of all of them at once."""
 
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__(problems)
+    def __init__(self, problems: tuple[str, ...], usable: tuple[str, ...] = ()) -> None:
+        super().__init__(problems, usable)
         self.problems = problems
+        self.usable = usable
+        """Names of the servers without a problem."""
 
     def __str__(self) -> str:
         count = len(self.problems)
         noun = "problem" if count == 1 else "problems"
-        lines = (f"  {problem}" for problem in self.problems)
+        lines = [f"  {problem}" for problem in self.problems]
+        if self.usable:
+            lines.append(f"to start on the others alone, add --hosts {','.join(self.usable)}")
         return "\n".join([f"nothing was started: {count} {noun} on the servers", *lines])
+
+
+class ServersAwayError(ServersError):
+    """Servers that cannot be reached now; the others are as they should be."""
+
+    exit_code = 75
 
 
 class PreflightError(UsageError):
@@ -152,6 +164,12 @@ class SchedulerError(PapergridError):
     """A scheduler refused, or gave no answer."""
 
     exit_code = 75
+
+
+class RequestRefusedError(SchedulerError):
+    """A scheduler refused a request that must be corrected, such as an unknown partition."""
+
+    exit_code = 2
 
 
 class NoAnswerError(SchedulerError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,28 +111,45 @@ class CancelJobs(Protocol):
     def __call__(self, output: Path, run_ids: Sequence[str], /) -> list[str]: ...
 
 
-def schedulers() -> tuple[CancelJobs, ...]:
-    """All that there are: SLURM, and the workers on servers."""
-    from orchestrator.servers import control as server_workers
-    from orchestrator.slurm import jobs as slurm_sent
+def schedulers(*, kill: bool = False) -> tuple[CancelJobs, ...]:
+    """All that there are: SLURM, and the workers on servers. `kill`: SLURM ends running tasks."""
+    from orchestrator.servers import silent
+    from orchestrator.slurm.cancel import cancel_tasks
 
     def slurm(output: Path, run_ids: Sequence[str], /) -> list[str]:
-        tasks = slurm_sent.cancel_jobs(output, run_ids)
-        return [f"SLURM task {task}: cancelled" for task in tasks]
+        tasks = cancel_tasks(output, run_ids, kill=kill)
+        return [
+            *(f"SLURM task {task}: cancelled" for task in tasks.ended),
+            *(
+                f"SLURM task {task}: running; it stops after a checkpoint, within {left_s:.0f} s; "
+                f"after that the same command ends it, with --kill at once"
+                for task, left_s in tasks.stopping.items()
+            ),
+            *(
+                f"{count} SLURM tasks are not shown here ({reason}): those that run stop by the "
+                f"request, those that wait start none of these runs"
+                for reason, count in Counter(tasks.hidden.values()).items()
+            ),
+        ]
 
-    return (slurm, server_workers.cancel_jobs)
+    return (slurm, silent.cancel_jobs)
 
 
 def cancel_everywhere(
-    output: Path, run_ids: Sequence[str], ways: Sequence[CancelJobs] | None = None
+    output: Path,
+    run_ids: Sequence[str],
+    ways: Sequence[CancelJobs] | None = None,
+    *,
+    kill: bool = False,
 ) -> list[str]:
     """Cancel the jobs of `run_ids` in every scheduler (`ways`, else all); a line for each job.
 
+    With `kill` tasks that SLURM runs are ended at once, without time for a checkpoint.
     SchedulerError, after all were asked, where one of them gave no answer.
     """
     notes: list[str] = []
     problems: list[str] = []
-    for cancel_jobs in schedulers() if ways is None else ways:
+    for cancel_jobs in schedulers(kill=kill) if ways is None else ways:
         try:
             notes += cancel_jobs(output, run_ids)
         except PapergridError as error:

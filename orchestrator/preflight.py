@@ -46,15 +46,23 @@ class Places:
     data_root: Path | None
     weights: Path | None
     cache_dir: Path
-    python: str = sys.executable
+    python: str | None = sys.executable
+    """None: it is on other machines only, and what it needs is not looked for here."""
+    has_own_path: bool = False
+    """Whether a command's program may lie on another PATH than this one."""
 
 
 def find_problems(runs: Iterable[Run], places: Places) -> list[Problem]:
     """Everything that would stop `runs` here; starts one process for each experiment."""
     runs = list(runs)
     names = sorted({run.experiment for run in runs if run.experiment})
-    found = [problem for name in names for problem in _of_experiment(name, runs, places)]
-    return [*found, *_of_commands(runs)]
+    python = places.python
+    found = [
+        problem
+        for name in (names if python else ())
+        for problem in _of_experiment(name, runs, places, python or "")
+    ]
+    return [*found, *_of_commands(runs, has_own_path=places.has_own_path)]
 
 
 def refuse(problems: Sequence[Problem]) -> None:
@@ -63,7 +71,9 @@ def refuse(problems: Sequence[Problem]) -> None:
         raise PreflightError(tuple(str(problem) for problem in problems))
 
 
-def _of_experiment(name: str, runs: Sequence[Run], places: Places) -> Iterator[Problem]:
+def _of_experiment(
+    name: str, runs: Sequence[Run], places: Places, python: str
+) -> Iterator[Problem]:
     configs = {run.config_hash: dict(run.config) for run in runs if run.experiment == name}
     request = {
         "configs": list(configs.values()),
@@ -72,7 +82,7 @@ def _of_experiment(name: str, runs: Sequence[Run], places: Places) -> Iterator[P
         "cache_dir": str(places.cache_dir),
     }
     done = subprocess.run(
-        [places.python, "-m", "experiments.runtime.check", name],
+        [python, "-m", "experiments.runtime.check", name],
         input=json.dumps(request),
         env={**os.environ, **import_variables(os.environ, source_root())},
         # stderr stays the terminal's: indexing a data set shows its progress there.
@@ -83,19 +93,20 @@ def _of_experiment(name: str, runs: Sequence[Run], places: Places) -> Iterator[P
     for line in done.stdout.splitlines():
         problem = Problem(**json.loads(line))
         is_install = problem.about == "packages"
-        yield replace(problem, fix=training_install(places.python)) if is_install else problem
+        yield replace(problem, fix=training_install(python)) if is_install else problem
     if done.returncode:
         yield Problem(name, f"its check ended with exit code {done.returncode}; see above")
 
 
-def _of_commands(runs: Iterable[Run]) -> Iterator[Problem]:
+def _of_commands(runs: Iterable[Run], *, has_own_path: bool) -> Iterator[Problem]:
     """Programs and scripts that commands name and that are not there."""
     commands: dict[tuple[str, ...], list[str]] = {}
     for run in runs:
         if run.command:
-            commands.setdefault(tuple(_missing_files(run.command)), []).append(run.run_id)
-    for missing, run_ids in commands.items():
-        for word in missing:
+            missing = _missing_files(run.command, has_own_path=has_own_path)
+            commands.setdefault(tuple(missing), []).append(run.run_id)
+    for words, run_ids in commands.items():
+        for word in words:
             some = listed(run_ids[:_MAX_NAMED])
             more = f" and {len(run_ids) - _MAX_NAMED} more" if len(run_ids) > _MAX_NAMED else ""
             yield Problem(
@@ -105,10 +116,11 @@ def _of_commands(runs: Iterable[Run]) -> Iterator[Problem]:
             )
 
 
-def _missing_files(command: Sequence[str]) -> Iterator[str]:
+def _missing_files(command: Sequence[str], *, has_own_path: bool) -> Iterator[str]:
     program, *words = command
+    is_elsewhere = has_own_path and "/" not in program
     # A placeholder may stand for any path.
-    if "{" not in program and shutil.which(program) is None:
+    if "{" not in program and not is_elsewhere and shutil.which(program) is None:
         yield program
     if Path(program).name.startswith(_INTERPRETERS):
         # Only the script itself: a later word may name a file that it writes.

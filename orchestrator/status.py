@@ -19,6 +19,7 @@ from merge.results.combine import Merged, combine
 from merge.results.garbage_collection import no_garbage_collection
 from merge.results.unite import Contribution, unite
 from merge.storage.paths import SweepPaths
+from orchestrator.plan.durations import begun_h, finished_h
 from orchestrator.plan.forecast import Outlook, look_ahead
 from orchestrator.runs.states import LIVE_STATES, RunState, State, read_states
 
@@ -62,7 +63,7 @@ class JobStatus:
     """Unix time of the submission, in seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SweepStatus:
     """A sweep at one moment."""
 
@@ -76,6 +77,10 @@ class SweepStatus:
     """The workers of the last submission to servers, and older ones that have not ended."""
     jobs: tuple[JobStatus, ...] = ()
     """The jobs of all submissions to SLURM, oldest first."""
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{self.counts[state]} {state}" for state in State if self.counts[state])
+        return f"<SweepStatus of study {self.merged.sweep.study!r}: {counts}>"
 
     @property
     def counts(self) -> Counter[State]:
@@ -136,9 +141,9 @@ def _read_status(
 
         states = scheduled_states(output, runs, states)
         jobs = _jobs(output)
-        servers = read_servers(output, None if asks_servers else now, asks_servers=asks_servers)
+        servers = read_servers(output, asks_servers=asks_servers)
     shown = _shown(runs, states)
-    outlook = _outlook(shown, part)
+    outlook = _outlook(output, shown, part)
     return SweepStatus(merged=merged, runs=shown, outlook=outlook, servers=servers, jobs=jobs)
 
 
@@ -178,20 +183,37 @@ def _newest(near: RunState, far: RunState | None) -> RunState:
     return far
 
 
-def _outlook(shown: Sequence[RunStatus], part: Contribution) -> Outlook | None:
-    measured_h = {
-        run_id: (entries[0].finished - entries[0].started) / 3600
-        for run_id, entries in part.entries.items()
-    }
+def _outlook(output: Path, shown: Sequence[RunStatus], part: Contribution) -> Outlook | None:
+    runs = [entry.run for entry in shown]
     states = {entry.run.run_id: entry.state for entry in shown}
-    return look_ahead([entry.run for entry in shown], states, measured_h)
+    took = {
+        run.run_id: finished_h(output, run, part.entries[run.run_id][0])
+        for run in runs
+        if run.run_id in part.entries
+    }
+    measured_h = {run_id: hours for run_id, hours in took.items() if hours is not None}
+    # Only runs that were begun: thousands of others have no file to read.
+    begun = [
+        run
+        for run in runs
+        if run.run_id not in part.entries and states[run.run_id].attempt is not None
+    ]
+    return look_ahead(runs, states, measured_h, begun_h(output, begun))
 
 
 def _states(output: Path, runs: Sequence[Run], part: Contribution, now: float) -> list[RunState]:
     is_open = [run.run_id not in part.entries for run in runs]
     states = iter(read_states(output, [*compress(runs, is_open)], now))
     done = RunState(state=State.DONE)
-    return [next(states) if one else done for one in is_open]
+    # A result that is there and cannot be counted needs a person: it is not done.
+    reasons = {problem.run_id: problem.reason for problem in part.problems}
+    found = [next(states) if one else done for one in is_open]
+    return [
+        RunState(state=State.UNKNOWN, reason=reasons[run.run_id])
+        if one and state.state is State.DONE and run.run_id in reasons
+        else state
+        for run, one, state in zip(runs, is_open, found, strict=True)
+    ]
 
 
 def _jobs(output: Path) -> tuple[JobStatus, ...]:

@@ -36,7 +36,7 @@ _SYNC_PATIENCE_WHEN_STOPPED_S = 10.0
 """A scheduler that asked the process to stop kills it soon."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TrainingReport(LocalReport):
     """The outcome of each selected run, and what could not be sent to a bucket."""
 

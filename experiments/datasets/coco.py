@@ -9,6 +9,7 @@ For all of COCO2014 this takes some six minutes and 3 GB of memory once, and 0.6
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 import zlib
@@ -20,7 +21,11 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.datasets.coco_annotations import CocoImage, read_annotations
+from experiments.datasets.coco_annotations import (
+    CocoImage,
+    check_same_categories,
+    read_annotations,
+)
 from experiments.datasets.coco_masks import rasterise
 from experiments.datasets.index import (
     Arrays,
@@ -41,6 +46,9 @@ from merge.storage.json_files import canonical_json
 logger = logging.getLogger(__name__)
 
 _COMPRESSION = 3
+_KEPT = "categories"
+"""Part of an index's stamp: one that was made before it held the categories, and before regions
+were checked, is made again."""
 _PROGRESS_EVERY_S = 15.0
 
 
@@ -54,6 +62,8 @@ class _Part:
     """N + 1 positions in `maps`: where each label map begins, and the end of the last."""
     index: ClassIndex
     rows: Mapping[str, int]
+    categories: Mapping[int, str]
+    """Names by COCO's own ids."""
 
     def size(self, name: str) -> tuple[int, int]:
         height, width = self.index.sizes[self.rows[name]].tolist()
@@ -98,6 +108,9 @@ class CocoSource:
             split: _open_part(split, layout, cache_dir, mask_variant)
             for split in layout.annotations
         }
+        check_same_categories(
+            {layout.annotations[split]: part.categories for split, part in parts.items()}
+        )
         _check_apart(parts)
         return cls(folds, mask_variant, parts)
 
@@ -156,16 +169,20 @@ class CocoSource:
 
 def _open_part(split: str, layout: CocoLayout, cache_dir: Path, variant: str) -> _Part:
     source = layout.annotations[split]
-    path = index_path(cache_dir, f"coco20i-{variant}-{split}", files_stamp([source], variant))
+    stamp = files_stamp([source], variant, _KEPT)
+    path = index_path(cache_dir, f"coco20i-{variant}-{split}", stamp)
     maps = path.with_suffix(".maps")
     arrays = cached_arrays(path, lambda: _draw(source, maps, variant))
     index = ClassIndex.from_arrays(arrays)
-    return _Part(layout.photographs[split], maps, arrays["starts"], index, index.rows())
+    categories = dict(json.loads(arrays["categories"].tobytes()))
+    photographs = layout.photographs[split]
+    return _Part(photographs, maps, arrays["starts"], index, index.rows(), categories)
 
 
 def _draw(source: Path, maps: Path, variant: str) -> Arrays:
     """Write the label maps of all images to `maps`; returns the index and where each map begins."""
-    images = read_annotations(source)
+    annotations = read_annotations(source)
+    images = annotations.images
     labels: list[ImageLabels] = []
     starts = [0]
 
@@ -181,7 +198,13 @@ def _draw(source: Path, maps: Path, variant: str) -> Arrays:
 
     write_atomic(maps, write)
     index = ClassIndex.build([image.name for image in images], labels)
-    return {**index.to_arrays(), "starts": np.array(starts, np.int64)}
+    # Pairs: the keys of a JSON object are texts.
+    categories = json.dumps([*annotations.categories.items()]).encode("utf-8")
+    return {
+        **index.to_arrays(),
+        "starts": np.array(starts, np.int64),
+        "categories": np.frombuffer(categories, np.uint8),
+    }
 
 
 def _labels(image: CocoImage, source: Path, variant: str) -> Bytes:

@@ -17,6 +17,9 @@ from merge.errors import DataError
 
 Bytes = NDArray[np.uint8]
 
+_UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for damaged files, and for those that claim to have billions of pixels."""
+
 BACKGROUND = 0
 IGNORE = 255
 
@@ -56,7 +59,7 @@ def _readable(path: Path, noun: str) -> Iterator[Image.Image]:
             yield image
     except FileNotFoundError as error:
         raise DataError(f"{noun} {path} is missing: restore it from the data set") from error
-    except OSError as error:
+    except _UNREADABLE as error:
         raise DataError(
             f"{noun} {path} cannot be read ({error}): restore it from the data set"
         ) from error

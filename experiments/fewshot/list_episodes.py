@@ -24,11 +24,13 @@ from experiments.fewshot.episodes.protocols import (
 )
 from experiments.fewshot.episodes.source import NUM_FOLDS, Dataset, MaskVariant, Source, open_source
 from merge.errors import PapergridError
+from merge.foreign_text import guarded_output
 from merge.storage.json_files import Json
 
 SCHEMA = 1
 
 
+@guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the lists that `argv` asks for; the exit code."""
     arguments = _parse(argv)

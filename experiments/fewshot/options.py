@@ -201,7 +201,7 @@ class Options:
         "global_batch", "micro_batch", "optimizer", "lr", "momentum", "weight_decay",
         "poly_power", "dice_weight", "amp", "compile", "channels_last", "seed", "test_episodes",
         "test_seeds", "eval_every", "report", "checkpoint_every_steps", "checkpoint_every_s",
-        "feature_cache_mb", "num_panels", "tensorboard", "collective_timeout_s",
+        "feature_cache_mb", "num_panels", "tensorboard", "collective_timeout_s", "loader_timeout_s",
     )
     # fmt: on
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from experiments.datasets.class_names import class_name
 from experiments.datasets.labels import Bytes
 from experiments.fewshot.data import FewShotData
 from experiments.fewshot.episodes.bam import Episode
@@ -42,7 +43,7 @@ def show_episodes(
             query=_query_image(data, item),
             truth=item.truth,
             prediction=prediction_HW,
-            class_name=_class_name(data.options.data.dataset, class_id),
+            class_name=class_name(data.options.data.dataset, class_id),
             iou=hits / union if union else None,
         )
         rows.append(row)
@@ -66,11 +67,3 @@ def _query_image(data: FewShotData, item: EvalItem) -> Bytes:
     height, width = item.truth.shape
     image_HW3: Bytes = item.query[:, :height, :width].permute(1, 2, 0).numpy().astype(np.uint8)
     return image_HW3
-
-
-def _class_name(dataset: str, class_id: int) -> str:
-    if dataset != "shapes5i":
-        return f"class {class_id}"
-    from experiments.datasets.shapes import CLASSES
-
-    return CLASSES[class_id - 1].name

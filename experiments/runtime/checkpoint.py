@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ _SCHEMA = 2
 """1 held counts by class of each evaluation; since 2 it holds the tally of each test list."""
 
 State = dict[str, Any]
+
+_DAMAGE = (
+    *(OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError),
+    *(struct.error, pickle.UnpicklingError),
+)
+"""What torch raises for damaged content, depending on where the damage is."""
 
 
 def save_checkpoint(path: Path, state: Mapping[str, object], *, config_hash: str) -> None:
@@ -91,8 +98,7 @@ def restore_random_state(state: State, device: torch.device) -> None:
 def _decode(content: bytes, path: Path) -> State:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    # torch raises any of these for damaged content, OSError too.
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except _DAMAGE as error:
         reason = str(error).partition("\n")[0]
         raise RecordError(
             f"{path} is damaged ({reason}): a trainer replaces it only by a complete file, so look "

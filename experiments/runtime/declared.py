@@ -20,6 +20,9 @@ from experiments.runtime.write_options import options_yaml
 from merge.errors import UsageError
 from merge.wording import hint, listed
 
+Entries = dict[str, dict[str, object]]
+"""Options of an experiment by name, as options.yaml has them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredMetrics:
@@ -85,7 +88,7 @@ def check_options_file(experiment: Experiment) -> None:
     path = experiment.folder / "options.yaml"
     written, current = path.read_text(encoding="utf-8"), options_yaml(experiment.options_type)
     # Parsing takes a tenth of a second, and as a rule the texts are equal.
-    if written != current and _without_help(written) != _without_help(current):
+    if written != current and _is_older(_without_help(written), _without_help(current)):
         raise UsageError(
             f"{path} does not say what options.py beside it declares. Write it again, then plan "
             f"the study: python -m experiments.runtime.write_options {experiment.folder}/"
@@ -105,7 +108,19 @@ def _finite(name: str, value: Any) -> float:  # noqa: ANN401
     return number
 
 
-def _without_help(text: str) -> dict[str, dict[str, object]]:
+def _is_older(written: Entries, current: Entries) -> bool:
+    """Whether a study could be planned otherwise than the run is trained."""
+    # The runtime gets such options with a version of papergrid: no study that was planned by the
+    # file gives a value to one, and no number depends on it.
+    added = {
+        name
+        for name, entry in current.items()
+        if name not in written and entry.get("decides_numbers") is False
+    }
+    return written != {name: entry for name, entry in current.items() if name not in added}
+
+
+def _without_help(text: str) -> Entries:
     entries = yaml.safe_load(text)
     return {
         name: {key: value for key, value in entry.items() if key != "help"}

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from typing import Literal, NoReturn
 
 from experiments.runtime.events import EventLog
+from experiments.runtime.loader_errors import HostMemoryError, LoaderTimeoutError, explained
 from experiments.runtime.run_context import RunContext, read_context
 from experiments.runtime.stop import StopRequest
 from merge.errors import DataError, PapergridError, StorageError, UsageError
 from merge.storage.json_files import write_json_exclusive
 
 Train = Callable[[RunContext, StopRequest], None]
-ErrorKind = Literal["data", "config", "cuda_oom", "host_oom", "disk_full", "nan", "other"]
+ErrorKind = Literal[
+    "data", "config", "cuda_oom", "host_oom", "disk_full", "nan", "stalled", "other"
+]
 """As in the run contract; the message describes an error of kind `other`."""
 
 
@@ -58,11 +61,14 @@ def classify(error: Exception) -> ErrorKind:
         return "nan"
     if isinstance(error, StorageError):
         return "disk_full"
+    if isinstance(error, LoaderTimeoutError):
+        return "stalled"
     return _out_of_memory(error) or "other"
 
 
 def record_failure(context: RunContext, error: Exception) -> None:
     """Write the attempt's error.json, unless a rank has done so: the first error is the cause."""
+    error = explained(error, context.num_workers)
     is_ours = isinstance(error, PapergridError)
     record = {
         "kind": classify(error),
@@ -99,6 +105,6 @@ def _out_of_memory(error: Exception) -> Literal["cuda_oom", "host_oom"] | None:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return "cuda_oom"
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+    if isinstance(error, MemoryError | HostMemoryError) or "DefaultCPUAllocator" in str(error):
         return "host_oom"
     return None

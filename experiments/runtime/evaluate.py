@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from experiments.runtime.distributed import Ranks, all_reduce_sum, any_rank
+from experiments.runtime.loaders import LoaderSettings, load_items
 from experiments.runtime.precision import Precision
 from experiments.runtime.samplers import EvalSampler
 from experiments.runtime.seeds import torch_generator
@@ -25,6 +26,7 @@ def evaluate(  # noqa: PLR0913
     precision: Precision,
     num_workers: int,
     stop: StopRequest,
+    loader_timeout_s: float = 0.0,
 ) -> Sums:
     """The tally of the list `name`, on every rank; equal for any number of ranks.
 
@@ -37,16 +39,11 @@ def evaluate(  # noqa: PLR0913
     places = [
         order[at] for at in EvalSampler(len(data), rank=ranks.rank, world_size=ranks.world_size)
     ]
+    # The global generator is the training's: an evaluation draws nothing from it.
+    generator = torch_generator(0, "evaluation", ranks.rank)
+    settings = LoaderSettings(num_workers=num_workers, timeout_s=loader_timeout_s)
     # Single items: a batch of several could change a prediction in its last bit.
-    loader: DataLoader[Item] = DataLoader(
-        data,  # type: ignore[arg-type]
-        batch_size=None,
-        sampler=places,
-        num_workers=num_workers,
-        # The global generator is the training's: an evaluation draws nothing from it.
-        generator=torch_generator(0, "evaluation", ranks.rank),
-    )
-    items = iter(loader)
+    items: Iterator[Item] = load_items(data, places, generator, settings)
     # Every rank makes the same number of rounds, so that all can agree on a stop in each.
     for turn in range(math.ceil(len(data) / ranks.world_size)):
         if any_rank((stop.is_requested,), ranks)[0]:

@@ -27,15 +27,20 @@ class EventLog:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._descriptor: int | None = None
+        self._begun = time.monotonic()
         if path is not None:
             with storage_errors(path):
                 self._descriptor = open_appending(path)
 
     def emit(self, event: str, **fields: Field) -> None:
-        """Append {"time": unix seconds, "event": event, ...fields}. StorageError: disk full."""
+        """Append {"time": unix seconds, "event": event, ...fields}. StorageError: disk full.
+
+        `elapsed_s` stands last: seconds since this log was opened, by a clock that is never set.
+        """
         if self._path is None or self._descriptor is None:
             return
-        record = {"time": round(time.time(), 3), "event": event, **fields}
+        elapsed_s = round(time.monotonic() - self._begun, 3)
+        record = {"time": round(time.time(), 3), "event": event, **fields, "elapsed_s": elapsed_s}
         line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
         with storage_errors(self._path):
             os.write(self._descriptor, line.encode("utf-8"))

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from experiments.runtime.batches import Batch, shares
 from experiments.runtime.declared import DeclaredMetrics
@@ -21,6 +20,7 @@ from experiments.runtime.distributed import Ranks, all_reduce_sum
 from experiments.runtime.evaluate import evaluate
 from experiments.runtime.events import EventLog, ScalarLog
 from experiments.runtime.learner import Learner
+from experiments.runtime.loaders import LoaderSettings, load_batches
 from experiments.runtime.meter import LossMeter
 from experiments.runtime.precision import Precision
 from experiments.runtime.progress import Evaluation, Progress
@@ -123,17 +123,17 @@ class Trainer:
     def _evaluate_untrained(self) -> None:
         if self.progress.untrained is None:
             self.progress.untrained = self._evaluate(0)
-            self._save()
 
     def _run_epoch(self) -> None:
         progress, options = self.progress, self._options
         self._train_steps()
         loss = self._mean_loss()
         done = progress.epoch + 1
-        evaluation, is_best = None, False
+        evaluation = None
         if done % options.eval_every == 0 or done == options.epochs:
             evaluation = self._evaluate(done)
-            is_best = progress.record(evaluation, self._setup.task.selection)
+            if progress.record(evaluation, self._setup.task.selection):
+                self.snapshots.keep_best(evaluation)
         summary = {} if evaluation is None else evaluation.summary()
         progress.history.append({"epoch": done, "loss": loss, **summary})
         self._setup.events.emit("epoch", epoch=done, loss=loss)
@@ -144,8 +144,6 @@ class Trainer:
         # Before the checkpoint, so that its optimiser is the one of the epoch that comes next.
         self._begin_stage()
         self._save()
-        if is_best and evaluation is not None:
-            self.snapshots.save_best(evaluation)
 
     def _begin_stage(self) -> None:
         """Enter the stage of the present epoch, where it is another one than before."""
@@ -162,22 +160,21 @@ class Trainer:
         for batch in self._loader():
             self._step(batch, self._agree(batch))
 
-    def _loader(self) -> DataLoader[Any]:
+    def _loader(self) -> Iterator[Batch]:
         """Batches of this rank in the sampler's order."""
         setup = self._setup
-        data: Any = setup.task.train_data(self.progress.epoch)
-        return DataLoader(
-            data,
-            batch_sampler=self._sampler,
-            collate_fn=setup.task.collate,
-            num_workers=setup.context.num_workers,
-            pin_memory=setup.ranks.device.type == "cuda",
-            # A loader draws a seed for its workers. From the global generator, a run that goes on
-            # inside an epoch would draw it once more, and all dropout after it would differ.
-            generator=torch_generator(
-                self._options.seed, "loader", setup.ranks.rank, self.progress.epoch
-            ),
+        # A loader draws a seed for its workers. From the global generator, a run that goes on
+        # inside an epoch would draw it once more, and all dropout after it would differ.
+        generator = torch_generator(
+            self._options.seed, "loader", setup.ranks.rank, self.progress.epoch
         )
+        data, collate = setup.task.train_data(self.progress.epoch), setup.task.collate
+        settings = LoaderSettings(
+            num_workers=setup.context.num_workers,
+            timeout_s=self._options.loader_timeout_s,
+            pin_memory=setup.ranks.device.type == "cuda",
+        )
+        return load_batches(data, self._sampler, collate, generator, settings)
 
     def _agree(self, batch: Batch) -> dict[str, float]:
         """This rank's share of what the loss counts, over the mean share; stop or save if due.
@@ -243,6 +240,7 @@ class Trainer:
                 ranks=setup.ranks,
                 precision=setup.precision,
                 num_workers=setup.context.num_workers,
+                loader_timeout_s=self._options.loader_timeout_s,
                 stop=setup.stop,
             )
             for name in setup.task.lists()
@@ -261,6 +259,13 @@ class Trainer:
         logger.info("epoch %d %s", evaluation.epoch, shown)
 
     def _save(self) -> None:
+        """Write a checkpoint, unless nothing was trained yet.
+
+        A checkpoint is good for the data and weights it was made with alone: after a run that
+        failed before its first step they may still be corrected.
+        """
+        if not self.global_step:
+            return
         self._meter.check()
         self._tick("train")
         self.snapshots.save(self.progress, self._meter.sum)

@@ -35,7 +35,8 @@ from typing import (
 )
 
 from merge.errors import UsageError
-from merge.records.options import Kind, Option, Options, UnfitError
+from merge.records.options import Option, Options, UnfitError
+from merge.records.typed_words import Kind
 from merge.storage.json_files import Json
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class RuntimeOptions:
     global_batch: Annotated[int, Range(1)] = 1
     """Items in one optimiser step, over all ranks together."""
     micro_batch: Annotated[int, Range(0), FREE] = 0
-    """Items a rank computes at a time, gradients summed to the same step; 0 is all of its share."""
+    """Items a rank computes at a time, gradients summed to the same step; 0 is all of its share.
+    Where batch norm is trained it decides the number, elsewhere none."""
     amp: Amp = "auto"
     """Mixed precision; auto is bf16 (fp16 on older GPUs) on CUDA and off on CPU."""
     seed: Annotated[int, Range(0)] = 0
@@ -95,6 +97,8 @@ class RuntimeOptions:
     """Write TensorBoard scalars beside the events."""
     collective_timeout_s: Annotated[float, Range(1), FREE] = 1800.0
     """Seconds that a rank waits for the other ranks in a collective before the run fails."""
+    loader_timeout_s: Annotated[float, Range(0), FREE] = 600.0
+    """Seconds that a step waits for its loader processes before the run fails; 0 has no limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

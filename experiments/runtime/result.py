@@ -6,6 +6,7 @@ import resource
 
 import torch
 
+from experiments.runtime.batch_statistics import trains_batch_norm
 from experiments.runtime.distributed import gather_objects
 from experiments.runtime.loop import Setup
 from experiments.runtime.options import flat
@@ -17,6 +18,7 @@ def build_result(progress: Progress, setup: Setup) -> dict[str, Json]:
     """The content of result.json. All ranks call it: their peak memory is gathered."""
     peaks = gather_objects(_peak_memory_mb(setup.ranks.device), setup.ranks)
     task, options = setup.task, setup.task.options.runtime
+    has_batch_norm = trains_batch_norm(setup.learner.model, setup.stages.stages)
     return {
         "metrics": dict(progress.reported(options.report).metrics),
         "details": {
@@ -27,6 +29,8 @@ def build_result(progress: Progress, setup: Setup) -> dict[str, Json]:
             "world_size": setup.ranks.world_size,
             "global_batch": options.global_batch,
             "micro_batch": setup.micro_batch,
+            # Runs that differ in it are no repeats of each other (merge/results/comparability.py).
+            **({"batch_norm_items": setup.micro_batch} if has_batch_norm else {}),
             "device": setup.ranks.device.type,
             "amp": setup.precision.amp,
             "torch": str(torch.__version__),

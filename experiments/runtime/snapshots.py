@@ -1,6 +1,7 @@
 """The checkpoints of a run: last.pt to go on from, best.pt to use.
 
 What a weight file decides alone is in neither; they name it, and are refused with another one.
+last.pt is the record that decides: it carries the best model, and best.pt is made from it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.runtime.best_model import BestModel
 from experiments.runtime.checkpoint import (
     load_checkpoint,
     random_state,
@@ -17,7 +19,7 @@ from experiments.runtime.checkpoint import (
     restore_random_state,
     save_checkpoint,
 )
-from experiments.runtime.distributed import Ranks, gather_objects
+from experiments.runtime.distributed import Ranks, broadcast_object, gather_objects
 from experiments.runtime.learner import Learner, load_trained_state
 from experiments.runtime.options import flat
 from experiments.runtime.progress import Evaluation, Progress
@@ -25,7 +27,7 @@ from experiments.runtime.run_context import RunContext
 from experiments.runtime.seeds import seed_everything
 from experiments.runtime.stages import Timetable
 from experiments.runtime.task import Task
-from merge.errors import PapergridError, UsageError
+from merge.errors import DataError, PapergridError, UsageError
 from merge.storage.leftovers import remove_leftovers
 
 
@@ -58,6 +60,10 @@ class Snapshots:
         self._identity = task.identity(learner.model)
         self._saved_at = time.monotonic()
         self._steps_since = 0
+        self._best: BestModel | None = None
+        """On rank 0; None on the others."""
+        self._digest_on_disk: str | None = None
+        """Of best.pt; None where it is not known."""
 
     def count_step(self) -> None:
         """Take note of one optimiser step."""
@@ -73,13 +79,21 @@ class Snapshots:
             return True
         return bool(every_s) and time.monotonic() - self._saved_at >= every_s
 
+    def keep_best(self, evaluation: Evaluation) -> None:
+        """Take the present model, which `evaluation` measured, as the best; `save` writes it."""
+        if self._ranks.is_main:
+            self._best = BestModel.of(evaluation, self._learner.trained_state())
+
     def save(self, progress: Progress, loss_sum: float) -> None:
-        """Replace last.pt. All ranks call it: it holds the random states of each."""
+        """Replace last.pt, then best.pt where it is of another model.
+
+        All ranks call it: last.pt holds the random states of each.
+        """
         own = {"random": random_state(self._ranks.device), "loss_sum": loss_sum}
         all_own = gather_objects(own, self._ranks)
         if self._ranks.is_main:
             state = {
-                **self._learner.state_dict(),
+                **self._model_state(progress),
                 "progress": progress.to_state(),
                 "stage": self._task.stage.name,
                 "ranks": all_own,
@@ -88,63 +102,101 @@ class Snapshots:
             }
             path = self._context.run.last_checkpoint
             save_checkpoint(path, state, config_hash=self._context.config_hash)
+            self._complete_best()
         self._saved_at = time.monotonic()
         self._steps_since = 0
 
-    def save_best(self, evaluation: Evaluation) -> None:
-        """Replace best.pt by the model that `evaluation` measured; after `save`, never before.
-
-        A run that is killed between the two then has that model in last.pt, and `load` writes
-        best.pt again. The other way round best.pt would be of an epoch that a resumed run has not
-        reached, and on a GPU need not reach with the same numbers.
-        """
-        if self._ranks.is_main:
-            state = {
-                "model": self._learner.trained_state(),
-                "evaluation": evaluation.to_state(),
-                "identity": self._identity,
-                "config": flat(self._task.options),  # type: ignore[arg-type]
-            }
-            path = self._context.run.best_checkpoint
-            save_checkpoint(path, state, config_hash=self._context.config_hash)
+    def _model_state(self, progress: Progress) -> dict[str, Any]:
+        """The model under training with its optimiser, and the best one."""
+        state = self._learner.state_dict()
+        if self._best is None:
+            return state
+        # The same tensors twice: torch writes them once.
+        if _is_present(self._best.evaluation, progress):
+            state["model"] = dict(self._best.model)
+        return {**state, "best": self._best.to_record()}
 
     def load(self, steps_per_epoch: int) -> Restored | None:
-        """Put model, optimiser and random generators back; None where nothing was saved yet.
+        """Put model, optimiser and random generators back; None where nothing was trained yet.
 
         With another world size training goes on at the same step of the same order of items,
         with fresh streams for what ranks draw by themselves: no longer bit for bit the same.
-        RecordError: the file is damaged. UsageError: another configuration, weights or data.
+        RecordError: the file is damaged. UsageError: another configuration. DataError: other
+        weights or data.
         """
         path = self._context.run.last_checkpoint
         if self._ranks.is_main:
             remove_leftovers([path.parent])
         state = load_checkpoint(path, self._ranks, config_hash=self._context.config_hash)
-        if state is None:
+        # Earlier versions saved before the first step, which ties a run to data not trained on.
+        if state is None or not (state["progress"]["epoch"] or state["progress"]["step"]):
             return None
         self._refuse_foreign(state)
         progress = Progress.from_state(state["progress"])
         self._begin_stage(state, progress)
         self._learner.load_state_dict(state)
-        self._complete_best(progress)
+        if self._ranks.is_main:
+            self._best = self._find_best(state, progress)
+            self._complete_best()
         return Restored(progress, self._restore_rank(state, progress, steps_per_epoch))
 
     def load_best(self, expected: Evaluation) -> None:
-        """Put the model that `expected` measured back.
+        """Put the model that `expected` measured back on all ranks; best.pt is of it then.
 
-        UsageError: the file is gone, or is of another epoch than the result reports.
+        UsageError: it is lost; only a checkpoint of an earlier version can have lost it.
         """
-        path = self._context.run.best_checkpoint
-        state = load_checkpoint(path, self._ranks, config_hash=self._context.config_hash)
-        if state is None:
-            raise UsageError(f"{path} is gone: delete last.pt beside it to train this run again")
-        self._refuse_foreign(state)
-        epoch = state["evaluation"]["epoch"]
-        if epoch != expected.epoch:
+        own = None if self._best is None else dict(self._best.model)
+        model = broadcast_object(own, self._ranks)
+        if model is None:
             raise UsageError(
-                f"{path} is of epoch {epoch}, but the best epoch of this run is {expected.epoch}: "
-                "delete both checkpoints to train this run again"
+                f"the model of the best epoch ({expected.epoch}) is lost: "
+                f"{self._context.run.best_checkpoint} is gone or of another epoch, and last.pt is "
+                "of an earlier version, which did not hold it; delete both checkpoints to train "
+                "this run again"
             )
-        load_trained_state(self._task, self._learner.model, state["model"])
+        load_trained_state(self._task, self._learner.model, model)
+        if self._ranks.is_main:
+            # A late owner of this run, or a sync, may have replaced the file meanwhile.
+            self._digest_on_disk = None
+            self._complete_best()
+
+    def _find_best(self, state: Mapping[str, Any], progress: Progress) -> BestModel | None:
+        """The best model that last.pt carries; of an earlier version, where it is to be found."""
+        if progress.best is None:
+            return None
+        if "best" in state:
+            return BestModel(progress.best, state["best"]["model"], state["best"]["sha256"])
+        if _is_present(progress.best, progress):
+            return BestModel.of(progress.best, state["model"])
+        found = self._read_best()
+        return found if found is not None and found.measured(progress.best) else None
+
+    def _complete_best(self) -> None:
+        """Write best.pt where it is not of the best model."""
+        best = self._best
+        if best is None:
+            return
+        if self._digest_on_disk is None:
+            found = self._read_best()
+            self._digest_on_disk = found.digest if found else None
+        if self._digest_on_disk != best.digest:
+            state = {
+                **best.to_state(),
+                "identity": self._identity,
+                "config": flat(self._task.options),  # type: ignore[arg-type]
+            }
+            path = self._context.run.best_checkpoint
+            save_checkpoint(path, state, config_hash=self._context.config_hash)
+            self._digest_on_disk = best.digest
+
+    def _read_best(self) -> BestModel | None:
+        """What best.pt holds; None where the file is missing or cannot be used."""
+        path = self._context.run.best_checkpoint
+        try:
+            state = read_checkpoint(path, config_hash=self._context.config_hash)
+            return None if state is None else BestModel.from_state(state)
+        except (PapergridError, KeyError, TypeError):
+            return None
 
     def _begin_stage(self, state: Mapping[str, Any], progress: Progress) -> None:
         """Enter the stage in which training goes on: the optimiser's state is that stage's."""
@@ -160,25 +212,6 @@ class Snapshots:
             )
         if stage is not self._task.stage:
             self._learner.begin_stage(stage)
-
-    def _complete_best(self, progress: Progress) -> None:
-        """Write best.pt where a kill came between last.pt and it."""
-        best = progress.best
-        # Only at the end of the best epoch itself is the model of last.pt the one it measured.
-        if best is None or (best.epoch, 0) != (progress.epoch, progress.step):
-            return
-        if self._ranks.is_main and self._best_epoch() != best.epoch:
-            self.save_best(best)
-
-    def _best_epoch(self) -> int | None:
-        """The epoch of best.pt; None where the file is missing or cannot be used."""
-        try:
-            state = read_checkpoint(
-                self._context.run.best_checkpoint, config_hash=self._context.config_hash
-            )
-        except PapergridError:
-            return None
-        return None if state is None else int(state["evaluation"]["epoch"])
 
     def _restore_rank(
         self, state: Mapping[str, Any], progress: Progress, steps_per_epoch: int
@@ -199,8 +232,14 @@ class Snapshots:
         for name in {**known, **self._identity}:
             theirs, ours = (each.get(name, "not recorded") for each in (known, self._identity))
             if theirs != ours:
-                raise UsageError(
+                raise DataError(
                     f"the checkpoints in {self._context.run.checkpoints} were made with other "
-                    f"{name} ({theirs}) than are here now ({ours}): restore those, or use another "
-                    "output folder"
+                    f"{name} ({theirs}) than are here now ({ours}): restore those, use another "
+                    "output folder, or delete that folder of checkpoints to train this run from "
+                    "the beginning"
                 )
+
+
+def _is_present(evaluation: Evaluation, progress: Progress) -> bool:
+    """Whether the model under training is still the one that `evaluation` measured."""
+    return (evaluation.epoch, 0) == (progress.epoch, progress.step)

@@ -51,6 +51,11 @@ class Timetable:
             raise UsageError("two stages have the same name: a checkpoint names its stage")
         self._ends = list(accumulate(lengths))
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All stages that have an epoch, in their order."""
+        return tuple(self._stages)
+
     def at(self, epoch: int) -> Stage:
         """The stage of `epoch`, counted from 0; after the last epoch it is the last stage."""
         return self._stages[self._place(epoch)]

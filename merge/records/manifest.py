@@ -7,33 +7,21 @@ so that merge, status and report read no code of an experiment. docs/studies.md 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-Goal = Literal["max", "min"]
-
-PERCENT = "percent"
-"""Unit of a metric that is stored as a fraction in [0, 1] and shown times 100."""
-NUMBER = "number"
-"""Unit of a metric that is shown as it is stored, without a unit."""
+from merge.errors import RecordError
+from merge.records.metrics import Goal, Metric, Range, metric_from_json
 
 _DEFAULTS = Path(__file__).parent / "default_manifest.json"
-_ALWAYS_RECORDED = "torch"
-"""Every trainer of ours records it, and a cell may not mix two major versions."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """A number of a result: how it is shown, and which direction is better."""
-
-    name: str
-    unit: str = NUMBER
-    """`percent`, `number`, or any other text, which is shown beside the name as it is."""
-    goal: Goal = "max"
-    help: str = ""
+BATCH_NORM_ITEMS = "batch_norm_items"
+"""Detail of a result: over how many items batch norm took its statistics, where it was trained."""
+_ALWAYS_RECORDED = ("torch", BATCH_NORM_ITEMS)
+"""Trainers of ours record them: a cell may mix neither two major versions nor two sizes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,20 +81,41 @@ class Manifest:
     bootstrap: str = "bootstrap"
     """What an interval drawn over the test items of a run is called."""
     report: ReportWords = field(default_factory=ReportWords)
+    batch_norm: bool | Mapping[str, Any] = False
+    """Whether batch norm is trained: in all configurations, or in those with these values."""
+
+    def has_batch_norm(self, config: Mapping[str, Any]) -> bool:
+        """Whether a run with `config` trains batch norm, as far as the manifest says."""
+        if isinstance(self.batch_norm, bool):
+            return self.batch_norm
+        return all(config.get(key) == value for key, value in self.batch_norm.items())
 
     def metric(self, name: str) -> Metric:
         """The metric `name`; one without a unit where the manifest does not declare it."""
         return next((each for each in self.metrics if each.name == name), Metric(name=name))
 
+    def bounds(self) -> tuple[tuple[str, float, float], ...]:
+        """Name, least and largest value of each metric that has a range: to ask quickly of many."""
+        limits = ((metric.name, *metric.limits) for metric in self.metrics)
+        return tuple(
+            (name, -math.inf if low is None else low, math.inf if high is None else high)
+            for name, low, high in limits
+            if low is not None or high is not None
+        )
+
+    def check_ranges(self, path: Path | str, metrics: Mapping[str, float]) -> None:
+        """RecordError, which names `path`, where a number is outside of its metric's range."""
+        for metric in self.metrics:
+            value = metrics.get(metric.name)
+            if value is not None and (problem := metric.out_of_range(value)):
+                raise RecordError(f"{path}: {metric.name} {problem}")
+
     def to_json(self) -> dict[str, Any]:
         """The document that `manifest_from_json` reads, with every key."""
         shared = self.comparability.test_list
-        return {
+        document = {
             "title": self.title,
-            "metrics": {
-                each.name: {"unit": each.unit, "goal": each.goal, "help": each.help}
-                for each in self.metrics
-            },
+            "metrics": {each.name: each.to_json() for each in self.metrics},
             "comparability": {
                 "recorded": list(self.comparability.recorded),
                 "equal_in_a_cell": list(self.comparability.equal_in_a_cell),
@@ -124,6 +133,7 @@ class Manifest:
                 "panels_show": self.report.panels_show,
             },
         }
+        return document | ({"batch_norm": self.batch_norm} if self.batch_norm else {})
 
 
 def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
@@ -135,7 +145,7 @@ def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
     words = document.get("report") or {}
     return Manifest(
         title=_text(document.get("title", "")),
-        metrics=tuple(_metric(name, each) for name, each in document["metrics"].items()),
+        metrics=tuple(metric_from_json(name, each) for name, each in document["metrics"].items()),
         comparability=_comparability(document.get("comparability") or {}),
         repeats=_texts(document.get("repeats", ())),
         baseline=baseline
@@ -146,28 +156,18 @@ def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
             panels_title=_text(words.get("panels_title", "")),
             panels_show=_text(words.get("panels_show", "")),
         ),
+        batch_norm=_condition(document.get("batch_norm", False)),
     )
 
 
 # A property of a sweep asks for it again for every cell and row.
 @lru_cache(maxsize=16)
-def default_manifest(metric: str, goal: Goal, unit: str) -> Manifest:
+def default_manifest(metric: str, goal: Goal, unit: str, limits: Range | None = None) -> Manifest:
     """The manifest of a study that has none: of a `command:`, or of an older version's plan."""
     document = json.loads(_DEFAULTS.read_text(encoding="utf-8"))
     return replace(
-        manifest_from_json(document), metrics=(Metric(name=metric, unit=unit, goal=goal),)
-    )
-
-
-def _metric(name: str, document: Mapping[str, Any]) -> Metric:
-    goal = document.get("goal", "max")
-    if goal not in get_args(Goal):
-        raise ValueError(f"goal of metric {name} is {goal!r}")
-    return Metric(
-        name=name,
-        unit=_text(document.get("unit", NUMBER)),
-        goal=goal,
-        help=_text(document.get("help", "")),
+        manifest_from_json(document),
+        metrics=(Metric(name=metric, unit=unit, goal=goal, range=limits),),
     )
 
 
@@ -177,7 +177,7 @@ def _comparability(document: Mapping[str, Any]) -> Comparability:
     found = Comparability(
         # Added at the end: the order of `recorded` is the order of keys in a merged view, whose
         # bytes must not depend on this default.
-        recorded=recorded if _ALWAYS_RECORDED in recorded else (*recorded, _ALWAYS_RECORDED),
+        recorded=tuple(dict.fromkeys((*recorded, *_ALWAYS_RECORDED))),
         equal_in_a_cell=_texts(document.get("equal_in_a_cell", ())),
         equal_in_a_pair=_texts(document.get("equal_in_a_pair", ())),
         test_list=shared
@@ -192,6 +192,12 @@ def _comparability(document: Mapping[str, Any]) -> Comparability:
     if missing:
         raise ValueError(f"{missing[0]!r} is compared but not among the `recorded` details")
     return found
+
+
+def _condition(value: object) -> bool | dict[str, Any]:
+    if not isinstance(value, bool | dict):
+        raise TypeError(f"batch_norm is {value!r}")
+    return value
 
 
 def _text(value: object) -> str:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from merge.records.sweep import Value
+from merge.records.typed_words import Kind, TypingError, typed_list, typed_value
 from merge.records.values import ConfigValue, parse_scalar, text_of
 from merge.wording import did_you_mean, hint, listed
-
-Kind = Literal["int", "float", "bool", "str"]
 
 _NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 
@@ -112,11 +111,15 @@ class Options:
         return fitted
 
     def parsed(self, key: str, text: str) -> ConfigValue:
-        """What `text`, typed in a shell, stands for: text needs no quotes, a list no brackets."""
+        """What `text`, typed in a shell, stands for. UnfitError where a list is not well-formed."""
         option = self.by_name[key]
-        if option.is_list:
-            return [_parsed(option.kind, part.strip()) for part in text.strip("[]").split(",")]
-        return _parsed(option.kind, text)
+        try:
+            if option.is_list:
+                return [*typed_list(option.kind, text)]
+        except TypingError as error:
+            raise UnfitError(str(error)) from error
+        value = typed_value(option.kind, text)
+        return text if value is None else value
 
 
 def option_from_entry(entry: Mapping[str, Any]) -> Option:
@@ -156,9 +159,3 @@ def as_kind(kind: Kind, value: object) -> Value:
     quoted = " (without quotes)" if looks_typed else ""
     shown = "null" if value is None else repr(value)
     raise UnfitError(f"must be {_NAMES[kind]}{quoted}, not {shown}")
-
-
-def _parsed(kind: Kind, text: str) -> Value:
-    # Null and text that stands for another type are refused where the value is fitted.
-    value = text if kind == "str" else parse_scalar(text)
-    return text if value is None else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
-from merge.records.manifest import Goal
+from merge.records.metrics import Goal
 from merge.storage.json_files import is_finite_number
 
 if TYPE_CHECKING:
@@ -27,12 +27,16 @@ def _check_runs(sweep: Sweep) -> None:
     if sweep.goal not in get_args(Goal):
         raise ValueError(f"the goal is {sweep.goal!r}, not max or min")
     names = {axis.name for axis in sweep.axes}
+    choices = {axis.name: frozenset(axis.choices) for axis in sweep.axes}
     for run in sweep.runs:
         words = (run.run_id, run.path, run.cell, run.config_hash)
         if not all(map(_is_text, words)):
             raise ValueError(f"run {run.run_id!r} lacks an id, a path, a cell or a hash")
         if run.axes.keys() != names or not all(map(_is_value, run.axes.values())):
             raise ValueError(f"run {run.run_id!r} lacks a value for an axis")
+        # A value of no axis belongs to no mean: the others would pass for the whole cell.
+        if not all(value in choices[name] for name, value in run.axes.items()):
+            raise ValueError(f"run {run.run_id!r} has a value that no axis has")
         # A plan may come from a bucket or from another user: `..` or an absolute path (whose first
         # part is empty) would write outside of the output folder.
         if not _NO_PARTS.isdisjoint(run.path.split("/")):

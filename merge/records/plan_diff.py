@@ -6,9 +6,10 @@ what decides numbers or where they lie may not.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from merge.records.metrics import range_text
 from merge.records.sweep import Run, Sweep, run_to_json, sweep_from_json
 from merge.storage.json_files import Json, canonical_json
 
@@ -30,7 +31,7 @@ def plan_differences(old: Sweep, new: Sweep) -> tuple[str, ...]:
         *_run_list("runs gone", [name for name in old_runs if name not in new_runs]),
         *_run_differences(
             [(run, new_runs[name]) for name, run in old_runs.items() if name in new_runs],
-            new.free_keys,
+            new,
         ),
     )
 
@@ -40,10 +41,15 @@ def _definition_differences(old: Sweep, new: Sweep) -> Iterator[str]:
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield f"{name}: {before} -> {after}"
-    units = [sweep.manifest.metric(sweep.metric).unit for sweep in (old, new)]
-    # The same number means another value: 0.5 is 50 percent, or half a pixel.
-    if old.metric == new.metric and units[0] != units[1]:
-        yield f"unit of {old.metric}: {units[0]} -> {units[1]}"
+    metrics = [sweep.manifest.metric(sweep.metric) for sweep in (old, new)]
+    if old.metric == new.metric:
+        # The same number means another value: 0.5 is 50 percent, or half a pixel.
+        if metrics[0].unit != metrics[1].unit:
+            yield f"unit of {old.metric}: {metrics[0].unit} -> {metrics[1].unit}"
+        # It decides which results count.
+        elif metrics[0].limits != metrics[1].limits:
+            before, after = (range_text(metric.limits) for metric in metrics)
+            yield f"range of {old.metric}: {before} -> {after}"
     before_axes, after_axes = _axes_as_json(old), _axes_as_json(new)
     for name in {**before_axes, **after_axes}:
         before, after = before_axes.get(name), after_axes.get(name)
@@ -69,17 +75,17 @@ def _run_list(what: str, names: list[str]) -> Iterator[str]:
         yield f"{what}: {len(names)} ({', '.join(names[:_MOST_NAMED])}{more})"
 
 
-def _run_differences(pairs: list[tuple[Run, Run]], free_keys: Collection[str]) -> Iterator[str]:
+def _run_differences(pairs: list[tuple[Run, Run]], sweep: Sweep) -> Iterator[str]:
     counts: dict[str, int] = {}
     for old, new in pairs:
-        for change in _changes(old, new, free_keys):
+        for change in _changes(old, new, sweep):
             counts[change] = counts.get(change, 0) + 1
     # One line a change, not one a run: a changed default is the same in all 10,000 runs.
     for change, count in sorted(counts.items()):
         yield f"{change} (in {count} {'run' if count == 1 else 'runs'})"
 
 
-def _changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
+def _changes(old: Run, new: Run, sweep: Sweep) -> Iterator[str]:
     for name in ("path", "cell", "experiment", "command", "in_table"):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
@@ -87,6 +93,7 @@ def _changes(old: Run, new: Run, free_keys: Collection[str]) -> Iterator[str]:
     # Equal hashes: nothing that decides numbers differs, and the rest may.
     if old.config_hash == new.config_hash:
         return
+    free_keys = {*sweep.free_keys_of(old.config)} & {*sweep.free_keys_of(new.config)}
     for key in {**old.config, **new.config}:
         before, after = _at(old.config, key), _at(new.config, key)
         if before != after and key not in free_keys:

@@ -125,6 +125,13 @@ class AttemptRecord:
     """As in `Result`: how this attempt differs from the plan."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Where it ran: package versions, driver, folder, the scheduler's job."""
+    trained_since: int | None = None
+    """The first attempt whose training this one may continue; None in records of older versions."""
+    earlier_code: tuple[Mapping[str, Any], ...] = ()
+    """As in `Result`."""
+    seconds: float | None = None
+    """How long its command ran, by a clock that is never set; None until it ended, and in records
+    of older versions."""
     took_over: Mapping[str, Any] = field(default_factory=dict)
     """The attempt before, where it left no final record: {"attempt", "cause", "reason"}."""
 
@@ -233,6 +240,7 @@ def attempt_from_json(path: Path | str, document: Mapping[str, Any]) -> AttemptR
         fields["owner"] = Owner(**fields["owner"])
         fields["command"] = tuple(fields["command"])
         fields["devices"] = tuple(fields["devices"])
+        fields["earlier_code"] = tuple(fields.get("earlier_code", ()))
         fields["outcome"] = None if fields["outcome"] is None else Outcome(fields["outcome"])
         fields["cause"] = None if fields.get("cause") is None else Cause(fields["cause"])
         attempt = AttemptRecord(**fields)

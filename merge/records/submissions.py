@@ -30,6 +30,11 @@ def list_submissions(output: Path) -> list[SubmissionPaths]:
     return [SweepPaths(output).submission(name) for name in names]
 
 
+def has_submission(output: Path, kind: SubmissionKind) -> bool:
+    """Whether anything of that kind was submitted from `output`. RecordError as below."""
+    return any(read_submission_document(paths, kind) for paths in list_submissions(output))
+
+
 def read_submission_document(paths: SubmissionPaths, kind: SubmissionKind) -> dict[str, Any] | None:
     """The record in `paths`; None where it is absent, or of the other kind.
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import RecordError, UnreadableError
-from merge.records.manifest import (
-    NUMBER,
-    PERCENT,
-    Goal,
-    Manifest,
-    default_manifest,
-    manifest_from_json,
-)
+from merge.records.config_hash import REPAIR, free_keys_of
+from merge.records.manifest import Manifest, default_manifest, manifest_from_json
+from merge.records.metrics import NUMBER, PERCENT, Goal
 from merge.records.plan_checks import check_plan
-from merge.storage.json_files import Json, canonical_json, read_json
+from merge.records.short_repr import ShortRepr
+from merge.storage.json_files import read_json
 
 SCHEMA = 1
 
@@ -27,11 +22,6 @@ Value = str | int | float | bool
 
 DeviceKind = Literal["cuda", "cpu"]
 """What a run computes on, once `auto` is decided."""
-
-_REPAIR = (
-    "the plan was changed by hand or is damaged: restore it, or move it away and run the command "
-    "that made it again; results of the same configuration still count"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +62,8 @@ class Resources:
 _RESOURCES = tuple(each.name for each in fields(Resources))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Run(ShortRepr):
     """One grid point."""
 
     run_id: str
@@ -107,8 +97,8 @@ class Run:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sweep:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Sweep(ShortRepr):
     """One study being run: what `sweep.json` holds."""
 
     study: str
@@ -128,6 +118,8 @@ class Sweep:
     """Keys of a configuration on which no number depends: they are in no hash."""
     retries: Mapping[str, Any] = field(default_factory=dict)
     """How often a failed run is retried, by cause: {cause: limit or {"limit", "wait_s"}}."""
+    code_files: tuple[str, ...] | None = None
+    """What the study names as code, seen from where runs are started; None where it does not."""
     frozen_manifest: Manifest | None = None
     """As the plan froze it; None in a plan of an older version. Readers take `manifest`."""
 
@@ -139,6 +131,10 @@ class Sweep:
         # Plans without a manifest showed the metrics of our own trainers in percent.
         is_ours = all(run.experiment is not None for run in self.runs)
         return default_manifest(self.metric, self.goal, PERCENT if is_ours else NUMBER)
+
+    def free_keys_of(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """The keys of a run's configuration on which no number depends."""
+        return free_keys_of(config, self.free_keys, self.manifest)
 
     def axis(self, name: str) -> Axis:
         """The axis `name`; KeyError where there is none."""
@@ -164,27 +160,11 @@ class Sweep:
             "retries": dict(self.retries),
             "free_keys": list(self.free_keys),
         }
+        if self.code_files is not None:
+            document["code_files"] = list(self.code_files)
         if self.frozen_manifest is not None:
             document["manifest"] = self.frozen_manifest.to_json()
         return {**document, "runs": [run_to_json(r) for r in self.runs]} if with_runs else document
-
-
-def config_hash(
-    config: Mapping[str, Json], *, experiment: str | None, command: tuple[str, ...] | None
-) -> str:
-    """16 hex digits that name a configuration: what is trained and with which values.
-
-    Independent of key order; infrastructure (devices, folders, workers) is not in a configuration,
-    and keys on which no number depends are left out of `config`.
-    """
-    # Existing results carry this hash: another key here would make all of them results of another
-    # configuration.
-    identity: dict[str, Json] = {
-        "config": dict(config),
-        "experiment": experiment,
-        "command": list(command) if command else None,
-    }
-    return sha256(canonical_json(identity)).hexdigest()[:16]
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -194,13 +174,13 @@ def read_sweep(path: Path) -> Sweep:
     except UnreadableError:
         raise
     except RecordError as error:
-        raise RecordError(f"{error}; {_REPAIR}") from error
+        raise RecordError(f"{error}; {REPAIR}") from error
     refuse_foreign_schema(path, document)
     try:
         return sweep_from_json(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(
-            f"{path} is not a plan of this version ({type(error).__name__}: {error}); {_REPAIR}"
+            f"{path} is not a plan of this version ({type(error).__name__}: {error}); {REPAIR}"
         ) from error
 
 
@@ -232,6 +212,7 @@ def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
         published=dict(document["published"]),
         retries=dict(document.get("retries", {})),
         free_keys=tuple(document.get("free_keys", ())),
+        code_files=_texts_or_none(document.get("code_files")),
         frozen_manifest=manifest_from_json(document["manifest"])
         if "manifest" in document
         else None,
@@ -294,6 +275,14 @@ def _object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"a configuration is {value!r}")
     return value
+
+
+def _texts_or_none(value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise TypeError(f"code_files is {value!r}")
+    return tuple(value)
 
 
 def _resources_from_json(document: Mapping[str, Any]) -> Resources:

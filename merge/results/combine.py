@@ -17,7 +17,8 @@ from typing import Any
 from merge.errors import IncompleteError
 from merge.records.plan_diff import plan_to_json
 from merge.records.sweep import SCHEMA, Run, Sweep
-from merge.results.cells import cell_view, expected_values
+from merge.results.cells import UNUSABLE_KEY, cell_view, expected_values
+from merge.results.code_flags import table_flags
 from merge.results.collect import Collected, contribution_of
 from merge.results.comparability import test_list_flags
 from merge.results.conflicts import Conflict, OnConflict, agree, choose
@@ -29,7 +30,7 @@ from merge.results.unite import Contribution, common_sweep, unite, with_plan
 __all__ = ["Conflict", "Merged", "combine", "expected_values"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Merged:
     """The merged view and what was left out of it."""
 
@@ -44,6 +45,15 @@ class Merged:
     num_read: int = 0
     """Result files that had to be read."""
 
+    def __repr__(self) -> str:
+        cells = self.document["results"]
+        num_whole = sum(bool(cell["complete"]) for cell in cells.values())
+        left_out = len(self.problems) + len(self.aside) + len(self.conflicts)
+        return (
+            f"<Merged study {self.sweep.study!r}: {num_whole} of {len(cells)} cells with results "
+            f"complete, {left_out} files or conflicts left out>"
+        )
+
     @property
     def is_clean(self) -> bool:
         """Whether every file that was found could be counted."""
@@ -51,9 +61,15 @@ class Merged:
         return not (undecided or self.problems or self.aside)
 
     @property
+    def is_usable(self) -> bool:
+        """Whether no cell has numbers that cannot be averaged."""
+        return not any(UNUSABLE_KEY in cell for cell in self.document["results"].values())
+
+    @property
     def is_complete(self) -> bool:
-        """Whether every cell that has a result has all of them."""
-        return all(cell["complete"] for cell in self.document["results"].values())
+        """Whether every cell of the table has all of its results."""
+        begun = self.document["results"].values()
+        return not self.document["cells_without_results"] and all(c["complete"] for c in begun)
 
 
 def combine(
@@ -105,10 +121,9 @@ def _document(
 ) -> dict[str, Any]:
     cells = _by_cell(sweep.runs)
     manifest = sweep.manifest
-    flags = test_list_flags(
-        ((r, chosen[r.run_id]) for r in sweep.runs if r.run_id in chosen),
-        manifest.comparability.test_list,
-    )
+    counted = [(run, chosen[run.run_id]) for run in sweep.runs if run.run_id in chosen]
+    flags = test_list_flags(counted, manifest.comparability.test_list)
+    over_cells = table_flags(counted)
     results = {
         cell: cell_view(sweep, manifest, runs, chosen, flags.get(cell, ()))
         for cell, runs in cells.items()
@@ -127,6 +142,7 @@ def _document(
             for cell, runs in cells.items()
             if cell not in results and any(run.in_table for run in runs)
         ),
+        **({"flags": over_cells} if over_cells else {}),
         **({"over_both": both} if both else {}),
         "conflicts": [conflict.to_json(sweep.metric) for conflict in conflicts],
         "aside": [problem.to_json() for problem in united.aside],
@@ -155,6 +171,7 @@ def _with_legacy(
     """Results by run id, those of legacy files among them; and legacy numbers of no run."""
     found = {run_id: list(entries) for run_id, entries in united.entries.items()}
     unplanned: list[Problem] = []
+    manifest = sweep.manifest
     run_ids = (
         {(run.cell, str(run.axes[sweep.average_over])): run.run_id for run in sweep.runs}
         # Only where it is needed: it costs a pass over all runs.
@@ -164,23 +181,16 @@ def _with_legacy(
     for entry in united.legacy:
         run_id = run_ids.get((entry.cell, entry.averaged))
         if run_id is None:
-            unplanned.append(
-                Problem(
-                    run_id="",
-                    file=f"{entry.cell}/{entry.averaged}",
-                    reason=f"a legacy number of a run that study {sweep.study!r} does not have",
-                )
-            )
+            reason = f"a legacy number of a run that study {sweep.study!r} does not have"
         elif sweep.metric not in entry.metrics:
-            unplanned.append(
-                Problem(
-                    run_id=run_id,
-                    file=f"{entry.cell}/{entry.averaged}",
-                    reason=f"a legacy number without metric {sweep.metric!r}",
-                )
-            )
+            reason = f"a legacy number without metric {sweep.metric!r}"
+        elif wrong := manifest.metric(sweep.metric).out_of_range(entry.metrics[sweep.metric]):
+            reason = f"a legacy number: {sweep.metric} {wrong}"
         else:
             found.setdefault(run_id, []).append(entry.as_entry(run_id))
+            continue
+        file = f"{entry.cell}/{entry.averaged}"
+        unplanned.append(Problem(run_id=run_id or "", file=file, reason=reason))
     return found, unplanned
 
 

@@ -6,20 +6,16 @@ A flag names what differs and which runs have which value. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
-from merge.records.manifest import SharedTestList
+from merge.records.manifest import BATCH_NORM_ITEMS, SharedTestList
 from merge.records.sweep import Run
+from merge.results.code_flags import code_differences, earlier_code_text
 from merge.results.entries import Entry
-from merge.storage.json_files import Json, canonical_json
+from merge.results.flags import NOT_RECORDED, Flag, differing, grouped, text_of
+from merge.storage.json_files import canonical_json
 
-_EQUAL_CODE = ("code.source", "code.version")
-"""Must be equal in all runs of a cell, of any experiment."""
-
-NOT_RECORDED = "not recorded"
 NO_DEVIATION = "as configured"
-
-Flag = dict[str, Any]
 
 
 def flags_of_cell(counted: Mapping[str, Entry], equal_details: Sequence[str]) -> list[Flag]:
@@ -33,12 +29,13 @@ def flags_of_cell(counted: Mapping[str, Entry], equal_details: Sequence[str]) ->
     entries = list(known.values())
     # The usual case: one comparison a run instead of one for each trait.
     if all(entry.traits == entries[0].traits for entry in entries[1:]):
-        return flags + _deviations(known)
-    for trait in (*_EQUAL_CODE, *(f"details.{name}" for name in equal_details)):
-        flags += _differing(trait, {n: _text(e.traits.get(trait)) for n, e in known.items()})
-    flags += _differing("details.torch_major", {n: _torch_major(e) for n, e in known.items()})
-    flags += _commits(known)
-    return flags + _deviations(known)
+        return flags + _of_attempts(known) + _deviations(known)
+    flags += code_differences(known)
+    for trait in (f"details.{name}" for name in equal_details):
+        flags += differing(trait, {n: text_of(e.traits.get(trait)) for n, e in known.items()})
+    flags += differing("details.torch_major", {n: _torch_major(e) for n, e in known.items()})
+    flags += _batch_norm(known)
+    return flags + _of_attempts(known) + _deviations(known)
 
 
 def test_list_flags(
@@ -60,28 +57,21 @@ def test_list_flags(
     groups: dict[bytes, list[tuple[Run, str]]] = {}
     for run, value in listed:
         key = canonical_json([run.config.get(name) for name in shared.decided_by])
-        groups.setdefault(key, []).append((run, _text(value)))
+        groups.setdefault(key, []).append((run, text_of(value)))
     flags: dict[str, list[Flag]] = {}
     for group in groups.values():
         if any(text != group[0][1] for _, text in group):
-            flag = _differing(trait, {r.run_id: text for r, text in group})
+            flag = differing(trait, {r.run_id: text for r, text in group})
             for cell in dict.fromkeys(run.cell for run, _ in group):
                 flags.setdefault(cell, []).extend(flag)
     return flags
-
-
-def flag_text(flag: Mapping[str, Any]) -> str:
-    """A flag as one line: `details.protocol differs between 0/1 (bam) and 2 (hsnet)`."""
-    groups = [f"{'/'.join(runs)} ({value})" for value, runs in flag["runs"].items()]
-    between = "differs between" if len(groups) > 1 else "is flagged for"
-    return f"{flag['differs']} {between} {' and '.join(groups)}"
 
 
 def _origin(counted: Mapping[str, Entry]) -> list[Flag]:
     if not any(entry.is_legacy for entry in counted.values()):
         return []
     return [
-        _grouped(
+        grouped(
             "origin",
             {
                 name: "legacy: no configuration hash"
@@ -93,11 +83,19 @@ def _origin(counted: Mapping[str, Entry]) -> list[Flag]:
     ]
 
 
+def _of_attempts(known: Mapping[str, Entry]) -> list[Flag]:
+    """Runs that one code began and another one finished, also where all of a cell did so."""
+    if not any(entry.earlier_code for entry in known.values()):
+        return []
+    texts = {name: earlier_code_text(entry) for name, entry in known.items()}
+    return [grouped("code of attempts", texts)]
+
+
 def _deviations(known: Mapping[str, Entry]) -> list[Flag]:
     if not any(entry.deviations for entry in known.values()):
         return []
     texts = {name: deviations_text(entry.deviations) for name, entry in known.items()}
-    return [_grouped("deviations", texts)]
+    return [grouped("deviations", texts)]
 
 
 def deviations_text(deviations: Mapping[str, Any]) -> str:
@@ -107,46 +105,20 @@ def deviations_text(deviations: Mapping[str, Any]) -> str:
         entry = deviations[key]
         if isinstance(entry, dict) and {"planned", "used"} <= entry.keys():
             cause = f" ({entry['cause']})" if entry.get("cause") else ""
-            texts.append(f"{key} {_text(entry['planned'])} -> {_text(entry['used'])}{cause}")
+            effect = ", which changes the number" if entry.get("changes_number") else ""
+            used = f"{text_of(entry['planned'])} -> {text_of(entry['used'])}"
+            texts.append(f"{key} {used}{cause}{effect}")
         else:
-            texts.append(f"{key} {_text(entry)}")
+            texts.append(f"{key} {text_of(entry)}")
     return ", ".join(texts) or NO_DEVIATION
+
+
+def _batch_norm(known: Mapping[str, Entry]) -> list[Flag]:
+    """Statistics over micro-batches, or ranks' shares, of different sizes: another training."""
+    trait = f"details.{BATCH_NORM_ITEMS}"
+    return differing(trait, {n: text_of(e.traits.get(trait)) for n, e in known.items()})
 
 
 def _torch_major(entry: Entry) -> str:
     version = entry.traits.get("details.torch")
     return NOT_RECORDED if version is None else str(version).partition(".")[0]
-
-
-def _commits(known: Mapping[str, Entry]) -> list[Flag]:
-    """Commits differ harmlessly where a digest says that the sources are equal."""
-    if all(entry.traits.get("code.source") is not None for entry in known.values()):
-        return []
-    texts = {
-        name: _text(entry.traits.get("code.git_commit"))
-        + (" with changes" if entry.traits.get("code.git_dirty") else "")
-        for name, entry in known.items()
-    }
-    return _differing("code.git_commit", texts)
-
-
-def _differing(what: str, texts: Mapping[str, str]) -> list[Flag]:
-    return [_grouped(what, texts)] if len(set(texts.values())) > 1 else []
-
-
-def _grouped(what: str, texts: Mapping[str, str]) -> Flag:
-    groups: dict[str, list[str]] = {}
-    for name, text in texts.items():
-        groups.setdefault(text, []).append(name)
-    return {"differs": what, "runs": groups}
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return NOT_RECORDED
-    return value if isinstance(value, str) else canonical_json(cast(Json, value)).decode()
-
-
-def all_flags(results: Mapping[str, Mapping[str, Any]]) -> Sequence[tuple[str, Flag]]:
-    """Every flag in the `results` of a merged view, with its cell."""
-    return [(cell, flag) for cell, view in results.items() for flag in view.get("flags", ())]

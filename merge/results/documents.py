@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError
+from merge.records.config_hash import hash_problem
 from merge.records.plan_diff import plan_from_json
-from merge.records.result import check_metrics
+from merge.records.result import check_metrics, is_code_list
 from merge.records.sweep import refuse_foreign_schema
 from merge.results.entries import (
     Entry,
@@ -20,6 +22,7 @@ from merge.results.entries import (
 )
 from merge.results.legacy import LegacyEntry
 from merge.results.unite import Contribution
+from merge.results.usable import split_usable
 from merge.storage.json_files import Json, compact_text, is_finite_number
 
 _SUFFIX = "the file was changed by hand or is damaged: merge its output folders again"
@@ -67,6 +70,7 @@ def contribution_of_view(path: Path, document: Mapping[str, Any]) -> Contributio
             aside=[_problem(entry) for entry in document["aside"]],
         )
         _check(path, part)
+        part = _without_unusable(part)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise RecordError(
             f"{path} is not a merged view of this version ({type(error).__name__}: {error}); "
@@ -75,9 +79,27 @@ def contribution_of_view(path: Path, document: Mapping[str, Any]) -> Contributio
     return part
 
 
+def _without_unusable(part: Contribution) -> Contribution:
+    """`part`; results outside of a metric's range, of an older version, are problems in it."""
+    if part.sweep is None:
+        return part
+    found = [entry for entries in part.entries.values() for entry in entries]
+    usable, problems = split_usable(found, part.sweep.manifest)
+    if not problems:
+        return part
+    entries: dict[str, list[Entry]] = {}
+    for entry in usable:
+        entries.setdefault(entry.run_id, []).append(entry)
+    return replace(part, entries=entries, problems=(*part.problems, *problems))
+
+
 def _check(path: Path, part: Contribution) -> None:
     # A view can be edited by hand: each result is held to the plan that the same file carries.
     planned = {} if part.sweep is None else {r.run_id: r.config_hash for r in part.sweep.runs}
+    for run in part.sweep.runs if part.sweep else ():
+        problem = hash_problem(run, part.sweep) if part.sweep and run.run_id in part.entries else ""
+        if problem:
+            raise RecordError(f"{path}: {problem}")
     for run_id, entries in part.entries.items():
         for entry in entries:
             if planned.get(run_id) != entry.config_hash:
@@ -99,7 +121,9 @@ def _is_sound(entry: Entry) -> bool:
         isinstance(entry.token, str)
         and is_finite_number(entry.started)
         and is_finite_number(entry.finished)
+        and (entry.trained_s is None or is_finite_number(entry.trained_s))
         and all(isinstance(mapping, dict) for mapping in mappings)
+        and (not entry.earlier_code or is_code_list(entry.earlier_code))
         # Statistics index into `measured` without asking: a shape that they do not know must stop
         # here.
         and entry.measured == well_formed(entry.measured)

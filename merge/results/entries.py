@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from merge.records.code import CODE_KEYS
+from merge.records.elapsed import elapsed_s
 from merge.records.manifest import Manifest
 from merge.records.result import Result
 from merge.storage.json_files import canonical_json, is_finite_number
 
-CODE_TRAITS = ("source", "version", "git_commit", "git_dirty")
+PARTS = "parts"
+"""Key of `measured`: metric -> how many of the parts that it is a mean over were counted."""
 _MEASURED = ("seconds", "peak_memory_mb", "world_size", "device")
+_OF_OTHER_FORM = ("by_test_seed", "bootstrap", PARTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,10 @@ class Entry:
     measured: Mapping[str, Any] = field(default_factory=dict)
     """What statistics and frames use beside the metrics: baseline, test seeds, times, memory."""
     deviations: Mapping[str, Any] = field(default_factory=dict)
+    earlier_code: Sequence[Mapping[str, Any]] = ()
+    """As in `Result`: the code of earlier attempts, where it is other code."""
+    trained_s: float | None = None
+    """As in `Result`."""
     legacy_unit: str = ""
     """`percent` or `fraction` for a legacy result: how its numbers were written."""
 
@@ -43,8 +51,13 @@ class Entry:
         """By finished time, ties by token, further ties by content: one order for any input."""
         return self.finished, self.token, canonical_json(self.to_json())
 
+    @property
+    def seconds(self) -> float | None:
+        """How long the run was trained; None where no clock can be believed."""
+        return elapsed_s(self.started, self.finished, self.trained_s)
+
     def to_json(self) -> dict[str, Any]:
-        return {
+        document = {
             "config_hash": self.config_hash,
             "metrics": self.metrics,
             "attempt": self.attempt,
@@ -55,6 +68,9 @@ class Entry:
             "measured": self.measured,
             "deviations": self.deviations,
         }
+        if self.earlier_code:
+            document["earlier_code"] = self.earlier_code
+        return document if self.trained_s is None else {**document, "trained_s": self.trained_s}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +100,7 @@ class Problem:
 def entry_of(result: Result, manifest: Manifest) -> Entry:
     """What a merged view keeps of `result`; the manifest names the details."""
     code, details = result.code, result.details
-    traits = {f"code.{name}": code[name] for name in CODE_TRAITS if code.get(name) is not None}
+    traits = {f"code.{name}": code[name] for name in CODE_KEYS if code.get(name) is not None}
     for name in manifest.comparability.recorded:
         if details.get(name) is not None:
             traits[f"details.{name}"] = details[name]
@@ -100,6 +116,8 @@ def entry_of(result: Result, manifest: Manifest) -> Entry:
         traits=traits,
         measured=_measured(details, manifest),
         deviations=result.deviations,
+        earlier_code=result.earlier_code,
+        trained_s=result.trained_s,
     )
 
 
@@ -116,6 +134,8 @@ def entry_from_json(run_id: str, document: Mapping[str, Any]) -> Entry:
         traits=document["traits"],
         measured=document["measured"],
         deviations=document["deviations"],
+        earlier_code=document.get("earlier_code", ()),
+        trained_s=document.get("trained_s"),
     )
 
 
@@ -139,11 +159,11 @@ def unique_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 def well_formed(measured: Mapping[str, Any]) -> dict[str, Any]:
     """`measured` without what has another shape than its readers expect: trainers are free."""
-    # An experiment chooses the label of its baseline, so it is not known here: every mapping except
-    # `by_test_seed` and `bootstrap` holds numbers.
+    # An experiment chooses the label of its baseline, so it is not known here: every mapping but a
+    # few holds numbers.
     kept = {name: measured[name] for name in ("world_size", "device") if name in measured}
     for name, value in measured.items():
-        if isinstance(value, dict) and name not in (*kept, "by_test_seed", "bootstrap"):
+        if isinstance(value, dict) and name not in (*kept, *_OF_OTHER_FORM):
             kept[name] = _numbers(value)
     by_test_seed = measured.get("by_test_seed")
     if isinstance(by_test_seed, dict):
@@ -151,7 +171,20 @@ def well_formed(measured: Mapping[str, Any]) -> dict[str, Any]:
     bootstrap = measured.get("bootstrap")
     if isinstance(bootstrap, dict) and isinstance(bootstrap.get("standard_error"), dict):
         kept["bootstrap"] = {**bootstrap, "standard_error": _numbers(bootstrap["standard_error"])}
+    parts = measured.get(PARTS)
+    if isinstance(parts, dict):
+        kept[PARTS] = {name: one for name, one in parts.items() if _is_part(one)}
     return kept
+
+
+def _is_part(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"counted", "of", "missing"}
+        and type(value["counted"]) is type(value["of"]) is int
+        and 0 <= value["counted"] < value["of"]
+        and isinstance(value["missing"], list)
+    )
 
 
 def _measured(details: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
@@ -163,7 +196,28 @@ def _measured(details: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
     reported = details.get(str(details.get("reported")))
     if isinstance(reported, dict):
         measured.update(_of_reported(reported, details.get("test_seeds")))
+        if parts := _parts(reported, manifest):
+            measured[PARTS] = parts
     return well_formed(measured)
+
+
+def _parts(reported: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
+    """The metrics of an evaluation that are means over a part of their parts, and of which."""
+    each = reported.get("by_test_seed")
+    lists = [one for one in each if isinstance(one, dict)] if isinstance(each, list) else []
+    found = {}
+    for metric in manifest.metrics:
+        if metric.mean_over is None:
+            continue
+        key = metric.mean_over.values
+        # Over several lists of test items, a part counts where each of them has it.
+        tables = [v for one in (reported, *lists) if isinstance(v := one.get(key), dict)]
+        names = list(dict.fromkeys(name for table in tables for name in table))
+        missing = [n for n in names if any(table.get(n) is None for table in tables)]
+        if missing:
+            counted = len(names) - len(missing)
+            found[metric.name] = {"counted": counted, "of": len(names), "missing": missing}
+    return found
 
 
 def _of_reported(reported: Mapping[str, Any], test_seeds: object) -> dict[str, Any]:

@@ -17,14 +17,18 @@ from merge.records.manifest import Manifest
 from merge.records.result import Result, result_from_json
 from merge.results.entries import Entry, entry_from_json, entry_of
 from merge.storage.atomic import write_bytes
+from merge.storage.disk import SYSTEM_DISK, descriptor_at_once
 from merge.storage.json_files import Json, canonical_json, compact_json, parse_json
 from merge.storage.passing_failures import READ_WAITS_S, repeated
+from merge.storage.paths import SweepPaths
 
-_VERSION = 3
+_VERSION = 4
 """To be raised whenever an entry is made differently of a result."""
 
 _MANY = 5000
 """From so many results on, msgspec saves more than importing it costs (12 ms)."""
+
+_PLAN = SweepPaths.PLAN_NAME
 
 Stamp = list[int]
 
@@ -38,11 +42,12 @@ class ResultIndex:
         self._known = known
         self._used: dict[str, list[Any]] = {}
         self.num_read = 0
+        self._has_new_plan = False
 
     @property
     def is_changed(self) -> bool:
         """Whether saving it would change anything."""
-        return self.num_read > 0 or self._used.keys() != self._known.keys()
+        return self.num_read > 0 or self._has_new_plan or self._used.keys() != self._known.keys()
 
     def entry(self, label: str) -> Entry:
         """The entry of the file `label`, relative to the output folder.
@@ -67,6 +72,25 @@ class ResultIndex:
             self.num_read += 1
             self._used[label] = [stamp, entry.run_id, entry.to_json()]
         return entry, result
+
+    def knows_plan(self) -> bool:
+        """Whether every hash in the plan, as it lies there, was once found to be right."""
+        known = self._known.get(_PLAN)
+        if known is None or known[0] != self._plan_stamp():
+            return False
+        self._used[_PLAN] = known
+        return True
+
+    def remember_plan(self) -> None:
+        """Every hash in the plan is right."""
+        self._has_new_plan = True
+        self._used[_PLAN] = [self._plan_stamp(), "", {}]
+
+    def _plan_stamp(self) -> Stamp | None:
+        try:
+            return _stamp(Path(self._output, _PLAN).stat())
+        except OSError:
+            return None
 
     def save(self, path: Path) -> None:
         """Write what was used into `path`. StorageError where it cannot be written."""
@@ -102,10 +126,10 @@ def load_index(output: Path, path: Path, manifest: Manifest) -> ResultIndex:
 def known_entries(path: Path, manifest: Manifest) -> dict[str, Any]:
     """What the index in `path` holds; nothing where it is absent, damaged or made otherwise."""
     try:
-        header_line, payload, _ = path.read_bytes().split(b"\n")
+        header_line, payload, _ = SYSTEM_DISK.read(path).split(b"\n")
         header = json.loads(header_line)
         is_ours = header == _header(payload, manifest)
-        return parse_json(path, payload) if is_ours else {}
+        return parse_json(path, payload, may_repeat_keys=False) if is_ours else {}
     except (OSError, ValueError, RecordError):
         return {}
 
@@ -140,7 +164,7 @@ def _read(path: str, label: str) -> tuple[bytes, Stamp]:
 
 def _read_at_once(path: str) -> tuple[bytes, Stamp]:
     # Without a file object, which costs a third of reading a small file, 10,000 times.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = descriptor_at_once(path)
     try:
         stat = os.fstat(descriptor)
         parts = []

@@ -18,6 +18,7 @@ from merge.results.documents import contribution_of_view, is_view
 from merge.results.entries import Problem
 from merge.results.legacy import Unit
 from merge.results.legacy_files import contribution_of_legacy, per_run_files, read_per_run
+from merge.results.missing import refuse_absent
 from merge.results.unite import Contribution, unite
 from merge.storage.json_files import read_json
 from merge.storage.paths import RunPaths, SweepPaths
@@ -26,7 +27,7 @@ from merge.storage.paths import RunPaths, SweepPaths
 def read_inputs(paths: Iterable[Path], legacy_unit: Unit | None = None) -> dict[str, Contribution]:
     """What each of `paths` contributes, by its name. Reads only.
 
-    IncompleteError where one does not exist; RecordError where none can be used.
+    UsageError where one does not exist; RecordError where none can be used.
     """
     inputs: dict[str, Contribution] = {}
     failures: list[RecordError] = []
@@ -45,10 +46,9 @@ def read_input(path: Path, legacy_unit: Unit | None = None) -> Contribution:
     """What `path` contributes. RecordError where it cannot be used at all."""
     if path.is_file():
         return _read_file(path, legacy_unit)
+    refuse_absent(path, "give output folders, run folders or merged files")
     if not path.is_dir():
-        raise IncompleteError(
-            f"{path} does not exist: give output folders, run folders or merged files"
-        )
+        raise RecordError(f"{path} is a pipe or a device, not a file or a folder", path=path)
     # A plan first: a sweep may lie in a folder that holds files of the original script, too.
     if SweepPaths(path).sweep.exists():
         return gather(path)

@@ -10,12 +10,14 @@ is percent. Entries are always fractions.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from merge.errors import RecordError
+from merge.records.metrics import suggests_lower_is_better
 from merge.records.sweep import Axis, Run, Sweep
 from merge.results.cells import summary_keys
 from merge.results.entries import Entry
@@ -194,11 +196,19 @@ def stale_means(file: LegacyFile, unit: Unit) -> Iterator[str]:
         numbers = [_as_fractions(n.metrics, unit) for n in file.numbers if n.cell == cell]
         for name, value in _as_fractions(stored, unit).items():
             found = [metrics[name] for metrics in numbers if name in metrics]
-            if found and abs(mean(found) - value) > _STALE_TOLERANCE:
+            own = _mean_or_inf(found) if found else value
+            if abs(own - value) > _STALE_TOLERANCE:
                 yield (
                     f"the stored mean {name} {value:g} of {cell} is stale: its {len(found)} folds "
-                    f"have {mean(found):g}; stored means are ignored"
+                    f"have {own:g}; stored means are ignored"
                 )
+
+
+def _mean_or_inf(values: Sequence[float]) -> float:
+    try:
+        return mean(values)
+    except OverflowError:
+        return math.inf
 
 
 def sweep_of_legacy(entries: Sequence[LegacyEntry]) -> Sweep:
@@ -206,13 +216,15 @@ def sweep_of_legacy(entries: Sequence[LegacyEntry]) -> Sweep:
     cells = sorted({entry.cell for entry in entries})
     # By length first: fold 10 comes after fold 9.
     folds = sorted({*FOLDS, *(entry.averaged for entry in entries)}, key=lambda f: (len(f), f))
+    metric = _main_metric(entries)
     return Sweep(
         study="legacy",
         title="",
         axes=(Axis(name="cell", values=tuple(cells)), Axis(name="fold", values=tuple(folds))),
         average_over="fold",
-        metric=_main_metric(entries),
-        goal="max",
+        metric=metric,
+        # The files do not say it; their names do.
+        goal="min" if suggests_lower_is_better(metric) else "max",
         settings={},
         runs=tuple(_run(cell, fold) for cell in cells for fold in folds),
         code={},

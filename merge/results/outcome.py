@@ -6,8 +6,8 @@ from merge.results.combine import Merged
 
 
 def exit_code(merged: Merged) -> int:
-    """0 complete, 1 something could not be counted, 3 a cell that was begun lacks runs."""
-    if not merged.is_clean:
+    """0 complete, 1 something could not be counted, 3 a cell of the table lacks runs."""
+    if not (merged.is_clean and merged.is_usable):
         return 1
     # No results at all is incomplete, although no cell lacks a run.
     return 0 if merged.is_complete and merged.document["results"] else 3

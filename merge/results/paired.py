@@ -7,14 +7,17 @@ permutation test: under the null hypothesis each difference is as likely with ei
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
 
 from merge.errors import IncompleteError, SelectionError
 from merge.records.sweep import Run, Sweep
-from merge.results.comparability import NOT_RECORDED
+from merge.results.code_flags import pair_differences
 from merge.results.entries import Entry
+from merge.results.flags import NOT_RECORDED
+from merge.results.parts import part_of_entry
 from merge.results.statistics import Interval, mean, sample_std, t_interval
 
 # 2**14 sign patterns are counted in a fraction of a second; each further pair doubles them.
@@ -23,6 +26,10 @@ _NUM_FLIPS = 20_000
 # Sums of the same differences in another order may differ in the last bits: they must count as
 # equal to the observed one.
 _ROUNDING = 1e-12
+
+_Statistic = TypeVar("_Statistic")
+_Pair = tuple[str, list[Run | None]]
+"""What two runs share, and the runs; None for one that the study does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,30 +43,44 @@ class Comparison:
     missing: tuple[str, ...]
     """Pairs that lack a run, and which."""
     warnings: tuple[str, ...]
-    """Pairs that were not tested on the same."""
+    """Pairs that were not tested on the same, or whose numbers have no statistics."""
+    excluded: tuple[str, ...] = ()
+    """Pairs of which the study excludes one run: that run is not missing."""
+    partial: tuple[str, ...] = ()
+    """Pairs whose numbers are both over the same part of what they are a mean over."""
 
     @property
     def mean(self) -> float | None:
-        """Mean difference; None without a pair."""
-        return mean(self.differences) if self.differences else None
+        """Mean difference; None without a pair, or where the numbers are too large."""
+        spread = _if_finite(_mean_and_std, self.differences) if self.differences else None
+        return spread and spread[0]
 
     @property
     def std(self) -> float | None:
-        return sample_std(self.differences)
+        return _if_finite(sample_std, self.differences)
 
     @property
     def interval(self) -> Interval | None:
-        return t_interval(self.differences, "pair")
+        return _if_finite(lambda values: t_interval(values, "pair"), self.differences)
 
     @property
     def p_value(self) -> float | None:
-        """Two-sided; None without a pair."""
-        return sign_flip_p(self.differences) if self.differences else None
+        """Two-sided; None without a pair, or where the numbers are too large."""
+        return None if self.mean is None else sign_flip_p(self.differences)
 
     @property
     def least_p(self) -> float:
         """The smallest p-value that so few pairs can give."""
         return min(1.0, 2.0 ** (1 - len(self.differences)))
+
+
+def _if_finite(
+    statistic: Callable[[Sequence[float]], _Statistic | None], values: Sequence[float]
+) -> _Statistic | None:
+    try:
+        return statistic(values)
+    except OverflowError:
+        return None
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
@@ -90,31 +111,43 @@ def compare(
 ) -> list[Comparison]:
     """The two `values` of `axis` over all else that the runs share: by cell, and all together.
 
-    SelectionError where the study has no such axis or value, or averages over it.
+    SelectionError where the study has no such axis or value, averages over it, or excludes one run
+    of each pair.
     """
     _check_axis(sweep, axis, values)
+    cells = _begun_pairs(sweep, counted, axis, values)
+    if not cells:
+        raise IncompleteError(f"no run with {axis} {values[0]} or {values[1]} has a result yet")
+    if not any(None not in runs for of_cell in cells.values() for _, runs in of_cell):
+        raise SelectionError(
+            f"no run with {axis} {values[0]} has a counterpart with {axis} {values[1]}: the study "
+            f"excludes one of each two; compare other values"
+        )
+    each = {cell: _named(cell, of_cell) for cell, of_cell in cells.items()}
+    found = [_comparison(sweep, counted, cell, values, pairs) for cell, pairs in each.items()]
+    if len(cells) > 1:
+        everything = [pair for pairs in each.values() for pair in pairs]
+        found.append(_comparison(sweep, counted, "all", values, everything))
+    # A cell of which every pair is excluded compares nothing; it is still named under `all`.
+    return [one for one in found if one.pairs or one.missing]
+
+
+def _begun_pairs(
+    sweep: Sweep, counted: Mapping[str, Entry], axis: str, values: tuple[str, str]
+) -> dict[str, list[_Pair]]:
+    """By cell what is repeated in it, with the runs of both values; None: the study has no such."""
     repeated = {sweep.average_over, *sweep.manifest.repeats}
     pairs: dict[tuple[str, str], dict[str, Run]] = {}
     for run in sweep.runs:
         value = str(run.axes[axis])
-        # A run outside of the table is no missing half of a pair unless it was trained.
-        if value in values and (run.in_table or run.run_id in counted):
+        if value in values:
             pairs.setdefault(_shared(sweep, run, axis, repeated), {})[value] = run
-    cells: dict[str, list[tuple[str, list[Run | None]]]] = {}
+    cells: dict[str, list[_Pair]] = {}
     for (cell, repeat), by_value in pairs.items():
         # A pair of which neither run has a result is not begun, and so not missing.
         if any(run.run_id in counted for run in by_value.values()):
             cells.setdefault(cell, []).append((repeat, [by_value.get(v) for v in values]))
-    if not cells:
-        raise IncompleteError(f"no run with {axis} {values[0]} or {values[1]} has a result yet")
-    found = [
-        _comparison(sweep, counted, cell, values, _named(cell, of_cell))
-        for cell, of_cell in cells.items()
-    ]
-    if len(cells) > 1:
-        everything = [pair for cell, of_cell in cells.items() for pair in _named(cell, of_cell)]
-        found.append(_comparison(sweep, counted, "all", values, everything))
-    return found
+    return cells
 
 
 def _comparison(
@@ -122,42 +155,63 @@ def _comparison(
     counted: Mapping[str, Entry],
     name: str,
     values: tuple[str, str],
-    pairs: Sequence[tuple[str, list[Run | None]]],
+    pairs: Sequence[_Pair],
 ) -> Comparison:
-    names, differences, missing, warnings = [], [], [], []
-    equal = sweep.manifest.comparability.equal_in_a_pair
+    names, differences, warnings = [], [], []
+    missing: list[str] = []
+    excluded: list[str] = []
+    partial: list[str] = []
     for pair, runs in pairs:
         entries = [None if run is None else counted.get(run.run_id) for run in runs]
         first, second = entries
         if first is None or second is None:
             lacking = [v for v, entry in zip(values, entries, strict=True) if entry is None]
-            missing.append(f"{pair}: {' and '.join(lacking)}")
+            line = f"{pair}: {' and '.join(lacking)}"
+            (excluded if None in runs else missing).append(line)
             continue
         names.append(pair)
         differences.append(second.metrics[sweep.metric] - first.metrics[sweep.metric])
-        warnings += _differences(pair, first, second, equal)
+        warnings += _differences(pair, first, second, sweep)
+        partial += _shared_part(pair, first, second, sweep)
+    if differences and _if_finite(_mean_and_std, differences) is None:
+        warnings.append(f"{name}: the numbers are too large for statistics")
     return Comparison(
         name=name,
         pairs=tuple(names),
         differences=tuple(differences),
         missing=tuple(missing),
         warnings=tuple(warnings),
+        excluded=tuple(excluded),
+        partial=tuple(partial),
     )
 
 
-def _named(
-    cell: str, pairs: Sequence[tuple[str, list[Run | None]]]
-) -> list[tuple[str, list[Run | None]]]:
+def _mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
+    return mean(values), sample_std(values)
+
+
+def _named(cell: str, pairs: Sequence[_Pair]) -> list[_Pair]:
     return [(f"{cell} {repeat}".strip(), runs) for repeat, runs in pairs]
 
 
-def _differences(pair: str, first: Entry, second: Entry, equal: Sequence[str]) -> list[str]:
+def _differences(pair: str, first: Entry, second: Entry, sweep: Sweep) -> list[str]:
     lines = []
-    for trait in (f"details.{name}" for name in equal):
+    manifest = sweep.manifest
+    for trait in (f"details.{name}" for name in manifest.comparability.equal_in_a_pair):
         one, other = (e.traits.get(trait, NOT_RECORDED) for e in (first, second))
         if one != other:
             lines.append(f"{pair}: {trait} differs: {one} and {other}")
-    return lines
+    parts = [part_of_entry(entry, sweep.metric, manifest) for entry in (first, second)]
+    if parts[0] != parts[1]:
+        each = " and ".join(part or "all" for part in parts)
+        lines.append(f"{pair}: {sweep.metric} is over {each}")
+    return lines + [f"{pair}: {line}" for line in pair_differences(first, second)]
+
+
+def _shared_part(pair: str, first: Entry, second: Entry, sweep: Sweep) -> list[str]:
+    parts = [part_of_entry(entry, sweep.metric, sweep.manifest) for entry in (first, second)]
+    is_shared = parts[0] and parts[0] == parts[1]
+    return [f"{pair}: {sweep.metric} is over {parts[0]}"] if is_shared else []
 
 
 def _shared(sweep: Sweep, run: Run, axis: str, repeated: Collection[str]) -> tuple[str, str]:

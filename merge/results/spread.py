@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from merge.records.sweep import Run, Sweep
-from merge.results.entries import Entry
+from merge.results.entries import PARTS, Entry
+from merge.results.parts import part_of_entry
 from merge.results.statistics import mean, sample_std, t_interval
 
 
@@ -26,11 +28,13 @@ def over_both(sweep: Sweep, counted: Mapping[str, Entry]) -> dict[str, Any]:
     for run in sweep.runs:
         if all(str(run.axes[name]) in values for name, values in needed.items()):
             groups.setdefault(_shared_axes(sweep, run, other), []).append(run)
-    return {
-        name: _spread(sweep, other, repeats, runs, counted)
-        for name, runs in groups.items()
-        if any(run.run_id in counted for run in runs)
-    }
+    found = {}
+    for name, runs in groups.items():
+        if any(run.run_id in counted for run in runs):
+            # Numbers that are too large for statistics: their cells say so.
+            with suppress(OverflowError):
+                found[name] = _spread(sweep, other, repeats, runs, counted)
+    return found
 
 
 def second_axis(sweep: Sweep, repeats: Sequence[str]) -> str | None:
@@ -84,6 +88,13 @@ def _spread(
         if run.run_id in counted
     }
     missing = [run.run_id for run in runs if run.run_id not in counted]
+    parts = {
+        run.run_id: part
+        for run in runs
+        # First what is cheap: the manifest of an old plan is made anew at each call.
+        if run.run_id in counted and counted[run.run_id].measured.get(PARTS)
+        if (part := part_of_entry(counted[run.run_id], sweep.metric, sweep.manifest))
+    }
     means = [_means_along(runs, names, index, table) for index in (0, 1)]
     view: dict[str, Any] = {
         "metric": sweep.metric,
@@ -91,6 +102,7 @@ def _spread(
         "missing": missing,
         "complete": not missing,
         "mean": None if missing else mean(list(table.values())),
+        **({"parts": parts} if parts else {}),
         f"by_{names[0]}": means[0],
         f"by_{names[1]}": means[1],
     }

@@ -33,19 +33,26 @@ class Interval:
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean, the same for any order of `values`; ValueError for none."""
+    """Arithmetic mean, the same for any order of `values`.
+
+    ValueError for none, OverflowError where the numbers are too large.
+    """
     if not values:
         raise ValueError("the mean of no values")
     # fsum rounds once, at the end: any order of the values gives the same bits.
-    return math.fsum(values) / len(values)
+    return _finite(math.fsum(values) / len(values))
 
 
 def sample_std(values: Sequence[float]) -> float | None:
-    """Standard deviation with n - 1 in the denominator; None for fewer than two values."""
+    """Standard deviation with n - 1 in the denominator; None for fewer than two values.
+
+    OverflowError where the numbers are too large.
+    """
     if len(values) < 2:
         return None
     centre = mean(values)
-    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
+    squares = math.fsum((value - centre) ** 2 for value in values)
+    return _finite(math.sqrt(squares / (len(values) - 1)))
 
 
 def t_interval(values: Sequence[float], unit: str) -> Interval | None:
@@ -54,8 +61,7 @@ def t_interval(values: Sequence[float], unit: str) -> Interval | None:
     if std is None:
         return None
     half = t_quantile((1 + LEVEL) / 2, len(values) - 1) * std / math.sqrt(len(values))
-    centre = mean(values)
-    return Interval(centre - half, centre + half, f"t over {len(values)} {unit}s")
+    return _around(mean(values), half, f"t over {len(values)} {unit}s")
 
 
 def bootstrap_interval(
@@ -66,10 +72,19 @@ def bootstrap_interval(
     `name` is that of the bootstrap, `unit` what each value is of: an axis's name.
     """
     error = math.sqrt(math.fsum(e * e for e in errors)) / len(errors)
-    half = _NORMAL_QUANTILE * error
-    centre = mean(values)
     method = f"{name} within {len(values)} {unit}{'s' if len(values) > 1 else ''}"
-    return Interval(centre - half, centre + half, method)
+    return _around(mean(values), _NORMAL_QUANTILE * error, method)
+
+
+def _around(centre: float, half: float, method: str) -> Interval:
+    return Interval(_finite(centre - half), _finite(centre + half), method)
+
+
+def _finite(value: float) -> float:
+    """`value`; OverflowError where it is none: a power overflows so, a product becomes infinite."""
+    if not math.isfinite(value):
+        raise OverflowError("the numbers are too large")
+    return value
 
 
 @lru_cache(maxsize=256)

@@ -17,6 +17,7 @@ from merge.records.result import Result
 from merge.records.sweep import Run, Sweep
 from merge.results.entries import Entry, Problem, entry_of, unique_entries, unique_problems
 from merge.results.legacy import LegacyEntry
+from merge.results.usable import split_usable
 from merge.storage.json_files import canonical_json
 
 
@@ -130,8 +131,14 @@ def with_plan(name: str, part: Contribution, sweep: Sweep | None) -> Contributio
                 f"({differences}): merge it separately"
             )
     manifest = sweep.manifest
-    entries = {result.run_id: (entry_of(result, manifest),) for result in part.unread}
-    return replace(part, entries={**part.entries, **entries}, unread=())
+    read = (entry_of(result, manifest) for result in part.unread)
+    usable, problems = split_usable(read, manifest)
+    return replace(
+        part,
+        entries={**part.entries, **{entry.run_id: (entry,) for entry in usable}},
+        problems=(*part.problems, *problems),
+        unread=(),
+    )
 
 
 def _config_differences(run: Run, config: Mapping[str, Any]) -> str:

@@ -13,9 +13,9 @@ from merge.records.result import Result
 from merge.records.sweep import Sweep, read_sweep
 from merge.results.collect import gather, refuse_missing_sweep
 from merge.results.combine import Merged, combine
-from merge.results.comparability import all_flags, flag_text
 from merge.results.conflicts import OnConflict
 from merge.results.documents import contribution_of_view, view_bytes
+from merge.results.flags import flag_lines
 from merge.results.garbage_collection import no_garbage_collection
 from merge.results.index import ResultIndex, ResultReader, known_entries, load_index
 from merge.results.inputs import read_inputs
@@ -127,16 +127,25 @@ def merge_inputs(
 
     _refuse_wrong_place(into, inputs)
 
-    def write_merged() -> Merged:
+    def merge() -> Merged:
         merged = combine(read_inputs(inputs, legacy_unit), on_conflict=on_conflict)
         if is_strict:
             refuse_flags(merged)
+        return merged
+
+    def write(merged: Merged) -> Merged:
         write_bytes(into, view_bytes(merged.document))
         return merged
 
-    # `seen` is constant: no other merge reads what this one writes, so nothing has to be checked.
+    # Where an input is replaced, another merge must not write it between reading and writing. Else
+    # inputs that cannot be merged leave no file behind, not even the lock's.
+    is_input = into.exists() and into.resolve() in [one.resolve() for one in inputs]
     with no_garbage_collection():
-        return exclusively(SweepPaths(into.parent).merge_lock, write_merged, lambda: None)
+        merged = None if is_input else merge()
+        # `seen` is constant: no other merge reads what this one writes, so nothing has to be
+        # checked.
+        lock = SweepPaths(into.parent).merge_lock
+        return exclusively(lock, lambda: write(merged or merge()), lambda: None)
 
 
 def merge_named(
@@ -202,16 +211,17 @@ def merge_views(
 
 
 def refuse_flags(merged: Merged) -> None:
-    """IncomparableError, naming every flag, unless all cells are comparable."""
-    flags = all_flags(merged.document["results"])
+    """IncomparableError, naming every flag, unless all runs of the table are comparable."""
+    flags = flag_lines(merged.document)
     if flags:
-        lines = [f"  {cell}: {flag_text(flag)}" for cell, flag in flags]
+        lines = [f"  {line}" for line in flags]
         raise IncomparableError(
             "\n".join(
                 [
-                    "runs of one cell are not comparable, and --strict refuses to average them:",
+                    "runs are not comparable, or means are over a part of what they should be, and "
+                    "--strict refuses to put them in one table:",
                     *lines,
-                    "Train the differing runs again alike, or merge without --strict: "
+                    "Train these runs again alike, on the whole, or merge without --strict: "
                     "the cells are flagged then. Nothing was written.",
                 ]
             )

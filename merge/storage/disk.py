@@ -7,8 +7,10 @@ functions of `atomic`, `json_files` and `nfs`, which are made of these operation
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +119,7 @@ class SystemDisk:
 
     def read(self, path: Path) -> bytes:
         with open_at_once(path) as file:
-            # A pipe that holds nothing yet gives None where reads do not wait.
-            return file.read() or b""
+            return file.read()
 
     def status(self, path: Path) -> os.stat_result:
         return path.stat()
@@ -135,12 +136,22 @@ SYSTEM_DISK = SystemDisk()
 
 
 def open_at_once(path: Path) -> IO[bytes]:
-    """Open `path` to read it; where it is a pipe, without waiting for its writer."""
+    """Open the file `path` to read it. OSError, without waiting, where it is no regular file."""
 
     def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NONBLOCK)
+        return descriptor_at_once(name, flags)
 
     return open(path, "rb", opener=opener)
+
+
+def descriptor_at_once(path: str, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of the file `path`, as `open_at_once` opens it."""
+    # A pipe would keep its reader waiting for a writer, and a device such as /dev/zero never ends.
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is a pipe, a device or a folder, not a file", path)
+    return descriptor
 
 
 def open_appending(path: Path) -> int:

@@ -4,13 +4,11 @@
   sweep.json                      the frozen plan
   replication_results.json        the merged view (rebuildable)
   shards/<name>.json              a division of runs by duration, settled once for all servers
-  .sync/                          what sync with a bucket remembers (rebuildable)
-  .merge-index.json               what the last merge read (rebuildable, never trusted over files)
+  .sync/ .merge-index.json        what sync with a bucket, and the last merge, read (rebuildable)
   submissions/<id>/               one `replicate submit`
     submission.json               its arrays with tasks and job ids, or its servers
     array-1.sbatch merge.sbatch   the scripts exactly as they were sent
-    runs/ workers/                runs of each server; its worker's record and heartbeat
-    logs/                         what the jobs and workers print
+    runs/ workers/ logs/          runs of each server; its worker's heartbeat; what it prints
   code/<digest>/                  a frozen copy of the code, and snapshot.json
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
@@ -295,3 +293,8 @@ class AttemptPaths:
     def result(self) -> Path:
         """What the trainer leaves; the executor commits it as the run's result."""
         return self.root / "result.json"
+
+    @property
+    def misplaced_result(self) -> Path:
+        """What the trainer left as the run's result.json instead: moved here, never counted."""
+        return self.root / "result.misplaced.json"

@@ -11,9 +11,10 @@ import secrets
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
-from merge.errors import PapergridError, RecordError
+from merge.errors import BucketUnavailableError, PapergridError, RecordError
 from merge.records.records import Claim, Owner, claim_from_json
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.json_files import canonical_json, parse_json
@@ -23,6 +24,7 @@ from orchestrator.runs.claims import Busy, Taken, is_live
 from orchestrator.runs.heartbeat_watch import HeartbeatWatch
 from orchestrator.s3.bucket import ABSENT, Bucket
 
+_CLOCK = ".papergrid-clock"
 _MAX_LOOKS = 5
 """At a claim that seems dead, where each look takes longer than its expiry: a very slow store."""
 
@@ -39,7 +41,9 @@ class ClaimObject:
     claim: Claim
     etag: str
     age_s: float
-    """Seconds since its owner wrote it, by the store's own clock."""
+    """Seconds since its owner wrote it, by the time of the store's answer."""
+    modified: datetime
+    """When its owner wrote it, by the store's own clock."""
 
 
 class RemoteClaims:
@@ -88,7 +92,14 @@ class RemoteClaims:
 
     def holds(self, run: str, claim: Claim) -> bool:
         """Whether `claim` has the run: it is still the highest, with its own token."""
-        last = self.last(run)
+        names, _ = self._names(run)
+        ours = _object_name(run, claim.number)
+        if ours not in names and self._bucket.head(ours) is not None:
+            # Believed, the listing would throw aside what this host has trained.
+            raise BucketUnavailableError(
+                f"a listing of {self._bucket.url(run)} leaves out {ours}, which is there"
+            )
+        last = self.last(run, names)
         return last is not None and (last.claim.number, last.claim.token) == (
             claim.number,
             claim.token,
@@ -115,6 +126,21 @@ class RemoteClaims:
         names = self._names(run)[0] if names is None else names
         numbers = [n for name in names if (n := RunPaths(Path(run)).claim_number(name)) is not None]
         return self._read(_object_name(run, max(numbers))) if numbers else None
+
+    def _silence_s(self, last: ClaimObject, read_at: float) -> float:
+        """Seconds without a heartbeat: as observed from here, or by the store's own clock.
+
+        The time of an answer may be that of a proxy. So before an owner counts as dead, an object
+        is written, and both times of writing are compared: no two hosts' clocks ever are.
+        """
+        observed_s = self._watch.observed_s(last.claim, read_at)
+        if observed_s >= last.claim.expiry_s or last.age_s < last.claim.expiry_s:
+            return max(observed_s, last.age_s)
+        self._bucket.put(_CLOCK, b"papergrid asks for the time of this store\n")
+        written = self._bucket.head(_CLOCK)
+        if written is None:
+            return observed_s
+        return max(observed_s, (written.modified - last.modified).total_seconds())
 
     def _write(self, run: str, claim: Claim, only_if: str) -> bool:
         """Write our own claim on a condition; False where the object is another owner's.
@@ -155,7 +181,7 @@ class RemoteClaims:
                 f"{error}: which host has this run is unknown, so it is not started; make sure "
                 f"that no host trains it, then remove {url}"
             ) from error
-        return ClaimObject(claim=claim, etag=head.etag, age_s=head.age_s)
+        return ClaimObject(claim=claim, etag=head.etag, age_s=head.age_s, modified=head.modified)
 
     def _require_last(self, run: str) -> Claim:
         last = self.last(run)
@@ -177,8 +203,7 @@ class RemoteClaims:
             if last is None or last.claim.released:
                 return last
             alive = owner_alive(last.claim.owner, owner)
-            # As observed from here, or by the store's clock: no two hosts' clocks are compared.
-            silence_s = max(self._watch.observed_s(last.claim, read_at), last.age_s)
+            silence_s = self._silence_s(last, read_at)
             if is_live(last.claim, alive, silence_s=silence_s):
                 return Busy(last.claim, silence_s)
             # This process may have been stopped since it read the claim, while the owner lived on.

@@ -19,7 +19,8 @@ from orchestrator.bucket_claims.remote_claims import RemoteClaims
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.runs.progress import Progress, read_progress
 from orchestrator.runs.states import RunFacts, RunState, State, derive_state
-from orchestrator.s3.bucket import Bucket, ListedObject
+from orchestrator.s3.bucket import Bucket
+from orchestrator.s3.objects import ListedObject
 from orchestrator.s3.url import BucketTarget
 from orchestrator.sync.merged_view import MERGED_VIEW
 from orchestrator.sync.plan import require_plan

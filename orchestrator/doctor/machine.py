@@ -1,13 +1,14 @@
-"""What this machine has for the runs of a sweep: GPUs, torch, ports, disk, data, SLURM."""
+"""What this machine has for the runs of a sweep: GPUs, torch, ports, memory, disk, data, SLURM."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +19,14 @@ from merge.wording import size_text
 from orchestrator.doctor.check import Check, Found, Verdict, attempt
 from orchestrator.machine.devices import list_gpus
 from orchestrator.machine.own_modules import training_install
+from orchestrator.machine.shared_memory import (
+    MORE_ROOM,
+    SHARED_MEMORY,
+    free_shared_memory,
+    loader_processes,
+    shortage,
+)
+from orchestrator.machine.slurm_environment import command_environment
 from orchestrator.plan.disk_need import DiskNeed, estimate_disk
 
 _TORCH = """
@@ -46,6 +55,7 @@ def examine_machine(
         check_gpus(runs),
         check_torch(runs),
         check_ports(),
+        check_shared_memory(runs),
         check_disk(output, estimate_disk(output, runs)),
         *([check_path("data root", "--data-root", data_root)] if data_root else []),
         *([check_path("weights", "--weights", weights)] if weights else []),
@@ -94,6 +104,22 @@ def _open_ports() -> Found:
     return f"{_NUM_PORTS} can be opened on 127.0.0.1", {}
 
 
+def check_shared_memory(runs: Sequence[Run], place: Path = SHARED_MEMORY) -> Check:
+    """Free space of /dev/shm against the loader processes of the largest run."""
+    name, num_loaders = "shared memory", loader_processes(runs)
+    problem: Verdict = "refused" if num_loaders else "warning"
+    try:
+        free = free_shared_memory(place)
+    except OSError as error:
+        return Check(name, problem, f"{place} cannot be used ({error.strerror})", MORE_ROOM)
+    numbers = {"free_bytes": free, "loaders": num_loaders}
+    if short := shortage(free, num_loaders):
+        return Check(name, problem, short, MORE_ROOM, numbers)
+    # Without a plan only what every container that was started without a flag has is remarked.
+    verdict: Verdict = "warning" if not runs and free < _LITTLE_BYTES else "ok"
+    return Check(name, verdict, f"{size_text(free)} free in {place}", MORE_ROOM, numbers)
+
+
 def check_disk(output: Path, need: DiskNeed | None) -> Check:
     """Free space in the output folder against what the open runs are expected to write."""
     there = next(one for one in (output, *output.absolute().parents) if one.is_dir())
@@ -133,14 +159,19 @@ def _ask_slurm() -> Found:
     if shutil.which("sbatch") is None or shutil.which("squeue") is None:
         return "no sbatch and squeue here", {}
     # For a user without jobs, so that the answer of a large cluster is short.
-    _output_of(["squeue", "--noheader", "--user", "nobody"], _SLURM_TIMEOUT_S)
+    words = ["squeue", "--noheader", "--user", "nobody"]
+    _output_of(words, _SLURM_TIMEOUT_S, command_environment(os.environ))
     return "sbatch is here, squeue answers", {}
 
 
-def _output_of(words: Sequence[str], timeout_s: float) -> str:
+def _output_of(
+    words: Sequence[str], timeout_s: float, environment: Mapping[str, str] | None = None
+) -> str:
     """What a command prints. PapergridError where it fails or takes too long."""
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=True)
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, timeout=timeout_s, check=True
+        )
     except subprocess.TimeoutExpired as error:
         raise PapergridError(f"no answer in {timeout_s:.0f} s") from error
     except subprocess.CalledProcessError as error:

@@ -6,29 +6,31 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from merge.errors import StorageError
+from merge.errors import RecordError, StorageError
+from merge.records.config_hash import hash_problem
 from merge.records.records import AttemptRecord, Cause, Claim, Request
 from merge.records.sweep import Run, Sweep
 from merge.storage.clock import Clock
 from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths, SweepPaths
+from orchestrator.local.first_record import first_record
 from orchestrator.local.settings import LocalSettings
 from orchestrator.local.spec import attempt_spec, ensure_spec
 from orchestrator.local.start_process import free_port, start_process
 from orchestrator.machine.cores import num_threads
 from orchestrator.machine.devices import device_kind
-from orchestrator.machine.launch import Assignment, Launch, build_launch
+from orchestrator.machine.launch import Assignment, build_launch
 from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.machine.process import Process
+from orchestrator.machine.trainer_python import Known
 from orchestrator.runs.claims import Busy, Finished, Taken
 from orchestrator.runs.heartbeat import Heartbeat
 from orchestrator.runs.heartbeat_watch import HeartbeatWatch
-from orchestrator.runs.lost_attempts import describe_predecessor
 from orchestrator.runs.progress import Progress
-from orchestrator.runs.requests import all_attempts, cancellation, counted_attempts
+from orchestrator.runs.requests import cancellation, counted_attempts
 from orchestrator.runs.retries import MemorySettings, deviations, next_memory, planned_memory
 from orchestrator.runs.stall import Silence
 
@@ -48,6 +50,8 @@ class ExecutorContext:
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Host, versions and settings that every attempt records."""
     watch: HeartbeatWatch = field(default_factory=HeartbeatWatch)
+    known_pythons: Known = field(default_factory=dict)
+    """What the Pythons of commands answered about themselves."""
 
     @property
     def clock(self) -> Clock:
@@ -148,6 +152,8 @@ def begin(
     this plan, StorageError, UsageError where it cannot be started.
     """
     paths = context.output.run(run.path)
+    if problem := hash_problem(run, context.sweep):
+        raise RecordError(problem, path=context.output.sweep)
     if request := cancellation(paths):
         return Cancelled(request)
     ensure_spec(paths, run.to_spec(context.sweep), context.sweep.free_keys)
@@ -205,11 +211,8 @@ def _start(
     memory = next_memory(counted, planned)
     assignment = _assignment(context, run, devices, claim, memory)
     launch = build_launch(run, assignment, os.environ)
-    changes = deviations(counted, planned) or _inherited_deviations(paths)
-    record = replace(
-        _first_record(context, assignment, launch, claim, memory, changes),
-        took_over=describe_predecessor(all_attempts(paths), claim.owner, context.environment),
-    )
+    changes = deviations(counted, planned)
+    record = first_record(context, run, assignment, launch, memory, changes)
     files = paths.attempt(claim.number)
     # Before the process: an attempt whose executor is killed now is still found, as lost.
     write_json(files.record, record.to_json())
@@ -228,36 +231,6 @@ def _start(
         clock=context.clock,
         num_oom_kills=oom_kills,
     )
-
-
-def _first_record(
-    context: ExecutorContext,
-    assignment: Assignment,
-    launch: Launch,
-    claim: Claim,
-    memory: MemorySettings,
-    changes: Mapping[str, Any],
-) -> AttemptRecord:
-    return AttemptRecord(
-        number=claim.number,
-        token=claim.token,
-        owner=claim.owner,
-        command=launch.argv,
-        device=assignment.kind,
-        devices=assignment.devices,
-        started=context.clock.now(),
-        code=context.settings.code or context.sweep.code,
-        micro_batch=memory.micro_batch,
-        num_workers=memory.num_workers,
-        deviations=changes,
-        environment=context.environment,
-    )
-
-
-def _inherited_deviations(paths: RunPaths) -> Mapping[str, Any]:
-    """Those of the newest attempt that had any: this attempt continues from its checkpoint."""
-    past = (record.deviations for record in reversed(all_attempts(paths)))
-    return next((deviations for deviations in past if deviations), {})
 
 
 def _assignment(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from merge.errors import INTERRUPTED_EXIT_CODE, IncompleteError, PapergridError, StorageError
+from merge.foreign_text import one_line
 from merge.records.records import Cause
 from merge.records.sweep import Run
 from orchestrator.runs.progress import Progress
@@ -63,6 +66,8 @@ class RunEnded:
     """The study's metric, where the run is done."""
     seconds: float | None = None
     """How long the attempt took, where there was one."""
+    log: Path | None = None
+    """What the attempt wrote to stderr, where it is not done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,8 @@ class RunRetried:
     """The one that failed."""
     cause: Cause
     reason: str
+    log: Path
+    """What that attempt wrote to stderr."""
     wait_s: float
     count: int
     """Which retry after this cause it is, from 1."""
@@ -105,7 +112,7 @@ Listener = Callable[[RunEvent], object]
 """Gets every event, in order, from the thread that schedules the runs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LocalReport:
     """The outcome of each selected run."""
 
@@ -114,6 +121,16 @@ class LocalReport:
     was_stopped: bool
     sync_exit_code: int = 0
     """Of sending the results to a bucket; 0 also where nothing was to be sent."""
+
+    def __repr__(self) -> str:
+        outcomes = Counter(ending.outcome.value for ending in self.endings.values())
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        failed = self.having(RunOutcome.FAILED, RunOutcome.STORAGE, RunOutcome.REFUSED)
+        lines = [f"  {each.run.run_id}: {each.reason}; log {each.log}" for each in failed[:3]]
+        more = ["  ..."] if len(failed) > 3 else []
+        return one_line(f"<{type(self).__name__}: {counts}>") + "".join(
+            f"\n{one_line(line)}" for line in [*lines, *more]
+        )
 
     def having(self, *outcomes: RunOutcome) -> tuple[RunEnded, ...]:
         """The runs with one of `outcomes`, in the order in which they ended."""

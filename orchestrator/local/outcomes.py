@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from merge.errors import PapergridError, RecordError, StorageError
+from merge.records.elapsed import elapsed_s
 from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.storage.atomic import refusal_text
+from merge.storage.paths import RunPaths
 from orchestrator.local.attempt import Attempt
 from orchestrator.local.events import (
     LocalReport,
@@ -97,30 +100,30 @@ class OutcomeLog:
             ids = ", ".join(map(str, ended.survivors))
             self.notice(f"processes {ids} survive SIGKILL, blocked in the kernel", attempt.run)
 
-    def ended(self, run: Run, ended: Ended, why_no_more: str = "") -> RunOutcome:
+    def ended(self, run: Run, paths: RunPaths, ended: Ended, why: str = "") -> RunOutcome:
         """The outcome of `run` after an attempt; after ELSEWHERE the run may still get another one.
 
-        `why_no_more` says why a failed run is not tried again; empty where that is obvious.
+        `why` says why a failed run is not tried again; empty where that is obvious.
         """
         record = ended.record
         outcome = _run_outcome(record)
         if outcome is RunOutcome.ELSEWHERE:
             self.notice(record.reason, run)
             return outcome
-        seconds = None if record.ended is None else record.ended - record.started
         self._end(
             RunEnded(
                 run=run,
                 outcome=outcome,
-                reason="; ".join(text for text in (record.reason, why_no_more) if text),
+                reason="; ".join(text for text in (record.reason, why) if text),
                 cause=record.cause,
                 value=ended.value,
-                seconds=seconds,
+                seconds=elapsed_s(record.started, record.ended, record.seconds),
+                log=None if outcome is RunOutcome.DONE else _log_of(paths, record),
             )
         )
         return outcome
 
-    def retried(self, run: Run, ended: Ended, retry: Retry) -> None:
+    def retried(self, run: Run, paths: RunPaths, ended: Ended, retry: Retry) -> None:
         """An attempt failed, and its `run` is tried again."""
         record = ended.record
         assert record.cause is not None
@@ -130,6 +133,7 @@ class OutcomeLog:
                 attempt=record.number,
                 cause=record.cause,
                 reason=record.reason,
+                log=_log_of(paths, record),
                 wait_s=retry.wait_s,
                 count=retry.count,
                 limit=retry.limit,
@@ -149,6 +153,10 @@ class OutcomeLog:
     def _end(self, ending: RunEnded) -> None:
         self._endings[ending.run.run_id] = ending
         self.publish(ending)
+
+
+def _log_of(paths: RunPaths, record: AttemptRecord) -> Path:
+    return paths.attempt(record.number).stderr
 
 
 def _run_outcome(record: AttemptRecord) -> RunOutcome:

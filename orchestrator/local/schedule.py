@@ -213,9 +213,9 @@ class Schedule:
         decision = self._next_try(ended.record, paths)
         if isinstance(decision, Retry):
             self._waiting.delay(run, decision.wait_s)
-            self._outcomes.retried(run, ended, decision)
+            self._outcomes.retried(run, paths, ended, decision)
             return
-        outcome = self._outcomes.ended(run, ended, decision.reason)
+        outcome = self._outcomes.ended(run, paths, ended, decision.reason)
         if outcome is RunOutcome.DONE:
             self._completed.append(run)
         elif outcome is RunOutcome.ELSEWHERE:

@@ -9,6 +9,7 @@ from typing import Any
 
 from merge.errors import UsageError
 from merge.records.records import EXPIRY_S, Cause, Owner
+from merge.records.short_repr import ShortRepr
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from orchestrator.local.limits import (
     BEATS_PER_EXPIRY,
@@ -27,8 +28,8 @@ def _unchanged(cause: Cause) -> Cause:
     return cause
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalSettings:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LocalSettings(ShortRepr):
     """Devices, folders, time limits and retries of `run_local`."""
 
     devices: Devices
@@ -42,6 +43,8 @@ class LocalSettings:
     """The folder that trainers import papergrid from; None for the one of this process."""
     code: Mapping[str, Any] = field(default_factory=dict)
     """Version of the code that runs now; empty means that of the plan."""
+    watch_code: Callable[[], Mapping[str, Any]] | None = None
+    """Reads the version of the code when a run starts, where it may change meanwhile."""
     nodes: int = 1
     """Nodes of this SLURM job that share each run; `devices` are those of one node."""
     grace_s: float = GRACE_S
@@ -69,6 +72,10 @@ class LocalSettings:
     """The real cause of a signal to stop, such as a time limit; called after the trainers were
     asked to stop, because asking a scheduler takes time."""
 
+    def code_now(self) -> Mapping[str, Any]:
+        """The version of the code that a run which starts now is trained with."""
+        return self.watch_code() if self.watch_code else self.code
+
 
 def with_claim_expiry(settings: LocalSettings, *, expiry_s: float, stand_by: bool) -> LocalSettings:
     """`settings` with claims that expire after `expiry_s`. UsageError where it is out of range."""
@@ -88,4 +95,5 @@ def with_snapshot(settings: LocalSettings, snapshot: Snapshot) -> LocalSettings:
         source=snapshot.source,
         cwd=snapshot.cwd or settings.cwd,
         code=snapshot.code,
+        watch_code=None,
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from merge.errors import PapergridError, StorageError
+from merge.records.config_hash import MICRO_BATCH
+from merge.records.manifest import BATCH_NORM_ITEMS
 from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.result import Result
+from merge.records.sweep import Run, Sweep
 from merge.storage.json_files import write_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.passing_failures import repeated
@@ -18,6 +22,8 @@ from merge.storage.paths import RunPaths
 from orchestrator.local.attempt import Attempt, ExecutorContext
 from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.runs.commit import Aside, TrainerResult, commit_result
+from orchestrator.runs.misplaced import misplaced_text, set_misplaced_aside
+from orchestrator.runs.training_time import trained_s
 from orchestrator.runs.verdict import Verdict, judge
 
 _log = logging.getLogger(__name__)
@@ -54,13 +60,16 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
     paths = attempt.paths.attempt(attempt.claim.number)
     metric = context.sweep.metric
     verdict = _verdict(context, attempt, exit_code)
+    # Before the commit, which would find that the run has a result already.
+    misplaced = set_misplaced_aside(attempt.paths, attempt.claim.number, is_new=True)
     record = replace(
         attempt.record,
         ended=context.clock.now(),
         exit_code=exit_code,
         outcome=verdict.outcome,
         cause=verdict.cause,
-        reason=verdict.reason,
+        reason=_reason(verdict, misplaced),
+        seconds=round(context.clock.monotonic() - attempt.silence.begun, 3),
     )
     aside = _commit(context, attempt, verdict.result, record) if verdict.result else None
     value = verdict.result.metrics[metric] if verdict.result else None
@@ -77,6 +86,7 @@ def _verdict(context: ExecutorContext, attempt: Attempt, exit_code: int) -> Verd
             attempt.paths.attempt(attempt.claim.number),
             exit_code,
             context.sweep.metric,
+            context.sweep.manifest,
             stop_cause=attempt.stop_cause,
             num_oom_kills=num_oom_kills() - attempt.num_oom_kills,
         )
@@ -95,11 +105,20 @@ def _write(path: Path, record: AttemptRecord) -> None:
         _log.warning("the run is done, but its attempt's record could not be written: %s", error)
 
 
+def _reason(verdict: Verdict, misplaced: Path | None) -> str:
+    if misplaced is None:
+        return verdict.reason
+    advice = misplaced_text(misplaced)
+    if verdict.cause is Cause.NO_RESULT or not verdict.reason:
+        return advice
+    return f"{verdict.reason}; {advice}"
+
+
 def _commit(
     context: ExecutorContext, attempt: Attempt, made: TrainerResult, record: AttemptRecord
 ) -> Aside | None:
     """Commit the result of `attempt`; where a second one was kept aside. Any error is recorded."""
-    result = _result(attempt, made, record)
+    result = _result(context.sweep, attempt, made, record)
     try:
         return commit_result(
             attempt.paths, attempt.claim, result, context.settings.claims.may_commit
@@ -118,7 +137,7 @@ def _not_committed(record: AttemptRecord, error: PapergridError | OSError) -> At
     return replace(record, outcome=Outcome.FAILED, cause=cause, reason=str(error))
 
 
-def _result(attempt: Attempt, made: TrainerResult, record: AttemptRecord) -> Result:
+def _result(sweep: Sweep, attempt: Attempt, made: TrainerResult, record: AttemptRecord) -> Result:
     assert record.ended is not None
     return Result(
         run_id=attempt.run.run_id,
@@ -131,8 +150,24 @@ def _result(attempt: Attempt, made: TrainerResult, record: AttemptRecord) -> Res
         finished=record.ended,
         code=record.code,
         details=made.details,
-        deviations=record.deviations,
+        deviations=_with_effect(sweep, attempt.run, made, record.deviations),
+        earlier_code=record.earlier_code,
+        trained_s=_trained_s(attempt, record),
     )
+
+
+def _with_effect(
+    sweep: Sweep, run: Run, made: TrainerResult, deviations: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """`deviations`, each with whether it changes the number: a micro-batch does by batch norm."""
+    has_batch_norm = BATCH_NORM_ITEMS in made.details or sweep.manifest.has_batch_norm(run.config)
+    if MICRO_BATCH not in deviations or not has_batch_norm:
+        return deviations
+    return {**deviations, MICRO_BATCH: {**deviations[MICRO_BATCH], "changes_number": True}}
+
+
+def _trained_s(attempt: Attempt, record: AttemptRecord) -> float:
+    return round(trained_s(attempt.paths, range(1, record.number)) + (record.seconds or 0.0), 3)
 
 
 def _as_lost(attempt: Attempt, record: AttemptRecord, aside: Aside | None) -> AttemptRecord:

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.machine.nvidia_smi import describe_gpus
 
-_PACKAGES = ("papergrid", "torch", "torchvision", "timm", "numpy")
+PACKAGES = ("papergrid", "torch", "torchvision", "timm", "numpy")
 _JOB = (
     "SLURM_JOB_ID",
     "SLURM_ARRAY_JOB_ID",
@@ -26,14 +26,15 @@ def describe_environment(
 ) -> dict[str, Any]:
     """The `environment` of an attempt's record; what is not there is None or left out.
 
-    The trainer's own env.json holds more: torch's CUDA version, the devices by name.
+    Python and packages are papergrid's own, which a trainer of ours runs with. Its env.json holds
+    more: torch's CUDA version, the devices by name.
     """
     return {
         "hostname": os.uname().nodename,
         "cwd": str(cwd),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "gpus": describe_gpus() if has_gpus else [],
         "job": {name: environment[name] for name in _JOB if name in environment},
     }

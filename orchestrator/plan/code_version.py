@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -10,14 +11,20 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from merge.records.sweep import Run
-from merge.storage.paths import SweepPaths
-from orchestrator.studies.experiment import Experiment, read_experiment
+from orchestrator.plan.command_sources import (
+    CODE_SUFFIXES,
+    Sources,
+    command_sources,
+    files_below,
+    named_sources,
+)
+from orchestrator.studies.experiment import MANIFEST_FILE, Experiment, read_experiment
 from orchestrator.studies.options import EXPERIMENTS, OPTIONS_FILE
 from orchestrator.studies.study import Study
 
 _GIT_TIMEOUT_S = 10.0
-# A word of a command may name a data file of many gigabytes, which must not be hashed.
-_LARGEST_SCRIPT = 2**20
+_EXCLUDED = (f":(exclude,glob)**/{MANIFEST_FILE}", ":(exclude,glob)**/*.md")
+_GLOB_SIGN = re.compile(r"[*?\[\\]")
 _STATISTICS = "merge/results/statistics.py"
 
 
@@ -39,29 +46,26 @@ class CodeVersion(TypedDict):
 
 
 def code_version(
-    study: Study | Run, experiments_folder: Path = EXPERIMENTS, cwd: Path | None = None
+    study: Study | Run,
+    experiments_folder: Path = EXPERIMENTS,
+    cwd: Path | None = None,
+    *,
+    named: Sequence[str] | None = None,
 ) -> CodeVersion:
     """The version of the code that `study`, or one run of its plan, runs.
 
-    Of an experiment: its folder, the shared folders that its manifest names, and the files that
-    turn counts into its metric. Of a command: those of its words that name files of at most 1 MiB
-    (larger ones are data), as seen from `cwd` (default: the current folder). StudyError where the
-    experiment is not there.
+    `named` is what the study says is code (`code:`), as its plan has it; of a `Study` it is known.
+    StudyError where the experiment is not there.
     """
     folder = cwd or Path.cwd()
-    if study.command is not None:
-        sources = {word: folder / word for word in study.command if is_script(folder / word)}
-        places = [folder]
-    else:
-        assert study.experiment is not None
-        experiment = read_experiment(study.experiment, experiments_folder, cwd)
-        sources = dict(experiment_sources(experiment))
-        folder, places = experiment.folder, _places(experiment)
-    commit, is_dirty = _git_state(folder, places)
+    code_files = study.code_files if isinstance(study, Study) else named
+    sources = sources_of(study, experiments_folder, folder, code_files)
+    git_folder, places = _git_places(study, experiments_folder, folder, sources, code_files)
+    commit, is_dirty = _git_state(git_folder, places)
     words = ("diff", "HEAD", "--binary", "--")
     # Two attempts at one commit need not have run the same code: their uncommitted changes
     # distinguish them.
-    changes = _git_bytes(folder, *words, *map(str, places)) if is_dirty else None
+    changes = _git_bytes(git_folder, *words, *places) if is_dirty else None
     return CodeVersion(
         version=installed_version(),
         source=_digest(sources),
@@ -69,6 +73,62 @@ def code_version(
         git_dirty=is_dirty,
         git_diff=None if changes is None else sha256(changes).hexdigest()[:16],
     )
+
+
+def sources_of(
+    study: Study | Run, experiments_folder: Path, cwd: Path, named: Sequence[str] | None
+) -> Sources:
+    """The files that compute the numbers, by a name that does not depend on where they lie.
+
+    Of an experiment: its folder, the shared folders that its manifest names, the files that turn
+    counts into its metric, and what the study names. Of a command: see `command_sources`.
+    """
+    if study.command is not None:
+        return command_sources(study.command, cwd, named)
+    assert study.experiment is not None
+    experiment = read_experiment(study.experiment, experiments_folder, cwd)
+    return {**named_sources(named or (), cwd), **dict(experiment_sources(experiment))}
+
+
+def _git_places(
+    study: Study | Run,
+    experiments_folder: Path,
+    cwd: Path,
+    sources: Sources,
+    named: Sequence[str] | None,
+) -> tuple[Path, list[str]]:
+    """The folder whose checkout is asked, and patterns of what counts there as code.
+
+    Of a command without `named` all code below `cwd`: what it imports may be found in ways that no
+    search knows.
+    """
+    if study.experiment is not None:
+        experiment = read_experiment(study.experiment, experiments_folder, cwd)
+        places = [f":(literal){place}" for place in _places(experiment)]
+        # Words that are shown beside numbers, and change none.
+        return experiment.folder, [*places, *_EXCLUDED]
+    if named is not None and sources:
+        return cwd, _patterns(_in_checkout(cwd, list(sources.values()))) or _patterns([cwd])
+    outside = [
+        path for path in sources.values() if not path.resolve().is_relative_to(cwd.resolve())
+    ]
+    scripts = [path for path in outside if path.suffix in CODE_SUFFIXES]
+    # A script that lies elsewhere is of the checkout there.
+    folder = scripts[0].resolve().parent if scripts and len(outside) == len(sources) else cwd
+    return folder, _patterns([folder])
+
+
+def _patterns(places: Sequence[Path]) -> list[str]:
+    """What git takes for `places`: a file itself, the code files below a folder."""
+    patterns: list[str] = []
+    for place in places:
+        if place.is_dir():
+            folder = _GLOB_SIGN.sub(r"\\\g<0>", str(place.resolve()))
+            # A study file or notes beside the code may change without any number changing.
+            patterns += [f":(glob){folder}/**/*{suffix}" for suffix in CODE_SUFFIXES]
+        else:
+            patterns.append(f":(literal){place}")
+    return patterns
 
 
 def code_differs(old: Mapping[str, object], new: Mapping[str, object]) -> tuple[str, ...]:
@@ -91,7 +151,7 @@ def experiment_sources(experiment: Experiment) -> Iterator[tuple[str, Path]]:
     own = experiment.folder
     prefix = own.name if experiment.is_built_in else "experiment"
     # The manifest is left out: its words are shown beside numbers, and change none.
-    for path in (*_python_files(own), own / OPTIONS_FILE):
+    for path in (*files_below(own, (".py",)), own / OPTIONS_FILE):
         yield f"{prefix}/{path.relative_to(own).as_posix()}", path
     for name in experiment.code:
         for path in (experiment.shared / name).rglob("*.py"):
@@ -101,37 +161,18 @@ def experiment_sources(experiment: Experiment) -> Iterator[tuple[str, Path]]:
         yield f"../{name}", experiment.shared.parent / name
 
 
-def _python_files(folder: Path) -> Iterator[Path]:
-    """Sources below `folder`, as far as they are its own.
-
-    Left out: environments and caches (`.venv`), and output folders with their copies of code.
-    """
-    for root, names, files in os.walk(folder):
-        names[:] = [
-            name
-            for name in names
-            if not name.startswith(".")
-            and not Path(root, name, SweepPaths.PLAN_NAME).exists()
-            and not Path(root, name, "pyvenv.cfg").exists()
-        ]
-        yield from (Path(root, name) for name in files if name.endswith(".py"))
-
-
-def is_script(path: Path) -> bool:
-    """Whether a word of a command that names `path` counts as code."""
-    return path.is_file() and path.stat().st_size <= _LARGEST_SCRIPT
-
-
 def _places(experiment: Experiment) -> list[Path]:
-    """What git is asked about: the experiment's code, as far as it lies in the same checkout."""
-    folder = experiment.folder.resolve()
+    """What git is asked about of an experiment's code."""
     shared = [experiment.shared / name for name in experiment.code]
     files = [experiment.shared.parent / name for name in experiment.result_code]
+    return _in_checkout(experiment.folder, [experiment.folder, *shared, *files])
+
+
+def _in_checkout(folder: Path, places: Sequence[Path]) -> list[Path]:
+    """Those of `places` that lie in the checkout of `folder`: git refuses foreign paths."""
     top = _git(folder, "rev-parse", "--show-toplevel")
-    root = Path(top.rstrip("\n")) if top else folder
-    found = [path.resolve() for path in (*shared, *files)]
-    # A folder outside of papergrid lies in another checkout: git refuses foreign paths.
-    return [folder, *(path for path in found if path.is_relative_to(root))]
+    root = Path(top.rstrip("\n")) if top else folder.resolve()
+    return [path for place in places if (path := place.resolve()).is_relative_to(root)]
 
 
 def _digest(sources: Mapping[str, Path]) -> str:
@@ -139,8 +180,16 @@ def _digest(sources: Mapping[str, Path]) -> str:
     # Sorted, and with the content's hash after each name: the order in which a file system lists
     # files must not matter.
     for name in sorted(sources):
-        digest.update(f"{name}\0{sha256(sources[name].read_bytes()).hexdigest()}\n".encode())
+        digest.update(f"{name}\0{_content(sources[name])}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _content(path: Path) -> str:
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    # An editor replaces a file by another one, and it may be gone since the folder was listed.
+    except FileNotFoundError:
+        return "absent"
 
 
 def installed_version() -> str | None:
@@ -153,13 +202,12 @@ def installed_version() -> str | None:
         return None
 
 
-def _git_state(folder: Path, places: Sequence[Path]) -> tuple[str | None, bool | None]:
-    words = [str(path) for path in places]
+def _git_state(folder: Path, places: Sequence[str]) -> tuple[str | None, bool | None]:
     # A folder that git ignores, such as site-packages in a checkout, has no commit of its own.
     if not _git(folder, "ls-files", "--", "."):
         return None, None
     # One call gives commit and changes; each start of git costs some milliseconds.
-    status = _git(folder, "status", "--porcelain=v2", "--branch", "--", *words)
+    status = _git(folder, "status", "--porcelain=v2", "--branch", "--", *places)
     if status is None:
         return None, None
     lines = status.splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from merge.records.sweep import Run
 from orchestrator.plan.durations import EXPLANATIONS, Estimate, estimate, longest_first
@@ -30,10 +31,14 @@ class Outlook:
 
 
 def look_ahead(
-    runs: Sequence[Run], states: Mapping[str, RunState], measured_h: Mapping[str, float]
+    runs: Sequence[Run],
+    states: Mapping[str, RunState],
+    measured_h: Mapping[str, float],
+    begun_h: Mapping[str, float] = MappingProxyType({}),
 ) -> Outlook | None:
-    """The outlook for `runs` in `states` (by id); `measured_h` are hours of finished runs.
+    """The outlook for `runs` in `states` (by id).
 
+    `measured_h` are hours of finished runs, `begun_h` what unfinished ones go on from.
     None where nothing is left, or no duration is known. What starts next is the longest, as every
     executor does it.
     """
@@ -42,7 +47,7 @@ def look_ahead(
     left = [*live, *waiting]
     if not left:
         return None
-    estimates = estimate(runs, measured_h)
+    estimates = estimate(runs, measured_h, begun_h)
     # Placeholders of 1 h must not be shown as a forecast.
     if all(estimates[run.run_id].source == "unknown" for run in left):
         return None
@@ -62,11 +67,12 @@ def look_ahead(
 def _remaining_h(
     run: Run, states: Mapping[str, RunState], estimates: Mapping[str, Estimate]
 ) -> float:
-    # A resumed attempt counts from its own start, so a run that was interrupted seems to need
-    # longer than it will.
     age_s = states[run.run_id].attempt_age_s or 0.0
     is_live = states[run.run_id].state in LIVE_STATES
-    return max(0.0, estimates[run.run_id].hours - (age_s / 3600 if is_live else 0.0))
+    # Of a run that goes on elsewhere only the age is known here; of another one that has written
+    # no checkpoint yet, too.
+    begun = max(estimates[run.run_id].begun_h, age_s / 3600 if is_live else 0.0)
+    return max(0.0, estimates[run.run_id].hours - begun)
 
 
 def _ends(

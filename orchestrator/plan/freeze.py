@@ -39,6 +39,7 @@ def make_sweep(study: Study, code: Mapping[str, Any]) -> Sweep:
         published=study.published,
         retries=study.retries,
         free_keys=study.free_keys,
+        code_files=study.code_files,
         frozen_manifest=study.manifest,
     )
 

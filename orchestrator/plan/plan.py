@@ -11,7 +11,7 @@ from orchestrator.plan.durations import Estimate
 from orchestrator.plan.shards import Shard
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Plan:
     """What would run: a sweep, the selected runs of it, and how they are divided."""
 
@@ -24,3 +24,9 @@ class Plan:
     """Also those that `--shard` did not select."""
     estimates: Mapping[str, Estimate]
     """Expected duration of each run by its id."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Plan of study {self.sweep.study!r}: {len(self.runs)} of {len(self.sweep.runs)} "
+            f"runs, shards: {len(self.shards)}>"
+        )

@@ -47,11 +47,14 @@ class Snapshot:
     """What was copied, in words."""
 
 
-def take_snapshot(output: Path, run: Run, cwd: Path) -> Snapshot:
+def take_snapshot(
+    output: Path, run: Run, cwd: Path, named: Sequence[str] | None = None
+) -> Snapshot:
     """Copy the code that the study of `run` needs into the output folder, unless it is there.
 
-    `cwd` is where its runs are started. UsageError where it is not known which files are code, or
-    where there are too many; StorageError where the copy cannot be written.
+    `cwd` is where its runs are started, `named` what the study says is code. UsageError where it
+    is not known which files are code, or where there are too many; StorageError where the copy
+    cannot be written.
     """
     paths = SweepPaths(output)
     trees, relative = trees_of(run, cwd, output)
@@ -62,7 +65,7 @@ def take_snapshot(output: Path, run: Run, cwd: Path) -> Snapshot:
             for part, tree in trees.items()
             for name in tree.names
         }
-        return _describe(SnapshotPaths(folder), run, files, relative, cwd)
+        return _describe(SnapshotPaths(folder), run, files, relative, cwd, named)
 
     remove_leftovers([paths.code])
     return load_snapshot(output, publish_folder(paths.code, fill).name)
@@ -105,7 +108,12 @@ def load_snapshot(output: Path, digest: str) -> Snapshot:
 
 
 def _describe(
-    paths: SnapshotPaths, run: Run, files: Mapping[str, str], relative: str | None, cwd: Path
+    paths: SnapshotPaths,
+    run: Run,
+    files: Mapping[str, str],
+    relative: str | None,
+    cwd: Path,
+    named: Sequence[str] | None,
 ) -> str:
     """Write the record of a copy and return its digest."""
     digest = sha256()
@@ -116,11 +124,12 @@ def _describe(
     name = digest.hexdigest()[:16]
     # The commit is that of the checkout, since the copy has no .git; the digest is that of the
     # copy, which is what runs.
-    here = code_version(run, cwd=cwd)
+    here = code_version(run, cwd=cwd, named=named)
     copied = code_version(
         run,
         paths.papergrid / "experiments",
         cwd=None if relative is None else paths.work / relative,
+        named=named,
     )
     code = {**here, "source": copied["source"], "snapshot": name}
     num_bytes = sum((paths.root / each).lstat().st_size for each in files)

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from merge.errors import UsageError
 from merge.records.sweep import Run
 from merge.wording import size_text
-from orchestrator.plan.code_version import experiment_sources, is_script
+from orchestrator.plan.code_version import experiment_sources
+from orchestrator.plan.command_sources import is_script
 from orchestrator.studies.experiment import MANIFEST_FILE, is_folder, read_experiment
 
 # A checkout of code is far smaller; more means data that .gitignore does not name.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from merge.records.records import Cause
@@ -26,21 +27,37 @@ _KINDS = {
     "collective_timeout": Cause.COLLECTIVE_TIMEOUT,
     "disk_full": Cause.DISK_FULL,
     "system_limit": Cause.SYSTEM_LIMIT,
+    "stalled": Cause.STALLED,
 }
 """What error.json may have as its `kind`; with any other kind the message decides."""
 
 _PATTERNS = (
     (
         Cause.CUDA_OOM,
-        r"CUDA out of memory|CUDA error: out of memory|OutOfMemoryError: CUDA|cudaErrorMemoryAll"
-        r"|CUBLAS_STATUS_ALLOC_FAILED|Cuda failure.{0,5}out of memory|HIP out of memory"
-        r"|RESOURCE_EXHAUSTED: Out of memory",
+        # torch, its allocators and back ends, Triton.
+        r"\b(?:CUDA|HIP|XPU|MPS|Triton Error \[\w+\]):?(?: driver| runtime| backend)?(?: error)?:?"
+        r" out of memory|OutOfMemoryError: CUDA|cudaErrorMemoryAll|hipErrorOutOfMemory"
+        # NVIDIA's libraries; cuDNN searches for an algorithm whose work space fits.
+        r"|CU(?:BLAS|DNN|SOLVER|SPARSE)_STATUS_(?:ALLOC_FAILED|\w*DEVICE_ALLOCATION_FAILED)"
+        r"|CUFFT_ALLOC_FAILED|CUDA_ERROR_OUT_OF_MEMORY"
+        r"|Unable to find a valid cuDNN algorithm to run convolution"
+        r"|Cuda failure.{0,5}out of memory|Failed to CUDA (?:c|m)alloc"
+        # TensorFlow, JAX, CuPy.
+        r"|(?i:RESOURCE.EXHAUSTED): (?:Out of memory|OOM when)|OOM when allocating tensor"
+        r"|cupy\.\S*OutOfMemoryError",
     ),
     (
         Cause.HOST_OOM,
-        r"DefaultCPUAllocator|\bMemoryError\b|std::bad_alloc|Cannot allocate memory"
-        r"|oom[-_]kill|Out of memory: Killed|out of shared memory"
-        r"|DataLoader worker \(pid.*\) is killed by signal: (Killed|Bus error)",
+        r"DefaultCPUAllocator|\b(?:_?Array)?MemoryError\b|std::bad_alloc|Cannot allocate memory"
+        r"|Unable to allocate [\d.]+ (?:bytes|[KMGTPE]iB) for an array"
+        r"|CUDNN_STATUS_\w*HOST_ALLOCATION_FAILED"
+        r"|oom[-_]kill|Out of memory: Killed|Exceeded (?:job|step) memory limit"
+        # /dev/shm: what is full there is memory, and no disk.
+        r"|out of shared memory|insufficient shared memory|Error while creating shared memory seg"
+        r"|(?:/dev/shm|[Ss]hared memory|\(shm\)|</torch_|posix_fallocate).*No space left on device"
+        r"|No space left on device.*(?:/dev/shm|/psm_|/torch_)"
+        r"|DataLoader worker \(pid.*\) is killed by signal: (?:Killed|Bus error)"
+        r"|DataLoader worker \(pid.*\) exited unexpectedly(?! with exit code)",
     ),
     (
         Cause.DISK_FULL,
@@ -69,6 +86,14 @@ _PATTERNS = (
         r"|ncclRemoteError",
     ),
 )
+
+_EXCEPTION = re.compile(r"(?:\[rank\d+\]:\s*|\d+: )?[A-Za-z_][\w.]*(?:Error|Exception)\b")
+"""How the line begins that Python ends a traceback with; torch writes the rank before it."""
+
+_OF_A_PARENT = re.compile(r"\b(?:ChildFailedError|CalledProcessError)\b")
+"""What a process raises of one that it started: torchrun's agent, a script around a trainer."""
+
+_NUM_LAST_LINES = 3
 
 _SYMPTOMS = frozenset({Cause.RANK_FAILED, Cause.COLLECTIVE_TIMEOUT})
 """What the other ranks report when one of them has died: there may be a better reason."""
@@ -106,7 +131,8 @@ def find_cause(evidence: Evidence) -> Cause:
     if evidence.exit_code == 0:
         return _of_success(evidence)
     if evidence.stop_cause is Cause.STALLED:
-        return evidence.stop_cause
+        # What a loader process could not send is awaited for ever: it needs more memory.
+        return Cause.HOST_OOM if _of_logs(evidence) is Cause.HOST_OOM else Cause.STALLED
     reported = _of_report(evidence)
     if evidence.has_result and reported in (None, *_SYMPTOMS):
         return Cause.UNCLEAN_EXIT
@@ -173,8 +199,23 @@ def _of_logs(evidence: Evidence) -> Cause:
     for text, most in ((evidence.stderr, _NUM_STDERR_LINES), (evidence.stdout, _NUM_STDOUT_LINES)):
         lines = text.splitlines()[-most:]
         for cause, pattern in _PATTERNS:
-            # Training may go on after a loss that is not finite: only the last lines count.
-            read = lines[-3:] if cause is Cause.NAN_LOSS else lines
-            if any(re.search(pattern, line) for line in read):
+            if any(re.search(pattern, line) for line in _telling(lines, cause)):
                 return cause
     return Cause.UNKNOWN
+
+
+def _telling(lines: Sequence[str], cause: Cause) -> Sequence[str]:
+    """The lines of a log's end that may tell of `cause`."""
+    if cause is Cause.NAN_LOSS:
+        # Training may go on after a loss that is not finite.
+        return lines[-_NUM_LAST_LINES:]
+    if cause is Cause.PORT_IN_USE:
+        # Programs that look for a free port log each one that is taken, and go on.
+        return _errors(lines)[-1:] or lines[-_NUM_LAST_LINES:]
+    return lines
+
+
+def _errors(lines: Sequence[str]) -> list[str]:
+    """The errors that ended processes, without those that follow from another one's end."""
+    errors = [line for line in lines if _EXCEPTION.match(line) and not _OF_A_PARENT.search(line)]
+    return [line for line in errors if named_in(line) not in _SYMPTOMS]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from merge.errors import PapergridError, RecordError, StorageError
 from merge.records.records import EXPIRY_S, Claim, Owner, read_claim
-from merge.records.result import Result, read_result
+from merge.records.result import MisplacedResultError, Result, read_result
 from merge.storage.atomic import storage_errors
 from merge.storage.json_files import write_json, write_json_exclusive
 from merge.storage.nfs import fresh_names
@@ -24,6 +24,7 @@ from merge.storage.paths import RunPaths
 from orchestrator.machine.guard import TOKEN, kill_marked
 from orchestrator.machine.owners import owner_alive
 from orchestrator.runs.heartbeat_watch import HeartbeatWatch
+from orchestrator.runs.misplaced import set_misplaced_aside
 
 _MAX_LOOKS = 5
 """At a claim that seems dead, where each look takes longer than its expiry: a very slow disk."""
@@ -85,6 +86,7 @@ def take(
     try:
         # The last owner may have committed between the first look and its release.
         result = finished(paths, config_hash)
+        set_misplaced_aside(paths, claim.number)
     except BaseException:
         _give_up(paths, claim)
         raise
@@ -202,7 +204,8 @@ def _give_up(paths: RunPaths, claim: Claim) -> None:
 def _read_result(paths: RunPaths) -> Result | None:
     try:
         return read_result(paths.result, paths.disk)
-    except FileNotFoundError:
+    # What a command put there is no result; `take` moves it away.
+    except (FileNotFoundError, MisplacedResultError):
         return None
     except StorageError:
         raise

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import PapergridError, RecordError, StorageError
+from merge.records.manifest import Manifest
 from merge.records.records import Claim
 from merge.records.result import Result, check_metrics, read_result
 from merge.storage.json_files import is_finite_number, read_json, write_json_exclusive
@@ -36,10 +37,11 @@ class Aside:
     reason: str
 
 
-def read_trainer_result(path: Path, metric: str) -> TrainerResult | None:
+def read_trainer_result(path: Path, metric: str, manifest: Manifest) -> TrainerResult | None:
     """What the trainer left in `path`; None where it left nothing.
 
-    RecordError unless all its metrics are finite numbers and `metric` is among them.
+    RecordError unless all its metrics are finite numbers in the ranges of `manifest`, and `metric`
+    is among them.
     """
     try:
         document = read_json(path)
@@ -54,6 +56,7 @@ def read_trainer_result(path: Path, metric: str) -> TrainerResult | None:
             f"{', '.join(sorted(metrics))}",
             path=path,
         )
+    manifest.check_ranges(path, metrics)
     details = document.get("details", {})
     if not isinstance(details, dict):
         raise RecordError(f'{path}: "details" is not an object', path=path)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from merge.storage.disk import open_at_once
 from merge.storage.json_files import is_finite_number
@@ -26,6 +26,8 @@ class Progress:
     epoch: int | None = None
     step: int | None = None
     loss: float | None = None
+    elapsed_s: float | None = None
+    """Since the trainer began, by a clock that is never set; None where it does not report it."""
 
 
 def read_progress(events: Path) -> Progress | None:
@@ -48,7 +50,12 @@ def read_progress(events: Path) -> Progress | None:
         epoch=None if epoch is None else int(epoch),
         step=None if step is None else int(step),
         loss=None if loss is None else float(loss),
+        elapsed_s=_seconds(newest.get("elapsed_s")),
     )
+
+
+def _seconds(value: object) -> float | None:
+    return float(cast(float, value)) if is_finite_number(value) else None
 
 
 def stopped_by_itself(events: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import time
+from collections.abc import Iterator
 
 from merge.errors import RecordError, UnreadableError
 from merge.records.records import AttemptRecord, Request, RequestAction, read_attempt, read_request
@@ -22,6 +23,11 @@ def last_request(paths: RunPaths) -> Request | None:
     # was not there.
     numbers = paths.request_numbers()
     return _read(paths, numbers[-1]) if numbers else None
+
+
+def requests_of(paths: RunPaths) -> Iterator[Request]:
+    """All requests about the run, the newest first. RecordError where one is unreadable."""
+    return (_read(paths, number) for number in reversed(paths.request_numbers()))
 
 
 def cancellation(paths: RunPaths) -> Request | None:
@@ -49,7 +55,10 @@ def ask(paths: RunPaths, action: RequestAction, *, now: float) -> Request:
 def cancelled_text(request: Request) -> str:
     """Who cancelled the run, when, and how to take it back."""
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(request.time))
-    return f"cancelled by {request.by} on {request.host}, {when}; `replicate retry` takes it back"
+    return (
+        f"cancelled by {request.by} on {request.host}, {when}; `replicate retry` takes it back, "
+        f"and so does the command that starts it, with --retry-cancelled"
+    )
 
 
 def counted_attempts(paths: RunPaths) -> tuple[AttemptRecord, ...]:

@@ -1,9 +1,9 @@
 """When a failed run is tried again, after how long, and with what changed. Pure.
 
 Everything follows from the records of a run's attempts, so a restarted executor decides as the
-first one would have. No retry changes what is computed: after a GPU ran out of memory the same
-global batch is split into smaller micro-batches, after the host did there are fewer loader
-processes.
+first one would have. After a GPU ran out of memory the same global batch is split into smaller
+micro-batches, after the host did there are fewer loader processes. Only where batch norm is trained
+does a smaller micro-batch change the number: the result says so then.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ NO_RETRIES = Policy(rules={})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySettings:
-    """Settings of an attempt that do not change its numbers."""
+    """Settings of an attempt that change no number, but for the micro-batch under batch norm."""
 
     micro_batch: int | None
     """Of a rank; None where the run is not known to have one."""

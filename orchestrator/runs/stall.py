@@ -20,7 +20,7 @@ class Silence:
         self._files = files
         self._clock = clock
         self._last = last_output(files)
-        self._since = clock.monotonic()
+        self.begun = self._since = clock.monotonic()
 
     def seconds(self) -> float:
         """Since a change was last seen; look often."""

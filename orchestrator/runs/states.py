@@ -75,6 +75,11 @@ class RunFacts:
     """None where this host cannot know it: then the last heartbeat decides."""
     attempt: AttemptRecord | None = None
     """The attempt of `claim`."""
+    attempt_began: float | None = None
+    """Unix time at which it began, by the clock of the file system; None where that is not known:
+    then the time in its record counts, which is by its own host's clock."""
+    log: Path | None = None
+    """What its process writes to stderr."""
     progress: Progress | None = None
     last_output: float | None = None
     """Unix time at which the attempt's process last wrote something."""
@@ -89,6 +94,8 @@ class RunState:
     cause: Cause | None = None
     """Why its last attempt failed, where it did."""
     attempt: int | None = None
+    log: str = ""
+    """File with what its last attempt wrote to stderr; empty where it has none."""
     host: str = ""
     epoch: int | None = None
     step: int | None = None
@@ -99,6 +106,8 @@ class RunState:
     """Since the owner's last heartbeat."""
     output_age_s: float | None = None
     """Since the trainer last wrote something."""
+    cancelled: str = ""
+    """Who has cancelled it while a process still has it; empty where no such request holds."""
 
 
 def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
@@ -114,6 +123,9 @@ def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
         last_beat = modified(paths.claim(claim.number))
         files = paths.attempt(claim.number)
         attempt = _read_attempt(files)
+        # While it runs its record is as it was written at its start.
+        is_open = attempt is not None and attempt.outcome is None
+        began = modified(files.record) if is_open else None
     except RecordError as error:
         return RunFacts(problem=str(error))
     return RunFacts(
@@ -122,6 +134,8 @@ def read_facts(output: Path, run: Run, here: Owner | None = None) -> RunFacts:
         last_beat=last_beat,
         owner_alive=None if claim.released else owner_alive(claim.owner, here or this_owner()),
         attempt=attempt,
+        attempt_began=began,
+        log=files.stderr if attempt else None,
         progress=read_progress(files.events),
         last_output=last_output(files),
     )
@@ -151,11 +165,14 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
     if claim is None:
         return _of_untouched(request)
     cause = attempt.cause if attempt else None
+    cancelled = ""
     silence_s = now - (claim.heartbeat if facts.last_beat is None else facts.last_beat)
     if attempt and (claim.released or attempt.outcome):
         state, reason = _of_ended(attempt)
     elif is_live(claim, facts.owner_alive, silence_s=silence_s):
         state, reason = _of_live(facts, now)
+        if request and request.action is RequestAction.CANCEL:
+            cancelled = cancelled_text(request)
         request = None
     else:
         state, reason = _of_abandoned(claim, attempt)
@@ -170,13 +187,16 @@ def derive_state(facts: RunFacts, now: float) -> RunState:
         reason=reason,
         cause=cause if state is State.FAILED else None,
         attempt=attempt.number if attempt else None,
+        log=str(facts.log or ""),
         host=claim.owner.host,
         epoch=progress.epoch if progress else None,
         step=progress.step if progress else None,
         loss=progress.loss if progress else None,
-        attempt_age_s=now - attempt.started if attempt else None,
+        # A clock that was set back must not give a negative age.
+        attempt_age_s=max(0.0, now - _began(facts)) if attempt else None,
         heartbeat_age_s=silence_s,
         output_age_s=None if facts.last_output is None else now - facts.last_output,
+        cancelled=cancelled,
     )
 
 
@@ -201,10 +221,15 @@ def _of_ended(attempt: AttemptRecord) -> tuple[State, str]:
 def _of_live(facts: RunFacts, now: float) -> tuple[State, str]:
     if facts.attempt is None:
         return State.CLAIMED, ""
-    silence_s = now - max(facts.attempt.started, facts.last_output or 0.0)
+    silence_s = now - max(_began(facts), facts.last_output or 0.0)
     if silence_s > STALLED_AFTER_S:
         return State.STALLED, f"its process wrote nothing for {silence_s / 60:.0f} min"
     return State.RUNNING, ""
+
+
+def _began(facts: RunFacts) -> float:
+    assert facts.attempt is not None
+    return facts.attempt.started if facts.attempt_began is None else facts.attempt_began
 
 
 def _of_abandoned(claim: Claim, attempt: AttemptRecord | None) -> tuple[State, str]:

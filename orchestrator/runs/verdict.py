@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from signal import Signals
 
 from merge.errors import RecordError, StorageError
+from merge.records.manifest import Manifest
 from merge.records.records import Cause, Outcome
 from merge.storage.json_files import read_json
 from merge.storage.paths import AttemptPaths
@@ -16,7 +17,13 @@ from orchestrator.runs.progress import read_tail, stopped_by_itself
 
 _LONGEST_REASON = 500
 _AGENT_REPORT = re.compile(r"^.*failed \(exitcode: ", re.MULTILINE)
+_CAUGHT = re.compile(
+    r"(?:[\w.]+: )?Caught (\w+) in .*\.\nOriginal Traceback \(most recent call last\):\n"
+)
+"""How torch begins the message of an error that it passes on from another process or thread."""
 _AGENT_LINE = re.compile(r"torch/distributed/|^[^A-Za-z]*$")
+
+_SILENT = "it wrote nothing for too long and was killed"
 
 _DONE = (Cause.DONE, Cause.UNCLEAN_EXIT)
 _STOPPED = {
@@ -51,6 +58,7 @@ def judge(
     attempt: AttemptPaths,
     exit_code: int,
     metric: str,
+    manifest: Manifest,
     *,
     stop_cause: Cause | None = None,
     num_oom_kills: int = 0,
@@ -62,7 +70,7 @@ def judge(
     its result cannot be read now.
     `num_oom_kills`: processes that the kernel killed for memory while the attempt ran.
     """
-    result, problem = _read_trainer_result(attempt, metric)
+    result, problem = _read_trainer_result(attempt, metric, manifest)
     error = _read_error(attempt)
     stderr = read_tail(attempt.stderr).decode("utf-8", "replace")
     cause = find_cause(
@@ -86,16 +94,20 @@ def judge(
             outcome=Outcome.INTERRUPTED, cause=cause, reason=_how_stopped(cause, exit_code)
         )
     reason = _why_failed(exit_code, cause, error, stderr, problem)
+    if stop_cause is Cause.STALLED and cause is Cause.HOST_OOM:
+        reason = f"{_SILENT}: {_last_words(stderr)}"
     return Verdict(outcome=Outcome.FAILED, cause=cause, reason=reason[:_LONGEST_REASON])
 
 
-def _read_trainer_result(attempt: AttemptPaths, metric: str) -> tuple[TrainerResult | None, str]:
+def _read_trainer_result(
+    attempt: AttemptPaths, metric: str, manifest: Manifest
+) -> tuple[TrainerResult | None, str]:
     """The trainer's result, and why it cannot be used (empty where it can, or is absent).
 
     StorageError where the file system does not give it now.
     """
     try:
-        return read_trainer_result(attempt.result, metric), ""
+        return read_trainer_result(attempt.result, metric, manifest), ""
     except StorageError:
         raise
     except RecordError as error:
@@ -109,7 +121,18 @@ def _read_error(attempt: AttemptPaths) -> _TrainerError | None:
     except (FileNotFoundError, RecordError):
         return None
     kind, message = str(document.get("kind") or ""), str(document.get("message") or "")
+    message = own_words(message)
     return _TrainerError(kind, message) if kind or message else None
+
+
+def own_words(message: str) -> str:
+    """The error itself of a `message` in which torch passes it on with its traceback."""
+    caught = _CAUGHT.match(message)
+    if caught is None:
+        return message
+    # Its last line, or lines, without the module: `merge.errors.DataError: no such photograph`.
+    ends = list(re.finditer(rf"^(?:\w+\.)*(?={caught[1]}\b)", message, re.MULTILINE))
+    return message[ends[-1].end() :].strip() if ends else message
 
 
 def _unclean(exit_code: int, error: _TrainerError | None) -> str:
@@ -130,8 +153,8 @@ def _why_failed(
         return problem or (
             "exited 0 but left no result.json in $PAPERGRID_ATTEMPT_DIR (docs/run-contract.md)"
         )
-    if cause is Cause.STALLED:
-        return "it wrote nothing for too long and was killed"
+    if cause is Cause.STALLED and error is None:
+        return _SILENT
     words = ": ".join(text for text in (error.kind, error.message) if text) if error else ""
     if cause in (Cause.KILLED, Cause.HOST_OOM) and (number := killed_rank(stderr)):
         after = f"; then {words}" if words else ""

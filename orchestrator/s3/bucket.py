@@ -6,21 +6,19 @@ hold credentials.
 
 from __future__ import annotations
 
-import base64
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeVar
 
 from merge.errors import PapergridError
+from orchestrator.s3.answers import Answer, BrokenAnswerError, check_page, requiring
 from orchestrator.s3.backoff import retry_with_backoff
 from orchestrator.s3.bandwidth import BandwidthLimit
 from orchestrator.s3.checksums import SHA256_KEY, sha256_base64, sha256_hex
 from orchestrator.s3.client import make_client, server_name
 from orchestrator.s3.errors import Request, error_code, explain
+from orchestrator.s3.objects import ListedObject, ObjectHead, head_of, unquoted
 from orchestrator.s3.url import BucketTarget
 
 ABSENT: Literal["*"] = "*"
@@ -39,38 +37,6 @@ _CONDITION_FAILED = {
 }
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedObject:
-    """An object as a listing shows it."""
-
-    name: str
-    """Relative to the place in the bucket: the name of its file below the output folder."""
-    size: int
-    """Bytes."""
-    etag: str
-    modified: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectHead:
-    """An object's metadata."""
-
-    size: int
-    """Bytes."""
-    etag: str
-    sha256: str | None
-    """As its writer stored it, in hex digits; None where papergrid did not write it."""
-    server_sha256: str | None
-    """As the server computed it over the whole object; None where the server does not."""
-    age_s: float
-    """Seconds since it was written, by the server's own clock."""
-
-    @property
-    def best_sha256(self) -> str | None:
-        """The server's own SHA-256, which is of the stored bytes; else the writer's."""
-        return self.server_sha256 or self.sha256
 
 
 class Bucket:
@@ -101,31 +67,41 @@ class Bucket:
         if self.target.url.prefix and not name_prefix:
             # With the slash: the prefix `abcb` must not list `abcb-old/...`.
             prefix = f"{self.target.url.prefix}/"
-        next_page: dict[str, str] = {}
+        token: str | None = None
         while True:
-            page = self.call(
-                "ListObjectsV2", "", self.client.list_objects_v2, Prefix=prefix, **next_page
-            )
+            page = self._page(prefix, token)
             yield from map(self._listed, page.get("Contents", []))
-            if not page.get("IsTruncated"):
+            if not page["IsTruncated"]:
                 return
-            next_page = {"ContinuationToken": page["NextContinuationToken"]}
+            token = page["NextContinuationToken"]
 
     def head(self, name: str) -> ObjectHead | None:
         """The metadata of the object `name`; None where there is no such object."""
-        answer = self._none_if_absent("HeadObject", name, self.client.head_object)
-        return _head(answer) if answer else None
+        head = self._head(name)
+        # Asked again: a byte that was flipped in a header's name has hidden the checksum.
+        return self._head(name) if head and head.sha256 is None else head
 
     def get(self, name: str) -> tuple[bytes, ObjectHead] | None:
-        """The content and the metadata of a small object; None where there is no such object."""
+        """The content and the metadata of a small object; None where there is no such object.
+
+        Content that does not fit its checksum is read again. Only where it is the same again, it
+        is that of the object, and returned.
+        """
+        unfit: list[tuple[str, str | None]] = []
 
         def fetch(**parameters: object) -> Mapping[str, Any]:
             answer = self.client.get_object(**parameters)
             # Read inside of the retried action: the connection may break in the middle of a body.
-            return {**answer, "Data": answer["Body"].read()}
+            data = answer["Body"].read()
+            head = head_of(_with_length(answer, data))
+            reading = (sha256_hex(data), head.sha256)
+            if not head.fits(reading[0]) and reading not in unfit:
+                unfit.append(reading)
+                raise BrokenAnswerError("its content does not fit its checksum")
+            return {"Data": data, "Head": head}
 
         answer = self._none_if_absent("GetObject", name, fetch)
-        return (answer["Data"], _head(answer)) if answer else None
+        return (answer["Data"], answer["Head"]) if answer else None
 
     def put(self, name: str, data: bytes, *, only_if: str | None = None) -> str | None:
         """Write a small object. Its new ETag; None where the condition does not hold.
@@ -137,7 +113,7 @@ class Bucket:
         return self.conditional_write(
             "PutObject",
             name,
-            self.client.put_object,
+            refusing_other_checksum(self.client.put_object),
             Body=data,
             ChecksumSHA256=sha256_base64(data),
             Metadata={SHA256_KEY: sha256_hex(data)},
@@ -165,7 +141,7 @@ class Bucket:
         """
         try:
             key = self.target.url.key(name)
-            answer = self.call(operation, name, function, Key=key, **parameters)
+            answer = self.call(operation, name, requiring(function, "ETag"), Key=key, **parameters)
         except RequestRefusedError as refused:
             is_conditional = "IfMatch" in parameters or "IfNoneMatch" in parameters
             if refused.code in _CONDITION_FAILED and is_conditional:
@@ -173,7 +149,7 @@ class Bucket:
             if refused.code == NO_SUCH_UPLOAD:
                 raise
             raise refused.explained from refused
-        return unquoted(answer["ETag"])
+        return unquoted(str(answer["ETag"]))
 
     def call(
         self, operation: str, name: str, function: Callable[..., _T], **parameters: object
@@ -191,13 +167,22 @@ class Bucket:
     def _with_plain_errors(self, operation: str, name: str, action: Callable[[], _T]) -> _T:
         """What `action` returns; an error of botocore becomes one of `merge.errors`."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.httpsession import ProtocolError, URLLib3ReadTimeoutError
         from botocore.parsers import ResponseParserError
 
         try:
             with self._slots:
                 return action()
-        # ResponseParserError, for an answer that was cut off, is no BotoCoreError.
-        except (BotoCoreError, ClientError, ResponseParserError) as error:
+        except (
+            BrokenAnswerError,
+            BotoCoreError,
+            ClientError,
+            # For answers that break off or cannot be parsed; botocore lets them through.
+            ResponseParserError,
+            ProtocolError,
+            URLLib3ReadTimeoutError,
+            ValueError,
+        ) as error:
             explained = explain(error, Request(self.target, operation, self.server, name))
             code = error_code(error)
             if code in _CONDITION_FAILED or code == NO_SUCH_UPLOAD:
@@ -209,12 +194,53 @@ class Bucket:
     ) -> Mapping[str, Any] | None:
         key = self.target.url.key(name)
         try:
-            # ChecksumMode: without it the server leaves its own checksum out of the answer.
-            return self.call(operation, name, function, Key=key, ChecksumMode="ENABLED")
+            return self.call(operation, name, function, Key=key)
         except RequestRefusedError as refused:
             if refused.code in _NOT_FOUND:
                 return None
             raise refused.explained from refused
+
+    def _head(self, name: str) -> ObjectHead | None:
+        def ask(**parameters: object) -> Mapping[str, Any]:
+            return {"Head": head_of(self._head_or_absent(parameters))}
+
+        answer = self._none_if_absent("HeadObject", name, ask)
+        return answer["Head"] if answer else None
+
+    def _head_or_absent(self, parameters: Mapping[str, object]) -> Answer:
+        from botocore.exceptions import ClientError
+
+        try:
+            # ChecksumMode: without it the server leaves its own checksum out of the answer. Not of
+            # GET: botocore then hides content that does not fit, and we could not read it twice.
+            answer: Answer = self.client.head_object(**parameters, ChecksumMode="ENABLED")
+        except ClientError as error:
+            if error_code(error) in _NOT_FOUND:
+                # HEAD answers have no body: a 404 of a proxy looks the same. GET says who it is
+                # from, and raises the same error where the object is absent.
+                self.client.get_object(**parameters, Range="bytes=0-0")["Body"].close()
+                raise BrokenAnswerError("it says that an object is absent which is there") from None
+            raise
+        return answer
+
+    def _page(self, prefix: str, token: str | None) -> Answer:
+        """A page of a listing."""
+        next_page = {"ContinuationToken": token} if token else {}
+
+        def ask(**parameters: object) -> Answer:
+            page: Answer = self.client.list_objects_v2(**parameters)
+            check_page(page, prefix, token)
+            return page
+
+        def ask_until_sure(**parameters: object) -> Answer:
+            page = ask(**parameters)
+            # Some stores do not count the keys, and a count of 0 is left out by others: without
+            # it, only a second answer shows that none was lost.
+            if "KeyCount" not in page and _keys(page) != _keys(ask(**parameters)):
+                raise BrokenAnswerError("two answers in a row list different keys")
+            return page
+
+        return self.call("ListObjectsV2", "", ask_until_sure, Prefix=prefix, **next_page)
 
     def _listed(self, entry: Mapping[str, Any]) -> ListedObject:
         return ListedObject(
@@ -248,27 +274,24 @@ def condition_parameters(only_if: str | None) -> dict[str, str]:
     return {"IfNoneMatch": ABSENT} if only_if == ABSENT else {"IfMatch": only_if}
 
 
-def unquoted(etag: str) -> str:
-    """An ETag without its quotes: some answers have them, some have not, and we compare ETags."""
-    return etag.strip('"')
+def _keys(page: Answer) -> list[str]:
+    return [entry["Key"] for entry in page.get("Contents", [])]
 
 
-def _head(answer: Mapping[str, Any]) -> ObjectHead:
-    # HTTP header names have no case: servers and proxies may change that of metadata keys.
-    metadata = {key.lower(): value for key, value in answer.get("Metadata", {}).items()}
-    # The server's own clock says how old the object is: no two hosts' clocks are compared.
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    now = parsedate_to_datetime(date) if date else datetime.now(UTC)
-    return ObjectHead(
-        size=answer["ContentLength"],
-        etag=unquoted(answer["ETag"]),
-        sha256=metadata.get(SHA256_KEY),
-        age_s=(now - answer["LastModified"]).total_seconds(),
-        server_sha256=_whole_sha256(answer.get("ChecksumSHA256", "")),
-    )
+def _with_length(answer: Answer, data: bytes) -> Answer:
+    """The answer, also where its body came in chunks: then a cut one is an error already."""
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    is_chunked = "chunked" in headers.get("transfer-encoding", "")
+    return {**answer, "ContentLength": len(data)} if is_chunked else answer
 
 
-def _whole_sha256(checksum: str) -> str | None:
-    # Of a multipart upload the server has a checksum of the parts' checksums, marked by a dash and
-    # the number of parts. It is not a checksum of the content.
-    return base64.b64decode(checksum).hex() if checksum and "-" not in checksum else None
+def refusing_other_checksum(function: Callable[..., Answer]) -> Callable[..., Answer]:
+    """`function`, a write, whose answer must not name another checksum than what was sent."""
+
+    def checked(**parameters: object) -> Answer:
+        answer = function(**parameters)
+        if answer.get("ChecksumSHA256") not in (None, "", parameters["ChecksumSHA256"]):
+            raise BrokenAnswerError("the store received other bytes than were sent")
+        return answer
+
+    return checked

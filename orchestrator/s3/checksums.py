@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
-from merge.errors import RecordError
+from merge.errors import BucketUnavailableError, RecordError
 
 SHA256_KEY = "papergrid-sha256"
 """The key of the user metadata that holds an object's SHA-256, in hex digits."""
+MAX_READS = 5
+"""Of one object whose content differs each time."""
 
 
 def sha256_hex(data: bytes) -> str:
@@ -35,6 +38,28 @@ def refuse_mismatch(object_url: str, expected: str, found: str) -> None:
     """RecordError, with the fix, unless the two SHA-256 values are equal."""
     if found != expected:
         raise RecordError(mismatch(object_url, expected, found))
+
+
+def read_until_sure(read: Callable[[], str], expected: str | None) -> str:
+    """The SHA-256 that `read` finds: the `expected` one, or another one that it finds twice.
+
+    Bytes that are flipped on the way differ each time. BucketUnavailableError where they go on to.
+    """
+    others: set[str] = set()
+    for _ in range(MAX_READS):
+        found = read()
+        if expected in (None, found) or found in others:
+            return found
+        others.add(found)
+    raise differs_each_time()
+
+
+def differs_each_time() -> BucketUnavailableError:
+    """The error for an object that MAX_READS readings found different."""
+    return BucketUnavailableError(
+        "what is read from the bucket differs each time, so something on the way damages it: check "
+        "the network, then run the same command again"
+    )
 
 
 def mismatch(object_url: str, expected: str, found: str) -> str:

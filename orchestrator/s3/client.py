@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from merge.errors import UsageError
+from orchestrator.s3.answers import refuse_broken_answer
 from orchestrator.s3.url import BucketTarget, parse_endpoint
+from orchestrator.s3.whole_headers import refuse_cut_headers
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -46,6 +48,8 @@ def make_client(target: BucketTarget) -> Client:
             f"set --endpoint-url"
         ) from error
     parse_endpoint(client.meta.endpoint_url, _CONFIGURED_ENDPOINT)
+    client.meta.events.register("before-parse.s3.*", refuse_broken_answer)
+    refuse_cut_headers(client)
     return client
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from merge.errors import RecordError
 from merge.storage.atomic import remove_file, storage_errors
 from merge.storage.disk import open_appending
-from orchestrator.s3.bucket import Bucket, ListedObject, RequestRefusedError
-from orchestrator.s3.checksums import mismatch, sha256_of_file
+from orchestrator.s3.bucket import Bucket, RequestRefusedError
+from orchestrator.s3.checksums import mismatch, read_until_sure, sha256_of_file
+from orchestrator.s3.objects import ListedObject
 
 RANGE_SIZE = 8 * 2**20
 """Bytes of one request."""
@@ -22,18 +23,28 @@ def download_file(bucket: Bucket, listed: ListedObject, part: Path, expected: st
     What `part` has of an earlier command is not downloaded again. RecordError where the content
     differs from the SHA-256 `expected` (then `part` is removed), or the object was replaced.
     """
+
+    def read() -> str:
+        sha256 = _complete(bucket, listed, part)
+        if expected is not None and sha256 != expected:
+            # Removed, else the next reading would resume from the same damaged bytes.
+            remove_file(part)
+        return sha256
+
+    sha256 = read_until_sure(read, expected)
+    if expected is not None and sha256 != expected:
+        raise RecordError(mismatch(bucket.url(listed.name), expected, sha256))
+    return sha256
+
+
+def _complete(bucket: Bucket, listed: ListedObject, part: Path) -> str:
     # Appended to, not written atomically: its first bytes are what a later command resumes from.
     with storage_errors(part), os.fdopen(open_appending(part), "ab") as file:
         if file.tell() > listed.size:
             file.truncate(0)
         for data in read_ranges(bucket, listed, file.tell()):
             file.write(data)
-    sha256 = sha256_of_file(part)
-    if expected is not None and sha256 != expected:
-        # Removed, else the next command would resume from the same damaged bytes.
-        remove_file(part)
-        raise RecordError(mismatch(bucket.url(listed.name), expected, sha256))
-    return sha256
+    return sha256_of_file(part)
 
 
 def read_ranges(bucket: Bucket, listed: ListedObject, start: int = 0) -> Iterator[bytes]:

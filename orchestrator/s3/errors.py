@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from merge.errors import BucketError, BucketUnavailableError, PapergridError
+from orchestrator.s3.answers import BrokenAnswerError
 from orchestrator.s3.url import BucketTarget
 
 _TRANSIENT = {
@@ -117,6 +118,8 @@ def explain(error: Exception, request: Request) -> PapergridError:
 
     BucketUnavailableError where a later attempt may succeed, else a UsageError.
     """
+    if isinstance(error, BrokenAnswerError):
+        return _broken(error, request)
     response = getattr(error, "response", None)
     if isinstance(response, dict) and "Error" in response:
         return _from_answer(response, request)
@@ -159,6 +162,14 @@ def _from_client(error: Exception, request: Request) -> PapergridError:
     return BucketUnavailableError(
         f"no complete answer from {request.server} for {request.place} ({kind}): check the network "
         f"and {_ENDPOINT}, then run the same command again"
+    )
+
+
+def _broken(error: BrokenAnswerError, request: Request) -> PapergridError:
+    return BucketUnavailableError(
+        f"what answers {request.operation} for {request.place} at {request.server} is not a whole "
+        f"answer of an object store: {error}. A lost connection, a proxy or the login page of a "
+        f"network does this: check the network and {_ENDPOINT}, then run the same command again"
     )
 
 

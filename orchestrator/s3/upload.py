@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,14 +20,16 @@ from merge.errors import RecordError
 from merge.storage.atomic import remove_file
 from merge.storage.control_paths import SyncPaths
 from merge.storage.json_files import read_json, write_json
+from orchestrator.s3.answers import Answer, check_parts, requiring
 from orchestrator.s3.bucket import (
     NO_SUCH_UPLOAD,
     Bucket,
     RequestRefusedError,
     condition_parameters,
-    unquoted,
+    refusing_other_checksum,
 )
 from orchestrator.s3.checksums import SHA256_KEY, sha256_base64, sha256_hex
+from orchestrator.s3.objects import unquoted
 
 PART_SIZE = 8 * 2**20
 """Bytes of a part; more for files above 10,000 parts. S3 wants at least 5 MiB."""
@@ -63,10 +66,18 @@ class Snapshot:
 
 @contextmanager
 def snapshot(path: Path) -> Iterator[Snapshot]:
-    """The file `path` as it is now, until the end of the block."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """The file `path` as it is now, until the end of the block. RecordError where it is no file."""
+    # Not blocking: a pipe would wait for its writer.
     try:
-        yield Snapshot(descriptor, os.fstat(descriptor).st_size)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except PermissionError as error:
+        reason = f"{path} cannot be read ({error.strerror}): ask its owner to share it"
+        raise RecordError(reason, path=path) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise RecordError(f"{path} is not a regular file: move it away", path=path)
+        yield Snapshot(descriptor, status.st_size)
     finally:
         os.close(descriptor)
 
@@ -114,7 +125,7 @@ class Upload:
         key = f"{self.bucket.target.cache_key} {self.name}"
         return self.state_paths.upload(sha256_hex(key.encode())[:32])
 
-    def _resume_or_create(self) -> tuple[str, dict[int, dict[str, Any]]]:
+    def _resume_or_create(self) -> tuple[str, dict[int, Answer]]:
         """The id of the upload, and the parts that it has already, by number."""
         record = self._read_record()
         if record and record.get("sha256") == self.sha256:
@@ -129,7 +140,7 @@ class Upload:
     def _create(self) -> str:
         answer = self._call(
             "CreateMultipartUpload",
-            self.bucket.client.create_multipart_upload,
+            requiring(self.bucket.client.create_multipart_upload, "UploadId"),
             # Said here, else the server refuses the checksums of the parts.
             ChecksumAlgorithm="SHA256",
             Metadata={SHA256_KEY: self.sha256},
@@ -146,15 +157,13 @@ class Upload:
         except FileNotFoundError:
             return None
 
-    def _list_parts(self, upload_id: str) -> dict[int, dict[str, Any]] | None:
+    def _list_parts(self, upload_id: str) -> dict[int, Answer] | None:
         """The parts in the store, by number; None where there is no such upload any more."""
-        parts: dict[int, dict[str, Any]] = {}
+        parts: dict[int, Answer] = {}
         next_page: dict[str, int] = {}
         try:
             while True:
-                page = self._call(
-                    "ListParts", self.bucket.client.list_parts, UploadId=upload_id, **next_page
-                )
+                page = self._call("ListParts", self._parts_page, UploadId=upload_id, **next_page)
                 parts.update({part["PartNumber"]: part for part in page.get("Parts", [])})
                 if not page.get("IsTruncated"):
                     return parts
@@ -165,9 +174,12 @@ class Upload:
                 return None
             raise refused.explained from refused
 
-    def _send_part(
-        self, number: int, upload_id: str, sent: dict[str, Any] | None
-    ) -> dict[str, Any]:
+    def _parts_page(self, **parameters: object) -> Answer:
+        page: Answer = self.bucket.client.list_parts(**parameters)
+        check_parts(page)
+        return page
+
+    def _send_part(self, number: int, upload_id: str, sent: Answer | None) -> dict[str, Any]:
         """Send a part unless the store has the same already; its entry for the completion."""
         start = (number - 1) * self._part_size
         data = self.source.read(start, min(self._part_size, self.source.size - start))
@@ -176,7 +188,7 @@ class Upload:
             self.bucket.bandwidth.acquire(len(data))
             sent = self._call(
                 "UploadPart",
-                self.bucket.client.upload_part,
+                requiring(refusing_other_checksum(self.bucket.client.upload_part), "ETag"),
                 UploadId=upload_id,
                 PartNumber=number,
                 Body=data,
@@ -219,13 +231,13 @@ class Upload:
                 raise refused.explained from refused
 
     def _call(
-        self, operation: str, function: Callable[..., dict[str, Any]], **parameters: object
-    ) -> dict[str, Any]:
+        self, operation: str, function: Callable[..., Answer], **parameters: object
+    ) -> Answer:
         key = self.bucket.target.url.key(self.name)
         return self.bucket.call(operation, self.name, function, Key=key, **parameters)
 
 
-def _is_same(sent: dict[str, Any], data: bytes, checksum: str) -> bool:
+def _is_same(sent: Answer, data: bytes, checksum: str) -> bool:
     """Whether a part in the store holds `data`: by its SHA-256, else by its ETag, an MD5."""
     if sent["Size"] != len(data):
         return False

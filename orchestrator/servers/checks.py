@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from merge.errors import PapergridError, ServersError
+from merge.errors import PapergridError, ServersAwayError, ServersError
 from merge.storage.atomic import write_bytes
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.disk import discard_tree
@@ -19,13 +20,17 @@ from orchestrator.servers.probe import wait_for_content
 from orchestrator.servers.probe_protocol import ProbeResult, result_from_text
 from orchestrator.servers.request import ServerAssignment, ServerRequest
 from orchestrator.servers.scripts import probe_script
-from orchestrator.servers.ssh import ScriptResult, in_parallel, run_script
+from orchestrator.servers.ssh import SSH_FAILED, ScriptResult, in_parallel, run_script
 from orchestrator.servers.versions import control_digest, package_versions
 
 MAX_CLOCK_SKEW_S = 10.0
 """A note is printed where the clock of a server differs by more from the one here."""
 
 _PROBE_TIMEOUT_S = 120.0
+_WRONG_ACCESS = re.compile(
+    r"(?i)permission denied|host key verification|could not resolve|bad configuration|bad owner"
+)
+"""In errors of ssh that do not pass by themselves."""
 _OTHER_VERSION = (
     "it has another version of papergrid, which does not understand this check: install"
 )
@@ -62,11 +67,36 @@ def check_servers(request: ServerRequest) -> list[CheckedServer]:
         replies = in_parallel(lambda each: _probe(request, each, nonce), request.assignments)
         found = [_evaluate(request, reply, folder) for reply in replies]
     problems = [problem for _, lines in found for problem in lines]
-    checked = [each for each, _ in found if each]
-    problems += _shared_devices(checked)
-    if problems:
-        raise ServersError(tuple(problems))
-    return checked
+    usable = [each for each, lines in found if each and not lines]
+    shared = list(_shared_devices([each for each, _ in found if each]))
+    if problems or shared:
+        are_away = not shared and all(
+            _is_away(reply.script)
+            for reply, (_, lines) in zip(replies, found, strict=True)
+            if lines
+        )
+        kind = ServersAwayError if are_away else ServersError
+        names = () if shared else tuple(each.assignment.server.name for each in usable)
+        raise kind((*problems, *shared), names)
+    return _with_twins(usable)
+
+
+def _is_away(script: ScriptResult) -> bool:
+    """Whether there was no connection, for a reason that may pass."""
+    is_unreachable = script.exit_code == SSH_FAILED and not script.lines
+    return is_unreachable and not _WRONG_ACCESS.search(script.error)
+
+
+def _with_twins(checked: Sequence[CheckedServer]) -> list[CheckedServer]:
+    """`checked`, with a note on each server that is the same machine as one before it."""
+    first: dict[tuple[str, str], str] = {}
+    found = []
+    for each in checked:
+        name = each.assignment.server.name
+        other = first.setdefault((each.result.host, each.result.boot_id), name)
+        note = f"is the same machine as {other} ({each.result.host}): their runs share it"
+        found.append(replace(each, notes=(*each.notes, note)) if other != name else each)
+    return found
 
 
 @contextmanager
@@ -155,8 +185,8 @@ def _clock_notes(reply: _ProbeReply, result: ProbeResult) -> Iterator[str]:
     if abs(ahead_s) > MAX_CLOCK_SKEW_S:
         direction = "ahead of" if ahead_s > 0 else "behind"
         yield (
-            f"its clock is {abs(ahead_s):.0f} s {direction} the one here: ages in `status` are "
-            f"wrong by as much, results are not"
+            f"its clock is {abs(ahead_s):.0f} s {direction} the one here: times in its logs and "
+            f"records differ by as much; ages in `status` and results do not"
         )
 
 
@@ -164,7 +194,7 @@ def _code_problems(
     request: ServerRequest, assignment: ServerAssignment, result: ProbeResult
 ) -> Iterator[str]:
     command = assignment.runs[0].command
-    here = code_version(assignment.runs[0])
+    here = code_version(assignment.runs[0], named=request.code_files)
     if (here["version"], control_digest()) != (result.version, result.control):
         yield (
             f"another papergrid: {result.version} ({result.control}) there, {here['version']} "

@@ -9,13 +9,8 @@ from pathlib import Path
 
 from merge.errors import RecordError, UsageError
 from merge.records.records import Owner, worker_from_json
-from merge.records.sweep import Run, read_sweep
-from merge.storage.clock import SYSTEM_CLOCK, Clock
-from merge.storage.paths import SweepPaths
 from merge.wording import hint
 from orchestrator.config.shell import quote
-from orchestrator.plan.selection import choose
-from orchestrator.runs.claims import last_claim
 from orchestrator.servers.ssh import ScriptResult, SshTarget, in_parallel, run_script
 from orchestrator.servers.workers import Worker, WorkerState, read_workers, worker_state
 
@@ -77,32 +72,6 @@ def _named_workers(output: Path, names: Iterable[str] | None) -> list[Worker]:
     return [worker for worker in workers if worker.name in selected]
 
 
-def cancel_jobs(output: Path, run_ids: Sequence[str], clock: Clock = SYSTEM_CLOCK) -> list[str]:
-    """Kill the silent workers on servers that still claim one of these runs; a line for each.
-
-    All other workers need no ssh: a living worker reads the request to cancel in the run's folder.
-    Nothing that is done gets lost: the other runs of a killed worker resume from checkpoints.
-    """
-    owners = {_claim_owner(output, run) for run in _runs(output, run_ids)}
-    now = clock.now()
-    silent = [
-        worker
-        for worker in read_workers(output)
-        if worker_state(worker, now) is WorkerState.SILENT
-        and worker.record
-        and worker.record.owner in owners
-    ]
-    answers = in_parallel(lambda worker: _send_signal(worker, "KILL"), silent)
-    return [_killed_text(worker, text) for worker, text in zip(silent, answers, strict=True)]
-
-
-def _killed_text(worker: Worker, answer: str) -> str:
-    is_killed = answer == "signalled"
-    return f"{worker.name}: its worker was silent and " + (
-        "was killed" if is_killed else f"could not be killed: {answer}"
-    )
-
-
 def query_workers(workers: Sequence[Worker]) -> list[QueriedWorker]:
     """Query over ssh the workers that have not ended, in parallel, each with a time-out."""
     return in_parallel(_query, [worker for worker in workers if _may_run(worker)])
@@ -132,23 +101,17 @@ def signal_script(owner: Owner, signal: str) -> str:
     )
 
 
-def _runs(output: Path, run_ids: Sequence[str]) -> tuple[Run, ...]:
-    return choose(read_sweep(SweepPaths(output).sweep).runs, run_ids)
-
-
-def _claim_owner(output: Path, run: Run) -> Owner | None:
-    last = last_claim(SweepPaths(output).run(run.path))
-    return None if last is None or last.released else last.owner
-
-
 def record_script(path: Path) -> str:
-    """Bash that reports the record in `path` on one line, or `absent`. Pure."""
+    """Bash that reports the server's time and the record in `path`, on one line; or `absent`. Pure.
+
+    Heartbeats in it are by the same server's clock.
+    """
     file = quote([str(path)])
     return "\n".join(
         [
             f"[ -e {file} ] || {{ report absent; exit 0; }}",
             # A result is one line: JSON stays the same without its line breaks.
-            f"report \"record $(tr -d '\\n' <{file})\"",
+            f"report \"record $(date +%s) $(tr -d '\\n' <{file})\"",
         ]
     )
 
@@ -162,7 +125,7 @@ def _stop(worker: Worker, signal: str, what: str) -> StopResult | None:
         return None
     if not signal:
         return StopResult(server=worker.name, message=f"would be {what}", is_ok=True)
-    answer = _send_signal(worker, signal)
+    answer = send_signal(worker, signal)
     return StopResult(
         server=worker.name,
         message=what if answer == "signalled" else answer,
@@ -174,7 +137,7 @@ def _query(worker: Worker) -> QueriedWorker:
     worker, problem = _with_record(worker)
     if problem or not _may_run(worker):
         return QueriedWorker(worker=worker, process=problem)
-    return QueriedWorker(worker=worker, process=_send_signal(worker, ""))
+    return QueriedWorker(worker=worker, process=send_signal(worker, ""))
 
 
 def _with_record(worker: Worker) -> tuple[Worker, str]:
@@ -184,14 +147,16 @@ def _with_record(worker: Worker) -> tuple[Worker, str]:
         return worker, ""
     result = _run(worker, record_script(path))
     for line in result.lines:
-        word, _, text = line.partition(" ")
+        word, *rest = line.split(" ", 2)
         if word == "absent":
             return replace(worker, remote_record=None), ""
         try:
+            now, text = rest
             record = worker_from_json(path, json.loads(text))
+            silence_s = float(now) - record.heartbeat
         except (ValueError, RecordError) as error:
             return replace(worker, problem=f"{path} there is unreadable ({error})"), ""
-        return replace(worker, remote_record=None, record=record), ""
+        return replace(worker, remote_record=None, record=record, silence_s=silence_s), ""
     return worker, result.error or "gave no answer"
 
 
@@ -199,7 +164,11 @@ def _report_state() -> str:
     return "case $state in T|t) report stopped;; *) report running;; esac"
 
 
-def _send_signal(worker: Worker, signal: str) -> str:
+def send_signal(worker: Worker, signal: str) -> str:
+    """Send `signal`, or none if it is empty, to the process of `worker`; the server's answer.
+
+    `signalled`, `running`, `stopped` (suspended), `gone`, or why the server could not be asked.
+    """
     if worker.record is None:
         return "wrote no record of its start; see its log"
     result = _run(worker, signal_script(worker.record.owner, signal))
@@ -216,5 +185,4 @@ def _run(worker: Worker, script: str) -> ScriptResult:
 
 
 def _may_run(worker: Worker) -> bool:
-    # The time makes no difference: whether at work or silent, its process may be there.
-    return worker_state(worker, 0.0) in _MAY_RUN
+    return worker_state(worker) in _MAY_RUN

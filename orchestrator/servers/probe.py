@@ -48,11 +48,16 @@ def probe(request: ProbeRequest, clock: Clock = SYSTEM_CLOCK) -> ProbeResult:
         problems += _bucket_problems(request, target_from_json(request.claims))
     devices = _find_devices(request, runs, problems)
     problems += [*_missing_paths(request), *_lack_of_space(request), *_running_workers(request)]
-    return _result(runs[0], problems, devices, nonce, clock)
+    return _result(request, runs[0], problems, devices, nonce, clock)
 
 
 def _result(
-    run: Run, problems: list[str], devices: Devices | None, nonce: str, clock: Clock
+    request: ProbeRequest,
+    run: Run,
+    problems: list[str],
+    devices: Devices | None,
+    nonce: str,
+    clock: Clock,
 ) -> ProbeResult:
     """What was found, and what this host and its code are. `run` says which code counts."""
     from orchestrator.plan.code_version import installed_version
@@ -65,7 +70,7 @@ def _result(
         now=clock.now(),
         version=installed_version(),
         control=control_digest(),
-        source=_source(run),
+        source=_source(run, request.code_files),
         packages=package_versions(),
         kind=devices.kind if devices else "",
         slots=list(devices.slots) if devices else [],
@@ -74,11 +79,11 @@ def _result(
     )
 
 
-def _source(run: Run) -> str:
+def _source(run: Run, named: list[str] | None) -> str:
     from orchestrator.plan.code_version import code_version
 
     try:
-        return code_version(run)["source"]
+        return code_version(run, named=named)["source"]
     except StudyError:
         # With --snapshot the code is in the output folder, and the server needs no copy of its own.
         return "absent"

@@ -33,6 +33,8 @@ class ProbeRequest:
     share_timeout_s: int
     claims: dict[str, Any] | None = None
     """The `BucketTarget` that replaces a shared output folder, where one does."""
+    code_files: list[str] | None = None
+    """What the study names as code."""
 
     def to_text(self) -> str:
         """One line of JSON."""

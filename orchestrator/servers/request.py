@@ -48,6 +48,9 @@ class ServerRequest:
     """Bucket with the claims, where each server has an output folder of its own; None: all servers
     share one."""
 
+    code_files: tuple[str, ...] | None = None
+    """What the study names as code, seen from the folder in which commands start."""
+
     @property
     def paths(self) -> SubmissionPaths:
         """Paths on this machine."""

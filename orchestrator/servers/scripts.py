@@ -37,6 +37,7 @@ def probe_request(
         server=server.name,
         command=list(command) if command else None,
         experiment=assignment.runs[0].experiment,
+        code_files=None if request.code_files is None else list(request.code_files),
         needs=list(needs.values()),
         devices=server.devices,
         allow_busy=server.allow_busy,

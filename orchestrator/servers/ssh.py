@@ -9,7 +9,6 @@ too: a call takes 0.11 s instead of 0.34 s.
 from __future__ import annotations
 
 import secrets
-import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from merge.errors import UsageError
+from orchestrator.servers.watched import Ended, Limits, NoOutputError, run_watched
 
 REMOTE_SHELL = "exec bash --noprofile --norc -s"
 """A constant, because the login shell of the host parses it, which may be tcsh or fish. `exec`
@@ -34,9 +34,13 @@ _OPTIONS = (
     "RemoteCommand=none",
     "RequestTTY=no",
 )
+_LOGIN_S = 15
+"""For the login itself, after the connection: keys, and what a login shell does."""
+_PING_EVERY_S = 5
+_MISSED_PINGS = 4
 _MAX_PARALLEL = 32
 _LAST_LINES = 3
-_SSH_FAILED = 255
+SSH_FAILED = 255
 """OpenSSH's own exit code where no connection was made; a remote command can return it too."""
 
 
@@ -74,24 +78,56 @@ def run_script(target: SshTarget, script: Callable[[str], str], timeout_s: float
     Failures of the connection are in the result. UsageError where there is no ssh on this machine.
     """
     mark = f"papergrid-{secrets.token_hex(8)}"
-    text = wrapped(script(mark), mark).encode()
+    limits = Limits(
+        total_s=timeout_s,
+        first_s=target.connect_timeout_s + _LOGIN_S,
+        silence_s=_PING_EVERY_S * _MISSED_PINGS,
+    )
+    text = wrapped(f"{_pings(mark)}\n{script(mark)}", mark).encode()
     try:
-        done = subprocess.run(
-            target.command(), input=text, capture_output=True, timeout=timeout_s, check=False
-        )
+        ended = run_watched(target.command(), text, limits)
     except FileNotFoundError as error:
         raise UsageError("there is no `ssh` on this machine: install openssh-client") from error
-    except subprocess.TimeoutExpired:
-        problem = f"no answer in {timeout_s:.0f} s"
-        return ScriptResult(lines=(), exit_code=_SSH_FAILED, error=problem)
-    return _parse(done, f"{mark} ")
+    except NoOutputError as error:
+        return ScriptResult(lines=(), exit_code=SSH_FAILED, error=_no_answer(error))
+    return _parse(ended, f"{mark} ")
 
 
-def _parse(done: subprocess.CompletedProcess[bytes], prefix: str) -> ScriptResult:
-    output = done.stdout.decode("utf-8", "replace").splitlines()
+def _pings(mark: str) -> str:
+    """Lines of bash that print to stderr at once and then regularly, as long as the script runs.
+
+    Over a shared connection the options ServerAlive* have no effect: only the master has them.
+    """
+    # The output of sleep is closed: else the call would last until its end. It runs beside a
+    # `wait`, which a signal interrupts: nothing is left on the host when the script has ended.
+    pause = f"sleep {_PING_EVERY_S} >/dev/null 2>&1 & wait $!"
+    return "\n".join(
+        [
+            "{ trap 'kill $! 2>/dev/null; exit' TERM",
+            f"while printf '{mark} ping\\n' >&2; do {pause}; done; }} &",
+            "__ping=$!",
+            "trap 'kill $__ping 2>/dev/null; wait $__ping 2>/dev/null' EXIT",
+        ]
+    )
+
+
+def _no_answer(error: NoOutputError) -> str:
+    words = f"no answer in {error.seconds:.0f} s"
+    if error.is_total:
+        return words
+    return (
+        f"{words}; a shared connection (ControlMaster) over a dead link is closed by `ssh -O exit`"
+    )
+
+
+def _parse(ended: Ended, prefix: str) -> ScriptResult:
+    output = ended.stdout.decode("utf-8", "replace").splitlines()
     lines = tuple(line.removeprefix(prefix) for line in output if line.startswith(prefix))
-    error = _error(done, is_connected=bool(lines))
-    return ScriptResult(lines=lines, exit_code=done.returncode, error=error)
+    errors = ended.stderr.decode("utf-8", "replace").splitlines()
+    is_connected = bool(lines) or any(line.startswith(prefix) for line in errors)
+    own = [line.strip() for line in errors if not line.startswith(prefix)]
+    error = _error(ended.exit_code, own, is_connected=is_connected)
+    return ScriptResult(lines=lines, exit_code=ended.exit_code, error=error)
 
 
 def wrapped(script: str, mark: str) -> str:
@@ -100,14 +136,13 @@ def wrapped(script: str, mark: str) -> str:
     return f"{{\nreport() {{ printf '%s %s\\n' '{mark}' \"$1\"; }}\n{script}\n}} </dev/null\n"
 
 
-def _error(done: subprocess.CompletedProcess[bytes], *, is_connected: bool) -> str:
-    if done.returncode == 0:
+def _error(exit_code: int, errors: Sequence[str], *, is_connected: bool) -> str:
+    if exit_code == 0:
         return ""
-    lines = [line.strip() for line in done.stderr.decode("utf-8", "replace").splitlines()]
-    text = " / ".join([line for line in lines if line][-_LAST_LINES:])
-    if done.returncode == _SSH_FAILED and not is_connected:
+    text = " / ".join([line for line in errors if line][-_LAST_LINES:])
+    if exit_code == SSH_FAILED and not is_connected:
         return f"cannot be reached: {text or 'ssh gave no reason'}"
-    return text or f"exit code {done.returncode}"
+    return text or f"exit code {exit_code}"
 
 
 Item = TypeVar("Item")

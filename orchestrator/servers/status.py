@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from merge.storage.clock import SYSTEM_CLOCK, Clock
 from orchestrator.machine.owners import this_owner
 from orchestrator.servers.workers import Worker, WorkerState, read_workers, worker_state
 
@@ -45,25 +44,16 @@ class ServerStatus:
     """Why it ended, or what to do about it; empty where there is nothing to say."""
 
 
-def read_servers(
-    output: Path,
-    now: float | None = None,
-    *,
-    asks_servers: bool = False,
-    clock: Clock = SYSTEM_CLOCK,
-) -> tuple[ServerStatus, ...]:
-    """The workers of the last submission, and older ones that have not ended.
-
-    `now` is a Unix time; None means the time after the answers: they are newer than the question.
-    """
+def read_servers(output: Path, *, asks_servers: bool = False) -> tuple[ServerStatus, ...]:
+    """The workers of the last submission, and older ones that have not ended."""
     workers = {_key(worker): (worker, "") for worker in read_workers(output)}
     if asks_servers:
         workers |= _asked([worker for worker, _ in workers.values()])
-    now, here = clock.now() if now is None else now, this_owner()
+    here = this_owner()
     last = max((submission for submission, _ in workers), default="")
-    found = [(worker, worker_state(worker, now, here), said) for worker, said in workers.values()]
+    found = [(worker, worker_state(worker, here), said) for worker, said in workers.values()]
     return tuple(
-        _status(worker, state, now, said or None)
+        _status(worker, state, said or None)
         for worker, state, said in found
         if worker.submission == last or state in (WorkerState.AT_WORK, WorkerState.SILENT)
     )
@@ -79,7 +69,7 @@ def _asked(workers: list[Worker]) -> dict[tuple[str, str], tuple[Worker, str]]:
     return {_key(each.worker): (each.worker, each.process) for each in query_workers(workers)}
 
 
-def _status(worker: Worker, state: WorkerState, now: float, reached: str | None) -> ServerStatus:
+def _status(worker: Worker, state: WorkerState, reached: str | None) -> ServerStatus:
     record = worker.record
     reason = worker.problem or (record.reason if record else "")
     if state is WorkerState.FAILED and record:
@@ -91,7 +81,7 @@ def _status(worker: Worker, state: WorkerState, now: float, reached: str | None)
         reached=reached,
         host=record.owner.host if record else None,
         pid=record.owner.pid if record else None,
-        heartbeat_age_s=now - record.heartbeat if record else None,
+        heartbeat_age_s=worker.silence_s,
         num_runs=worker.num_runs,
         claims=worker.claims,
         log=f"{worker.name}:{worker.log}" if worker.claims else str(worker.log),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from merge.errors import INTERRUPTED_EXIT_CODE, RecordError, UsageError
+from merge.errors import INTERRUPTED_EXIT_CODE, RecordError, StorageError, UsageError
 from merge.records.records import Owner, WorkerRecord, read_worker
 from merge.records.submissions import list_submissions, read_submission_document
+from merge.storage.clock import SYSTEM_CLOCK
 from merge.storage.control_paths import SubmissionPaths
+from merge.storage.nfs import clock_of
 from merge.storage.paths import SweepPaths
+from orchestrator.config.shell import quote
 from orchestrator.machine.owners import owner_alive
+from orchestrator.runs.stall import modified
 
 
 class WorkerState(StrEnum):
@@ -49,6 +54,11 @@ class Worker:
     connect_timeout_s: int = 15
     num_runs: int = 0
     record: WorkerRecord | None = None
+    record_path: Path | None = None
+    """Path of its record in this folder; None where that lies on its own server."""
+    silence_s: float | None = None
+    """Seconds since the record was written, by the clock of the file system; where the record lies
+    on the server, by the clock of that server. None where there is no record."""
     problem: str = ""
     """Why its record cannot be read."""
     claims: str | None = None
@@ -60,11 +70,37 @@ class Worker:
 
 def read_workers(output: Path) -> list[Worker]:
     """Every worker that was ever submitted to a server for `output`, in order of submission."""
-    return [worker for paths in list_submissions(output) for worker in _workers(paths)]
+    found = [worker for paths in list_submissions(output) for worker in _workers(paths)]
+    return _with_ages(output, found)
 
 
-def worker_state(worker: Worker, now: float, here: Owner | None = None) -> WorkerState:
-    """The state of `worker` at Unix time `now`, in seconds.
+def _with_ages(output: Path, workers: list[Worker]) -> list[Worker]:
+    """`workers`, with the age of each record."""
+    records = [worker.record for worker in workers if worker.record and worker.record_path]
+    if not records:
+        return workers
+    now = _now(output, is_exact=any(record.ended is None for record in records))
+    return [_with_age(worker, now) for worker in workers]
+
+
+def _with_age(worker: Worker, now: float) -> Worker:
+    written = modified(worker.record_path) if worker.record_path and worker.record else None
+    return worker if written is None else replace(worker, silence_s=now - written)
+
+
+def _now(output: Path, *, is_exact: bool) -> float:
+    """Unix time by the clock that dates the records.
+
+    Of a folder that this user can only read, or where no decision hangs on it: by the clock here.
+    """
+    if is_exact:
+        with suppress(StorageError):
+            return clock_of(output)
+    return SYSTEM_CLOCK.now()
+
+
+def worker_state(worker: Worker, here: Owner | None = None) -> WorkerState:
+    """The state of `worker` when its record was read.
 
     With `here`, a worker on this host also counts as failed once its process is gone.
     """
@@ -77,7 +113,7 @@ def worker_state(worker: Worker, now: float, here: Owner | None = None) -> Worke
         return _STATE_OF_EXIT.get(record.exit_code, WorkerState.FAILED)
     if here and owner_alive(record.owner, here) is False:
         return WorkerState.FAILED
-    is_fresh = now - record.heartbeat < record.expiry_s
+    is_fresh = worker.silence_s is not None and worker.silence_s < record.expiry_s
     return WorkerState.AT_WORK if is_fresh else WorkerState.SILENT
 
 
@@ -89,10 +125,11 @@ def refuse_cancel_across_folders(output: Path) -> None:
     """
     workers = read_workers(output)
     if workers and (place := workers[-1].claims):
+        stop = quote(["replicate", "cancel", str(output), "--workers"])
         raise UsageError(
             f"the workers of submission {workers[-1].submission} share their runs through {place}: "
             f"they do not read requests to cancel runs, which are files in {output}; "
-            f"stop whole workers with `replicate cancel {output} --workers`"
+            f"stop whole workers with `{stop}`"
         )
 
 
@@ -114,8 +151,9 @@ def _worker(paths: SubmissionPaths, document: dict[str, Any], server: dict[str, 
     record, problem, claims = None, "", document.get("claims")
     if claims:
         paths = SweepPaths(Path(server["output"])).submission(paths.root.name)
-    else:
-        record, problem = _record(paths.worker(server["name"]))
+    path = paths.worker(server["name"])
+    if not claims:
+        record, problem = _record(path)
     config = document["ssh_config"]
     return Worker(
         submission=paths.root.name,
@@ -128,7 +166,8 @@ def _worker(paths: SubmissionPaths, document: dict[str, Any], server: dict[str, 
         record=record,
         problem=problem,
         claims=claims,
-        remote_record=paths.worker(server["name"]) if claims else None,
+        record_path=None if claims else path,
+        remote_record=path if claims else None,
     )
 
 

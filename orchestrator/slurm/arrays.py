@@ -6,11 +6,12 @@ array; more tasks than the cluster's MaxArraySize become several arrays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 from merge.records.sweep import Resources, Run
 from merge.storage.json_files import canonical_json
+from orchestrator.slurm.amounts import raised
 from orchestrator.slurm.request import SlurmRequest
 
 
@@ -23,29 +24,45 @@ class Array:
     request: SlurmRequest
     tasks: tuple[tuple[str, ...], ...]
     """Ids of the runs of each task; the index is SLURM_ARRAY_TASK_ID, from 0."""
+    num_raises: Mapping[str, int] = field(default_factory=dict)
+    """How often `mem` and `time` of the request were raised."""
 
 
 def plan_arrays(
     groups: Iterable[Sequence[Run]],
     request_of: Callable[[Resources], SlurmRequest],
     max_array_size: int,
+    raises: Mapping[str, Mapping[str, int]] | None = None,
 ) -> tuple[Array, ...]:
     """The arrays for `groups`: one task for each group.
 
-    A group whose runs differ in resources becomes one task for each kind of resources.
+    A group whose runs differ in resources becomes one task for each kind of resources. `raises`:
+    run id -> how often its `mem` and `time` are raised; a task gets the most of its runs.
     """
-    classes: dict[bytes, tuple[Resources, SlurmRequest, list[tuple[str, ...]]]] = {}
+    classes: dict[bytes, tuple[Array, list[tuple[str, ...]]]] = {}
     for group in groups:
         for resources, ids in _by_resources(group):
-            request = with_defaults(request_of(resources), resources)
-            key = canonical_json({"of": _shared(resources), "request": asdict(request)})
-            classes.setdefault(key, (resources, request, []))[2].append(ids)
+            counts = _most(ids, raises or {})
+            request = with_defaults(raised(request_of(resources), counts), resources)
+            key = canonical_json(
+                {"of": _shared(resources), "request": asdict(request), "raises": counts}
+            )
+            one = Array(name="", resources=resources, request=request, tasks=(), num_raises=counts)
+            classes.setdefault(key, (one, []))[1].append(ids)
     arrays = [
-        Array(name="", resources=resources, request=request, tasks=tuple(chunk))
-        for resources, request, tasks in classes.values()
+        replace(one, tasks=tuple(chunk))
+        for one, tasks in classes.values()
         for chunk in _chunks(tasks, max_array_size)
     ]
     return tuple(replace(a, name=f"array-{number}") for number, a in enumerate(arrays, start=1))
+
+
+def _most(ids: Sequence[str], raises: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for run_id in ids:
+        for key, count in raises.get(run_id, {}).items():
+            counts[key] = max(count, counts.get(key, 0))
+    return counts
 
 
 def ranks_per_node(resources: Resources) -> int:

@@ -6,29 +6,48 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from merge.errors import NoAnswerError, SchedulerError, UsageError
+from merge.errors import NoAnswerError, RequestRefusedError, SchedulerError, UsageError
+from orchestrator.machine.slurm_environment import batch_environment, command_environment
 
 _SUBMIT_TIMEOUT_S = 60.0
 QUERY_TIMEOUT_S = 8.0
 """With a dead controller each squeue blocks for 10 s (SLURM's MessageTimeout)."""
 DEFAULT_MAX_ARRAY_SIZE = 1001
 """SLURM's own default: index 1000 is the last one."""
-_CLIENT_VARIABLES = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 _ANSWER_LOST = re.compile(
     r"(?i)timed out|zero bytes|receive failure|unexpected message|insane message"
 )
 """In errors after which the job may be queued: the request was sent, the answer got lost."""
-_OPTION = re.compile(r"^#SBATCH --([a-z0-9-]+)", re.MULTILINE)
-_SET_BY = {
-    "array": ("array-inx",),
-    "time": ("timelimit",),
-    "mem": ("mem-per-node", "mem-per-cpu", "mem-per-gpu"),
-    "requeue": ("requeue", "no-requeue"),
-}
-"""Option of sbatch -> the variables that set it, where their name is not `SBATCH_<option>`."""
-_MAX_ARRAY_SIZE = re.compile(r"^MaxArraySize\s*=\s*(\d+)\s*$", re.MULTILINE)
+_REFUSED = re.compile(
+    r"(?i)\binvalid\b|unrecognized option|not available|can ?not be satisfied|unspecified"
+    r"|not permitted|permission denied|violates|is required|not allowed"
+)
+"""In errors that the same request meets again."""
+_LATER = re.compile(r"(?i)submit limit|temporarily|try again|unable to contact|draining")
+"""In errors that may pass, although other words in them seem final."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """Settings of the cluster that answers here."""
+
+    name: str
+    """Its ClusterName; empty where it says none."""
+    max_array_size: int
+    """0 where it accepts no arrays."""
+    hides_jobs: bool
+    """Whether `PrivateData` hides the jobs of other users."""
+
+    def largest_array(self) -> int:
+        """Tasks that an array can have. SchedulerError where the cluster accepts no array."""
+        if self.max_array_size < 1:
+            raise SchedulerError(
+                "`scontrol show config` names no MaxArraySize: this cluster accepts no job arrays"
+            )
+        return self.max_array_size
 
 
 def call(words: Sequence[str], *, timeout_s: float = QUERY_TIMEOUT_S) -> str:
@@ -37,62 +56,47 @@ def call(words: Sequence[str], *, timeout_s: float = QUERY_TIMEOUT_S) -> str:
     SchedulerError where it fails, NoAnswerError where it gives no answer in `timeout_s` seconds,
     UsageError where the command is not installed.
     """
-    return _run(words, os.environ, timeout_s)
+    return _run(words, command_environment(os.environ), timeout_s)
 
 
-def max_array_size() -> int:
-    """The cluster's MaxArraySize, which is the number of tasks that an array can have.
+def cluster_settings(timeout_s: float = _SUBMIT_TIMEOUT_S) -> ClusterSettings:
+    """What `scontrol show config` says. SchedulerError where the cluster gives no answer."""
+    lines = call(["scontrol", "show", "config"], timeout_s=timeout_s).splitlines()
+    pairs = (line.partition("=") for line in lines)
+    found = {key.strip(): value.strip() for key, _, value in pairs}
+    size = found.get("MaxArraySize", "")
+    return ClusterSettings(
+        name=found.get("ClusterName", ""),
+        max_array_size=int(size) if size.isdecimal() else 0,
+        # The names of what is private are separated by commas: `jobs,usage`.
+        hides_jobs="jobs" in found.get("PrivateData", "").lower().split(","),
+    )
 
-    SchedulerError where the cluster names none.
-    """
-    config = call(["scontrol", "show", "config"], timeout_s=_SUBMIT_TIMEOUT_S)
-    match = _MAX_ARRAY_SIZE.search(config)
-    # 0 is a valid setting: the cluster then refuses every array.
-    if match is None or int(match[1]) < 1:
-        raise SchedulerError(
-            "`scontrol show config` names no MaxArraySize: this cluster accepts no job arrays"
-        )
-    return int(match[1])
 
-
-def sbatch(script: Path, options: Sequence[str] = ()) -> str:
+def sbatch(script: Path, options: Sequence[str] = (), *, is_small: bool = False) -> str:
     """Submit `script` and return the job's id.
 
-    SchedulerError with SLURM's message where it refuses; NoAnswerError where the job may be queued
-    although no id came back.
+    `is_small`: it needs neither GPUs nor much memory. RequestRefusedError with SLURM's message
+    where the request must be corrected, SchedulerError where it may be accepted later;
+    NoAnswerError where the job may be queued although no id came back.
     """
     from submitit.core.utils import FailedSubmissionError
-    from submitit.helpers import clean_env
     from submitit.slurm.slurm import SlurmExecutor
 
-    set_by_script = _variables_of_options(script.read_text("utf-8"))
-    client = {
-        key: value
-        for key, value in os.environ.items()
-        if _is_client_variable(key) and key not in set_by_script
-    }
-    # Inside a job (a notebook, an interactive node), SLURM_CPUS_PER_TASK and the like describe that
-    # job; sbatch would copy them into the new one. submitit's clean_env removes SLURM_CONF too.
-    with clean_env():
-        environment = {**os.environ, **client}
-    answer = _run(["sbatch", *options, str(script)], environment, _SUBMIT_TIMEOUT_S)
+    environment = batch_environment(os.environ, script.read_text("utf-8"), is_small=is_small)
+    try:
+        answer = _run(["sbatch", *options, str(script)], environment, _SUBMIT_TIMEOUT_S)
+    except NoAnswerError:
+        raise
+    except SchedulerError as error:
+        if _REFUSED.search(str(error)) and not _LATER.search(str(error)):
+            raise RequestRefusedError(str(error)) from error
+        raise
     try:
         job: str = SlurmExecutor._get_job_id_from_submission_command(answer)
     except FailedSubmissionError as error:
         raise NoAnswerError(f"sbatch gave no job id for {script}: {answer.strip()!r}") from error
     return job
-
-
-def _variables_of_options(script: str) -> set[str]:
-    """Variables that would override the options in the script: sbatch prefers the environment."""
-    names = [name for option in _OPTION.findall(script) for name in _SET_BY.get(option, (option,))]
-    # With SBATCH_WAIT sbatch returns only when the job has ended.
-    return {f"SBATCH_{name.replace('-', '_').upper()}" for name in (*names, "wait")}
-
-
-def _is_client_variable(name: str) -> bool:
-    """Whether a variable holds defaults of the person for sbatch, or says where the cluster is."""
-    return name.startswith("SBATCH_") or name in _CLIENT_VARIABLES
 
 
 def _run(words: Sequence[str], environment: Mapping[str, str], timeout_s: float) -> str:
@@ -102,7 +106,7 @@ def _run(words: Sequence[str], environment: Mapping[str, str], timeout_s: float)
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=timeout_s,
             check=False,

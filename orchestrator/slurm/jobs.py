@@ -7,27 +7,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merge.errors import SchedulerError, UsageError
-from merge.records.sweep import Run, read_sweep
-from merge.storage.paths import SweepPaths
-from orchestrator.runs.claims import finished
+from merge.records.sweep import Run
 from orchestrator.runs.states import RunState, State
-from orchestrator.slurm.commands import call
-from orchestrator.slurm.queue import Queue, jobs_of_scripts, query_queue
+from orchestrator.slurm.queue import Queue, TaskRow, jobs_of_scripts, query_queue
 from orchestrator.slurm.record import ArrayRecord, SubmissionRecord, read_submissions
-from orchestrator.slurm.states import is_active, with_queue
-
-_MAX_IDS_PER_CALL = 500
-"""Task ids in one call of scancel: the length of a command line is limited."""
+from orchestrator.slurm.request import DEFAULT_GRACE_S
+from orchestrator.slurm.states import is_active, is_over, newest_task, with_queue
+from orchestrator.slurm.task_ends import with_ends
+from orchestrator.slurm.visibility import Sender, hidden_tasks, why_not_listed
 
 
 @dataclass(frozen=True, slots=True)
 class SubmittedTasks:
     """The tasks of all submissions of an output folder."""
 
-    runs_of: Mapping[str, tuple[str, ...]]
+    runs_of: dict[str, tuple[str, ...]]
     """Task id -> the ids of its runs."""
-    scripts: Mapping[str, tuple[str, str]]
+    scripts: dict[str, tuple[str, str]]
     """Task id -> id of the submission and name of the array, as in the path of its script."""
+    senders: dict[str, Sender]
+    """Task id -> who submitted it, and to which cluster."""
+    graces_s: dict[str, float]
+    """Task id -> seconds that its runs have for a checkpoint when they are asked to stop."""
     problem: str = ""
     """Why SLURM could not say whether it has an array without a recorded id; tasks of such an array
     are in `runs_of` under a name that SLURM does not know."""
@@ -43,16 +44,20 @@ def read_submitted_tasks(output: Path, run_ids: Iterable[str]) -> SubmittedTasks
     jobs: dict[tuple[str, str], str] = {}
     problem = ""
     try:
-        for user in _users_to_query(submissions, set(run_ids)):
+        users = _users_to_query(submissions, set(run_ids))
+        for user in users:
             for script, job in jobs_of_scripts(user).items():
                 jobs[_submission_and_array(script)] = job
+        problem = why_not_listed(users)
     except (SchedulerError, UsageError) as error:
         problem = str(error)
-    runs_of, scripts = {}, {}
+    found = SubmittedTasks({}, {}, {}, {}, problem)
     for submission in submissions:
+        sender = Sender(submission.by, submission.cluster)
         for task, array, runs in _tasks(_with_ids(submission, jobs), named=not problem):
-            runs_of[task], scripts[task] = runs, (submission.id, array)
-    return SubmittedTasks(runs_of, scripts, problem)
+            found.runs_of[task], found.scripts[task] = runs, (submission.id, array.name)
+            found.senders[task], found.graces_s[task] = sender, array.grace_s or DEFAULT_GRACE_S
+    return found
 
 
 def _submission_and_array(script: str) -> tuple[str, str]:
@@ -113,77 +118,73 @@ def scheduled_states(
     open_tasks = [task for run_id, found in tasks.items() if is_open.get(run_id) for task in found]
     if not open_tasks:
         return list(states)
-    queue = _query(submitted, open_tasks)
-    return [
+    queue = query(submitted, open_tasks)
+    found = [
         with_queue(state, tasks.get(run.run_id, ()), queue)
         for run, state in zip(runs, states, strict=True)
     ]
+    rows = [queue.rows.get(newest_task(tasks.get(run.run_id, ("",)), queue)) for run in runs]
+    return with_ends(output, submitted.scripts, rows, states, found)
 
 
-def queued_runs(output: Path, run_ids: Iterable[str]) -> dict[str, str]:
-    """Those of `run_ids` that an active SLURM task still has, with the id of that task.
+def may_be_queued(
+    output: Path, run_ids: Iterable[str]
+) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:
+    """The runs that an active task has, and those whose task SLURM would not show here.
 
-    SchedulerError where SLURM gives no answer: to submit then could run them twice.
+    Run id -> id of the task; run id -> id of the task, and why it is not shown. SchedulerError
+    where SLURM gives no answer.
     """
     wanted = set(run_ids)
     submitted = read_submitted_tasks(output, wanted)
     tasks = {task: runs for task, runs in submitted.runs_of.items() if wanted & set(runs)}
-    queue = _query_or_raise(submitted, tasks)
-    return {
-        run_id: task
-        for task, runs in tasks.items()
-        if is_active(queue.rows.get(task))
-        for run_id in runs
-        if run_id in wanted
-    }
+    queue = query_or_raise(submitted, tasks)
+    queued, hidden = {}, {}
+    for task, runs in tasks.items():
+        for run_id in wanted.intersection(runs):
+            if is_active(queue.rows.get(task)):
+                queued[run_id] = task
+            elif task in queue.hidden:
+                hidden[run_id] = (task, queue.hidden[task])
+    return queued, {run_id: why for run_id, why in hidden.items() if run_id not in queued}
 
 
-def cancel_jobs(output: Path, run_ids: Sequence[str]) -> list[str]:
-    """Cancel, with scancel, the tasks whose unfinished runs are all among `run_ids`.
-
-    Returns the ids (12_3) of the cancelled tasks, pending or running. A task that has other
-    unfinished runs too is not cancelled. SchedulerError where SLURM gives no answer.
-    """
-    paths = SweepPaths(output)
-    if not paths.submissions.is_dir():
-        return []
-    runs = read_sweep(paths.sweep).runs
-    done = {run.run_id for run in runs if finished(paths.run(run.path), run.config_hash)}
-    wanted = set(run_ids)
-    submitted = read_submitted_tasks(output, wanted - done)
-    tasks = {
-        task: open_runs
-        for task, ids in submitted.runs_of.items()
-        if (open_runs := set(ids) - done) and open_runs <= wanted
-    }
-    queue = _query_or_raise(submitted, tasks)
-    active = [task for task in tasks if is_active(queue.rows.get(task))]
-    for start in range(0, len(active), _MAX_IDS_PER_CALL):
-        call(["scancel", *active[start : start + _MAX_IDS_PER_CALL]])
-    return active
-
-
-def _query(submitted: SubmittedTasks, tasks: Iterable[str]) -> Queue:
-    """What SLURM reports about `tasks`.
+def query(submitted: SubmittedTasks, tasks: Iterable[str]) -> Queue:
+    """What SLURM reports about `tasks`, and which of them it would not show here.
 
     Rows of foreign jobs are left out: job ids start again at 1 on a cluster that was set up anew,
     and another cluster has jobs with the same ids.
     """
     if submitted.problem:
         return Queue(rows={}, problem=submitted.problem)
-    queue = query_queue(tasks)
-    rows = {
-        task: row
-        for task, row in queue.rows.items()
-        if not row.script or _submission_and_array(row.script) == submitted.scripts.get(task)
-    }
-    return replace(queue, rows=rows)
+    wanted = list(tasks)
+    queue = query_queue(wanted)
+    if queue.problem:
+        return queue
+    rows = {task: row for task, row in queue.rows.items() if _is_own(row, task, submitted)}
+    absent = [
+        task
+        for task in wanted
+        if task not in rows or (rows[task].is_history and not is_over(rows[task]))
+    ]
+    hidden = hidden_tasks({task: submitted.senders[task] for task in absent})
+    # What the history says of such a task may be old: SLURM may have started it again.
+    rows = {task: row for task, row in rows.items() if task not in hidden}
+    return Queue(rows=rows, hidden=hidden)
 
 
-def _query_or_raise(submitted: SubmittedTasks, tasks: Mapping[str, object]) -> Queue:
+def _is_own(row: TaskRow, task: str, submitted: SubmittedTasks) -> bool:
+    if row.is_history:
+        sender = submitted.senders.get(task)
+        return not (sender and sender.cluster and row.cluster and row.cluster != sender.cluster)
+    return not row.script or _submission_and_array(row.script) == submitted.scripts.get(task)
+
+
+def query_or_raise(submitted: SubmittedTasks, tasks: Mapping[str, object]) -> Queue:
+    """As `query`. SchedulerError where SLURM gives no answer."""
     if not tasks:
         return Queue(rows={})
-    queue = _query(submitted, tasks)
+    queue = query(submitted, tasks)
     if queue.problem:
         raise SchedulerError(
             f"{queue.problem}: which tasks SLURM still has is unknown; try again later"
@@ -193,11 +194,11 @@ def _query_or_raise(submitted: SubmittedTasks, tasks: Mapping[str, object]) -> Q
 
 def _tasks(
     submission: SubmissionRecord, *, named: bool
-) -> Iterable[tuple[str, str, tuple[str, ...]]]:
+) -> Iterable[tuple[str, ArrayRecord, tuple[str, ...]]]:
     """Id, array and runs of each task; with `named=False` also those without a job id."""
     for array in submission.arrays:
         for index, runs in enumerate(array.tasks):
             if array.job_id is not None:
-                yield array.task_id(index), array.name, runs
+                yield array.task_id(index), array, runs
             elif not named:
-                yield f"task {index} of {submission.id}/{array.name}", array.name, runs
+                yield f"task {index} of {submission.id}/{array.name}", array, runs

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from merge.errors import SchedulerError, UsageError
 from orchestrator.slurm.commands import QUERY_TIMEOUT_S, call
 
 # `FIELD:|,` sets a delimiter instead of squeue's fixed width of 20 characters, which cuts values
 # off. Reasons hold spaces and commas. The script comes last: only its path may hold a `|`.
-_COLUMNS = "JobArrayID:|,State:|,Reason:|,NodeList:|,RestartCnt:|,PreemptTime:|,TimeLeft:|,Command:"
-_NUM_COLUMNS = 8
+_COLUMNS = (
+    "JobArrayID:|,State:|,Reason:|,NodeList:|,RestartCnt:|,PreemptTime:|,TimeLeft:|,exit_code:|,"
+    "Command:"
+)
+_NUM_COLUMNS = 9
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 _ARRAY_ID = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
 _TASK_ID = re.compile(r"\d+(_\d+)?")
 _FAILED, _OUT_OF_MEMORY = "FAILED", "OUT_OF_MEMORY"
 _TIME = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")
+_HISTORY_COLUMNS = "JobID,State,NodeList,ExitCode,Cluster"
+_EXIT = re.compile(r"(\d+):(\d+)")
 _NO_SUCH_JOB = "Invalid job id specified"
 
 
@@ -41,10 +46,14 @@ class TaskRow:
     was_preempted: bool = False
     left_s: float = math.inf
     """Seconds until its time limit; NaN where SLURM does not report them."""
+    exit_code: int = 0
+    """As a shell counts: 128 + N for death by signal N."""
     script: str = ""
     """Path of its batch script; empty where squeue shows none."""
     is_history: bool = False
     """From sacct: the task is no longer in the queue."""
+    cluster: str = ""
+    """Of a row from sacct: which cluster's history it is from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,21 +64,37 @@ class Queue:
     """By task id."""
     problem: str = ""
     """Why squeue gave no answer; then an absent row means nothing."""
+    hidden: Mapping[str, str] = field(default_factory=dict)
+    """Task -> why squeue here would not show it: its absence does not mean that it has ended."""
 
 
 def query_queue(tasks: Iterable[str], timeout_s: float = QUERY_TIMEOUT_S) -> Queue:
     """The tasks of all jobs that `tasks` (12_3) belong to, from squeue and then from sacct."""
     wanted = list(dict.fromkeys(tasks))
     try:
-        rows = {row.id: row for row in parse_squeue(_squeue(_jobs(wanted), timeout_s))}
+        found = {row.id: row for row in parse_squeue(_squeue(_jobs(wanted), timeout_s))}
     except (SchedulerError, UsageError) as error:
         return Queue(rows={}, problem=str(error))
+    rows = {**found, **_unlisted(wanted, found)}
     # In the queue a task that ran out of memory is just FAILED: its steps are only in sacct.
     incomplete = [task for task in wanted if task not in rows or rows[task].state == _FAILED]
     for row in parse_sacct(_sacct(_jobs(incomplete), timeout_s)) if incomplete else ():
         if row.id not in rows or row.state == _OUT_OF_MEMORY:
             rows[row.id] = row
     return Queue(rows=rows)
+
+
+def _unlisted(wanted: Iterable[str], found: Mapping[str, TaskRow]) -> dict[str, TaskRow]:
+    """Rows of the tasks of an array that were cancelled together while they waited.
+
+    squeue then has one row for all of them, which has the id of the array: `12|CANCELLED`.
+    """
+    rows = {}
+    for task in wanted:
+        row = found.get(_job_of(task))
+        if task not in found and row is not None:
+            rows[task] = replace(row, id=task)
+    return rows
 
 
 def task_row(task: str, timeout_s: float = QUERY_TIMEOUT_S) -> TaskRow | None:
@@ -80,20 +105,22 @@ def task_row(task: str, timeout_s: float = QUERY_TIMEOUT_S) -> TaskRow | None:
 
 def jobs_of_scripts(user: str, timeout_s: float = QUERY_TIMEOUT_S) -> dict[str, str]:
     """Ids of all jobs of `user` in squeue, by the path of their script. Errors as of `call`."""
-    words = ["squeue", "--noheader", "--states=all", f"--user={user}"]
+    words = ["squeue", "--all", "--noheader", "--states=all", f"--user={user}"]
     output = call([*words, "--Format=JobArrayID:|,Command:"], timeout_s=timeout_s)
     rows = (line.partition("|") for line in output.splitlines())
     return {script: _job_of(name) for name, _, script in rows if _job_of(name).isdecimal()}
 
 
 def parse_squeue(text: str) -> Iterator[TaskRow]:
-    """Rows of `ID|STATE|REASON|NODES|RESTARTS|PREEMPTED|LEFT|SCRIPT`: `_COLUMNS` of squeue."""
+    """Rows of `ID|STATE|REASON|NODES|RESTARTS|PREEMPTED|LEFT|EXIT|SCRIPT`: see `_COLUMNS`."""
     for line in text.splitlines():
         # Errors and warnings stand between the rows; they have another number of columns.
         fields = line.split("|", _NUM_COLUMNS - 1)
         if len(fields) != _NUM_COLUMNS or not fields[1]:
             continue
-        name, state, reason, nodes, restarts, preempted, left, script = (f.strip() for f in fields)
+        name, state, reason, nodes, restarts, preempted, left, status, script = (
+            field.strip() for field in fields
+        )
         for task in expand_ids(name):
             yield TaskRow(
                 id=task,
@@ -103,12 +130,13 @@ def parse_squeue(text: str) -> Iterator[TaskRow]:
                 restarts=int(restarts) if restarts.isdecimal() else 0,
                 was_preempted=preempted not in ("", "N/A"),
                 left_s=_seconds(left),
+                exit_code=_exit_code(int(status) if status.isdecimal() else 0),
                 script=script,
             )
 
 
 def parse_sacct(text: str) -> Iterator[TaskRow]:
-    """Rows of `sacct --parsable2 --noheader --format=JobID,State,NodeList`, one per task.
+    """Rows of `sacct --parsable2 --noheader` with `_HISTORY_COLUMNS`, one per task.
 
     Where the kernel killed a process because memory ran out, the job row only says FAILED; the row
     of its step (`12_3.0`) says OUT_OF_MEMORY.
@@ -122,11 +150,30 @@ def parse_sacct(text: str) -> Iterator[TaskRow]:
         state = fields[1].split()[0]
         for task in expand_ids(name):
             if not is_step:
-                nodes = fields[2].strip()
-                rows[task] = TaskRow(id=task, state=state, nodes=nodes, is_history=True)
+                rows[task] = _history_row(task, state, fields)
             elif state == _OUT_OF_MEMORY and task in rows and rows[task].state == _FAILED:
                 rows[task] = replace(rows[task], state=state)
     yield from rows.values()
+
+
+def _history_row(task: str, state: str, fields: list[str]) -> TaskRow:
+    exit_code = 0
+    if len(fields) > 3 and (match := _EXIT.fullmatch(fields[3].strip())):
+        exit_code = _exit_code((int(match[1]) << 8) + int(match[2]))
+    return TaskRow(
+        id=task,
+        state=state,
+        nodes=fields[2].strip(),
+        exit_code=exit_code,
+        is_history=True,
+        cluster=fields[4].strip() if len(fields) > 4 else "",
+    )
+
+
+def _exit_code(status: int) -> int:
+    """An exit code as a shell counts, from the status that wait() gives, as squeue prints it."""
+    number = status & 0x7F
+    return 128 + number if number else status >> 8
 
 
 def expand_ids(name: str) -> list[str]:
@@ -165,7 +212,8 @@ def _job_of(task: str) -> str:
 def _squeue(jobs: str, timeout_s: float) -> str:
     # --states=all also shows tasks that ended within MinJobAge (300 s): without accounting that is
     # the only trace of how they ended.
-    words = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={jobs}"]
+    # --all: also those in hidden partitions.
+    words = ["squeue", "--all", "--noheader", "--array", "--states=all", f"--jobs={jobs}"]
     try:
         return call([*words, f"--Format={_COLUMNS}"], timeout_s=timeout_s)
     except SchedulerError as error:
@@ -176,7 +224,7 @@ def _squeue(jobs: str, timeout_s: float) -> str:
 
 
 def _sacct(jobs: str, timeout_s: float) -> str:
-    words = ["sacct", "--parsable2", "--noheader", "--format=JobID,State,NodeList"]
+    words = ["sacct", "--parsable2", "--noheader", f"--format={_HISTORY_COLUMNS}"]
     try:
         return call([*words, f"--jobs={jobs}"], timeout_s=timeout_s)
     except (SchedulerError, UsageError):

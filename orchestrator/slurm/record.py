@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,10 @@ class ArrayRecord:
     """Ids of the runs of each task; none for the merge job."""
     job_id: str | None = None
     """None until SLURM has accepted it, or where its answer got lost."""
+    grace_s: float | None = None
+    """Seconds that its runs have for a checkpoint when they are asked to stop."""
+    num_raises: Mapping[str, int] = field(default_factory=dict)
+    """How often `mem` and `time` were raised, because earlier tasks had too little."""
 
     def task_id(self, index: int) -> str:
         """SLURM's id of a task: 12_3."""
@@ -42,6 +46,8 @@ class SubmissionRecord:
     host: str
     arrays: tuple[ArrayRecord, ...]
     merge: ArrayRecord | None = None
+    cluster: str = ""
+    """ClusterName of the cluster that has the jobs; empty where it is not known."""
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, "kind": KIND, **asdict(self)}
@@ -87,6 +93,7 @@ def _from_json(document: Mapping[str, Any]) -> SubmissionRecord:
         host=document["host"],
         arrays=tuple(_array(one) for one in document["arrays"]),
         merge=None if document["merge"] is None else _array(document["merge"]),
+        cluster=document.get("cluster", ""),
     )
 
 
@@ -95,4 +102,6 @@ def _array(document: Mapping[str, Any]) -> ArrayRecord:
         name=document["name"],
         tasks=tuple(tuple(task) for task in document["tasks"]),
         job_id=document["job_id"],
+        grace_s=document.get("grace_s"),
+        num_raises=document.get("num_raises", {}),
     )

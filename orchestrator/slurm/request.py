@@ -14,6 +14,9 @@ from merge.errors import StudyError, UsageError
 
 SIGNAL_S = 90
 """Default: how many seconds before its time limit a job gets SIGUSR2."""
+GRACE_MARGIN_S = 20
+"""Seconds between the end of the trainers' grace period and the time limit, for the requeue."""
+DEFAULT_GRACE_S = float(SIGNAL_S - GRACE_MARGIN_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +39,17 @@ class SlurmRequest:
     """Seconds before its time limit at which a job gets SIGUSR2."""
     setup: tuple[str, ...] = ()
     """Shell lines before the command: the only place where a person writes shell text."""
+    python: str | None = None
+    """Python of the environment with papergrid on the nodes; None: the one that submits."""
+    raise_on_retry: Mapping[str, float] = field(default_factory=dict)
+    """`mem`, `time` -> by which factor a run's next task gets more, where it had too little."""
     sbatch: Mapping[str, Any] = field(default_factory=dict)
     """Further long options of sbatch."""
+
+    @property
+    def grace_s(self) -> int:
+        """Seconds that a trainer has for its checkpoint when its task must stop."""
+        return max(5, self.signal_s - GRACE_MARGIN_S)
 
 
 def combine_layers(layers: Iterable[Mapping[str, Any]]) -> SlurmRequest:

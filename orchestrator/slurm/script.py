@@ -53,7 +53,7 @@ def batch_text(job: BatchJob) -> str:
         nodes=job.num_nodes,
         ntasks_per_node=1,
         # submitit joins set-up lines without a check: `module load` could fail unnoticed.
-        setup=["set -e", *request.setup] if request.setup else None,
+        setup=_setup(request),
         # submitit's default is the key "submitit", which clusters that enforce wckeys refuse.
         wckey=_loose(None),
         stderr_to_stdout=True,
@@ -64,6 +64,15 @@ def batch_text(job: BatchJob) -> str:
         additional_parameters=_own_options(job),
     )
     return text
+
+
+def _setup(request: SlurmRequest) -> list[str] | None:
+    """Shell lines before the command: the folder of `python` first on PATH, then a person's."""
+    lines = ["set -e", *request.setup] if request.setup else []
+    if request.python and "/" in request.python:
+        folder = quote([str(Path(request.python).parent)])
+        lines = [f'export PATH={folder}:"$PATH"', *lines]
+    return lines or None
 
 
 def _loose(value: str | int | None) -> Any:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -16,14 +17,24 @@ from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 from orchestrator.machine.own_modules import module_words
 from orchestrator.runs.requests import user_name
+from orchestrator.slurm.amounts import time_limit_s
 from orchestrator.slurm.arrays import Array
 from orchestrator.slurm.commands import sbatch
 from orchestrator.slurm.record import ArrayRecord, SubmissionRecord
 from orchestrator.slurm.request import SlurmRequest
 from orchestrator.slurm.script import BatchJob, batch_text
 
-GRACE_MARGIN_S = 20
-"""Seconds between the end of the trainers' grace period and the time limit, for the requeue."""
+_MERGE_MINUTES, _MERGE_MEMORY = 30, "2G"
+_ADVICE = (
+    "correct the request, then give the same command again: it sends only what is neither done nor "
+    "queued"
+)
+_MERGE_ADVICE = (
+    "only the job that merges in the end is missing, and each task merges after each of its runs "
+    "anyway; --no-merge sends no such job"
+)
+_PLACES = ("reservation", "exclude", "wckey")
+"""Options of sbatch that hold for the merge job too: where it may run, and for whom."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +50,8 @@ class SlurmSubmission:
     machine: tuple[str, ...] = ()
     """Further flags of `replicate work`."""
     has_merge: bool = True
+    cluster: str = ""
+    """ClusterName of the cluster that gets the jobs; empty where it is not known."""
     snapshot: str | None = None
     """Digest of the frozen code that the jobs run; None: the code as it is when they start."""
 
@@ -75,34 +88,50 @@ def _task_command(submission: SlurmSubmission, array: Array) -> tuple[str, ...]:
         *("srun", "--nodes=1", "--ntasks=1", "--overlap", "--unbuffered"),
         # Since 22.05 srun no longer inherits --cpus-per-task from the job.
         f"--cpus-per-task={request.cpus_per_task}",
-        *_replicate(submission, "work", str(submission.output)),
+        *_replicate(submission, request, "work", str(submission.output)),
         *("--submission", submission.id, "--array", array.name),
         *("--devices-per-run", str(resources.devices_per_run)),
         *("--num-workers", str(resources.num_workers)),
         # The worker must request its requeue before the time limit.
-        *("--grace", str(max(5, request.signal_s - GRACE_MARGIN_S))),
+        *("--grace", str(request.grace_s)),
         *(("--snapshot", submission.snapshot) if submission.snapshot else ()),
         *submission.machine,
     )
 
 
 def merge_job(submission: SlurmSubmission) -> BatchJob:
-    """The job that merges when all arrays have ended, in the queue of the first of them."""
+    """The job that merges when all arrays have ended, in the queue of the first of them.
+
+    It asks for one core and little memory and time, and for none of what a training needs.
+    """
     first = submission.arrays[0].request
+    request = SlurmRequest(
+        partition=first.partition,
+        account=first.account,
+        qos=first.qos,
+        python=first.python,
+        setup=first.setup,
+        cpus_per_task=1,
+        # Only where the arrays name theirs: some clusters refuse a request for memory, some demand
+        # a time limit.
+        mem=None if first.mem is None else _MERGE_MEMORY,
+        time=None if first.time is None else _merge_time(first),
+        sbatch={key: value for key, value in first.sbatch.items() if key in _PLACES},
+    )
     return BatchJob(
         name="merge",
         job_name=f"papergrid-{submission.study}-merge",
-        request=SlurmRequest(
-            partition=first.partition,
-            account=first.account,
-            qos=first.qos,
-            setup=first.setup,
-            cpus_per_task=1,
-        ),
-        command=_replicate(submission, "merge", str(submission.output)),
+        request=request,
+        command=_replicate(submission, request, "merge", str(submission.output)),
         cwd=submission.cwd,
         logs=submission.paths.logs,
     )
+
+
+def _merge_time(request: SlurmRequest) -> int:
+    """In minutes; not more than the partition was found to allow."""
+    limit_s = time_limit_s(request.time) or math.inf
+    return math.ceil(min(limit_s / 60, _MERGE_MINUTES))
 
 
 def after(sent: Sequence[str]) -> tuple[str, ...]:
@@ -126,9 +155,16 @@ def send(submission: SlurmSubmission, clock: Clock = SYSTEM_CLOCK) -> Submission
         by=user_name(),
         host=os.uname().nodename,
         arrays=tuple(
-            ArrayRecord(name=array.name, tasks=array.tasks) for array in submission.arrays
+            ArrayRecord(
+                name=array.name,
+                tasks=array.tasks,
+                grace_s=array.request.grace_s,
+                num_raises=array.num_raises,
+            )
+            for array in submission.arrays
         ),
         merge=ArrayRecord(name="merge") if submission.has_merge else None,
+        cluster=submission.cluster,
     )
     make_folder(submission.paths.logs)
     for name, text in texts.items():
@@ -158,9 +194,10 @@ def _send(
     submission: SlurmSubmission, record: SubmissionRecord, index: int, chain: Sequence[str]
 ) -> str:
     """Send the array with that index; the merge job has the index after the last array."""
-    script = submission.paths.script([*(a.name for a in record.arrays), "merge"][index])
+    is_merge = index == len(record.arrays)
+    script = submission.paths.script("merge" if is_merge else record.arrays[index].name)
     try:
-        return sbatch(script, chain)
+        return sbatch(script, chain, is_small=is_merge)
     except SchedulerError as error:
         is_unsure = isinstance(error, NoAnswerError)
         # An array that SLURM certainly did not accept must not be searched in the queue later.
@@ -170,15 +207,13 @@ def _send(
         accepted = f"jobs {jobs} are submitted and stay" if jobs else "nothing is queued"
         if is_unsure:
             accepted += "; this one may be queued all the same"
-        raise type(error)(
-            f"{error} (for {script}); {accepted}: correct the request, then give the same command "
-            f"again: it sends only what is neither done nor queued"
-        ) from error
+        advice = _MERGE_ADVICE if is_merge else _ADVICE
+        raise type(error)(f"{error} (for {script}); {accepted}: {advice}") from error
 
 
-def _replicate(submission: SlurmSubmission, *words: str) -> tuple[str, ...]:
+def _replicate(submission: SlurmSubmission, request: SlurmRequest, *words: str) -> tuple[str, ...]:
     frozen = (
         submission.snapshot
         and SweepPaths(submission.output).snapshot(submission.snapshot).papergrid
     )
-    return (*module_words(sys.executable, frozen or None, "replicate"), *words)
+    return (*module_words(request.python or sys.executable, frozen or None, "replicate"), *words)

@@ -122,8 +122,9 @@ def requeue_if_stopped(
 ) -> bool:
     """Requeue this task if SLURM stopped it with unfinished runs; whether that was done.
 
-    Only a task that SLURM reports as RUNNING is requeued: a task that a person cancelled stays
-    cancelled, and with PreemptMode=REQUEUE SLURM requeues it by itself.
+    A task that SLURM reports as RUNNING is requeued, and one that was pre-empted without being
+    queued again (PreemptMode=CANCEL). A task that a person cancelled stays cancelled, and with
+    PreemptMode=REQUEUE SLURM requeues it by itself.
     """
     was_stopped = report.was_stopped or stop.is_set
     if not was_stopped or not report.having(*_UNFINISHED):
@@ -134,14 +135,14 @@ def requeue_if_stopped(
             restarts,
         )
         return False
-    return _requeue(_own_id(environment), clock)
+    return _requeue(_own_id(environment), restarts, clock)
 
 
-def _requeue(job: str, clock: Clock) -> bool:
+def _requeue(job: str, restarts: int, clock: Clock) -> bool:
     for _ in range(_REQUEUE_TRIES):
         try:
             row = task_row(job)
-            if row is None or row.state != "RUNNING":
+            if row is None or not _needs_requeue(row, restarts):
                 return False
             call(["scontrol", "requeue", job])
         except SchedulerError as error:
@@ -151,6 +152,14 @@ def _requeue(job: str, clock: Clock) -> bool:
             return True
     _log.error("SLURM did not requeue task %s: submit again to resume its runs", job)
     return False
+
+
+def _needs_requeue(row: TaskRow, restarts: int) -> bool:
+    if row.state == "RUNNING":
+        return True
+    # SLURM counts the restart as soon as it has decided to queue a pre-empted task again. With
+    # PreemptMode=CANCEL it does not, but it obeys `scontrol requeue` until the task has ended.
+    return row.state == "COMPLETING" and row.was_preempted and row.restarts == restarts
 
 
 def why_stopped(

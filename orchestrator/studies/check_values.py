@@ -7,7 +7,14 @@ from typing import Any
 
 from merge.records.sweep import Axis, Value
 from merge.wording import did_you_mean, hint, listed
-from orchestrator.config.values import ConfigValue, is_named_by, is_scalar, slug, text_of
+from orchestrator.config.values import (
+    ConfigValue,
+    is_named_by,
+    is_scalar,
+    plain_text,
+    slug,
+    text_of,
+)
 from orchestrator.config.yaml_document import Notes, Place
 from orchestrator.runs.retries import DEFAULT_RULES, NEVER
 from orchestrator.studies.options import UnfitError, UnknownKeyError
@@ -136,13 +143,19 @@ def _axis_value(name: str, value: object, at: Place, rules: Rules, notes: Notes)
 
 def _refuse_equals(values: list[Value | None], places: list[Place], notes: Notes) -> None:
     seen: dict[str, Value] = {}
+    numbers: dict[float, Value] = {}
     for value, place in zip(values, places, strict=True):
         if value is None:
             continue
         # Case-insensitive file systems would give both values one folder.
         key = slug(value).casefold()
-        if key not in seen:
+        # 1 and 1.0 are one key of a mapping, and so are 1 and true.
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        equal = numbers.setdefault(value, value) if is_number else value  # type: ignore[arg-type]
+        if key not in seen and text_of(equal) == text_of(value):
             seen[key] = value
+        elif key not in seen:
+            notes.add(place, f"{text_of(value)!r} is listed twice: {text_of(equal)!r} is equal")
         elif text_of(seen[key]) == text_of(value):
             notes.add(place, f"{text_of(value)!r} is listed twice")
         else:
@@ -206,7 +219,7 @@ def _condition_text(
 ) -> str | None:
     if axis is None:
         try:
-            return text_of(rules.fitted(key, value))
+            return plain_text(rules.fitted(key, value))
         except UnfitError as error:
             notes.add(place, str(error))
             return None
@@ -214,7 +227,7 @@ def _condition_text(
     # As a filter names it: `1e-4` in a condition means the axis's 0.0001.
     for choice in axis.choices:
         if is_named_by(choice, text):
-            return text_of(choice)
+            return plain_text(choice)
     choices = [text_of(choice) for choice in axis.choices]
     notes.add(
         place,

@@ -20,6 +20,7 @@ from pathlib import Path
 from merge.errors import StudyError
 from merge.records.manifest import Manifest, manifest_from_json
 from merge.results.cells import summary_keys
+from merge.results.entries import PARTS
 from merge.wording import hint
 from orchestrator.config.schema import fit
 from orchestrator.config.yaml_document import Document, Place, Problem, as_lines, read_document
@@ -32,14 +33,28 @@ RUNTIME = "runtime"
 
 _RESERVED = frozenset(("epoch", "step", "loss", "lr", "seconds", "event", "time"))
 """Keys of a training's events and history, beside which metrics stand."""
-_MEASURED = ("seconds", "peak_memory_mb", "world_size", "device", "bootstrap", "by_test_seed")
+_MEASURED = (
+    "seconds",
+    "peak_memory_mb",
+    "world_size",
+    "device",
+    "bootstrap",
+    "by_test_seed",
+    PARTS,
+)
 """Keys of a merged result, beside which the baseline stands."""
 _NEEDED_FILES = (MANIFEST_FILE, OPTIONS_FILE)
 _EXAMPLES = {
     "goal": "max or goal: min",
     "label": "the heading of its column",
     "details": "the key of a result's details that holds its metrics",
+    "parts": "what the metric is a mean over, such as classes",
+    "values": "the key of an evaluation's details that holds the value of each part",
+    "value": "the number that is suspect, such as 0",
+    "means": "what that number says of the model",
 }
+_INNER = (("mean_over", ("parts", "values")), ("suspect", ("value", "means")))
+"""Keys of a metric that are mappings, with the keys that each needs."""
 _MODULE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -216,7 +231,10 @@ def _missing_keys(document: Document) -> Iterator[Problem]:
         (("baseline",), baseline, ("label", "details"))
     ]
     if isinstance(metrics, dict):
-        places += [(("metrics", name), entry, ("goal",)) for name, entry in metrics.items()]
+        for name, entry in metrics.items():
+            places.append((("metrics", name), entry, ("goal",)))
+            inner = entry if isinstance(entry, dict) else {}
+            places += [(("metrics", name, key), inner.get(key), keys) for key, keys in _INNER]
     for place, entry, needed in places:
         if isinstance(entry, dict):
             for key in needed:

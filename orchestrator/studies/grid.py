@@ -8,9 +8,10 @@ from itertools import product
 from typing import Any
 
 from merge.errors import StudyError
-from merge.records.sweep import Resources, Run, Value, config_hash
+from merge.records.config_hash import config_hash, free_keys_of
+from merge.records.sweep import Resources, Run, Value
 from orchestrator.config.templates import TemplateError, render
-from orchestrator.config.values import ConfigValue, text_of
+from orchestrator.config.values import ConfigValue, plain_text, text_of
 from orchestrator.studies.study import Condition, Study
 
 
@@ -34,6 +35,7 @@ def _points(study: Study) -> Iterator[dict[str, Value]]:
 
 def _run(study: Study, axes: dict[str, Value], tables: Mapping[str, set[str]]) -> Run:
     config, resources = _configure(study, axes)
+    free_keys = free_keys_of(config, study.free_keys, study.manifest)
     try:
         cell = render(study.cell, config)
         path = render(study.run_path, {**config, "cell": cell})
@@ -47,7 +49,7 @@ def _run(study: Study, axes: dict[str, Value], tables: Mapping[str, set[str]]) -
         axes=axes,
         config=config,
         config_hash=config_hash(
-            {key: value for key, value in config.items() if key not in study.free_keys},
+            {key: value for key, value in config.items() if key not in free_keys},
             experiment=study.experiment,
             command=study.command,
         ),
@@ -80,4 +82,6 @@ def _changed(resources: Resources, changes: Mapping[str, Any]) -> Resources:
 
 
 def _holds(condition: Condition, values: Mapping[str, ConfigValue]) -> bool:
-    return all(key in values and text_of(values[key]) in texts for key, texts in condition.items())
+    return all(
+        key in values and plain_text(values[key]) in texts for key, texts in condition.items()
+    )

@@ -23,6 +23,7 @@ from orchestrator.config.templates import (
 )
 from orchestrator.config.values import ConfigValue
 from orchestrator.config.yaml_document import Notes, read_document
+from orchestrator.studies.check_code import check_code
 from orchestrator.studies.check_layout import check_command, check_runs, check_templates
 from orchestrator.studies.check_values import (
     check_axes,
@@ -33,8 +34,8 @@ from orchestrator.studies.check_values import (
 )
 from orchestrator.studies.experiment import spelled
 from orchestrator.studies.options import EXPERIMENTS, Options
-from orchestrator.studies.published import resolve_published
-from orchestrator.studies.rules import Rules, parse_settings
+from orchestrator.studies.published import Shown, resolve_published
+from orchestrator.studies.rules import FreeRules, Rules, WrittenRules, parse_settings
 from orchestrator.studies.schema import ResourcesShape, StudyShape
 from orchestrator.studies.study import Study
 from orchestrator.studies.trainer import Trainer, trainer_of
@@ -47,7 +48,7 @@ _LAYOUT = ("axes", "average_over", "cell", "run_path", "command", "exclude", "ov
 def load_study(
     path: Path,
     *,
-    settings: Mapping[str, str] | None = None,
+    settings: Mapping[str, ConfigValue] | None = None,
     published_folders: Sequence[Path] = (),
     debug: bool = False,
     experiments: Path = EXPERIMENTS,
@@ -55,9 +56,10 @@ def load_study(
 ) -> Study:
     """Read and check the study file `path`.
 
-    `settings` (`--set key=value`, values as text) override everything but axes; `debug` takes the
-    file's `debug:` values in. `experiments` is the folder of papergrid's own experiments; a folder
-    elsewhere, named with a `/`, lies relative to `cwd` (default: the current folder).
+    `settings` (`--set key=value`, a text as it is typed in a shell) override everything but axes;
+    `debug` takes the file's `debug:` values in. `experiments` is the folder of papergrid's own
+    experiments; a folder elsewhere, named with a `/`, lies relative to `cwd` (default: the current
+    folder).
     StudyError carries all problems of the file; UsageError those of `settings`.
     """
     document = read_document(path)
@@ -67,15 +69,18 @@ def load_study(
     trainer = trainer_of(shape, experiments, cwd, notes)
     rules = trainer.rules
     study = _study(path, shape, trainer, tuple(settings or ()), notes, debug=debug)
+    study = replace(study, code_files=check_code(shape, path, cwd or Path.cwd(), notes))
     # Only for a correct file: else a key that the file's mistake hides would be called unknown.
     if settings and notes.is_empty:
         settable = [*_known_keys(shape, rules), *_template_keys(shape)]
-        parsed = parse_settings(settings, study.axes, settable, rules)
+        written = WrittenRules(_written(study, shape)) if isinstance(rules, FreeRules) else rules
+        parsed = parse_settings(settings, study.axes, settable, written)
         study = replace(study, settings=parsed)
     # Runs of a wrong layout would repeat its problem once for each run.
     runs = () if notes.touches(*_LAYOUT) else check_runs(study, notes)
     cells = list(dict.fromkeys(run.cell for run in runs))
-    published = resolve_published(shape.published, published_folders, cells, notes)
+    shown = Shown(metric=study.manifest.metric(study.metric), average_over=study.average_over)
+    published = resolve_published(shape.published, published_folders, cells, shown, notes)
     notes.raise_if_any()
     return replace(study, published=published)
 
@@ -160,6 +165,12 @@ def _known_keys(shape: StudyShape, rules: Rules) -> list[str]:
     for override in shape.overrides:
         keys += override.set
     return list(dict.fromkeys(keys))
+
+
+def _written(study: Study, shape: StudyShape) -> Iterable[tuple[str, ConfigValue]]:
+    """Every value that the study gives a key: they say of which type the key is."""
+    for values in (study.fixed, shape.debug, *(override.set for override in study.overrides)):
+        yield from values.items()
 
 
 def _template_keys(shape: StudyShape) -> Iterable[str]:

@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Any
 
-from merge.records.manifest import NUMBER, Goal
+from pydantic import BeforeValidator, Field
+
+from merge.records.metrics import NUMBER, Goal, Range, read_range
 from orchestrator.config.schema import Shape
+
+
+def _range(value: object) -> object:
+    return None if value is None else read_range(value)
+
+
+def _number(value: object) -> object:
+    # Strict models refuse an int for a float.
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+RangeEntry = Annotated[Range | None, BeforeValidator(_range)]
+"""`[0, 1]`; null for an end that is open."""
+
+
+class MeanOverEntry(Shape):
+    """What a metric is a mean over, and which detail holds the value of each part."""
+
+    parts: str = ""
+    values: str = ""
+
+
+class SuspectEntry(Shape):
+    """A value that says that nothing was learnt, and the words for it."""
+
+    value: Annotated[float | None, BeforeValidator(_number)] = None
+    means: str = ""
 
 
 class MetricEntry(Shape):
@@ -14,6 +43,9 @@ class MetricEntry(Shape):
     unit: str = NUMBER
     goal: Goal | None = None
     help: str = ""
+    range: RangeEntry = None
+    mean_over: MeanOverEntry | None = None
+    suspect: SuspectEntry | None = None
 
 
 class TestListEntry(Shape):
@@ -72,6 +104,8 @@ class ManifestShape(Shape):
     baseline: BaselineEntry | None = None
     bootstrap: str = "bootstrap"
     report: ReportEntry = Field(default_factory=ReportEntry)
+    batch_norm: bool | dict[str, Any] = False
+    """Whether batch norm is trained: always, or where a configuration has these values."""
     code: list[str] = Field(default_factory=list)
     """Shared folders of `experiments/` whose code computes this experiment's numbers."""
     result_code: list[str] = Field(default_factory=list)

@@ -9,19 +9,23 @@
         cells:
           resnet50_small: {0: 0.729, 1: 0.760, mean: 0.745}
 
-Numbers are as results store them: a metric in percent is a fraction. `mean` is the printed one,
-even if it is not the mean of the printed values; `fb_iou` and `note` may stand beside it.
+Numbers are of the study's metric, as results store them: one in percent is a fraction. `mean` is
+the printed one, even if it is not the mean of the printed values; `fb_iou` and `note` may stand
+beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from merge.errors import StudyError
+from merge.records.metrics import Metric, range_text
 from merge.storage.json_files import is_finite_number
 from merge.wording import hint, listed
 from orchestrator.config.schema import Shape, fit
@@ -30,6 +34,14 @@ from orchestrator.config.yaml_document import Document, Notes, Problem, as_lines
 from orchestrator.studies.schema import PublishedShape
 
 _SUMMARIES = ("mean", "fb_iou", "note")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What the study's table shows."""
+
+    metric: Metric
+    average_over: str
 
 
 class MethodShape(Shape):
@@ -60,7 +72,11 @@ def read_published(path: Path) -> PublishedFileShape:
 
 
 def resolve_published(
-    wanted: PublishedShape | None, folders: Sequence[Path], cells: Iterable[str], notes: Notes
+    wanted: PublishedShape | None,
+    folders: Sequence[Path],
+    cells: Iterable[str],
+    shown: Shown,
+    notes: Notes,
 ) -> dict[str, Any]:
     """The rows that a study asks for: {"source": ..., "cells": {cell: {"mean": .., "0": ..}}}.
 
@@ -82,6 +98,8 @@ def resolve_published(
     if name is None:
         return {}
     method = published.methods[name]
+    for message in _misfits(path.name, published, wanted, shown):
+        notes.add(("published",), message)
     known = list(cells)
     # Some cells may be missing, if the study replicates a part of the table; none in common is a
     # mistake in the names.
@@ -92,6 +110,48 @@ def resolve_published(
             f"published: {listed(method.cells)}",
         )
     return _resolved(published, name, wanted.tolerance)
+
+
+def _misfits(
+    file: str, published: PublishedFileShape, wanted: PublishedShape, shown: Shown
+) -> Iterator[str]:
+    """Why the numbers in `file` cannot stand beside those of the study."""
+    metric = shown.metric
+    # A study without a metric has one problem already.
+    if metric.name and published.metric != metric.name:
+        yield (
+            f"{file} has numbers of metric {published.metric!r}, the study shows {metric.name!r}: "
+            f"they cannot be compared; name a file of {metric.name!r}, or leave `published` out"
+        )
+        return
+    axes = list(published.average_over)
+    # A paper's mean may be over any axis; its numbers by split are not those by seed.
+    if shown.average_over not in axes and _by_value(published):
+        yield (
+            f"{file} has numbers for each {' and '.join(axes)}, and a cell of the study averages "
+            f"over {shown.average_over}: keep only each cell's `mean` in the file"
+        )
+    yield from islice(_impossible(file, published, metric), 3)
+    width = metric.width
+    if wanted.tolerance is not None and width is not None and wanted.tolerance >= width:
+        yield (
+            f"tolerance {wanted.tolerance:g} is as wide as the metric's range, "
+            f"{range_text(metric.limits)}: every mean would be within it"
+        )
+
+
+def _by_value(published: PublishedFileShape) -> bool:
+    rows = (row for method in published.methods.values() for row in method.cells.values())
+    return any(key not in _SUMMARIES for row in rows for key in row)
+
+
+def _impossible(file: str, published: PublishedFileShape, metric: Metric) -> Iterator[str]:
+    for name, method in published.methods.items():
+        for cell, row in method.cells.items():
+            for key, value in row.items():
+                is_number = key not in ("note", "fb_iou")
+                if is_number and (problem := metric.out_of_range(value)):
+                    yield f"{file}: {name}, {cell}, {key}: {problem}"
 
 
 def _find(name: str, folders: Sequence[Path], notes: Notes) -> Path | None:

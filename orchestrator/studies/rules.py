@@ -9,9 +9,11 @@ from typing import Protocol
 
 from merge.errors import UsageError
 from merge.records.sweep import Axis
+from merge.records.typed_words import TypingError, typed_any
 from merge.wording import hint
 from orchestrator.config.templates import LAUNCH_PLACEHOLDERS
-from orchestrator.config.values import ConfigValue, parse_scalar
+from orchestrator.config.values import ConfigValue, text_of
+from orchestrator.studies.kinds import Form, form_of
 from orchestrator.studies.options import UnfitError, UnknownKeyError
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -49,7 +51,31 @@ class FreeRules:
         return value  # type: ignore[return-value]
 
     def parsed(self, _key: str, text: str) -> ConfigValue:
-        return parse_scalar(text)
+        try:
+            return typed_any(text)
+        except TypingError as error:
+            raise UnfitError(str(error)) from error
+
+
+class WrittenRules(FreeRules):
+    """The rules of a command whose study gives values: another value is of the same type."""
+
+    def __init__(self, written: Iterable[tuple[str, ConfigValue]]) -> None:
+        values: dict[str, list[ConfigValue]] = {}
+        for key, value in written:
+            values.setdefault(key, []).append(value)
+        self._forms: dict[str, Form | None] = {key: form_of(all_) for key, all_ in values.items()}
+
+    def parsed(self, key: str, text: str) -> ConfigValue:
+        form = self._forms.get(key)
+        return super().parsed(key, text) if form is None else form.parsed(text)
+
+    def fitted(self, key: str, value: object) -> ConfigValue:
+        form = self._forms.get(key)
+        if form is not None and value is not None and isinstance(value, list) != form.is_list:
+            kind = "a list" if form.is_list else "a single value"
+            raise UnfitError(f"must be {kind}, as the study gives it, not {value!r}")
+        return super().fitted(key, value)
 
 
 class AnyRules(FreeRules):
@@ -60,27 +86,27 @@ class AnyRules(FreeRules):
 
 
 def parse_settings(
-    settings: Mapping[str, str], axes: Sequence[Axis], known: Iterable[str], rules: Rules
+    settings: Mapping[str, ConfigValue], axes: Sequence[Axis], known: Iterable[str], rules: Rules
 ) -> dict[str, ConfigValue]:
     """What `--set` gave, in the options' types. UsageError with all that is wrong with it."""
     names = list(known)
     parsed: dict[str, ConfigValue] = {}
     problems = []
-    for key, text in settings.items():
+    for key, given in settings.items():
         try:
-            parsed[key] = _setting(key, text, axes, names, rules)
+            parsed[key] = _setting(key, given, axes, names, rules)
         except UnfitError as error:
-            problems.append(f"--set {key}={text}: {error}")
+            problems.append(f"--set {key}={text_of(given)}: {error}")
     if problems:
         raise UsageError("\n".join(problems))
     return parsed
 
 
 def _setting(
-    key: str, text: str, axes: Sequence[Axis], known: list[str], rules: Rules
+    key: str, given: ConfigValue, axes: Sequence[Axis], known: list[str], rules: Rules
 ) -> ConfigValue:
     if key in {axis.name for axis in axes}:
         raise UnfitError(f"{key} is an axis of this study: select its values with --where {key}=..")
     if key not in known:
         raise UnfitError(f"no such key{hint(key, [*known, *(axis.name for axis in axes)])}")
-    return rules.fitted(key, rules.parsed(key, text))
+    return rules.fitted(key, rules.parsed(key, given) if isinstance(given, str) else given)

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from merge.records.manifest import Goal
+from merge.records.metrics import Goal
 from orchestrator.config.schema import Shape
+from orchestrator.studies.manifest_schema import RangeEntry
 from orchestrator.studies.slurm_schema import SlurmShape
 
 
@@ -25,6 +26,10 @@ def _refuse_string(value: object) -> object:
 def _wrapped(key: str) -> BeforeValidator:
     """Where text stands in for a mapping: it is the value of the mapping's `key`."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
 
 
 def _axis(value: object) -> object:
@@ -54,14 +59,15 @@ class AxisShape(Shape):
 
 
 class MetricShape(Shape):
-    """`accuracy`, or `{name: loss, goal: min, unit: nats}`.
+    """`accuracy`, or `{name: loss, goal: min, unit: nats, range: [0, null]}`.
 
-    Of an experiment the manifest says goal and unit; what stands here must agree with it.
+    Of an experiment the manifest says all but the name; what stands here must agree with it.
     """
 
     name: str = ""
     goal: Goal | None = None
     unit: str | None = None
+    range: RangeEntry = None
 
 
 class ResourcesShape(Shape):
@@ -112,3 +118,5 @@ class StudyShape(Shape):
     published: Annotated[PublishedShape | None, _wrapped("file")] = None
     retries: Values = Field(default_factory=dict)
     debug: Values = Field(default_factory=dict)
+    code: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
+    """Files and folders that count as code, relative to the study file."""

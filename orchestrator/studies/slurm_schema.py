@@ -15,7 +15,7 @@ _MEMORY = re.compile(r"[0-9]+([KMGT]B?)?")
 _OPTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _OWNED = {
     "array": "papergrid numbers the tasks itself; limit them with max_parallel",
-    "clusters": "set $SLURM_CLUSTERS, so that squeue and scancel ask the same cluster",
+    "clusters": "submit on a host of that cluster, which SLURM_CONF names",
     "chdir": "jobs start in the folder in which they are submitted",
     "dependency": "papergrid chains its jobs itself",
     "error": "logs lie in the submission's folder",
@@ -63,6 +63,13 @@ def _matching(pattern: re.Pattern[str], example: str) -> Callable[[str | int], s
     return check
 
 
+def _check_program(value: str) -> str:
+    check_text(value)
+    if value.startswith(("-", "~")):
+        raise ValueError(f"{value!r} is not a program: write its path from /, or its name")
+    return value
+
+
 def _check_options(options: dict[str, SbatchValue]) -> dict[str, SbatchValue]:
     for name, value in options.items():
         if name in _OWNED:
@@ -80,6 +87,15 @@ Text = Annotated[str, AfterValidator(check_value)]
 Time = Annotated[str | int, AfterValidator(_matching(_TIME, "90 (minutes), 4:00:00 or 1-12"))]
 Memory = Annotated[str | int, AfterValidator(_matching(_MEMORY, "32G or 4000 (megabytes)"))]
 Count = Annotated[int, Field(ge=1)]
+Program = Annotated[str, AfterValidator(_check_program)]
+Factor = Annotated[float, Field(gt=1, le=16, strict=False)]
+
+
+class RaiseShape(Shape):
+    """By which factor a run's next task gets more of what its last one had too little of."""
+
+    mem: Factor | None = None
+    time: Factor | None = None
 
 
 class SlurmShape(Shape):
@@ -96,4 +112,6 @@ class SlurmShape(Shape):
     max_parallel: Count | None = None
     signal_s: Annotated[int, Field(ge=10)] | None = None
     setup: list[Line] | None = None
+    python: Program | None = None
+    raise_on_retry: RaiseShape | None = None
     sbatch: Annotated[dict[str, SbatchValue], AfterValidator(_check_options)] | None = None

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from merge.records.manifest import Goal, Manifest
+from merge.records.manifest import Manifest
+from merge.records.metrics import Goal
+from merge.records.short_repr import ShortRepr
 from merge.records.sweep import Axis, Resources
 from orchestrator.config.values import ConfigValue
 
@@ -25,8 +27,8 @@ class Override:
     """Fields of `Resources` that differ for these runs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Study(ShortRepr):
     """One study file, with `--set` and `--debug` taken in.
 
     A run's configuration is, from weakest to strongest: defaults, fixed, overrides in their order,
@@ -50,6 +52,8 @@ class Study:
     experiment: str | None = None
     command: tuple[str, ...] | None = None
     """Words with `{placeholders}`, which are filled when a run is started."""
+    code_files: tuple[str, ...] | None = None
+    """Files and folders that count as code, seen from where commands start; None: not named."""
     defaults: Mapping[str, ConfigValue] = field(default_factory=dict)
     """The experiment's own defaults: a plan shows every value that a run was trained with."""
     fixed: Mapping[str, ConfigValue] = field(default_factory=dict)

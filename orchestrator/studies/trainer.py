@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merge.errors import StudyError
-from merge.records.manifest import NUMBER, Manifest, Metric, default_manifest
+from merge.records.manifest import Manifest, default_manifest
+from merge.records.metrics import NUMBER, Metric, range_text, suggests_lower_is_better
 from merge.wording import hint
 from orchestrator.config.yaml_document import Notes
 from orchestrator.studies.experiment import (
@@ -75,7 +76,9 @@ def _manifest(shape: StudyShape, experiment: Experiment | None, notes: Notes) ->
     """What the plan freezes; of a command only its metric is known, by what the study says."""
     wanted = shape.metric
     if experiment is None:
-        return default_manifest(wanted.name, wanted.goal or "max", wanted.unit or NUMBER)
+        _ask_for_goal(wanted, notes)
+        unit = wanted.unit or NUMBER
+        return default_manifest(wanted.name, wanted.goal or "max", unit, wanted.range)
     known = {metric.name: metric for metric in experiment.manifest.metrics}
     if wanted.name in known:
         _check_metric(wanted, known[wanted.name], notes)
@@ -88,13 +91,28 @@ def _manifest(shape: StudyShape, experiment: Experiment | None, notes: Notes) ->
     return experiment.manifest
 
 
+def _ask_for_goal(wanted: MetricShape, notes: Notes) -> None:
+    # Without a goal the larger number is the better one: for a loss the worst run would be best.
+    if wanted.goal is None and suggests_lower_is_better(wanted.name):
+        notes.add(
+            ("metric",),
+            f"{wanted.name!r} sounds like a metric that is better where it is lower: say which, "
+            f"`metric: {{name: {wanted.name}, goal: min}}`, or goal: max",
+        )
+
+
 def _check_metric(wanted: MetricShape, declared: Metric, notes: Notes) -> None:
+    # A study may repeat what the manifest says, but not contradict it: merges use the manifest's.
     for key in ("goal", "unit"):
         given, known = getattr(wanted, key), getattr(declared, key)
-        # A study may repeat what the manifest says, but not contradict it: merges use the
-        # manifest's.
         if given not in (None, known):
-            notes.add(
-                ("metric", key),
-                f"the experiment's manifest says {key} {known}, not {given}: leave it out",
-            )
+            _refuse_other(key, known, given, notes)
+    if wanted.range not in (None, declared.limits):
+        given, known = range_text(wanted.range or declared.limits), range_text(declared.limits)
+        _refuse_other("range", known, given, notes)
+
+
+def _refuse_other(key: str, known: str, given: str, notes: Notes) -> None:
+    notes.add(
+        ("metric", key), f"the experiment's manifest says {key} {known}, not {given}: leave it out"
+    )

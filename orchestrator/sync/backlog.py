@@ -22,9 +22,9 @@ from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.url import BucketTarget
 from orchestrator.sync.merged_view import update_merged_view
 from orchestrator.sync.plan import ATTEMPTS_BESIDE_TRAINING
-from orchestrator.sync.pull import is_running_here
 from orchestrator.sync.push import Push, prepare_push
 from orchestrator.sync.report import SyncIssue, SyncReport
+from orchestrator.sync.running import Activity, ClaimWatch
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ class Backlog:
         self._target = replace(target, max_attempts=ATTEMPTS_BESIDE_TRAINING)
         self._runs = tuple(runs)
         self._claimed = claimed
+        self._watch = ClaimWatch(output, clock)
         self._next_checkpoints = 0.0
         self._changed = threading.Condition()
         self._queue: dict[str, Run] = {}
@@ -153,12 +154,15 @@ class Backlog:
         """Whether `run` has files here that no live process changes."""
         folder = SweepPaths(self._output).run(run.path).root
         try:
-            return folder.is_dir() and not is_running_here(self._output, run)
-        # OSError too: a clock file is written to learn the age of another host's claim.
+            return folder.is_dir() and self._watch.look(run) is Activity.IDLE
         except (PapergridError, OSError):
             return False
 
     def _work(self) -> None:
+        # A first sight of other hosts' claims: `close` sends the files of those that are silent
+        # from now until then.
+        for run in self._runs:
+            self._is_settled(run)
         failures = 0
         while self._wait_for_work():
             try:

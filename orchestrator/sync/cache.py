@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.control_paths import SyncPaths
 from merge.storage.json_files import read_json, write_json
 from merge.storage.paths import SweepPaths
-from orchestrator.s3.bucket import Bucket, ListedObject
-from orchestrator.s3.checksums import sha256_hex
+from orchestrator.machine.owners import this_owner
+from orchestrator.s3.bucket import Bucket
+from orchestrator.s3.checksums import read_until_sure, sha256_hex
+from orchestrator.s3.objects import ListedObject
 from orchestrator.s3.upload import Snapshot
 
 _SETTLED_S = 2.0
-"""A file that changed less than this ago may change again within one tick of its time stamp (up to
-2 s on some file systems), so its hash is not remembered."""
+"""A file may change again within one tick of its time stamp (up to 2 s on some file systems). So
+its hash is believed once the same stamp was seen for longer than that, by this host's own clock:
+the stamp itself may come from the clock of another host."""
+_NUM_STAMPS = 4
 _SAVE_EVERY_S = 5.0
 
 
@@ -53,6 +58,8 @@ class SyncCache:
         """Copies of the plan and the results in the bucket, laid out as an output folder. Its name
         is the same on every machine: it is a part of the merged JSON."""
         self._bucket = bucket
+        # Monotonic times of this host, until it is started again, can be compared.
+        self._boot_id = this_owner().boot_id
         self._lock = threading.Lock()
         self._hashes = _read(self.paths.hashes)
         saved = _read(self.paths.place(self._digest))
@@ -60,6 +67,10 @@ class SyncCache:
         self._objects: dict[str, list[Any]] = saved.get("objects", {})
         self._synced: dict[str, str] = saved.get("agreed", {})
         self._mirrored: dict[str, str] = saved.get("viewed", {})
+        self._names_below: dict[str, set[str]] = {}
+        """Names of known objects, by each folder above them, with its slash."""
+        for name in (*self._objects, *self._mirrored):
+            self._index(name)
         self._saved = self._clock.monotonic()
 
     def local_sha256(self, name: str, source: Snapshot) -> str:
@@ -67,38 +78,63 @@ class SyncCache:
         status = os.fstat(source.descriptor)
         stamp = [status.st_mtime_ns, status.st_ctime_ns, source.size, status.st_ino]
         known = self._hashes.get(name)
-        if known and known[:-1] == stamp:
+        if known and known[:_NUM_STAMPS] != stamp:
+            known = None
+        if known and len(known) == _NUM_STAMPS + 1:
             return str(known[-1])
         # Asked before the file is read: a change during the reading must not be remembered.
-        is_settled = self._clock.now() - status.st_mtime > _SETTLED_S
+        seen = [self._boot_id, self._clock.monotonic()]
         sha256 = source.sha256()
-        if is_settled:
-            with self._lock:
-                self._hashes[name] = [*stamp, sha256]
+        if known and known[-2] == seen[0]:
+            seen = known[-2:] if seen[1] - known[-1] <= _SETTLED_S else []
+        with self._lock:
+            self._hashes[name] = [*stamp, sha256, *seen]
         return sha256
 
-    def remote_sha256(self, listed: ListedObject) -> str | None:
-        """The SHA-256 of an object, with one HEAD request where it is not known.
+    def remote_sha256(self, listed: ListedObject, expected: str | None = None) -> str | None:
+        """The SHA-256 of an object, with a HEAD request where it is not known.
 
         None where it has no SHA-256, or is gone. What the server computed counts more than what
-        the writer stored.
+        the writer stored. Another one than `expected` is asked for again: it is remembered, and a
+        byte may have been flipped on the way.
         """
         known = self._objects.get(listed.name)
-        if known and known[:2] == [listed.size, listed.etag]:
-            return None if known[2] is None else str(known[2])
-        head = self._bucket.head(listed.name)
-        if head is None:
-            return None
-        sha256 = head.best_sha256
-        self.record_remote(
-            listed.name, KnownObject(size=listed.size, etag=listed.etag, sha256=sha256)
-        )
-        return sha256
+        if known and known[:2] == [listed.size, listed.etag] and known[2] is not None:
+            return str(known[2])
+        sha256 = read_until_sure(lambda: self._ask_sha256(listed.name) or "", expected or "")
+        if sha256:
+            self.record_remote(
+                listed.name, KnownObject(size=listed.size, etag=listed.etag, sha256=sha256)
+            )
+        return sha256 or None
+
+    def _ask_sha256(self, name: str) -> str | None:
+        head = self._bucket.head(name)
+        return head.best_sha256 if head else None
 
     def record_remote(self, name: str, known: KnownObject) -> None:
         """Remember what is in the bucket."""
         with self._lock:
             self._objects[name] = [known.size, known.etag, known.sha256]
+            self._index(name)
+
+    def known_names(self, name_prefix: str) -> set[str]:
+        """The objects known to be there: all, or those below the folder `name_prefix`."""
+        with self._lock:
+            return set(self._names_below.get(name_prefix, ()))
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget objects that are gone."""
+        with self._lock:
+            for name in names:
+                self._objects.pop(name, None)
+                self._mirrored.pop(name, None)
+                for folder in _folders_above(name):
+                    self._names_below.get(folder, set()).discard(name)
+
+    def _index(self, name: str) -> None:
+        for folder in _folders_above(name):
+            self._names_below.setdefault(folder, set()).add(name)
 
     def last_synced(self, name: str) -> str | None:
         """The SHA-256 that file and object had when they were last equal."""
@@ -117,6 +153,7 @@ class SyncCache:
         """Remember that this version of the object is in the mirror."""
         with self._lock:
             self._mirrored[listed.name] = listed.etag
+            self._index(listed.name)
 
     def save(self, *, now: bool = True) -> None:
         """Write the cache to disk; with `now=False` at most every few seconds."""
@@ -132,6 +169,12 @@ class SyncCache:
             }
         write_json(self.paths.hashes, hashes)
         write_json(self.paths.place(self._digest), place)
+
+
+def _folders_above(name: str) -> list[str]:
+    """`a/b/c` lies below ``, `a/` and `a/b/`."""
+    parts = name.split("/")[:-1]
+    return ["", *("/".join(parts[: n + 1]) + "/" for n in range(len(parts)))]
 
 
 def _read(path: Path) -> dict[str, Any]:

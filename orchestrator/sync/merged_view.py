@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from merge.errors import BucketUnavailableError
+from merge.errors import BucketUnavailableError, RecordError
 from merge.records.sweep import Run, Sweep
 from merge.results.collect import gather
 from merge.results.combine import Merged, combine
@@ -21,14 +21,16 @@ from merge.results.index import load_index
 from merge.results.unite import Contribution
 from merge.storage.atomic import remove_file, write_atomic
 from merge.storage.clock import SYSTEM_CLOCK, Clock
+from merge.storage.json_files import parse_json
 from merge.storage.paths import SweepPaths
 from orchestrator.s3.backoff import backoff_s
-from orchestrator.s3.bucket import ABSENT, Bucket, ListedObject
+from orchestrator.s3.bucket import ABSENT, Bucket
 from orchestrator.s3.checksums import mismatch, sha256_hex
 from orchestrator.s3.conditional_writes import require_safe_merging
+from orchestrator.s3.objects import ListedObject
 from orchestrator.sync.cache import SyncCache
+from orchestrator.sync.listing import Listing, first_present, list_objects
 from orchestrator.sync.selection import RunNames, runs_by_path
-from orchestrator.sync.transfer import Listing
 
 MERGED_VIEW = SweepPaths.RESULTS_NAME
 _MAX_ROUNDS = 60
@@ -46,17 +48,47 @@ def update_merged_view(
     require_safe_merging(bucket)
     for attempt in range(_MAX_ROUNDS):
         current = bucket.get(MERGED_VIEW)
-        _, data = merge_results_in(bucket, cache, sweep)
+        merged, data = merge_results_in(bucket, cache, sweep)
         if current and current[0] == data:
             return
+        lost = _lost_result(bucket, current[0], merged) if current else None
         condition = current[1].etag if current else ABSENT
-        if bucket.put(MERGED_VIEW, data, only_if=condition) is not None:
+        if lost is None and bucket.put(MERGED_VIEW, data, only_if=condition) is not None:
             return
         clock.sleep(backoff_s(attempt, longest_s=2.0))
+    if lost:
+        raise BucketUnavailableError(
+            f"{bucket.url(MERGED_VIEW)} has the result of {lost}, which was not found among the "
+            f"results in the bucket: the merged JSON stays as it is; run the same command again"
+        )
     raise BucketUnavailableError(
         f"other servers changed {bucket.url(MERGED_VIEW)} {_MAX_ROUNDS} times in a row: all "
         f"results are in the bucket; run the same command again to update the merged JSON"
     )
+
+
+def _lost_result(bucket: Bucket, current: bytes, merged: Merged) -> str | None:
+    """A run whose result is in the view in the bucket and not in `merged`; None where none is.
+
+    A result that was removed from the bucket, or is damaged there, is not lost.
+    """
+    explained = {problem.run_id for problem in merged.problems}
+    lost: list[str] = sorted(_run_ids(bucket, current) - merged.document["runs"].keys() - explained)
+    by_id = {run.run_id: run for run in merged.sweep.runs}
+    for run_id in lost:
+        # A run that this plan does not have: another server's plan has grown since.
+        if run_id not in by_id or first_present(bucket, [RunNames(by_id[run_id]).result]):
+            return run_id
+    return None
+
+
+def _run_ids(bucket: Bucket, view: bytes) -> set[str]:
+    """The runs whose results a view has; empty where it is unreadable, so that it is rebuilt."""
+    try:
+        runs = parse_json(bucket.url(MERGED_VIEW), view).get("runs")
+    except RecordError:
+        return set()
+    return set(runs) if isinstance(runs, dict) else set()
 
 
 def merge_results_in(bucket: Bucket, cache: SyncCache, sweep: Sweep) -> tuple[Merged, bytes]:
@@ -75,7 +107,7 @@ class _ResultMirror:
 
     def read(self) -> Contribution:
         """What the bucket contributes to a merged view; damaged results are problems."""
-        listing = {listed.name: listed for listed in self.bucket.list()}
+        listing = list_objects(self.bucket, self.cache)
         wanted = self._results(listing)
         self._remove_all_but({name for _, name in wanted})
         with ThreadPoolExecutor(self.bucket.target.max_concurrency) as pool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from merge.errors import RecordError, StorageError
-from merge.records.records import Claim
 from merge.records.result import read_result
 from merge.records.sweep import Run, Sweep, read_sweep
 from merge.storage.atomic import (
@@ -20,18 +18,18 @@ from merge.storage.atomic import (
     write_atomic,
     write_exclusive,
 )
-from merge.storage.clock import SYSTEM_CLOCK
-from merge.storage.paths import RunPaths, SweepPaths
-from orchestrator.machine.owners import owner_alive, this_owner
-from orchestrator.runs.claims import is_live, last_claim
-from orchestrator.runs.heartbeat_watch import HeartbeatWatch
-from orchestrator.s3.bucket import Bucket, ListedObject, ObjectHead
+from merge.storage.paths import SweepPaths
+from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.checksums import refuse_mismatch, removed_meanwhile, sha256_hex
 from orchestrator.s3.download import RANGE_SIZE, download_file
+from orchestrator.s3.objects import ListedObject, ObjectHead
 from orchestrator.sync.cache import KnownObject, SyncCache
 from orchestrator.sync.decide import Decision
+from orchestrator.sync.listing import Listing
+from orchestrator.sync.local_files import link_problem
 from orchestrator.sync.plan import refuse_different_plan, require_plan
 from orchestrator.sync.report import SyncIssue
+from orchestrator.sync.running import Activity
 from orchestrator.sync.selection import (
     RunNames,
     is_synced,
@@ -39,7 +37,7 @@ from orchestrator.sync.selection import (
     runs_by_path,
     transfer_order,
 )
-from orchestrator.sync.transfer import Listing, Transfer
+from orchestrator.sync.transfer import Transfer
 
 _REASONS = {
     Decision.DESTINATION_IS_NEWER: "this file is newer than the object: `replicate sync push` "
@@ -54,32 +52,81 @@ class Pull(Transfer):
     """From one place in a bucket to one output folder."""
 
     def pull_all(self, sweep: Sweep) -> None:
-        """Fetch all runs; a damaged object is reported, and the result of its run is left out."""
+        """Fetch all runs; a damaged object is reported, and the result of its run is left out.
+
+        Runs that other hosts have claimed come last, all watched at the same time.
+        """
         by_run = objects_by_run(sweep, self.list_objects())
         with _only_pull(self.cache):
-            self.for_each_run(sweep.runs, lambda run: self.pull_run(run, by_run[run.run_id]))
+            later: list[Run] = []
+            self.for_each_run(
+                sweep.runs, lambda run: self._pull_or_defer(run, by_run[run.run_id], later)
+            )
+            # Here, in one thread: each of them would wait for its own turn.
+            self._watch(later)
+            self.for_each_run(later, lambda run: self.pull_run(run, by_run[run.run_id]))
 
     def pull_run(self, run: Run, listing: Listing) -> None:
-        """Fetch one run: checkpoints first, its result last. Damaged objects are reported."""
+        """Fetch one run: checkpoints first, its result last. Damaged objects are reported.
+
+        Waits where another host may be training it in this folder.
+        """
+        with self._reporting(run):
+            self._pull(run, self._to_pull(run, listing), listing)
+
+    def _pull_or_defer(self, run: Run, listing: Listing, later: list[Run]) -> None:
+        with self._reporting(run):
+            selected = self._to_pull(run, listing)
+            if selected and self.claims.look(run) is Activity.UNKNOWN:
+                later.append(run)
+            else:
+                self._pull(run, selected, listing)
+
+    def _pull(self, run: Run, selected: list[str], listing: Listing) -> None:
+        if selected and self._may_pull(run, listing):
+            self._pull_files(run, selected, listing)
+
+    def _watch(self, runs: Sequence[Run]) -> None:
+        """Learn which runs are running; a claim that is damaged meanwhile is reported later."""
+        with suppress(RecordError):
+            self.claims.watch(runs)
+
+    def _to_pull(self, run: Run, listing: Listing) -> list[str]:
+        """The selected objects of a run, unless every file here is equal already."""
         selected = [name for name in listing if self.selection.includes(name, run)]
+        equal: dict[str, str] = {}
+        for name in selected:
+            local = self.local_sha256(name)
+            if local is None or local != self.cache.remote_sha256(listing[name], local):
+                return selected
+            equal[name] = local
+        for name, sha256 in equal.items():
+            self.cache.record_synced(name, sha256)
+            self.report.add_unchanged(name)
+        return []
+
+    @contextmanager
+    def _reporting(self, run: Run) -> Iterator[None]:
         try:
-            if selected and self._may_pull(run, listing):
-                self._pull_files(run, selected, listing)
+            yield
         except RecordError as error:
             self.report.problems.append(SyncIssue(run.path, str(error)))
 
     def _may_pull(self, run: Run, listing: Listing) -> bool:
         """Whether files of this run may change here; reports it where they may not."""
-        if is_running_here(self.output, run, is_dry=self.is_dry):
-            self.keep(run.path, "a live process trains this run in this folder: pull it later")
+        activity = self.claims.watch([run])[run.run_id]
+        if activity is not Activity.IDLE:
+            self.keep(run.path, self.claims.reason(run, activity))
             return False
         result = RunNames(run).result
         local = self.local_sha256(result)
         if local is None or result not in listing:
             return True
-        if local == self.cache.remote_sha256(listing[result]):
+        if local == self.cache.remote_sha256(listing[result], local):
             return True
-        data, _ = self._get_checked(listing[result])
+        data, sha256 = self._get_checked(listing[result])
+        if sha256 == local:
+            return True
         self._put_aside(run, data)
         return False
 
@@ -87,6 +134,8 @@ class Pull(Transfer):
         result = RunNames(run).result
         is_owner = result in listing and self.local_sha256(result) is None
         for name in transfer_order(selected, run):
+            if problem := link_problem(self.output, run, name):
+                raise RecordError(problem, path=self.output / name)
             self._pull_file(listing[name], is_result=name == result, is_owner=is_owner)
 
     def _pull_file(self, listed: ListedObject, *, is_result: bool, is_owner: bool) -> None:
@@ -101,7 +150,7 @@ class Pull(Transfer):
         self.report.add_transferred(listed.name, listed.size)
 
     def _may_replace(self, listed: ListedObject, local: str, *, is_owner: bool) -> bool:
-        remote = self.cache.remote_sha256(listed) or ""
+        remote = self.cache.remote_sha256(listed, local) or ""
         return self.may_overwrite(listed.name, remote, local, is_owner=is_owner, reasons=_REASONS)
 
     def _download(self, listed: ListedObject, *, is_result: bool) -> str:
@@ -178,37 +227,6 @@ def objects_by_run(sweep: Sweep, listing: Listing) -> dict[str, dict[str, Listed
         if run and is_synced(name):
             found[run.run_id][name] = listed
     return found
-
-
-def is_running_here(output: Path, run: Run, *, is_dry: bool = False) -> bool:
-    """Whether a live owner has `run` in this folder; with `is_dry` nothing is written for it.
-
-    RecordError where its claim is damaged; where another host has it and the folder cannot be
-    written to, StorageError or OSError.
-    """
-    paths = SweepPaths(output).run(run.path)
-    claim = last_claim(paths)
-    if claim is None or claim.released:
-        return False
-    alive = owner_alive(claim.owner, this_owner())
-    silence_s = _silence_s(paths, claim, is_dry=is_dry) if alive is None else 0.0
-    return is_live(claim, alive, silence_s=silence_s)
-
-
-def _silence_s(paths: RunPaths, claim: Claim, *, is_dry: bool) -> float:
-    """Seconds since the claim of another host was written, by the clock of the file system.
-
-    To ask for that clock costs a file. A dry run asks this host's clock instead: it decides nothing
-    but what is shown.
-    """
-    # By the age of its file, not by the heartbeat in it: that is in another host's time.
-    if not is_dry:
-        watch = HeartbeatWatch()
-        return watch.silence_s(paths, claim, watch.clock.monotonic())
-    try:
-        return SYSTEM_CLOCK.now() - paths.disk.status(paths.claim(claim.number)).st_mtime
-    except FileNotFoundError:
-        return math.inf
 
 
 def required_sha256(bucket: Bucket, name: str, head: ObjectHead) -> str:

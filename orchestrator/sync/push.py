@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from merge.errors import BucketUnavailableError, RecordError
-from merge.records.result import read_result
+from merge.records.result import read_result, result_from_json
 from merge.records.sweep import Run, Sweep, read_sweep
 from merge.results.collect import refuse_missing_sweep
+from merge.storage.json_files import parse_json
 from merge.storage.paths import SweepPaths
-from orchestrator.s3.bucket import ABSENT, ListedObject
+from orchestrator.s3.bucket import ABSENT
+from orchestrator.s3.checksums import refuse_mismatch, removed_meanwhile, sha256_hex
 from orchestrator.s3.conditional_writes import supports_conditional_writes
+from orchestrator.s3.objects import ListedObject
 from orchestrator.s3.upload import Snapshot, Upload, snapshot
 from orchestrator.sync.cache import KnownObject
 from orchestrator.sync.decide import Decision
+from orchestrator.sync.listing import Listing
+from orchestrator.sync.local_files import local_files
 from orchestrator.sync.plan import publish_plan, read_plan, refuse_different_plan
 from orchestrator.sync.report import SyncIssue
-from orchestrator.sync.selection import RunNames, local_file_names, transfer_order
-from orchestrator.sync.transfer import Listing, Transfer
+from orchestrator.sync.selection import RunNames, transfer_order
+from orchestrator.sync.transfer import Transfer
 
 _MAX_ROUNDS = 6
 """More changes than this under one run in one push mean that two servers train the same run."""
@@ -74,7 +79,11 @@ class Push(Transfer):
 
         Another server may have sent its checkpoints between our listing and our result.
         """
-        names = local_file_names(self.output, run)
+        files = local_files(self.output, run)
+        names = files.names
+        for issue in files.left_out:
+            if self.selection.includes(issue.name, run):
+                self.keep(issue.name, f"not sent: {issue.reason}")
         selected = [name for name in names if self.selection.includes(name, run)]
         result = RunNames(run).result
         has_result = result in names
@@ -94,10 +103,26 @@ class Push(Transfer):
         if not has_result:
             self.keep(run.path, "the bucket has a result of this run: pull it")
             return False
-        if self.local_sha256(result) != self.cache.remote_sha256(listing[result]):
-            self._put_aside(run)
-            return False
-        return True
+        local = self.local_sha256(result)
+        if local == self.cache.remote_sha256(listing[result], local):
+            return True
+        # Not by its metadata alone: a finished result would be put aside for a damaged header.
+        if self._is_same_content(result, local):
+            return True
+        self._put_aside(run)
+        return False
+
+    def _is_same_content(self, result: str, local: str | None) -> bool:
+        """Whether the bucket's result holds what ours holds. RecordError where it is no result."""
+        answer = self.bucket.get(result)
+        if answer is None:
+            raise removed_meanwhile(self.bucket.url(result))
+        data, head = answer
+        found, url = sha256_hex(data), self.bucket.url(result)
+        if head.sha256 is not None:
+            refuse_mismatch(url, head.sha256, found)
+        result_from_json(url, parse_json(url, data))
+        return found == local
 
     def _push_file(self, name: str, remote: ListedObject | None, *, is_owner: bool) -> bool:
         """Send one file unless it is there or must be kept; whether it was sent."""
@@ -116,7 +141,11 @@ class Push(Transfer):
 
     def _may_replace(self, name: str, sha256: str, remote: ListedObject, *, is_owner: bool) -> bool:
         return self.may_overwrite(
-            name, sha256, self.cache.remote_sha256(remote), is_owner=is_owner, reasons=_REASONS
+            name,
+            sha256,
+            self.cache.remote_sha256(remote, sha256),
+            is_owner=is_owner,
+            reasons=_REASONS,
         )
 
     def _upload(

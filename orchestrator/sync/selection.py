@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -95,12 +93,6 @@ def transfer_order(names: list[str], run: Run) -> list[str]:
     return sorted(names, key=lambda n: (n == result, part_of(n, run) is Part.RESULTS, n))
 
 
-def local_file_names(output: Path, run: Run) -> list[str]:
-    """The names of all files of `run` in the output folder that may be synced, sorted."""
-    root = SweepPaths(output).run(run.path).root
-    return sorted(name for name in _walk(output, root) if is_synced(name))
-
-
 def run_of_name(name: str, by_path: dict[str, Run]) -> Run | None:
     """The run whose folder holds the file `name`; None where it belongs to no run."""
     folder = name
@@ -114,12 +106,3 @@ def run_of_name(name: str, by_path: dict[str, Run]) -> Run | None:
 def runs_by_path(sweep: Sweep) -> dict[str, Run]:
     """The runs of a plan, by their folder below the output folder."""
     return {run.path: run for run in sweep.runs}
-
-
-def _walk(output: Path, root: Path) -> Iterator[str]:
-    for folder, _, files in os.walk(root):
-        for file in files:
-            path = Path(folder, file)
-            # A symbolic link may point to any file of this machine.
-            if path.is_file() and not path.is_symlink():
-                yield path.relative_to(output).as_posix()

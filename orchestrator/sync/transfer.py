@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Self
 
 from merge.records.sweep import Run
-from orchestrator.s3.bucket import Bucket, ListedObject
+from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.upload import snapshot
 from orchestrator.sync.cache import SyncCache
 from orchestrator.sync.decide import Decision, decide
+from orchestrator.sync.listing import Listing, list_objects
 from orchestrator.sync.report import SyncIssue, SyncReport
+from orchestrator.sync.running import ClaimWatch
 from orchestrator.sync.selection import Selection
-
-Listing = Mapping[str, ListedObject]
-"""Objects by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +28,8 @@ class Transfer:
     cache: SyncCache
     selection: Selection
     report: SyncReport
+    claims: ClaimWatch
+    """Who trains in the output folder."""
     is_dry: bool = False
     """Report what would be transferred; write nothing."""
 
@@ -49,6 +50,7 @@ class Transfer:
             cache=SyncCache(output, bucket),
             selection=selection or Selection(),
             report=report or SyncReport(),
+            claims=ClaimWatch(output),
             is_dry=is_dry,
         )
 
@@ -69,8 +71,8 @@ class Transfer:
                 self.cache.save()
 
     def list_objects(self, name_prefix: str = "") -> Listing:
-        """The objects whose name begins with `name_prefix`, by name."""
-        return {listed.name: listed for listed in self.bucket.list(name_prefix)}
+        """The objects whose name begins with `name_prefix`, by name; see `listing`."""
+        return list_objects(self.bucket, self.cache, name_prefix)
 
     def local_sha256(self, name: str) -> str | None:
         """The SHA-256 of the file `name`; None where there is no such file."""
@@ -103,4 +105,7 @@ class Transfer:
 
     def keep(self, name: str, reason: str) -> None:
         """Report that a file or a run was left as it is on both sides."""
-        self.report.kept.append(SyncIssue(name, reason))
+        issue = SyncIssue(name, reason)
+        # The files of a run are looked at once more after its result was sent.
+        if issue not in self.report.kept:
+            self.report.kept.append(issue)

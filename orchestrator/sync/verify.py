@@ -11,16 +11,24 @@ from typing import Any, Literal
 from merge.errors import RecordError
 from merge.records.sweep import Run, Sweep
 from merge.results.collect import refuse_missing_sweep
-from orchestrator.s3.bucket import ListedObject
-from orchestrator.s3.checksums import refuse_mismatch, removed_meanwhile
+from orchestrator.s3.checksums import (
+    MAX_READS,
+    differs_each_time,
+    refuse_mismatch,
+    removed_meanwhile,
+)
 from orchestrator.s3.download import read_ranges
+from orchestrator.s3.objects import ListedObject
 from orchestrator.s3.upload import snapshot
+from orchestrator.sync.listing import Listing
+from orchestrator.sync.local_files import local_files
 from orchestrator.sync.merged_view import MERGED_VIEW, merge_results_in
 from orchestrator.sync.plan import PLAN, require_plan
-from orchestrator.sync.pull import is_running_here, required_sha256
+from orchestrator.sync.pull import required_sha256
 from orchestrator.sync.report import SyncIssue, issues_to_json
-from orchestrator.sync.selection import is_synced, local_file_names, run_of_name, runs_by_path
-from orchestrator.sync.transfer import Listing, Transfer
+from orchestrator.sync.running import Activity
+from orchestrator.sync.selection import is_synced, run_of_name, runs_by_path
+from orchestrator.sync.transfer import Transfer
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,7 +44,7 @@ class VerifyReport:
     damaged: list[SyncIssue] = field(default_factory=list)
     different: list[SyncIssue] = field(default_factory=list)
     missing: list[SyncIssue] = field(default_factory=list)
-    """Here, and not in the bucket."""
+    """Here, and not in the bucket; also what no push sends, such as links that are not followed."""
     foreign: list[str] = field(default_factory=list)
     """Objects that belong to no run of the plan."""
     running: list[str] = field(default_factory=list)
@@ -91,6 +99,7 @@ class Verify(Transfer):
         with ThreadPoolExecutor(self.bucket.target.max_concurrency) as pool:
             for comparison in pool.map(compare, sorted(names)):
                 _count(comparison, report)
+        self._leave_out_running(sweep, report)
         if MERGED_VIEW in listing and not self.selection.include:
             self._compare_merged_view(sweep, report)
         self.cache.save()
@@ -113,12 +122,28 @@ class Verify(Transfer):
                 names.add(name)
         return local, names
 
+    def _leave_out_running(self, sweep: Sweep, report: VerifyReport) -> None:
+        """Watch the claims of other hosts, where it matters: a live run's files change."""
+        by_path = runs_by_path(sweep)
+        issues = (*report.different, *report.missing)
+        runs = {run.run_id: run for i in issues if (run := run_of_name(i.name, by_path))}
+        found = self.claims.watch(list(runs.values()))
+        running = {run.path for run in runs.values() if found[run.run_id] is Activity.RUNNING}
+        report.running += sorted(running)
+        for issues_of_kind in (report.different, report.missing):
+            issues_of_kind[:] = [
+                i
+                for i in issues_of_kind
+                if (run := run_of_name(i.name, by_path)) is None or run.path not in running
+            ]
+
     def _local(self, run: Run, report: VerifyReport) -> list[str]:
-        if is_running_here(self.output, run):
+        if self.claims.look(run) is Activity.RUNNING:
             report.running.append(run.path)
             return []
-        names = local_file_names(self.output, run)
-        return [name for name in names if self.selection.includes(name, run)]
+        files = local_files(self.output, run)
+        report.missing += [i for i in files.left_out if self.selection.includes(i.name, run)]
+        return [name for name in files.names if self.selection.includes(name, run)]
 
     def _compare(
         self, name: str, *, listing: Listing, local: set[str], is_quick: bool
@@ -127,7 +152,7 @@ class Verify(Transfer):
         if listed is None:
             return _Comparison("missing", SyncIssue(name, "not in the bucket: push it"))
         try:
-            expected, num_read = self._stored_sha256(listed, is_quick=is_quick)
+            expected, num_read = self._confirmed_sha256(listed, is_quick=is_quick)
         except RecordError as error:
             return _Comparison("damaged", SyncIssue(name, str(error)), listed.size)
         if name not in local:
@@ -142,6 +167,19 @@ class Verify(Transfer):
             # The cache knows a file by size and time. Bit rot on a disk changes neither: only
             # reading finds it.
             return self.cache.local_sha256(name, source) if is_quick else source.sha256()
+
+    def _confirmed_sha256(self, listed: ListedObject, *, is_quick: bool) -> tuple[str, int]:
+        """As `_stored_sha256`; an object is damaged only where two readings find the same."""
+        problems: list[str] = []
+        while True:
+            try:
+                return self._stored_sha256(listed, is_quick=is_quick)
+            except RecordError as error:
+                if str(error) in problems:
+                    raise
+                problems.append(str(error))
+                if len(problems) == MAX_READS:
+                    raise differs_each_time() from error
 
     def _stored_sha256(self, listed: ListedObject, *, is_quick: bool) -> tuple[str, int]:
         """The SHA-256 that an object must have, and how many bytes were read to check it."""

@@ -6,12 +6,14 @@
     report = api.run(plan, "outputs/demo")
     merged = api.merge("outputs/demo")
     merged.document["results"]
+    frame = api.to_pandas("outputs/demo")
 
 All of them raise errors of `merge.errors`; each message says what to do.
 """
 
 from __future__ import annotations
 
+from replicate.api.comparisons import compare, to_pandas
 from replicate.api.plans import Where, freeze_plan, frozen_plan, load_study, plan, runs_of
 from replicate.api.requests import RETRIED_STATES, cancel, retry, stop_workers
 from replicate.api.results import (
@@ -38,6 +40,7 @@ __all__ = [
     "bucket",
     "cache_folder",
     "cancel",
+    "compare",
     "doctor",
     "find_problems",
     "freeze_plan",
@@ -55,5 +58,6 @@ __all__ = [
     "share_gpus",
     "status",
     "stop_workers",
+    "to_pandas",
     "work",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from merge.records.sweep import Run, Sweep, Value, read_sweep
+from merge.records.values import ConfigValue
 from merge.storage.paths import SweepPaths
 
 if TYPE_CHECKING:
@@ -18,19 +19,27 @@ Where = Mapping[str, Value | Sequence[Value]]
 """Axis -> its selected values, or the only one; as in the study, or as text."""
 
 
+Set = Mapping[str, Value | Sequence[Value] | None]
+"""What `--set` gives: key -> its value, or its text as it is typed in a shell (`"8,16"`)."""
+
+
 def load_study(
-    study: str | Path, *, settings: Mapping[str, Value] | None = None, debug: bool = False
+    study: str | Path,
+    *,
+    set: Set | None = None,
+    settings: Set | None = None,
+    debug: bool = False,
 ) -> Study:
     """The study of a built-in name or a file. StudyError lists all problems at once.
 
-    `settings` are those of `--set`: key -> value or its text, a list as text (`"8,16"`).
+    `set` is what `--set` gives; `settings` is another name of it.
     """
     from orchestrator.studies.load import load_study as load
     from replicate.catalogue import PUBLISHED, find_study
 
     return load(
         find_study(study),
-        settings={key: _text(key, value) for key, value in (settings or {}).items()},
+        settings=_settings(set, settings),
         published_folders=(PUBLISHED,),
         debug=debug,
     )
@@ -40,7 +49,8 @@ def plan(  # noqa: PLR0913 (all by keyword)
     study: str | Path | Study,
     *,
     where: Where | None = None,
-    settings: Mapping[str, Value] | None = None,
+    set: Set | None = None,
+    settings: Set | None = None,
     debug: bool = False,
     shard_by: str | Sequence[str] = (),
     shard: str | None = None,
@@ -49,19 +59,20 @@ def plan(  # noqa: PLR0913 (all by keyword)
 ) -> Plan:
     """Expand a study into runs and select some of them; starts and writes nothing.
 
-    `where` selects values of axes; an axis that it does not name has the values of its table.
+    `where` selects values of axes; an axis that it does not name has the values of its table. `set`
+    is what `--set` gives (`settings` is another name of it), `debug` what `--debug` does.
     `shard_by` names axes, or is `"run"` or `"balanced"`; `shard` is `I/N`. Durations come from the
     finished runs in `output`, if it is given. SelectionError lists the choices.
     """
     from orchestrator.plan.code_version import code_version
     from orchestrator.plan.division import parse_division
-    from orchestrator.plan.durations import estimate, measure
+    from orchestrator.plan.durations import estimate_from
     from orchestrator.plan.freeze import make_sweep
     from orchestrator.plan.plan import Plan
     from orchestrator.plan.selection import select
 
     if isinstance(study, str | Path):
-        study = load_study(study, settings=settings, debug=debug)
+        study = load_study(study, set=set, settings=settings, debug=debug)
     # All runs, not only the selected ones: a later filter must not change the frozen plan (decision
     # 6).
     sweep = make_sweep(study, code_version(study))
@@ -69,7 +80,7 @@ def plan(  # noqa: PLR0913 (all by keyword)
     # A string is a sequence of letters, too.
     by = [shard_by] if isinstance(shard_by, str) else shard_by
     division = parse_division(by, shard, num_shards)
-    estimates = estimate(runs, measure(Path(output), runs) if output else {})
+    estimates = estimate_from(Path(output) if output else None, runs)
     all_shards = division.divide(runs, estimates, Path(output) if output else None)
     shards = division.pick(all_shards)
     return Plan(
@@ -96,7 +107,7 @@ def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Pla
     """
     from merge.results.collect import refuse_missing_sweep
     from orchestrator.plan.division import Division
-    from orchestrator.plan.durations import estimate, measure
+    from orchestrator.plan.durations import estimate_from
     from orchestrator.plan.plan import Plan
     from orchestrator.plan.selection import choose
 
@@ -104,7 +115,7 @@ def frozen_plan(output: str | Path, run_ids: Sequence[str] | None = None) -> Pla
     refuse_missing_sweep(folder)
     sweep = read_sweep(SweepPaths(folder).sweep)
     runs = choose(sweep.runs, run_ids)
-    estimates = estimate(runs, measure(folder, runs))
+    estimates = estimate_from(folder, runs)
     shards = Division().divide(runs, estimates, None)
     return Plan(
         sweep=sweep,
@@ -142,6 +153,24 @@ def runs_of(
     return select(sweep.runs, sweep.axes, {**everything, **_texts(where)})
 
 
+def _settings(given: Set | None, alias: Set | None) -> dict[str, ConfigValue]:
+    from merge.errors import UsageError
+
+    if given is not None and alias is not None:
+        raise UsageError("set and settings are one: give one of them")
+    values = given if given is not None else alias or {}
+    return {key: _setting(key, value) for key, value in values.items()}
+
+
+def _setting(key: str, value: object) -> ConfigValue:
+    """A value with its Python type; a text is read as a shell's."""
+    if value is None or isinstance(value, str):
+        return value
+    if _is_many(value):
+        return [_single(key, item) for item in value]
+    return _single(key, value)
+
+
 def _texts(where: Where | None) -> dict[str, list[str]]:
     # A text is iterable too, but it is one value here.
     return {
@@ -155,12 +184,18 @@ def _is_many(given: object) -> TypeGuard[Iterable[object]]:
 
 
 def _text(name: str, value: object) -> str:
+    from orchestrator.config.values import text_of
+
+    return text_of(_single(name, value))
+
+
+def _single(name: str, value: object) -> Value:
     from merge.errors import UsageError
-    from orchestrator.config.values import is_scalar, text_of
+    from orchestrator.config.values import is_scalar
 
     if is_scalar(value):
-        return text_of(value)
+        return value
     # Whole numbers of numpy and pandas are not instances of `int`.
     if isinstance(value, Integral):
-        return str(int(value))
-    raise UsageError(f"{name}: {value!r} is not a single value; write a list's values as text")
+        return int(value)
+    raise UsageError(f"{name}: {value!r} is not a single value")

@@ -17,11 +17,12 @@ RETRIED_STATES = ("failed", "lost", "cancelled")
 
 
 def cancel(
-    output: str | Path, runs: Sequence[Run], *, is_dry: bool = False
+    output: str | Path, runs: Sequence[Run], *, kill: bool = False, is_dry: bool = False
 ) -> tuple[tuple[RequestOutcome, ...], list[str]]:
     """Stop `runs` wherever they run and keep them from being started; the outcome for each.
 
-    Also a note for each job that a scheduler cancelled. `is_dry` changes nothing. UsageError where
+    Also a note for each job that a scheduler has. A running SLURM task stops after a checkpoint,
+    with `kill` at once, without one. `is_dry` changes nothing. UsageError where
     workers on servers share the runs through a bucket and so cannot see a request in this folder.
     """
     from orchestrator.cancel import cancel_everywhere, cancel_runs
@@ -33,7 +34,7 @@ def cancel(
     outcomes = cancel_runs(Path(output), runs, now=time.time(), is_dry=is_dry)
     # Also the runs that an earlier call cancelled: a scheduler may not have answered then.
     ids = [one.run_id for one in outcomes if one.is_asked or one.was == State.CANCELLED]
-    return outcomes, [] if is_dry or not ids else cancel_everywhere(Path(output), ids)
+    return outcomes, [] if is_dry or not ids else cancel_everywhere(Path(output), ids, kill=kill)
 
 
 def stop_workers(

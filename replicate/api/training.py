@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     sync: str | BucketTarget | None = None,
     claims: str | BucketTarget | None = None,
     sync_patience_s: float = SYNC_PATIENCE_S,
+    progress: bool | None = None,
 ) -> TrainingReport:
     """Train the planned runs on this machine, each into its folder below `output`.
 
@@ -47,16 +49,18 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     share the runs; it implies `sync`. At the end it keeps trying for `sync_patience_s` seconds
     while nothing can be sent; `unsent` of the report has the rest.
 
+    `progress` says whether each run's start, progress and end are shown: None shows them on a
+    terminal (stderr) and in a notebook.
+
     ConfigChangedError where `output` or the bucket holds another plan, BucketError where the bucket
     refuses: nothing is started then.
     """
     from orchestrator.training import train
 
-    settings = settings or local_settings(plan)
-    # The plan comes from this process, so its version is that of the code that runs.
-    settings = replace(settings, code=settings.code or plan.sweep.code)
+    settings = _watching_code(plan, settings or local_settings(plan))
     options = _sync_options(sync, claims, sync_patience_s)
-    return train(plan, Path(output), settings, listeners=listeners, sync=options)
+    with _shown(plan, progress) as views:
+        return train(plan, Path(output), settings, listeners=[*listeners, *views], sync=options)
 
 
 def work(  # noqa: PLR0913 (all but three by keyword)
@@ -68,18 +72,37 @@ def work(  # noqa: PLR0913 (all but three by keyword)
     sync: str | BucketTarget | None = None,
     claims: str | BucketTarget | None = None,
     sync_patience_s: float = SYNC_PATIENCE_S,
+    progress: bool | None = None,
 ) -> TrainingReport:
     """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
-    from orchestrator.plan.code_version import code_version
     from orchestrator.training import train_frozen
 
-    settings = settings or local_settings(plan)
-    # With a snapshot the settings know the version already; else this process's code runs, which
-    # may differ from the code that made the plan.
-    if settings.source is None:
-        settings = replace(settings, code=code_version(plan.sweep.runs[0]))
+    settings = _watching_code(plan, settings or local_settings(plan))
     options = _sync_options(sync, claims, sync_patience_s)
-    return train_frozen(plan, Path(output), settings, listeners=listeners, sync=options)
+    with _shown(plan, progress) as views:
+        return train_frozen(
+            plan, Path(output), settings, listeners=[*listeners, *views], sync=options
+        )
+
+
+def _shown(plan: Plan, wanted: bool | None) -> AbstractContextManager[list[Listener]]:
+    from replicate.views.live import shown_by_default
+    from replicate.views.table import format_of
+
+    form = format_of(plan.sweep)
+    metric = plan.sweep.metric
+    return shown_by_default(len(plan.runs), lambda v: f"{metric} {form.value(v)}", wanted)
+
+
+def _watching_code(plan: Plan, settings: LocalSettings) -> LocalSettings:
+    """`settings` that know the version of the code at any time, also while a person edits it."""
+    from orchestrator.plan.code_watch import CodeWatch
+
+    # A snapshot does not change. A plan may be hours old in a notebook, or of another host.
+    if settings.source is not None:
+        return settings
+    watch = CodeWatch(plan.sweep, settings.cwd, settings.clock)
+    return replace(settings, code=watch(), watch_code=watch)
 
 
 def find_problems(

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol, TextIO, cast
 
 from merge.errors import PapergridError, StorageError, UsageError
+from merge.foreign_text import guarded_output
 from merge.wording import did_you_mean, hint
 from replicate.views.terminal import print_any_name
 
@@ -42,6 +43,7 @@ Without a command the flags are those of `run`:
   replicate --datasets pascal5i --backbones resnet50     8 runs of the default study
   replicate --study demo                                 8 small runs, no download needed
   replicate plan --shots 1 --folds 0 1                   what would run
+  replicate help run                                     the flags of a command
 """
 
 
@@ -53,6 +55,8 @@ class Verb(Protocol):
     def execute(self, arguments: argparse.Namespace) -> int: ...
 
 
+# Study files, logs, error texts, bucket keys and file names hold what others wrote.
+@guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: this process's) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -105,7 +109,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
         # Without any word: help on stderr and 2, so that a script notices that its variable was
         # empty.
         raise SystemExit(0 if words else 2)
-    if words[0] == "--version":
+    if words[0] == "help":
+        return _help(words[1:])
+    if words[0] in ("--version", "version"):
         from importlib.metadata import version
 
         print(f"papergrid {version('papergrid')}")
@@ -127,6 +133,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if unknown:
         parser.refuse(unknown)
     return arguments
+
+
+def _help(words: list[str]) -> argparse.Namespace:
+    """`replicate help [COMMAND]`, as `--help` prints it."""
+    if len(words) > 1:
+        raise UsageError("help takes one command: `replicate help run`")
+    return _parse([*words, "--help"])
 
 
 class _VerbParser(argparse.ArgumentParser):
@@ -154,6 +167,8 @@ def _print_help(stream: TextIO) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    # Listed here, taken by `_parse`: this parser only prints help.
+    parser.add_argument("--version", action="store_true", help="print the version, and exit")
     verbs = parser.add_argument_group("commands (`replicate COMMAND --help` lists their flags)")
     # Positional, so that argparse lists them with their purposes; this parser only prints help.
     for name, purpose in VERBS.items():

@@ -14,25 +14,45 @@ from replicate import api
 
 def still_to_send(planned: Plan, output: Path, arguments: argparse.Namespace) -> dict[str, Run]:
     """The planned runs by id, without those that are done, cancelled or that SLURM still has."""
-    from orchestrator.slurm.jobs import queued_runs
+    from orchestrator.slurm.jobs import may_be_queued
 
     done = api.read_results(output) if SweepPaths(output).sweep.exists() else {}
     runs = {run.run_id: run for run in planned.runs if run.run_id not in done}
     if len(runs) < len(planned.runs):
         print(f"note     {len(planned.runs) - len(runs)} runs are done already", file=sys.stderr)
-    runs = _without_cancelled(runs, output, arguments)
+    runs, taken_back = _without_cancelled(runs, output, arguments)
     # The same command given twice must not queue a run twice.
-    queued = queued_runs(output, runs)
+    queued, hidden = may_be_queued(output, runs)
     if queued:
         tasks = ", ".join(sorted(set(queued.values())))
         print(f"note     {len(queued)} runs are queued already: {tasks}", file=sys.stderr)
-    return {run_id: run for run_id, run in runs.items() if run_id not in queued}
+    # Its task does not start a run that was cancelled: that one may be taken over.
+    hidden = {run_id: why for run_id, why in hidden.items() if run_id not in taken_back}
+    _note_hidden(output, hidden)
+    return {id_: run for id_, run in runs.items() if id_ not in queued and id_ not in hidden}
+
+
+def _note_hidden(output: Path, hidden: dict[str, tuple[str, str]]) -> None:
+    """Say of which runs SLURM does not show the tasks here, and how they can be taken over."""
+    from orchestrator.config.shell import quote
+
+    by_reason: dict[str, list[str]] = {}
+    for run_id, (_, reason) in hidden.items():
+        by_reason.setdefault(reason, []).append(run_id)
+    for reason, run_ids in by_reason.items():
+        words = [word for run_id in run_ids for word in ("--run", run_id)]
+        command = quote(["replicate", "cancel", str(output), *words])
+        print(
+            f"note     {len(run_ids)} runs may still be in SLURM's queue and are not sent again: "
+            f"{reason}. To take them over: `{command}`, then this command with --retry-cancelled",
+            file=sys.stderr,
+        )
 
 
 def _without_cancelled(
     runs: dict[str, Run], output: Path, arguments: argparse.Namespace
-) -> dict[str, Run]:
-    """`runs` without cancelled ones: no task would start them."""
+) -> tuple[dict[str, Run], set[str]]:
+    """`runs` without cancelled ones, which no task would start; ids of those taken back now."""
     from orchestrator.runs.requests import cancellation
 
     paths = SweepPaths(output)
@@ -40,14 +60,14 @@ def _without_cancelled(
     if arguments.retry_cancelled:
         # Here and not in the tasks: one that starts again would undo what was cancelled since.
         api.retry(output, cancelled, ["cancelled"], is_dry=arguments.dry_run)
-        return runs
+        return runs, {run.run_id for run in cancelled}
     if cancelled:
         print(
             f"note     {len(cancelled)} runs are cancelled: --retry-cancelled sends them too",
             file=sys.stderr,
         )
     unwanted = {run.run_id for run in cancelled}
-    return {run_id: run for run_id, run in runs.items() if run_id not in unwanted}
+    return {run_id: run for run_id, run in runs.items() if run_id not in unwanted}, set()
 
 
 def groups(planned: Plan, runs: dict[str, Run], arguments: argparse.Namespace) -> list[list[Run]]:

@@ -50,7 +50,7 @@ def _planned(arguments: argparse.Namespace, nodes: int) -> Plan:
 
 
 def _work_once(planned: Plan, arguments: argparse.Namespace, nodes: int) -> LocalReport:
-    from orchestrator.slurm.submit import GRACE_MARGIN_S
+    from orchestrator.slurm.request import GRACE_MARGIN_S
     from orchestrator.slurm.task import why_stopped
 
     signal_s = arguments.grace + GRACE_MARGIN_S

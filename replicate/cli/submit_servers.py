@@ -19,7 +19,7 @@ from replicate.cli.next_steps import status_command
 from replicate.cli.s3_arguments import sync_target, sync_words
 from replicate.cli.this_machine import frozen_code, on_this_machine
 from replicate.cli.verbs import plan as plan_verb
-from replicate.views.table import align
+from replicate.views.columns import align
 
 if TYPE_CHECKING:
     from orchestrator.servers.checks import CheckedServer
@@ -82,6 +82,7 @@ def _plan_and_request(arguments: argparse.Namespace) -> tuple[Plan, ServerReques
         words=_words(arguments),
         snapshot=frozen_code(planned, output, arguments),
         claims=sync_target(arguments) if arguments.claims else None,
+        code_files=planned.sweep.code_files,
     )
     return planned, request
 

@@ -10,15 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merge.errors import SchedulerError, UsageError
+from merge.errors import UsageError
 from merge.records.records import EXPIRY_S
-from orchestrator.local.limits import GRACE_S
-from orchestrator.preflight import refuse
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import status_command
-from replicate.cli.preflight import find_problems
 from replicate.cli.s3_arguments import sync_words
+from replicate.cli.slurm_checks import (
+    check_runs,
+    check_submission,
+    refuse_flags_of_a_machine,
+    settings_of_cluster,
+)
 from replicate.cli.slurm_selection import groups, still_to_send
 from replicate.cli.this_machine import frozen_code, on_this_machine
 from replicate.cli.verbs import plan as plan_verb
@@ -37,6 +40,7 @@ _OPTIONS = {
     "constraint": "features that a node must have",
     "time": "time limit of a task: minutes, H:MM:SS or D-HH; the rest continues after a requeue",
     "mem": "memory of a node, such as 32G",
+    "python": "Python of the nodes' environment with papergrid (default: this one)",
 }
 _KEYS = (*_OPTIONS, "cpus_per_task", "max_parallel", "signal_s", "setup")
 
@@ -103,7 +107,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if not submission.arrays:
         print("nothing to submit: all selected runs are done or queued", file=sys.stderr)
         return 0
-    _note_missing_gpus(submission)
+    check_submission(submission)
     if arguments.dry_run:
         _show(submission, as_json=arguments.json)
         return 0
@@ -119,18 +123,22 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
     from merge.records.submissions import new_submission_id
+    from orchestrator.slurm.amounts import check_time_limit
     from orchestrator.slurm.arrays import plan_arrays
     from orchestrator.slurm.submit import SlurmSubmission
 
-    _refuse_flags_of_a_machine(arguments)
+    refuse_flags_of_a_machine(arguments)
     layers = _layers(arguments)
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     planned = replace(planned, runs=tuple(_on_nodes(run, arguments.nodes) for run in planned.runs))
     output = flags.output_folder(arguments).absolute()
+    requests = [_request(run.resources, layers) for run in planned.runs]
     # Before the plan is written: nothing must be left behind where nothing can be sent.
     if arguments.check:
-        refuse(find_problems(planned, output, arguments))
-    largest = _largest_array(is_dry=arguments.dry_run)
+        check_runs(planned, output, arguments, requests)
+    for request in requests:
+        check_time_limit(request)
+    cluster = settings_of_cluster(is_dry=arguments.dry_run)
     if not arguments.dry_run:
         api.freeze_plan(planned, output)
     runs = still_to_send(planned, output, arguments)
@@ -142,42 +150,24 @@ def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
         arrays=plan_arrays(
             groups(planned, runs, arguments),
             lambda resources: _request(resources, layers),
-            largest,
+            cluster.largest_array(),
+            _raises(output, runs, layers),
         ),
+        cluster=cluster.name,
         machine=_machine(arguments),
         has_merge=arguments.merge,
         snapshot=frozen_code(planned, output, arguments),
     )
 
 
-def _refuse_flags_of_a_machine(arguments: argparse.Namespace) -> None:
-    if arguments.devices is not None:
-        raise UsageError("--devices is for this machine: ask SLURM for GPUs with --gres gpu:N")
-    # Refused, not ignored: the person would rely on a time that nothing keeps.
-    if arguments.grace != GRACE_S:
-        raise UsageError("--grace is for this machine: a task has until its end, see --signal-s")
-    if arguments.stand_by:
-        raise UsageError("--stand-by is for this machine: a task has runs of its own, leave it out")
+def _raises(
+    output: Path, runs: dict[str, Run], layers: list[dict[str, Any]]
+) -> dict[str, dict[str, int]]:
+    """How often memory and time of each run are raised, where the study raises them."""
+    from orchestrator.slurm.raises import needed_raises
 
-
-def _largest_array(*, is_dry: bool) -> int:
-    """The cluster's limit on an array; a dry run without a cluster takes SLURM's default."""
-    from orchestrator.slurm.commands import DEFAULT_MAX_ARRAY_SIZE, max_array_size
-
-    try:
-        return max_array_size()
-    except (SchedulerError, UsageError) as error:
-        if not is_dry:
-            raise type(error)(
-                f"{error}\nNothing was written or sent: submit where `scontrol show config` "
-                f"answers, such as a login node; --dry-run shows the scripts anywhere"
-            ) from error
-        print(
-            f"note     no cluster answers here ({error}): arrays are shown for SLURM's default "
-            f"MaxArraySize, {DEFAULT_MAX_ARRAY_SIZE}",
-            file=sys.stderr,
-        )
-        return DEFAULT_MAX_ARRAY_SIZE
+    raising = [run for run in runs.values() if _request(run.resources, layers).raise_on_retry]
+    return needed_raises(output, raising) if raising else {}
 
 
 def _layers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -206,22 +196,6 @@ def _on_nodes(run: Run, nodes: int | None) -> Run:
             f"study `resources: {{launcher: torchrun}}`"
         )
     return replace(run, resources=resources)
-
-
-def _note_missing_gpus(submission: SlurmSubmission) -> None:
-    from orchestrator.slurm.arrays import asks_for_gpus
-
-    names = [
-        array.name
-        for array in submission.arrays
-        if array.resources.device == "auto" and not asks_for_gpus(array.request)
-    ]
-    if names:
-        print(
-            f"note     {', '.join(names)} asks for no GPU: its runs compute on CPUs; "
-            f"give --gres gpu:N for GPUs",
-            file=sys.stderr,
-        )
 
 
 def _machine(arguments: argparse.Namespace) -> tuple[str, ...]:

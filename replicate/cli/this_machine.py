@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from merge.errors import UsageError
+from merge.foreign_text import one_line
 from merge.records.sweep import Run
+from orchestrator.machine.shared_memory import shortage_of
 from orchestrator.plan.plan import Plan
 from replicate import api
 from replicate.cli.next_steps import push_command
@@ -39,6 +41,7 @@ class Train(Protocol):
         sync: BucketTarget | None = None,
         claims: BucketTarget | None = None,
         sync_patience_s: float = ...,
+        progress: bool | None = ...,
     ) -> TrainingReport: ...
 
 
@@ -128,6 +131,8 @@ def train(
             sync=target,
             claims=target if arguments.claims else None,
             sync_patience_s=arguments.sync_patience,
+            # `view` shows it already.
+            progress=False,
         )
     _show_unsent(report, arguments, output)
     return report
@@ -141,6 +146,9 @@ def _prepared(
     if arguments.runs_per_gpu > 1:
         settings, note = api.share_gpus(planned, output, settings, arguments.runs_per_gpu)
         notes.append(note)
+    num_ranks = len(settings.devices.slots) * settings.runs_per_device
+    if short := shortage_of(planned.runs, num_ranks):
+        notes.append(short)
     if arguments.retry_cancelled:
         # Here and not in the executor: a run that is cancelled while this command runs stays so.
         api.retry(output, planned.runs, ["cancelled"])
@@ -161,7 +169,7 @@ def _show_unsent(report: TrainingReport, arguments: argparse.Namespace, output: 
     if unsent is None:
         return
     for issue in unsent.issues:
-        print(f"not sent {issue.name}: {issue.reason}", file=sys.stderr)
+        print(one_line(f"not sent {issue.name}: {issue.reason}"), file=sys.stderr)
     if unsent.unsent_runs or unsent.is_view_outdated:
         what = f"{len(unsent.unsent_runs)} runs" if unsent.unsent_runs else "the merged JSON"
         print(
@@ -198,6 +206,7 @@ def frozen_code(planned: Plan, output: Path, arguments: argparse.Namespace) -> s
         return None
     if arguments.dry_run:
         return "SNAPSHOT"
-    snapshot = take_snapshot(output, planned.sweep.runs[0], Path.cwd())
+    sweep = planned.sweep
+    snapshot = take_snapshot(output, sweep.runs[0], Path.cwd(), sweep.code_files)
     print(f"note     snapshot {snapshot.digest}: {snapshot.description}", file=sys.stderr)
     return snapshot.digest

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from merge.records.result import Result
 from merge.records.sweep import Run, Sweep
+from merge.results.cells import UNUSABLE_KEY
 from merge.results.combine import Merged, expected_values
+from merge.results.parts import part_of_mean, part_text
+from replicate.views.missing import ALL_COUNTED, Missing
 from replicate.views.table import Format, format_of
 
 
@@ -20,7 +23,14 @@ class Verdict(StrEnum):
     ABOVE = "above"
     BELOW = "below"
     INCOMPLETE = "incomplete"
+    PARTIAL = "not whole"
+    UNUSABLE = "unusable"
     NOT_PUBLISHED = "not published"
+
+    def text(self, goal: str) -> str:
+        """In words, for a metric with this goal: `below (better)`."""
+        colour = self.css_class(goal)
+        return f"{self} ({colour})" if colour in ("better", "worse") else str(self)
 
     def css_class(self, goal: str) -> str:
         """The class that colours it on the page, for a metric with this goal; empty for no colour.
@@ -29,6 +39,8 @@ class Verdict(StrEnum):
         """
         if self in (Verdict.ABOVE, Verdict.BELOW):
             return "better" if (self is Verdict.ABOVE) == (goal == "max") else "worse"
+        if self in (Verdict.PARTIAL, Verdict.UNUSABLE):
+            return Verdict.INCOMPLETE.name.lower()
         return "" if self is Verdict.NOT_PUBLISHED else self.name.lower()
 
 
@@ -48,6 +60,10 @@ class Cell:
     verdict: Verdict
     note: str = ""
     """On the published number."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """By value of the averaged axis, and `mean`: `3/5 classes` where a number is over a part."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """By value of the averaged axis what is shown in the place of a number: `failed`."""
     untrained: float | None = None
     """The mean before training, of a complete cell."""
     interval: Mapping[str, Any] | None = None
@@ -55,9 +71,11 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus published; None where either mean is missing."""
+        """Ours minus published; None where either mean is missing, or ours is over a part."""
         theirs = self.published.get("mean")
-        return None if self.mean is None or theirs is None else self.mean - theirs
+        if self.mean is None or theirs is None or "mean" in self.parts:
+            return None
+        return self.mean - theirs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +87,17 @@ class Usage:
     """Device kind -> hours times devices."""
     num_attempts: int
     hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventCurve:
+    """A run's numbers over its training, as its events have them."""
+
+    name: str
+    """The study's metric, or `loss`."""
+    over: str
+    """`epoch` or `step`."""
+    points: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +126,10 @@ class Report:
     form: Format
     columns: tuple[str, ...]
     """Values of the averaged axis that some cell has, in the axis's order."""
+    failures: str = ""
+    """How many runs failed, and of what; empty where none has."""
+    curves: Mapping[str, EventCurve] = field(default_factory=dict)
+    """By run id, of runs whose results have no history."""
 
 
 def make_report(
@@ -105,14 +138,17 @@ def make_report(
     usage: Mapping[str, Usage],
     panels: Sequence[Panel],
     warnings: Sequence[str],
+    missing: Missing = ALL_COUNTED,
 ) -> Report:
-    """The report of a merged view and the results behind it."""
+    """The report of a merged view and the results behind it; `missing` are the other runs."""
     sweep = merged.sweep
     runs_of: dict[str, list[Run]] = {}
     for run in sweep.runs:
         if run.in_table or run.cell in merged.document["results"]:
             runs_of.setdefault(run.cell, []).append(run)
-    cells = tuple(_cell(sweep, name, runs, merged.document) for name, runs in runs_of.items())
+    cells = tuple(
+        _cell(sweep, name, runs, merged.document, missing) for name, runs in runs_of.items()
+    )
     return Report(
         sweep=sweep,
         document=merged.document,
@@ -124,6 +160,7 @@ def make_report(
         # Both look at every run or cell: computed for each row, a report of 10,000 runs took 12 s.
         form=format_of(sweep),
         columns=_columns(sweep, cells),
+        failures=missing.failures(),
     )
 
 
@@ -145,7 +182,31 @@ def _columns(sweep: Sweep, cells: Sequence[Cell]) -> tuple[str, ...]:
     return tuple(value for value in values if value in known)
 
 
-def _cell(sweep: Sweep, name: str, runs: Sequence[Run], document: Mapping[str, Any]) -> Cell:
+def _verdict(
+    view: Mapping[str, Any], mean: float | None, published: Mapping[str, float], sweep: Sweep
+) -> Verdict:
+    if UNUSABLE_KEY in view:
+        return Verdict.UNUSABLE
+    # A mean over a part of the classes is no mean to compare with that of a paper.
+    if mean is not None and part_of_mean(view, sweep.metric):
+        return Verdict.PARTIAL
+    # Without a tolerance the mean must be equal (docs/studies.md).
+    return judge_mean(mean, published.get("mean"), sweep.published.get("tolerance", 0.0))
+
+
+def _parts(view: Mapping[str, Any], needed: Sequence[str], metric: str) -> dict[str, str]:
+    texts = {name: part_text(view, name, metric) for name in needed}
+    texts["mean"] = part_of_mean(view, metric)
+    return {name: text for name, text in texts.items() if text}
+
+
+def _cell(
+    sweep: Sweep,
+    name: str,
+    runs: Sequence[Run],
+    document: Mapping[str, Any],
+    missing: Missing,
+) -> Cell:
     view = document["results"].get(name, {})
     published = sweep.published.get("cells", {}).get(name, {})
     needed = tuple(expected_values(sweep, runs))
@@ -159,8 +220,9 @@ def _cell(sweep: Sweep, name: str, runs: Sequence[Run], document: Mapping[str, A
         mean=mean,
         std=view["std"][sweep.metric] if is_complete else None,
         published={str(key): value for key, value in published.items()},
-        # Without a tolerance the mean must be equal (docs/studies.md).
-        verdict=judge_mean(mean, published.get("mean"), sweep.published.get("tolerance", 0.0)),
+        verdict=_verdict(view, mean, published, sweep),
+        parts=_parts(view, needed, sweep.metric),
+        missing={str(r.axes[sweep.average_over]): missing.text(r) for r in missing.of(runs)},
         note=sweep.published.get("notes", {}).get(name, ""),
         untrained=view.get(baseline.label, {}).get(sweep.metric) if baseline else None,
         interval=view.get("ci") if is_complete else None,

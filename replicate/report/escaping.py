@@ -11,11 +11,9 @@ import re
 from html import escape
 from urllib.parse import quote
 
-_UNSEEN = re.compile(
-    # Control characters but tab and line feed, halves of surrogate pairs (no file can hold them),
-    # and the marks that turn the direction in which a line is read.
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-)
+from merge.foreign_text import UNSEEN
+
+_UNSEEN = re.compile(f"[{UNSEEN}]")
 
 _IN_NO_PATH = re.compile(rf"{_UNSEEN.pattern}|[<>\\\t\n]")
 
@@ -70,8 +68,9 @@ def latex_text(text: str) -> str:
 def csv_text(text: str) -> str:
     """For CSV: a spreadsheet takes text with one of these first characters for a formula."""
     text = visible(text)
-    # A negative number starts like a formula, but must stay a number.
-    return f"'{text}" if re.match(r"[=+\-@\t]", text) and not _is_number(text) else text
+    # A negative number starts like a formula, but must stay a number. Some languages' spreadsheets
+    # take the wide forms, too.
+    return f"'{text}" if re.match(r"[=+\-@\t＝＋－＠]", text) and not _is_number(text) else text
 
 
 def _spelled(match: re.Match[str]) -> str:

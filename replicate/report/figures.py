@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from merge.storage.json_files import is_finite_number
-from replicate.report.content import Cell, Report
+from replicate.report.content import Cell, EventCurve, Report
 from replicate.report.escaping import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Curve = tuple[list[float], list[float]]
 
 _INK = "#010203"
 """Replaced by `currentColor` in the finished SVG: matplotlib accepts no such colour."""
@@ -31,8 +30,12 @@ _CURVES_PER_ROW = 4
 
 # matplotlib lays out about 12 cells a second as curves and 100 as a heat map, and holds all of them
 # in memory: 2,500 cells took 45 s and 1.9 GB.
-_MOST_CURVES = 32
+MOST_CURVES = 32
+_MOST_MARKED = 60
+"""Points of a curve that are drawn as dots."""
 _MOST_HEAT_ROWS = 100
+LARGEST_DRAWN = 1e100
+"""Larger numbers are not drawn: the span of an axis would overflow, and hide all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,12 @@ def heat_map(report: Report) -> Picture | None:
     width, height = 2.0 + 0.8 * len(report.columns), 0.9 + 0.34 * len(cells)
     figure, panes = _figure(1, 1 + has_published, (width * (1 + has_published), height))
     form = report.form
-    _matrix(panes[0], report, [cell.values for cell in cells], form.value, "viridis")
+    # The better the brighter.
+    colours = "viridis" if report.sweep.goal == "max" else "viridis_r"
+    _matrix(panes[0], report, [_drawable(cell.values) for cell in cells], form.value, colours)
     panes[0].set_yticks(range(len(cells)), [_literal(cell.name) for cell in cells])
-    panes[0].set_title(_literal(f"ours, {report.sweep.metric}{form.unit}"), color=_INK)
+    title = f"ours, {report.sweep.metric}{form.unit}{form.direction}"
+    panes[0].set_title(_literal(title), color=_INK)
     if has_published:
         # Symmetric around 0, so that white means equal; 1.0 where all differences are 0, or nothing
         # could be scaled.
@@ -72,15 +78,16 @@ def heat_map(report: Report) -> Picture | None:
 
 
 def learning_curves(report: Report) -> Picture | None:
-    """Validation metric over epochs, a pane a cell, a line a value of the averaged axis.
+    """The metric over epochs, a pane a cell, a line a value of the averaged axis.
 
-    From the `history` that our trainers leave with a result; None where there is none.
+    From the `history` that our trainers leave with a result, else from a trainer's events; None
+    where there is neither.
     """
     curves = _curves(report)
     cells = [cell for cell in report.cells if cell.name in curves]
     if not cells:
         return None
-    shown = cells[:_MOST_CURVES]
+    shown = cells[:MOST_CURVES]
     num_columns = min(_CURVES_PER_ROW, len(shown))
     # Division rounded up.
     num_rows = -(-len(shown) // num_columns)
@@ -89,7 +96,6 @@ def learning_curves(report: Report) -> Picture | None:
         _plot_curves(pane, report, cell, curves[cell.name])
     for pane in panes[len(shown) :]:
         pane.set_axis_off()
-    panes[0].set_ylabel(_literal(f"{report.sweep.metric}{report.form.unit}"), color=_INK)
     panes[0].legend(fontsize=7, frameon=False, labelcolor=_INK)
     return Picture(_svg(figure, "curves"), _note(len(shown), len(cells)))
 
@@ -100,11 +106,16 @@ def _note(num_shown: int, num_cells: int) -> tuple[str, ...]:
     return (f"shown: the first {num_shown} of {num_cells} cells; the tables have all of them",)
 
 
+def _drawable(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if abs(value) < LARGEST_DRAWN}
+
+
 def _differences(cell: Cell) -> dict[str, float]:
     return {
         name: value - cell.published[name]
-        for name, value in cell.values.items()
-        if name in cell.published
+        for name, value in _drawable(cell.values).items()
+        # A number over a part of the classes is not set against a published one.
+        if name in cell.published and name not in cell.parts
     }
 
 
@@ -144,16 +155,18 @@ def _matrix(
     pane.set_xticks(range(len(columns)), columns)
 
 
-def _curves(report: Report) -> dict[str, dict[str, Curve]]:
-    """Cell -> value of the averaged axis -> (epochs, metric at them)."""
-    curves: dict[str, dict[str, Curve]] = {}
+def _curves(report: Report) -> dict[str, dict[str, EventCurve]]:
+    """Cell -> value of the averaged axis -> the curve of that run."""
+    curves: dict[str, dict[str, EventCurve]] = {}
     for run in report.sweep.runs:
         result = report.results.get(run.run_id)
         points = _points(result.details.get("history"), report.sweep.metric) if result else []
+        curve = report.curves.get(run.run_id)
         if points:
-            epochs, values = zip(*points, strict=True)
+            curve = EventCurve(name=report.sweep.metric, over="epoch", points=tuple(points))
+        if curve is not None:
             name = str(run.axes[report.sweep.average_over])
-            curves.setdefault(run.cell, {})[name] = (list(epochs), list(values))
+            curves.setdefault(run.cell, {})[name] = curve
     return curves
 
 
@@ -164,27 +177,37 @@ def _points(history: object, metric: str) -> list[tuple[float, float]]:
         if isinstance(entry, dict)
         and is_finite_number(entry.get("epoch"))
         and is_finite_number(entry.get(metric))
+        and max(abs(entry["epoch"]), abs(entry[metric])) < LARGEST_DRAWN
     ]
 
 
-def _plot_curves(pane: Axes, report: Report, cell: Cell, curves: Mapping[str, Curve]) -> None:
+def _plot_curves(pane: Axes, report: Report, cell: Cell, curves: Mapping[str, EventCurve]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    scale = report.form.scale
     names = list(report.columns)
-    for name, (epochs, values) in curves.items():
+    for name, curve in curves.items():
+        # A loss has no unit of the metric's.
+        scale = report.form.scale if curve.name == report.sweep.metric else 1
         colour = _LINES[names.index(name) % len(_LINES)] if name in names else _LINES[-1]
-        label = _literal(f"{report.sweep.average_over} {name}")
-        scaled = [scale * value for value in values]
+        places, values = zip(*curve.points, strict=True)
         pane.plot(
-            epochs, scaled, color=colour, label=label, marker="o", markersize=3, linewidth=1.3
+            places,
+            [scale * value for value in values],
+            color=colour,
+            label=_literal(f"{report.sweep.average_over} {name}"),
+            marker="o" if len(places) <= _MOST_MARKED else "",
+            markersize=3,
+            linewidth=1.3,
         )
+    drawn = next(iter(curves.values()))
     published = cell.published.get("mean")
-    if published is not None:
-        label = "published mean"
-        pane.axhline(scale * published, color=_INK, linewidth=0.8, linestyle=":", label=label)
+    if published is not None and not cell.parts and drawn.name == report.sweep.metric:
+        level = report.form.scale * published
+        pane.axhline(level, color=_INK, linewidth=0.8, linestyle=":", label="published mean")
     pane.set_title(_literal(cell.name), fontsize=8, color=_INK)
-    pane.set_xlabel("epoch", color=_INK)
+    pane.set_xlabel(drawn.over, color=_INK)
+    unit = report.form.unit if drawn.name == report.sweep.metric else ""
+    pane.set_ylabel(_literal(f"{drawn.name}{unit}"), color=_INK)
     pane.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 

@@ -30,6 +30,8 @@ from replicate.report.paper_table import (
     paper_table,
     shown_values,
 )
+from replicate.report.settings import MISSING, differing_settings, further_metrics
+from replicate.views.table import some
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -86,6 +88,11 @@ def _render(name: str, report: Report, **more: object) -> str:
         resources=facts.resources_used(report),
         provenance=facts.provenance(report),
         table=paper_table(report),
+        runs=facts.run_table(report),
+        tables=(
+            ("Settings that differ", differing_settings(report)),
+            ("Further metrics", further_metrics(report)),
+        ),
         # Plans of older versions and commands have no words of their own.
         panels_title=words.panels_title or "Pictures",
         panels_alt=words.panels_show or "pictures",
@@ -133,16 +140,22 @@ def _finalizer(escape: Callable[[str], str]) -> Callable[[Any], Markup]:
 
 def _method_rows(report: Report, block: Block) -> list[list[str]]:
     return [
-        [row.method, *(text or facts.MISSING for text, _ in shown_values(report, block, row))]
+        [row.method, *(text or MISSING for text, _ in shown_values(report, block, row))]
         for row in block.rows
     ]
 
 
 def _caption(report: Report, table: PaperTable) -> str:
-    incomplete = [c.name for c in report.cells if c.values and c.verdict is Verdict.INCOMPLETE]
-    text = f"{report.sweep.title or report.sweep.study}: {report.sweep.metric}{report.form.unit}."
+    incomplete = [c.name for c in report.cells if c.mean is None]
+    partial = [c.name for c in report.cells if c.verdict is Verdict.PARTIAL]
+    text = f"{report.sweep.title or report.sweep.study}: {report.sweep.metric}{report.form.unit}"
+    text += f"{report.form.direction}."
     if incomplete:
-        text += f" Incomplete, so without a mean: {', '.join(incomplete)}."
+        text += f" Incomplete, so without a mean: {some(incomplete, 8)}."
+    if partial:
+        text += f" Means over a part, not comparable with published ones: {some(partial, 8)}."
+    if report.failures:
+        text += f" {report.failures}."
     if any(len(block.rows) > 1 for block in table.blocks):
         text += " Best in bold."
     return text

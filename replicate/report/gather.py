@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from merge.errors import RecordError, UsageError
+from merge.records.elapsed import elapsed_s
 from merge.records.records import AttemptRecord
 from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.results.combine import Merged
 from merge.storage.atomic import write_atomic
+from merge.storage.disk import open_at_once
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.runs.requests import all_attempts
 from replicate.report.content import Panel, Report, Usage, make_report
+from replicate.report.event_curves import read_event_curves
+from replicate.report.figures import MOST_CURVES
+from replicate.views.missing import read_missing
 from replicate.views.table import notes
 
 FORMS = ("md", "html", "tex", "csv")
@@ -33,7 +39,21 @@ def read_report(output: Path, merged: Merged, results: Mapping[str, Result]) -> 
         *(f"left out: {problem.file}: {problem.reason}" for problem in merged.problems),
         *(f"kept aside: {problem.file}: {problem.reason}" for problem in merged.aside),
     ]
-    return make_report(merged, results, usage, _panels(output, runs), warnings)
+    missing = read_missing(output, merged)
+    report = make_report(merged, results, usage, _panels(output, runs), warnings, missing)
+    return replace(report, curves=read_event_curves(output, merged.sweep, _without_history(report)))
+
+
+def _without_history(report: Report) -> list[Run]:
+    """The finished runs of the cells that are drawn, as far as their results have no history."""
+    drawn = {cell.name for cell in report.cells[:MOST_CURVES]}
+    return [
+        run
+        for run in report.sweep.runs
+        if run.cell in drawn
+        and run.run_id in report.results
+        and "history" not in report.results[run.run_id].details
+    ]
 
 
 def write_report(output: Path, report: Report, forms: Iterable[str]) -> dict[str, Path]:
@@ -86,7 +106,7 @@ def _usage(paths: RunPaths) -> Usage | None:
 
 
 def _hours(record: AttemptRecord) -> float:
-    return (record.ended - record.started) / 3600 if record.ended else 0.0
+    return (elapsed_s(record.started, record.ended, record.seconds) or 0.0) / 3600
 
 
 def _panels(output: Path, runs: Iterable[Run]) -> list[Panel]:
@@ -104,7 +124,7 @@ def _as_jpeg(path: Path) -> bytes:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as picture:
+        with open_at_once(path) as file, Image.open(file) as picture:
             shown = picture.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise RecordError(
@@ -113,6 +133,6 @@ def _as_jpeg(path: Path) -> bytes:
     # Pictures lie inside the page, which must stay small enough for a mail; the height is limited
     # only against absurd files.
     shown.thumbnail((_PANEL_WIDTH_PX, 10 * _PANEL_WIDTH_PX))
-    file = io.BytesIO()
-    shown.save(file, format="JPEG", quality=85)
-    return file.getvalue()
+    data = io.BytesIO()
+    shown.save(data, format="JPEG", quality=85)
+    return data.getvalue()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merge.records.sweep import Run, Value
+from merge.results.parts import with_part
 from replicate.report.content import Cell, Report
 
 MEAN = "mean"
@@ -23,6 +24,11 @@ class Row:
     is_ours: bool
     values: tuple[float | None, ...]
     """A value for each column of each group, in order."""
+    parts: tuple[str, ...] = ()
+    """For each value `3/5 classes` where it is over a part, else empty; none at all: all whole."""
+
+    def part(self, column: int) -> str:
+        return self.parts[column] if self.parts else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +40,12 @@ class Block:
 
     def best(self, column: int, *, goal: str) -> float | None:
         """The best value of a column, over published methods and ours; None for a single row."""
-        values = [v for row in self.rows if (v := row.values[column]) is not None]
+        values = [
+            value
+            for row in self.rows
+            # A number over a part is compared with none over the whole.
+            if (value := row.values[column]) is not None and not row.part(column)
+        ]
         if not values or len(self.rows) == 1:
             return None
         return max(values) if goal == "max" else min(values)
@@ -63,7 +74,7 @@ def paper_table(report: Report) -> PaperTable:
     for cell, run in runs.items():
         rest = {k: v for k, v in run.axes.items() if k not in (group_axis, _averaged(report))}
         key = tuple(rest.values())
-        labels[key] = ", ".join(str(value) for value in rest.values())
+        labels[key] = ", ".join(f"{axis} {value}" for axis, value in rest.items())
         blocks.setdefault(key, {})[run.axes[group_axis] if group_axis else None] = cell
     columns = (*report.columns, MEAN)
     ours = {cell.name: cell for cell in report.cells}
@@ -95,15 +106,17 @@ def grouped_names(report: Report, table: PaperTable) -> list[str]:
 def shown_values(report: Report, block: Block, row: Row) -> list[tuple[str, bool]]:
     """Each value of `row` as text, empty where it has none, and whether it is its column's best."""
     return [
-        _shown(report, value, block.best(column, goal=report.sweep.goal))
+        _shown(report, value, row.part(column), block.best(column, goal=report.sweep.goal))
         for column, value in enumerate(row.values)
     ]
 
 
-def _shown(report: Report, value: float | None, best: float | None) -> tuple[str, bool]:
+def _shown(report: Report, value: float | None, part: str, best: float | None) -> tuple[str, bool]:
     if value is None:
         return "", False
     text = report.form.value(value)
+    if part:
+        return with_part(text, part), False
     # What is printed equal to the best is best: a reader sees no more digits.
     return text, best is not None and text == report.form.value(best)
 
@@ -123,7 +136,8 @@ def _rows(
         for method, table in tables.items()
     ]
     rows = [row for row in rows if any(value is not None for value in row.values)]
-    return (*rows, Row(method="ours", is_ours=True, values=_our_values(ours, cells, columns)))
+    values, parts = _our_values(ours, cells, columns), _our_parts(ours, cells, columns)
+    return (*rows, Row(method="ours", is_ours=True, values=values, parts=parts))
 
 
 def _published_values(
@@ -144,6 +158,13 @@ def _our_values(
             else:
                 values.append(cell.mean if column == MEAN else cell.values.get(column))
     return tuple(values)
+
+
+def _our_parts(
+    ours: Mapping[str, Cell], cells: Sequence[str | None], columns: Sequence[str]
+) -> tuple[str, ...]:
+    found = (ours.get(name or "") for name in cells)
+    return tuple(cell.parts.get(c, "") if cell else "" for cell in found for c in columns)
 
 
 def _run_of_each_cell(report: Report) -> dict[str, Run]:

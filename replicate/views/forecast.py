@@ -30,6 +30,12 @@ class Forecast:
     claimed_h: float
     """Of as many servers that claim the runs one by one, longest first."""
     lower_bound_h: float
+    num_left: int
+    """Runs that have no result yet."""
+    left_h: float
+    """Hours of training that they still take together, as `status` says it."""
+    has_begun: bool
+    """Whether a run is done, or can go on from a checkpoint."""
     bases: tuple[str, ...]
     """Where the hours come from, with the number of runs."""
     is_known: bool
@@ -47,6 +53,11 @@ def forecast(plan: Plan, at_once: int = 1) -> Forecast:
         makespan_h=max((shard.hours for shard in shards), default=0.0),
         claimed_h=makespan(hours, places),
         lower_bound_h=lower_bound(hours, places),
+        num_left=sum(plan.estimates[run.run_id].source != "measured" for run in plan.runs),
+        left_h=sum(plan.estimates[run.run_id].left_h for run in plan.runs),
+        has_begun=any(
+            each.source == "measured" or each.begun_h > 0 for each in plan.estimates.values()
+        ),
         bases=_bases(plan),
         is_known=any(plan.estimates[run.run_id].source != "unknown" for run in plan.runs),
     )

@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
+from merge.foreign_text import one_line, raw_stream
 from orchestrator.local.events import (
     Listener,
     Notice,
@@ -41,6 +42,28 @@ _COLOURS = {
 
 
 @contextmanager
+def shown_by_default(
+    num_runs: int, show_value: Callable[[float], str], wanted: bool | None
+) -> Iterator[list[Listener]]:
+    """What `shown` yields where someone looks: at a terminal or a notebook, or where `wanted`."""
+    if (wanted is None and not (sys.stderr.isatty() or _is_notebook())) or wanted is False:
+        yield []
+    elif _is_notebook():
+        # A notebook marks stderr as an error.
+        yield [_PlainLines(num_runs, show_value, sys.stdout)]
+    else:
+        with shown(num_runs, show_value) as listener:
+            yield [listener]
+
+
+def _is_notebook() -> bool:
+    # Not imported: without it loaded there is no notebook.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+@contextmanager
 def shown(num_runs: int, show_value: Callable[[float], str]) -> Iterator[Listener]:
     """A listener that shows a sweep of `num_runs` runs: live on a terminal, else as plain lines.
 
@@ -61,7 +84,7 @@ def _shown_live(num_runs: int, show_value: Callable[[float], str]) -> Iterator[L
     from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(file=raw_stream(sys.stderr), highlight=False)
     # Without markup: a run's id may hold brackets.
     runs = Progress(TextColumn("{task.description}", markup=False), console=console)
     total = Progress(MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), console=console)
@@ -79,7 +102,7 @@ def _shown_live(num_runs: int, show_value: Callable[[float], str]) -> Iterator[L
 def retry_text(retried: RunRetried) -> str:
     """` in 30 s (1 of 2): why the attempt failed`."""
     when = f" in {retried.wait_s:.0f} s" if retried.wait_s else ""
-    return f"{when} ({retried.count} of {retried.limit}): {retried.reason}"
+    return f"{when} ({retried.count} of {retried.limit}): {retried.reason}; log {retried.log}"
 
 
 class _PlainLines:
@@ -87,18 +110,25 @@ class _PlainLines:
 
     name = "the progress on stderr"
 
-    def __init__(self, num_runs: int, show_value: Callable[[float], str]) -> None:
+    def __init__(
+        self, num_runs: int, show_value: Callable[[float], str], stream: TextIO | None = None
+    ) -> None:
         self.num_runs = num_runs
         self.num_ended = 0
         self._show_value = show_value
+        self._stream = stream
         self._shown_at: dict[str, float] = {}
 
     def __call__(self, event: RunEvent) -> None:
         text = self.text(event)
         if text:
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=self._stream or sys.stderr, flush=True)
 
     def text(self, event: RunEvent) -> str:
+        # A reason is often the last line of a trainer's log.
+        return one_line(self._text(event))
+
+    def _text(self, event: RunEvent) -> str:
         match event:
             case RunStarted(run=run, attempt=attempt, devices=devices):
                 again = f" (attempt {attempt})" if attempt > 1 else ""
@@ -110,8 +140,8 @@ class _PlainLines:
                 return self._ending(event)
             case RunRetried(run=run, cause=cause):
                 return f"again    {run.run_id} after {cause}{retry_text(event)}"
-            case Notice(message=message):
-                return f"note     {message}"
+            case Notice(message=message, run=run):
+                return f"note     {run.run_id}: {message}" if run else f"note     {message}"
             case RunsCompleted():
                 return ""
 
@@ -137,6 +167,8 @@ class _PlainLines:
             parts.append(f"in {ended.seconds:.0f} s")
         if ended.reason:
             parts[-1] += f": {ended.reason}"
+        if is_bad and ended.log:
+            parts[-1] += f"; log {ended.log}"
         return " ".join([*parts, count])
 
 

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from merge.foreign_text import one_line
 from orchestrator.cancel import RequestOutcome
-from replicate.views.table import align, counted
+from replicate.views.columns import align
+from replicate.views.table import counted
 
 if TYPE_CHECKING:
     from orchestrator.servers.control import StopResult
@@ -38,7 +40,7 @@ def show(
     else:
         print("\n".join(_lines(verb, outcomes, is_dry=arguments.dry_run)))
     for line in notes:
-        print(line)
+        print(one_line(line))
     return code
 
 
@@ -49,7 +51,7 @@ def show_stopped(arguments: argparse.Namespace, stopped: Sequence[StopResult]) -
         print(json.dumps({"is_dry_run": arguments.dry_run, "workers": workers}, indent=1))
         return
     for worker in stopped:
-        print(f"{worker.server}: {worker.message}")
+        print(one_line(f"{worker.server}: {worker.message}"))
     if not stopped:
         print("no worker to stop: no submitted worker is running")
 

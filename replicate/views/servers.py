@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from replicate.views.table import age, align
+from replicate.views.columns import align
+from replicate.views.table import age
 
 if TYPE_CHECKING:
     from orchestrator.servers.status import ServerStatus

@@ -6,19 +6,20 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from merge.foreign_text import one_line
 from orchestrator.plan.forecast import Outlook
-from orchestrator.runs.states import LIVE_STATES, RunState, State
+from orchestrator.runs.states import LIVE_STATES, State
 from orchestrator.status import RunStatus, SweepStatus
+from replicate.views.columns import align
+from replicate.views.missing import mark, state_text
 from replicate.views.progress import progress_text
 from replicate.views.servers import server_lines
-from replicate.views.table import age, align, duration, notes, results_table
+from replicate.views.table import age, duration, notes, results_table
 
 # A sweep of thousands of runs waits in a queue with one reason; the runs that need a person must
 # stay on the screen.
 _MOST_WAITING = 20
 _NEED_ATTENTION = (State.FAILED, State.STALLED, State.CANCELLED, State.UNKNOWN)
-_MARKS = {State.PENDING: "-", State.UNKNOWN: "?"}
-"""What stands in the table for a run without a result; other states are shown by name."""
 
 
 def status_lines(status: SweepStatus, *, server_notes: list[str]) -> list[str]:
@@ -29,7 +30,7 @@ def status_lines(status: SweepStatus, *, server_notes: list[str]) -> list[str]:
     table = results_table(
         status.merged.sweep,
         status.merged.document,
-        missing_text=lambda run: _MARKS.get(by_id[run.run_id], by_id[run.run_id].value),
+        missing_text=lambda run: mark(by_id[run.run_id]),
         cells=list(dict.fromkeys(entry.run.cell for entry in status.runs)),
     )
     return [
@@ -61,7 +62,8 @@ def status_document(status: SweepStatus) -> dict[str, Any]:
 
 
 def _section(title: str, lines: list[str]) -> list[str]:
-    return ["", title, *lines] if lines else []
+    # A reason may be what a trainer wrote.
+    return ["", title, *map(one_line, lines)] if lines else []
 
 
 def _now_running(status: SweepStatus) -> list[str]:
@@ -106,14 +108,10 @@ def _outlook_lines(outlook: Outlook | None) -> list[str]:
 
 def _attention(status: SweepStatus) -> list[str]:
     lines = [
-        f"{_label(entry.state)}: {entry.run.run_id}: {entry.state.reason}"
+        state_text(entry.run.run_id, entry.state)
         for entry in status.runs
         if entry.state.state in _NEED_ATTENTION
     ]
     # Incomplete cells are normal while a sweep runs, and the table shows them.
     lines += [line for line in notes(status.merged.document) if not line.startswith("incomplete")]
     return lines + [f"kept aside: {p.file}: {p.reason}" for p in status.merged.aside]
-
-
-def _label(state: RunState) -> str:
-    return f"{state.state}({state.cause})" if state.cause else state.state.value

@@ -6,13 +6,15 @@ Pure: takes the merged view and, where known, each run's state; returns lines.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from merge.records.manifest import NUMBER, PERCENT, Metric
+from merge.records.metrics import NUMBER, PERCENT, Metric
 from merge.records.sweep import Run, Sweep
-from merge.results.cells import expected_values
-from merge.results.comparability import flag_text
+from merge.results.cells import UNUSABLE_KEY, expected_values
+from merge.results.flags import flag_lines
+from merge.results.parts import REMARKS_KEY, part_of_mean, part_text, with_part
+from replicate.views.columns import align
 
 MISSING = "-"
 
@@ -32,6 +34,11 @@ class Format:
     @property
     def is_percent(self) -> bool:
         return self.metric.unit == PERCENT
+
+    @property
+    def direction(self) -> str:
+        """What follows the heading of a metric that is better where it is lower."""
+        return ", lower is better" if self.metric.goal == "min" else ""
 
     @property
     def scale(self) -> int:
@@ -67,16 +74,17 @@ def table_rows(
     """Header and rows of the table for the merged view `document`.
 
     A run without a result shows `missing_text(run)`. A mean is shown only for a complete cell; the
-    row of another says how many of its runs are there. `cells` defaults to those with a result.
+    row of another says how many of its runs are there. `cells` defaults to all of the table, and
+    those with a result.
     """
     merged: Mapping[str, Any] = document["results"]
-    rows = _rows_by_cell(sweep, list(merged) if cells is None else cells)
+    rows = _rows_by_cell(sweep, _cells(sweep, merged) if cells is None else cells)
     columns = _columns(sweep, rows)
     form = format_of(sweep)
     published: Mapping[str, Any] = document["published"].get("cells", {})
     has_published = any(cell in published for cell in rows)
     baseline = _baseline(sweep, merged)
-    header = [f"{sweep.metric}{form.unit}"]
+    header = [f"{sweep.metric}{form.unit}{form.direction}"]
     header += [f"{sweep.average_over} {name}" for name in columns]
     header += ["mean", "std", "n"]
     header += [baseline] if baseline else []
@@ -86,8 +94,11 @@ def table_rows(
         view = merged.get(cell, {})
 
         def text(run: Run, view: Mapping[str, Any] = view) -> str:
-            metrics = view.get(str(run.axes[sweep.average_over]))
-            return missing_text(run) if metrics is None else form.value(metrics[sweep.metric])
+            name = str(run.axes[sweep.average_over])
+            if name not in view:
+                return missing_text(run)
+            part = part_text(view, name, sweep.metric)
+            return with_part(form.value(view[name][sweep.metric]), part)
 
         line = [cell, *_value_texts(sweep, runs, columns, text)]
         line += _summary(sweep, runs, view, form)
@@ -112,11 +123,23 @@ def notes(document: Mapping[str, Any]) -> list[str]:
     """What a reader of the table must know: incomplete cells, flags, conflicts."""
     lines = []
     for cell, view in document["results"].items():
-        if not view["complete"]:
+        if UNUSABLE_KEY in view:
+            lines.append(f"unusable: {cell}: {view[UNUSABLE_KEY]}")
+        if view["missing"]:
             missing = f"{document['average_over']} {', '.join(view['missing'])}"
             lines.append(f"incomplete: {cell} lacks {missing}: no mean is shown")
-        lines += [f"not comparable: {cell}: {flag_text(flag)}" for flag in view.get("flags", ())]
+        lines += [f"remark: {cell}: {text}" for text in view.get(REMARKS_KEY, ())]
+    lines += flag_lines(document)
+    empty = document["cells_without_results"]
+    if empty:
+        lines.append(f"incomplete: {counted(len(empty), 'cell')} without a result: {some(empty)}")
     return lines + [_conflict_note(entry) for entry in document["conflicts"]]
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few of `names`, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _conflict_note(conflict: Mapping[str, Any]) -> str:
@@ -130,19 +153,6 @@ def _conflict_note(conflict: Mapping[str, Any]) -> str:
 
 def _origin(result: Mapping[str, Any]) -> str:
     return str(result.get("origin") or f"attempt {result['attempt']} of {result['token'][:12]}")
-
-
-def align(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    """Columns of text, the first `left` ones to the left; a rule below the header."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            text.ljust(width) if i < left else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
 def counted(number: int, noun: str) -> str:
@@ -162,6 +172,11 @@ def duration(hours: float) -> str:
     return f"{60 * hours:.1f} min" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"
 
 
+def _cells(sweep: Sweep, merged: Mapping[str, Any]) -> list[str]:
+    names = (run.cell for run in sweep.runs if run.in_table or run.cell in merged)
+    return list(dict.fromkeys(names))
+
+
 def _rows_by_cell(sweep: Sweep, cells: Sequence[str]) -> dict[str, list[Run]]:
     rows: dict[str, list[Run]] = {cell: [] for cell in cells}
     for run in sweep.runs:
@@ -178,7 +193,7 @@ def _columns(sweep: Sweep, rows: Mapping[str, Sequence[Run]]) -> list[str]:
 
 def format_of(sweep: Sweep) -> Format:
     """How the sweep's metric is shown."""
-    return Format(sweep.manifest.metric(sweep.metric))
+    return Format(replace(sweep.manifest.metric(sweep.metric), goal=sweep.goal))
 
 
 def _value_texts(
@@ -193,9 +208,11 @@ def _summary(sweep: Sweep, runs: Sequence[Run], view: Mapping[str, Any], form: F
     present = view.get("n", 0)
     # A mean over a part of the runs is never shown as the mean.
     if not view.get("complete"):
-        return ["incomplete" if present else MISSING, MISSING, f"{present}/{needed}"]
+        word = UNUSABLE_KEY if UNUSABLE_KEY in view else "incomplete"
+        return [word if present else MISSING, MISSING, f"{present}/{needed}"]
     std = view["std"][sweep.metric]
     mean_text = form.value(view["mean"][sweep.metric])
+    mean_text = with_part(mean_text, part_of_mean(view, sweep.metric))
     return [mean_text, MISSING if std is None else form.value(std), f"{present}/{needed}"]
 
 
@@ -205,6 +222,7 @@ def _published(
     value = published.get("mean")
     if value is None:
         return [MISSING, MISSING]
-    if not view.get("complete"):
+    # A mean over a part of the classes is no mean to compare with that of a paper.
+    if not view.get("complete") or part_of_mean(view, sweep.metric):
         return [form.value(value), MISSING]
     return [form.value(value), form.difference(view["mean"][sweep.metric] - value)]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from merge.foreign_text import one_line, raw_stream
 from merge.wording import size_text
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Transfers:
     def _show(self, text: str) -> None:
         if time.monotonic() - self._shown_at >= _PLAIN_INTERVAL_S:
             self._shown_at = time.monotonic()
-            print(text, file=sys.stderr, flush=True)
+            print(one_line(text), file=sys.stderr, flush=True)
 
 
 class _LiveTransfers(Transfers):
@@ -48,7 +49,7 @@ class _LiveTransfers(Transfers):
 
     def _show(self, text: str) -> None:
         # Drawn by the thread of `Progress`, some times a second: files may move much faster.
-        self._progress.update(self._task, description=text)
+        self._progress.update(self._task, description=one_line(text))
 
 
 @contextmanager
@@ -62,5 +63,6 @@ def transfers(done: str) -> Iterator[Transfers]:
 
     # Without markup: the name of a file may hold brackets.
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(file=raw_stream(sys.stderr))
+    with Progress(*columns, console=console, transient=True) as progress:
         yield _LiveTransfers(done, progress)

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -44,6 +44,8 @@ class FaultProxy:
         """An outage once that many parts of uploads have passed."""
         self.cut_after_ranges: int | None = None
         """An outage once that many pieces of downloads have passed."""
+        self.change: Callable[[str, bytes], bytes] | None = None
+        """What is sent for a request (method and path) instead of its answer; may be a part."""
         self.clock_ahead_s = 0.0
         self.ranges: list[str] = []
         """The Range of each request that has one."""
@@ -137,6 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "500 after":
             self._refuse(500, "InternalError")
             return
+        if self.owner.change:
+            self._send_changed(self.owner.change, status, headers, data)
+            return
         self.send_response_only(status)
         for name, value in headers:
             if name.lower() not in _HOP:
@@ -148,6 +153,21 @@ class _Handler(BaseHTTPRequestHandler):
             data = data[: len(data) // 2]
             self.close_connection = True
         self.wfile.write(data)
+
+    def _send_changed(
+        self,
+        change: Callable[[str, bytes], bytes],
+        status: int,
+        headers: list[tuple[str, str]],
+        data: bytes,
+    ) -> None:
+        fields = {name: value for name, value in headers if name.lower() not in _HOP}
+        if self.command != "HEAD":
+            fields["Content-Length"] = str(len(data))
+        lines = [f"HTTP/1.1 {status} x", *(f"{name}: {value}" for name, value in fields.items())]
+        whole = "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1") + data
+        self.wfile.write(change(f"{self.command} {self.path}", whole))
+        self.close_connection = True
 
     def _refuse(self, status: int, code: str) -> None:
         text = f"<Error><Code>{code}</Code><Message>said the proxy</Message></Error>".encode()

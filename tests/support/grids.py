@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from merge.records.manifest import PERCENT, default_manifest
+from merge.records.config_hash import config_hash
+from merge.records.manifest import default_manifest
+from merge.records.metrics import PERCENT
 from merge.records.result import Result
-from merge.records.sweep import Axis, Run, Sweep, config_hash
+from merge.records.sweep import Axis, Run, Sweep
 from merge.results.entries import Entry
 from merge.results.entries import entry_of as entry_by_manifest
 from merge.storage.json_files import write_json, write_json_exclusive

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from orchestrator.s3.bandwidth import BandwidthLimit
-from orchestrator.s3.bucket import ABSENT, ListedObject, ObjectHead
+from orchestrator.s3.bucket import ABSENT
 from orchestrator.s3.checksums import sha256_hex
+from orchestrator.s3.objects import ListedObject, ObjectHead
 from orchestrator.s3.url import BucketTarget, parse_url
 
 TARGET = BucketTarget(url=parse_url("s3://papers/abcb"), region="us-east-1", max_attempts=1)
@@ -62,4 +63,11 @@ class MemoryBucket:
 
 def _head(data: bytes) -> ObjectHead:
     sha256 = sha256_hex(data)
-    return ObjectHead(size=len(data), etag=sha256, sha256=sha256, server_sha256=sha256, age_s=0.0)
+    return ObjectHead(
+        size=len(data),
+        etag=sha256,
+        sha256=sha256,
+        server_sha256=sha256,
+        modified=datetime.now(UTC),
+        age_s=0.0,
+    )

@@ -59,6 +59,7 @@ MinJobAge=3600
 MaxArraySize={max_array_size}
 MaxJobCount=2000
 JobRequeue=1
+PrivateData=jobs
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 {nodes}
@@ -66,6 +67,8 @@ PartitionName=main Nodes={general} Default=YES PriorityTier=10 PreemptMode=OFF
 PartitionName=low Nodes={preempted} PriorityTier=1 PreemptMode=REQUEUE GraceTime=25
 PartitionName=high Nodes={preempted} PriorityTier=10 PreemptMode=OFF
 PartitionName=fragile Nodes={fragile} PreemptMode=OFF
+PartitionName=ended Nodes={ended} PriorityTier=1 PreemptMode=CANCEL GraceTime=0
+PartitionName=ending Nodes={ended} PriorityTier=10 PreemptMode=OFF
 """
 
 
@@ -79,7 +82,11 @@ def missing() -> str:
 
 @dataclass
 class SlurmCluster:
-    """A running cluster: nodes 1 to 3 in partition main, 4 in low and high, 5 and 6 in fragile."""
+    """A running cluster: nodes 1 to 3 in partition main, 4 in low and high, 5 and 6 in fragile.
+
+    Node 7 is in partition ended, whose jobs are cancelled without grace for jobs of partition
+    ending. Users see no jobs of others; root sees all.
+    """
 
     folder: Path
     num_cpus: int = 8
@@ -88,7 +95,7 @@ class SlurmCluster:
 
     @property
     def names(self) -> list[str]:
-        return [f"node{number}" for number in range(1, 7)]
+        return [f"node{number}" for number in range(1, 8)]
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -196,6 +203,7 @@ class SlurmCluster:
                 general="node[1-3]",
                 preempted="node4",
                 fragile="node[5-6]",
+                ended="node7",
             )
         )
         (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\n")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ class SentSweep:
     output: Path
     jobs: tuple[str, ...]
     """Ids of its arrays, in order, and of the merge job, where there is one."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Further variables of the person who submitted it."""
 
     def task(self, index: int = 0) -> str:
         return f"{self.jobs[0]}_{index}"
@@ -70,7 +73,9 @@ class SentSweep:
     def status(self) -> dict[str, dict[str, Any]]:
         """What `replicate status` tells of each run."""
         told = replicate(
-            "status", self.output, "--json", cwd=self.output.parent, env=self.cluster.environment
+            *("status", self.output, "--json"),
+            cwd=self.output.parent,
+            env={**self.cluster.environment, **self.variables},
         )
         assert told.returncode == 0, told.stderr
         return {run["run_id"]: run for run in json.loads(told.stdout)["runs"]}
@@ -98,7 +103,12 @@ class SentSweep:
 
 
 def submit(
-    cluster: SlurmCluster, folder: Path, *words: object, study: str = STEADY, output: str = "out"
+    cluster: SlurmCluster,
+    folder: Path,
+    *words: object,
+    study: str = STEADY,
+    output: str = "out",
+    env: Mapping[str, str] | None = None,
 ) -> SentSweep:
     """Submit `study` (its text, or the name of a built-in one) from `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,10 +119,10 @@ def submit(
     sent = replicate(
         *("submit", "--slurm", "--study", named, "--output-dir", output, "--json", *words),
         cwd=folder,
-        env=cluster.environment,
+        env={**cluster.environment, **(env or {})},
     )
     assert sent.returncode == 0, sent.stderr
     document = json.loads(sent.stdout)
     jobs = [array["job_id"] for array in document["arrays"]]
     jobs += [document["merge"]["job_id"]] if document["merge"] else []
-    return SentSweep(cluster=cluster, output=folder / output, jobs=tuple(jobs))
+    return SentSweep(cluster=cluster, output=folder / output, jobs=tuple(jobs), variables=env or {})

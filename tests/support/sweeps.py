@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from merge.records.sweep import Axis, Resources, Run, Sweep, config_hash
+from merge.records.config_hash import config_hash
+from merge.records.sweep import Axis, Resources, Run, Sweep
 from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 
@@ -28,6 +29,7 @@ def make_sweep(
     experiment: str | None = None,
     config: Mapping[str, Any] | None = None,
     commands: Sequence[Sequence[str]] | None = None,
+    free_keys: Sequence[str] = (),
     **resources: Any,
 ) -> Sweep:
     """A sweep with one axis `fold`; every run has `command`, or its own of `commands`."""
@@ -43,7 +45,11 @@ def make_sweep(
                 cell="run",
                 axes={"fold": fold},
                 config=values,
-                config_hash=config_hash(values, experiment=experiment, command=words),
+                config_hash=config_hash(
+                    {key: value for key, value in values.items() if key not in free_keys},
+                    experiment=experiment,
+                    command=words,
+                ),
                 experiment=experiment,
                 command=words,
                 resources=Resources(**resources),
@@ -59,6 +65,7 @@ def make_sweep(
         settings={},
         runs=tuple(runs),
         code={"source": "test"},
+        free_keys=tuple(free_keys),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from merge.foreign_text import one_line, raw_stream
 from merge.wording import size_text
 
 _EVERY_S = {True: 0.5, False: 15.0}
@@ -33,7 +34,7 @@ class Progress:
     def close(self) -> None:
         """End the line of a terminal."""
         if self._is_terminal and self._shown != self._began:
-            print(file=sys.stderr)
+            print(file=raw_stream(sys.stderr))
 
     def _show(self, now: float) -> None:
         rate = (self._done - self._first) / (now - self._began)
@@ -47,9 +48,8 @@ class Progress:
             parts.insert(1, f"{self._amount(rate)}/s")
         text = ", ".join(parts)
         end = "" if self._is_terminal else "\n"
-        print(
-            f"\r\033[K{text}" if self._is_terminal else text, end=end, file=sys.stderr, flush=True
-        )
+        line = f"\r\033[K{one_line(text)}" if self._is_terminal else text
+        print(line, end=end, file=raw_stream(sys.stderr), flush=True)
 
     def _amount(self, count: float) -> str:
         return size_text(count) if self._is_bytes else f"{count:,.0f}"

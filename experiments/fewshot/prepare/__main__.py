@@ -17,10 +17,12 @@ from experiments.datasets.prepare.manifest import load_manifest
 from experiments.fewshot.episodes.source import Dataset, MaskVariant
 from experiments.fewshot.prepare.prepare import Prepared, Request, prepare
 from merge.errors import PapergridError
+from merge.foreign_text import guarded_output
 
 SCHEMA = 1
 
 
+@guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare the data sets that `argv` asks for; the exit code."""
     arguments = _parse(argv)

@@ -18,12 +18,14 @@ from experiments.datasets.verify.findings import EXIT_CODES, Findings
 from experiments.fewshot.verify.coco20i import verify_coco20i
 from experiments.fewshot.verify.pascal5i import verify_pascal5i
 from merge.errors import PapergridError
+from merge.foreign_text import guarded_output
 from merge.storage.json_files import Json
 
 SCHEMA = 1
 _CHECKS = {"pascal5i": verify_pascal5i, "coco20i": verify_coco20i}
 
 
+@guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify the copies that `argv` names, print what is found; the exit code."""
     arguments = _parse(argv)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments.datasets.coco_annotations import CocoImage, read_annotations
+from experiments.datasets.coco_annotations import (
+    CocoImage,
+    check_same_categories,
+    read_annotations,
+)
 from experiments.datasets.coco_masks import rasterise
 from experiments.datasets.layouts import find_coco20i
 from experiments.datasets.prepare.manifest import Count
@@ -24,16 +28,23 @@ def verify_coco20i(
         findings.missing("layout", str(error))
         return
     names: dict[str, set[str]] = {}
+    categories: dict[Path, Mapping[int, str]] = {}
     for split, path in layout.annotations.items():
         try:
-            images = read_annotations(path)
+            annotations = read_annotations(path)
         except DataError as error:
             findings.wrong("annotations", str(error))
             continue
+        images, categories[path] = annotations.images, annotations.categories
         names[split] = {image.name for image in images}
         key = f"photographs_{split}"
         findings.expect_count(key, len(images), counts.get(key))
         _check_images(images, layout.photographs[split], findings, is_deep=is_deep)
+    if len(categories) == len(layout.annotations):
+        try:
+            check_same_categories(categories)
+        except DataError as error:
+            findings.wrong("annotations", str(error))
     for name in sorted(names.get("train", set()) & names.get("val", set())):
         findings.wrong("annotations", f"{name} is annotated both for training and for testing")
 

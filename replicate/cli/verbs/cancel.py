@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from merge.errors import UsageError
+from merge.records.submissions import has_submission
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.views.requests import show, show_stopped
@@ -20,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoints; other workers may take their runs",
     )
     parser.add_argument(
-        "--kill", action="store_true", help="with --workers: kill them, without a checkpoint"
+        "--kill",
+        action="store_true",
+        help="end running SLURM tasks, or with --workers the workers, without a checkpoint",
     )
 
 
@@ -28,10 +31,15 @@ def execute(arguments: argparse.Namespace) -> int:
     """0 all are cancelled or stopped, else the largest code of docs/exit-codes.md."""
     if arguments.workers is not None:
         return _stop_workers(arguments)
-    if arguments.kill:
-        raise UsageError("--kill is for workers on servers: add --workers")
+    if arguments.kill and not has_submission(arguments.output, "slurm"):
+        raise UsageError(
+            f"--kill ends running SLURM tasks, and none was submitted from {arguments.output}; for "
+            f"workers on servers add --workers"
+        )
     runs = api.runs_of(arguments.output, flags.selection(arguments), arguments.run)
-    outcomes, notes = api.cancel(arguments.output, runs, is_dry=arguments.dry_run)
+    outcomes, notes = api.cancel(
+        arguments.output, runs, kill=arguments.kill, is_dry=arguments.dry_run
+    )
     return show(arguments, "cancel", outcomes, notes)
 
 

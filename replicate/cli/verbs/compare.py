@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from merge.api import counted_entries
 from merge.errors import UsageError
+from merge.foreign_text import one_line
 from merge.records.sweep import Sweep
 from merge.results.combine import combine
 from merge.results.inputs import read_inputs
 from merge.results.outcome import left_out
 from merge.results.paired import Comparison, compare
-from replicate.views.table import MISSING, Format, align, format_of
+from replicate.api.comparisons import planned_value
+from replicate.views.columns import align
+from replicate.views.table import MISSING, Format, format_of, some
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,54 +41,61 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--values {arguments.values!r} is not of the form A,B")
     merged = combine(read_inputs(arguments.inputs))
     sweep, counted = counted_entries(merged.document)
-    values = (_as_planned(sweep, arguments.axis, first), _as_planned(sweep, arguments.axis, second))
+    values = (
+        planned_value(sweep, arguments.axis, first),
+        planned_value(sweep, arguments.axis, second),
+    )
     found = compare(sweep, counted, arguments.axis, values)
     if arguments.json:
-        print(json.dumps([_document(c) for c in found], indent=1, ensure_ascii=False))
+        documents = [_document(comparison, sweep, values) for comparison in found]
+        print(json.dumps(documents, indent=1, ensure_ascii=False))
     else:
-        better = "above" if sweep.goal == "max" else "below"
         print(
             f"{sweep.metric}: {arguments.axis} {values[1]} minus {values[0]}; "
-            f"{better} 0 where {values[1]} is better"
+            f"{_better_side(sweep)} 0 where {values[1]} is better"
         )
-        print("\n".join(_table(sweep, found)))
+        print("\n".join(_table(sweep, found, values)))
     for line in (*left_out(merged), *_remarks(found)):
-        print(line, file=sys.stderr)
+        print(one_line(line), file=sys.stderr)
     if not merged.is_clean or any(comparison.warnings for comparison in found):
         return 1
     return 3 if any(comparison.missing for comparison in found) else 0
 
 
-def _as_planned(sweep: Sweep, axis: str, text: str) -> str:
-    """The value that a person means by `text`, as a filter takes it: 1e-4 names 0.0001."""
-    from orchestrator.config.values import is_named_by
-
-    choices = [value for a in sweep.axes if a.name == axis for value in a.choices]
-    # A typing error passes unchanged: `compare` refuses it with the list of values.
-    named = (str(value) for value in choices if is_named_by(value, text.strip()))
-    return next(named, text.strip())
-
-
-def _table(sweep: Sweep, found: list[Comparison]) -> list[str]:
+def _table(sweep: Sweep, found: list[Comparison], values: tuple[str, str]) -> list[str]:
     form = format_of(sweep)
     header = [
         "",
         "pairs",
         f"mean{form.unit}",
+        "better",
         "std",
         "95% interval (t)",
         "p (sign flip)",
     ]
-    return align([header, *(_row(comparison, form) for comparison in found)])
+    return align([header, *(_row(comparison, form, sweep, values) for comparison in found)])
 
 
-def _row(comparison: Comparison, form: Format) -> list[str]:
+def _better_side(sweep: Sweep) -> str:
+    return "above" if sweep.goal == "max" else "below"
+
+
+def _better(comparison: Comparison, sweep: Sweep, values: tuple[str, str]) -> str | None:
+    """Which of the two values has the better mean, by the metric's goal; None for neither."""
+    mean = comparison.mean
+    if not mean:
+        return None
+    return values[(mean > 0) == (sweep.goal == "max")]
+
+
+def _row(comparison: Comparison, form: Format, sweep: Sweep, values: tuple[str, str]) -> list[str]:
     total = len(comparison.pairs) + len(comparison.missing)
     mean, std, interval = comparison.mean, comparison.std, comparison.interval
     return [
         comparison.name,
         f"{len(comparison.pairs)}/{total}",
         MISSING if mean is None else form.difference(mean),
+        _better(comparison, sweep, values) or MISSING,
         MISSING if std is None else form.value(std),
         MISSING
         if interval is None
@@ -97,6 +108,10 @@ def _remarks(found: list[Comparison]) -> list[str]:
     """What a reader must know: missing pairs, pairs tested on different things, too few pairs."""
     lines = [f"missing: {line}" for c in found for line in c.missing]
     lines += [f"not comparable: {line}" for c in found for line in c.warnings]
+    lines += [f"not whole: {line}" for c in found for line in c.partial]
+    excluded = list(dict.fromkeys(line for c in found for line in c.excluded))
+    if excluded:
+        lines.append(f"excluded by the study, so no pair: {some(excluded)}")
     # With fewer than six pairs this test can never give p < 0.05 (2**(1 - 5) = 0.0625).
     few = [c for c in found if 0 < len(c.pairs) < 6]
     lines += [
@@ -105,13 +120,21 @@ def _remarks(found: list[Comparison]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _document(comparison: Comparison) -> dict[str, Any]:
+def _document(comparison: Comparison, sweep: Sweep, values: tuple[str, str]) -> dict[str, Any]:
     interval = comparison.interval
     return {
         "name": comparison.name,
         "n": len(comparison.pairs),
-        "pairs": dict(zip(comparison.pairs, comparison.differences, strict=True)),
+        "pairs": {
+            # Infinity is no JSON: the difference of two very large numbers.
+            pair: difference if isfinite(difference) else None
+            for pair, difference in zip(comparison.pairs, comparison.differences, strict=True)
+        },
+        "goal": sweep.goal,
+        "better": _better(comparison, sweep, values),
         "missing": list(comparison.missing),
+        "excluded": list(comparison.excluded),
+        "not_whole": list(comparison.partial),
         "complete": not comparison.missing,
         "mean_difference": comparison.mean,
         "std": comparison.std,

@@ -14,7 +14,7 @@ from typing import Any
 from replicate.catalogue import ActionFlag, ActionTable, DataAction, data_actions
 from replicate.cli.arguments import add_cache_dir, add_data_root, split
 from replicate.experiment_data import replace_process, start
-from replicate.views.table import align
+from replicate.views.columns import align
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

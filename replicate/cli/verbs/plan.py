@@ -15,8 +15,9 @@ from replicate.api import plan
 from replicate.cli import arguments as flags
 from replicate.cli.s3_arguments import sync_target
 from replicate.cli.this_machine import on_this_machine
+from replicate.views.columns import align
 from replicate.views.forecast import Forecast, forecast
-from replicate.views.table import align, counted
+from replicate.views.table import counted, duration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +111,17 @@ def _forecast_lines(expected: Forecast) -> list[str]:
         *(align(rows) if len(expected.shards) > 1 else []),
         f"makespan {expected.makespan_h:.2f} h, no division does better than "
         f"{expected.lower_bound_h:.2f} h; claimed one by one {expected.claimed_h:.2f} h",
+        *_left_lines(expected, sum(shard.num_runs for shard in expected.shards)),
         *(f"hours: {basis}" for basis in expected.bases),
+    ]
+
+
+def _left_lines(expected: Forecast, num_runs: int) -> list[str]:
+    """What is left of a sweep that has begun."""
+    if expected.num_left == num_runs and not expected.has_begun:
+        return []
+    return [
+        f"of them {counted(expected.num_left, 'run')} left, {duration(expected.left_h)} of training"
     ]
 
 

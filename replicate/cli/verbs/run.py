@@ -16,7 +16,13 @@ from merge.results.outcome import exit_code
 from merge.storage.paths import SweepPaths
 from replicate import api
 from replicate.cli import arguments as flags
-from replicate.cli.next_steps import next_steps, status_command, without_view
+from replicate.cli.next_steps import (
+    failed_lines,
+    next_steps,
+    quoted,
+    status_command,
+    without_view,
+)
 from replicate.cli.preflight import ready, unfinished
 from replicate.cli.this_machine import settings_of, train
 from replicate.cli.verbs import plan as plan_verb
@@ -63,9 +69,11 @@ def _show_end(report: LocalReport, output: Path, arguments: argparse.Namespace) 
     except (StorageError, OSError) as error:
         return without_view(report, output, error)
     print()
-    show_merged(merged)
+    # The runs that failed in this command are named below.
+    show_merged(merged, output, names_failures=False)
     _show_files(merged, output, _write_reports(output, merged, results))
-    for line in next_steps(report, output, status_command(output, arguments)):
+    status = status_command(output, arguments)
+    for line in (*failed_lines(report, status), *next_steps(report, output, status)):
         print(line)
     # Not the merge's 3: a filtered command that did all its runs is done, although the table lacks
     # cells.
@@ -80,7 +88,8 @@ def _write_reports(output: Path, merged: Merged, results: Mapping[str, Result]) 
         written = write_report(output, read_report(output, merged, results), ("md", "html"))
     except (PapergridError, OSError) as error:
         # All is trained and merged: the exit code stays that of the training.
-        print(f"no report, `replicate report {output}` makes it later: {error}", file=sys.stderr)
+        later = quoted("replicate", "report", output)
+        print(f"no report, `{later}` makes it later: {error}", file=sys.stderr)
         return ()
     return tuple(written.values())
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli import s3_arguments as buckets
+from replicate.cli.next_steps import quoted
 from replicate.views.status import status_document, status_lines
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _shared_elsewhere(status: SweepStatus, output: Path) -> list[str]:
     """The commands that show runs of which this folder knows nothing."""
     places = dict.fromkeys(server.claims for server in status.servers if server.claims)
     return [
-        f"their runs are shared through {place}: `replicate status {output} --claims {place}` "
-        f"shows all of them"
+        f"their runs are shared through {place}: "
+        f"`{quoted('replicate', 'status', output, '--claims', place)}` shows all of them"
         for place in places
     ]

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from merge.errors import BucketUnavailableError
+from merge.foreign_text import one_line
+from merge.results.collect import refuse_missing_sweep
 from merge.wording import size_text
 from replicate.cli import s3_arguments as buckets
 from replicate.views.transfers import transfers
@@ -52,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """0 all is in place, 1 something is left out or differs, 3 missing, 75 try again later."""
     target = buckets.target_of(arguments.url, arguments)
+    # Before the bucket is asked, which may take long; only `pull` makes the folder.
+    if arguments.action != "pull":
+        refuse_missing_sweep(arguments.output)
     if arguments.action == "verify":
         return _verify(arguments, target)
     return _move(arguments, target)
@@ -111,7 +116,7 @@ def _show(arguments: argparse.Namespace, report: SyncReport) -> None:
     done = _DONE[arguments.action]
     if arguments.dry_run:
         for name, size in sorted(report.transferred.items()):
-            print(f"{size:>12}  {name}")
+            print(one_line(f"{size:>12}  {name}"))
         done = f"to be {done}"
     print(
         f"{len(report.transferred)} files {done} ({size_text(report.num_bytes)}), "
@@ -133,7 +138,7 @@ def _show_verified(verified: VerifyReport) -> None:
         }
     )
     for name in verified.foreign:
-        print(f"foreign: {name}: belongs to no run of the plan", file=sys.stderr)
+        print(one_line(f"foreign: {name}: belongs to no run of the plan"), file=sys.stderr)
     for path in verified.running:
         print(f"running: {path}: not compared while it runs here", file=sys.stderr)
 
@@ -141,7 +146,7 @@ def _show_verified(verified: VerifyReport) -> None:
 def _show_issues(groups: dict[str, list[SyncIssue]]) -> None:
     for what, issues in groups.items():
         for issue in _sorted(issues):
-            print(f"{what}: {issue.name}: {issue.reason}", file=sys.stderr)
+            print(one_line(f"{what}: {issue.name}: {issue.reason}"), file=sys.stderr)
 
 
 def _sorted(issues: Iterable[SyncIssue]) -> list[SyncIssue]:

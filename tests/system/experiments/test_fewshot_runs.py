@@ -262,8 +262,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(new_run):
     assert error["kind"] == "nan"
     assert "at step" in error["message"]
     assert run.events(1)[-1]["event"] == "error"
-    model = run.last_checkpoint()["model"]
-    assert all(bool(torch.isfinite(value).all()) for value in model.values())
+    # Nothing of what was trained is worth a checkpoint.
+    assert not (run.folder / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from merge.errors import StorageError, UsageError
 from merge.records.records import Outcome, read_attempt, read_claim
 from merge.records.result import read_result
 from merge.records.sweep import Run
+from merge.storage.clock import SystemClock
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.local.events import (
     Notice,
@@ -24,6 +25,7 @@ from orchestrator.local.events import (
     RunsCompleted,
     RunStarted,
 )
+from orchestrator.plan.durations import measure
 from orchestrator.runs.states import State, derive_state, read_facts
 
 pytestmark = pytest.mark.system
@@ -207,7 +209,29 @@ def test_a_trainer_that_leaves_pipes_keeps_no_executor_waiting(tmp_path):
     sweep = make_sweep(commands=[pipes, OK])
     report = run_here(sweep, tmp_path)
     assert outcomes(report) == [RunOutcome.FAILED, RunOutcome.DONE]
-    assert "is not valid JSON" in report.endings["run-fold0"].reason
+    assert "result.json cannot be read (it is a pipe" in report.endings["run-fold0"].reason
+
+
+class SteppingClock(SystemClock):
+    """The clock of a host that is set back by an hour at each look."""
+
+    num_looks = 0
+
+    def now(self) -> float:
+        SteppingClock.num_looks += 1
+        return super().now() - 3600 * SteppingClock.num_looks
+
+
+def test_a_clock_that_is_set_back_gives_no_negative_durations(tmp_path):
+    sweep = make_sweep(commands=[shell("sleep 0.2;" + LEAVE_RESULT)])
+    report = run_here(sweep, tmp_path, clock=SteppingClock())
+    [run] = sweep.runs
+    result = read_result(paths_of(tmp_path, run).result)
+    assert result.finished < result.started
+    assert 0.2 <= result.trained_s < 60
+    assert 0.2 <= report.endings[run.run_id].seconds < 60
+    assert read_attempt(paths_of(tmp_path, run).attempt(1).record).seconds == result.trained_s
+    assert 0 < measure(tmp_path, sweep.runs)[run.run_id] < 1
 
 
 def test_names_of_files_that_are_no_utf_8_spoil_no_result_and_no_reason(tmp_path):

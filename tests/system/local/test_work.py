@@ -55,7 +55,7 @@ def test_work_without_names_finishes_the_table_and_again_does_nothing(planned):
         (("out", "--run", "rate5-seed9"), 2, "did you mean 'rate5-seed"),
         (("out", "--runs", "absent.txt"), 2, "absent.txt cannot be read"),
         (("out", "--runs", "empty.txt"), 2, "names no run"),
-        (("elsewhere",), 3, "no sweep in elsewhere"),
+        (("elsewhere",), 2, "elsewhere does not exist"),
     ],
 )
 def test_work_refuses_what_is_not_planned(planned, words, code, told):

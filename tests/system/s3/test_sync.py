@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from merge.storage.paths import SweepPaths
 from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.permissions import check_permissions
 from orchestrator.s3.url import BucketTarget, parse_url
+from orchestrator.sync import cache
 from orchestrator.sync import commands as sync
 from orchestrator.sync.cache import SyncCache
 from orchestrator.sync.selection import Part, Selection
@@ -292,9 +292,12 @@ def test_verify_names_what_is_missing_and_what_differs(
     assert verified.exit_code == 1
 
 
-def test_verify_reads_the_files_here_too(target: BucketTarget, output: Path, sweep: Sweep) -> None:
+def test_verify_reads_the_files_here_too(
+    target: BucketTarget, output: Path, sweep: Sweep, monkeypatch: Any
+) -> None:
     log = output / sweep.runs[0].path / "attempts/0001/stdout.log"
-    os.utime(log, (1e9, 1e9))
+    monkeypatch.setattr(cache, "_SETTLED_S", 0.0)
+    sync.push(output, target, ALL)
     sync.push(output, target, ALL)
     place = SyncCache(output, Bucket(target)).paths.hashes
     known = read_json(place)
@@ -415,6 +418,51 @@ def test_a_refusal_says_what_to_do(
     proxy.answer = answer
     with pytest.raises(error, match=words):
         sync.push(output, target, ALL)
+
+
+def _flip(whole: bytes) -> bytes:
+    """The same answer with its last byte changed."""
+    return whole[:-1] + bytes([whole[-1] ^ 1])
+
+
+def _no_body(whole: bytes) -> bytes:
+    return whole[: whole.index(b"\r\n\r\n") + 4]
+
+
+def _login_page(_: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html></html>"
+
+
+@pytest.mark.parametrize("change", [_no_body, _login_page, _flip])
+def test_the_first_answer_of_each_kind_may_be_broken(
+    proxy: FaultProxy,
+    server: S3Server,
+    target: BucketTarget,
+    output: Path,
+    tmp_path: Path,
+    change: Callable[[bytes], bytes],
+) -> None:
+    seen: set[str] = set()
+
+    def break_first(request: str, whole: bytes) -> bytes:
+        kind = f"{request.partition(' ')[0]} {'list-type' in request} {'.json' in request}"
+        if kind in seen:
+            return whole
+        seen.add(kind)
+        return change(whole)
+
+    proxy.change = break_first
+    for _ in range(2):
+        assert sync.push(output, target, ALL).exit_code == 0
+        seen.clear()
+    assert sync.pull(tmp_path / "there", target, ALL).exit_code == 0
+    seen.clear()
+    assert sync.verify(output, target, ALL).exit_code == 0
+    there = objects(server.client(), target.url.prefix)
+    assert files(tmp_path / "there") == files(output)
+    assert {name: there[name] for name in files(output)} == files(output)
+    (cell,) = json.loads(there[MERGED])["results"].values()
+    assert cell["folds"] == ["0", "1"]
 
 
 def test_a_wrong_clock_is_reported_in_seconds(

@@ -50,24 +50,27 @@ def test_an_array_whose_sender_died_is_told_not_sent_twice_and_cancelled(orphane
     assert "nothing to submit" in again.stderr
     told = replicate("cancel", orphaned.output, cwd=tmp_path, env=slurm.environment)
     assert told.returncode == 0, told.stderr
-    assert f"SLURM task {first}: cancelled" in told.stdout
+    assert f"SLURM task {first}: running; it stops after a checkpoint" in told.stdout
     assert f"SLURM task {second}: cancelled" in told.stdout
-    slurm.wait_state(first, "CANCELLED")
-    slurm.wait_state(second, "CANCELLED")
+    wait_for(lambda: len(orphaned.diary()) == 2, orphaned.diary)
+    assert orphaned.diary()[1].startswith("stop ")
 
 
-def test_what_a_person_cancelled_is_shown_so_and_sent_only_on_demand(slurm, tmp_path):
-    words = ("--folds", 0, 1, "--set", "pace=0.5", "--no-merge")
-    sent = submit(slurm, tmp_path, *words)
+def test_a_cancelled_run_gets_its_checkpoint_though_slurm_would_kill_it_earlier(slurm, tmp_path):
+    """A checkpoint comes up to 7 s after the request; after scancel SLURM's KillWait is 6 s."""
+    words = ("--set", "pace=7", "--set", "steps=3", "--claim-expiry", 6, "--no-merge")
+    sent = submit(slurm, tmp_path, "--folds", 0, *words)
     sent.wait_step(0)
-    replicate("cancel", "out", "--run", "steady-fold0", cwd=tmp_path, env=slurm.environment)
-    slurm.wait_state(sent.task(0), "CANCELLED")
-    told = sent.status()["steady-fold0"]
-    assert told["state"] == "cancelled"
-    assert "`replicate retry` takes it back" in told["reason"]
+    told = replicate("cancel", "out", cwd=tmp_path, env=slurm.environment)
+    assert "running; it stops after a checkpoint, within " in told.stdout, told.stderr
+    wait_for(lambda: sent.status()["steady-fold0"]["state"] == "cancelled", sent.log)
+    assert sent.diary()[1] == "stop 2 by SIGTERM"
     assert sent.attempt(0)["cause"] == "cancelled"
-    line = ("submit", "--slurm", "--study", "study.yaml", "--output-dir", "out", *words)
-    again = replicate(*line, cwd=tmp_path, env=slurm.environment)
+    reason = sent.status()["steady-fold0"]["reason"]
+    assert "`replicate retry` takes it back, and so does the command" in reason
+    line = ("submit", "--slurm", "--study", "study.yaml", "--output-dir", "out", "--folds", 0)
+    again = replicate(*line, *words, cwd=tmp_path, env=slurm.environment)
     assert "1 runs are cancelled: --retry-cancelled sends them too" in again.stderr
     assert "nothing to submit" in again.stderr
-    submit(slurm, tmp_path, *words, "--retry-cancelled").wait_result(0)
+    submit(slurm, tmp_path, "--folds", 0, *words, "--retry-cancelled").wait_result(0)
+    assert sent.diary()[2].startswith("start 2 "), "no step was lost"

@@ -15,6 +15,12 @@ from support.slurm_sweeps import STEADY, SentSweep, steady_score, submit
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 NUM_STEPS = 24
+MISLEADING = {
+    **{"SQUEUE_PARTITION": "low", "SQUEUE_STATES": "PENDING", "SQUEUE_SORT": "S"},
+    **{"SLURM_CLUSTERS": "elsewhere", "SLURM_BITSTR_LEN": "4", "SLURM_TIME_FORMAT": "%s"},
+    **{"SCANCEL_PARTITION": "low", "SACCT_FORMAT": "User", "SBATCH_WAIT": "1"},
+}
+"""Variables of a person that change what SLURM's commands do; the tasks inherit them too."""
 TORCH_S = 240
 """Patience with trainings: torch takes long to start where many processes do."""
 SLOW = ("--set", "pace=0.5", "--set", "save=4")
@@ -51,7 +57,16 @@ def preempted(slurm: SlurmCluster, folder) -> SentSweep:
 
 
 @pytest.fixture(scope="module")
-def scenarios(failing_node, out_of_time, preempted) -> None:
+def preempted_for_good(slurm: SlurmCluster, folder) -> SentSweep:
+    """A task that SLURM ends for a job of more priority, without grace and without a requeue."""
+    sent = submit(slurm, folder / "ended", "--folds", 0, "--partition", "ended", *SLOW)
+    sent.wait_step()
+    slurm.call("sbatch", "-p", "ending", "-c", "8", "-o", "/dev/null", "--wrap", "sleep 1")
+    return sent
+
+
+@pytest.fixture(scope="module")
+def scenarios(failing_node, out_of_time, preempted, preempted_for_good) -> None:
     """All that take long, begun."""
 
 
@@ -67,9 +82,10 @@ def assert_resumed(sent: SentSweep, fold: int = 0) -> None:
 
 
 def test_tasks_that_are_told_to_go_come_back_and_go_on(slurm, scenarios, tmp_path):
-    sent = submit(slurm, tmp_path, "--set", "pace=0.5")
+    sent = submit(slurm, tmp_path, "--set", "pace=0.5", env=MISLEADING)
     for fold in range(4):
         sent.wait_step(fold)
+    assert {run["state"] for run in sent.status().values()} == {"running"}
     slurm.call("scancel", "--signal=USR2", sent.task(0))
     slurm.call("scancel", "--signal=USR2", "--batch", sent.task(1))
     slurm.call("scontrol", "requeue", sent.task(2))
@@ -86,6 +102,12 @@ def test_a_preempted_task_writes_its_checkpoint_within_its_grace_and_goes_on(pre
     assert_resumed(preempted)
     assert any(line.startswith("stop") for line in preempted.diary())
     assert preempted.attempt()["cause"] == "preempted"
+
+
+def test_a_task_that_slurm_ends_for_good_requeues_itself_after_its_checkpoint(preempted_for_good):
+    """PreemptMode=CANCEL, GraceTime=0: SLURM itself would never start it again."""
+    assert_resumed(preempted_for_good)
+    assert preempted_for_good.attempt()["cause"] == "preempted"
 
 
 def test_a_run_that_was_stopped_on_one_node_and_one_that_was_not_on_two_come_to_the_same_numbers(

@@ -123,7 +123,7 @@ def test_python_m_merge_writes_merged_results_of_several_inputs(output, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(("nowhere",), 3), (("out", "--strict"), 2), (("out", "--on-conflict"), 2)]
+    ("words", "code"), [(("nowhere",), 2), (("out", "--strict"), 2), (("out", "--on-conflict"), 2)]
 )
 def test_python_m_merge_ends_with_the_code_of_its_error(output, words, code):
     assert python_m_merge(*words, cwd=output.parent).returncode == code

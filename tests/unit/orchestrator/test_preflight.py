@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,13 @@ def test_what_is_refused_names_every_problem_and_its_fix(tmp_path, blobs):
         refuse(find_problems(runs, places(tmp_path)))
     assert "-> get them" in str(refused.value)
     assert refused.value.exit_code == 2
+
+
+def test_what_lies_on_other_machines_only_is_not_looked_for_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    elsewhere = replace(places(tmp_path), python=None, has_own_path=True)
+    experiment = make_sweep(experiment="fewshot", folds=1).runs
+    assert find_problems(experiment, elsewhere) == []
+    assert find_problems(make_sweep(["from-a-module", "x"]).runs, elsewhere) == []
+    (problem,) = find_problems(make_sweep(["python9", "absent.py"]).runs, elsewhere)
+    assert problem.message.startswith("absent.py is not there")

@@ -10,11 +10,14 @@ import pytest
 from support.grids import make_grid, write_result, write_sweep
 
 from merge.errors import IncompleteError
-from merge.records.records import Claim
+from merge.records.records import AttemptRecord, Claim, Outcome
+from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 from orchestrator.machine.owners import this_owner
 from orchestrator.runs.states import State
 from orchestrator.status import read_status
+from replicate import api
+from replicate.views.forecast import forecast
 
 
 @pytest.fixture
@@ -98,3 +101,20 @@ def test_reading_a_status_writes_nothing(output):
 def test_a_folder_without_a_sweep_has_no_status(tmp_path):
     with pytest.raises(IncompleteError):
         read_status(tmp_path, time.time())
+
+
+def test_status_and_plan_expect_the_same_hours_of_an_interrupted_and_resumed_run(tmp_path):
+    sweep = make_grid(cells=("a", "b"), folds=(0, 1))
+    write_sweep(tmp_path, sweep)
+    # Ten hours until it was interrupted, then six minutes to its end.
+    first = {"number": 1, "token": "t", "owner": this_owner(), "command": (), "device": "cpu"}
+    attempt = AttemptRecord(
+        **first, devices=(), code={}, started=0.0, ended=36_000.0, outcome=Outcome.INTERRUPTED
+    )
+    done = SweepPaths(tmp_path).run(sweep.runs[0].path)
+    write_json(done.attempt(1).record, attempt.to_json())
+    write_result(tmp_path, sweep.runs[0], 0.5, attempt=2, started=40_000.0, finished=40_360.0)
+    outlook = read_status(tmp_path, time.time()).outlook
+    planned = forecast(api.frozen_plan(tmp_path))
+    assert outlook.training_h == pytest.approx(3 * 10.1)
+    assert (planned.num_left, planned.left_h) == (3, pytest.approx(outlook.training_h))

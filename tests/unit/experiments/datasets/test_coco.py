@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle_tools
 from support.fewshot_trees import (
+    COCO_CATEGORIES,
     annotation,
     box,
     coco_record,
@@ -18,6 +19,7 @@ from support.fewshot_trees import (
     save_photograph,
 )
 
+from experiments.datasets.coco_checks import region_problem
 from experiments.datasets.coco_masks import CocoObject, rasterise
 from experiments.datasets.layouts import COCO_ROOTS
 from experiments.fewshot.episodes.source import Source, open_source
@@ -168,7 +170,86 @@ def _annotate(*entries):
     return lambda root: _rewrite(root, annotations=list(entries))
 
 
+def _poly(*numbers: float):
+    return _annotate(annotation(3, 2, list(numbers)))
+
+
+def _rle(counts: object):
+    region = {"size": [40, 60], "counts": counts}
+    return _annotate(annotation(3, 2, segmentation=region, iscrowd=1))
+
+
+def _sized(height: object, width: object):
+    def damage(root: Path) -> None:
+        record = coco_record({3: f"{TEST}.jpg"}, [])
+        record["images"][0].update(height=height, width=width)
+        _rewrite(root, images=record["images"], annotations=[])
+
+    return damage
+
+
+def _categories(entries):
+    return lambda root: _rewrite(root, annotations=[], categories=entries)
+
+
+OF_302 = r"instances_val2014\.json: annotation 302 of the image 3 has "
+
 DAMAGES = {
+    "a coordinate that is no number": (
+        _poly(0, 0, 9, float("nan"), 9, 9),
+        f"{OF_302}the coordinate nan, far outside of its 60x40 pixels",
+    ),
+    "an infinite coordinate": (_poly(0, 0, 1e999, 0, 9, 9), f"{OF_302}the coordinate inf"),
+    "an absurd coordinate": (_poly(0, 0, 1e30, 0, 9, 9), f"{OF_302}the coordinate 1e\\+30"),
+    "a coordinate below the image by twice its size": (
+        _poly(0, 0, 9, 81, 9, 9),
+        f"{OF_302}the coordinate 81",
+    ),
+    "a negative coordinate": (_poly(0, 0, -61, 0, 9, 9), f"{OF_302}the coordinate -61"),
+    "a coordinate too many": (_poly(0, 0, 9, 0, 9, 9, 5), f"{OF_302}a polygon of 7 coordinates"),
+    "a coordinate in words": (
+        _annotate(annotation(3, 2, [0, 0, "left", 0, 9, 9])),
+        f"{OF_302}a polygon that is no list of numbers",
+    ),
+    "numbers instead of polygons": (
+        _annotate(annotation(3, 2, segmentation=[0, 0, 9, 0, 9, 9])),
+        f"{OF_302}a polygon that is no list of numbers",
+    ),
+    "no segmentation": (
+        _annotate(annotation(3, 2, segmentation=None)),
+        f"{OF_302}a segmentation that is neither",
+    ),
+    "run lengths of more pixels": (_rle([2000, 4_000_000_000]), "encoding of 4000002000 pixels"),
+    "run lengths of fewer pixels": (_rle([5, 5]), f"{OF_302}a run-length encoding of 10 pixels"),
+    "a negative run length": (_rle([2401, -1]), f"{OF_302}a run-length encoding that cannot be"),
+    "packed run lengths of more pixels": (_rle("oooooo0"), "pixels for an image of 2400"),
+    "packed run lengths that are cut": (_rle("oooo"), f"{OF_302}a run-length encoding that cannot"),
+    "a negative height": (_sized(-40, 60), "the image 3 has the height -40, not 1 to 65500 pixels"),
+    "no width": (_sized(40, 0), "the image 3 has the width 0"),
+    "a huge image": (_sized(10**6, 10**6), "the image 3 has the height 1000000"),
+    "a height that is no number": (_sized(float("nan"), 60), "the image 3 has the height nan"),
+    "a height in words": (_sized("40", 60), "the image 3 has the height '40'"),
+    "two images of one id": (
+        lambda root: _rewrite(root, images=2 * coco_record({3: "a.jpg"}, [])["images"]),
+        r"instances_val2014\.json lists the image 3 twice",
+    ),
+    "an image that is no object": (
+        lambda root: _rewrite(root, images=["a.jpg"]),
+        r"instances_val2014\.json is no instances_\*\.json of COCO2014, or is damaged",
+    ),
+    "other category ids in val": (
+        _categories([{"id": category + 1} for category in COCO_CATEGORIES]),
+        r"val2014\.json names other categories than .*instances_train2014\.json: category 2 is "
+        r"missing there and '' here",
+    ),
+    "other category names in val": (
+        _categories([{"id": category, "name": "cat"} for category in COCO_CATEGORIES]),
+        "category 2 is 'cat' there and '' here",
+    ),
+    "a category twice": (
+        _categories([{"id": category} for category in (*COCO_CATEGORIES, 2)]),
+        "has 81 categories, COCO-20i divides 80",
+    ),
     "empty data root": (lambda root: [shutil.rmtree(root), root.mkdir()], "is empty; accepted"),
     "no folder": (shutil.rmtree, "is no folder; accepted"),
     "something else": (
@@ -245,4 +326,34 @@ def test_a_photograph_of_another_size_than_annotated_is_named(root, opened):
     save_photograph(root / "val2014" / f"{TEST}.jpg", 40, 61)
     source = opened()
     with pytest.raises(DataError, match=rf"{TEST}\.jpg has 61x40 pixels.* for 60x40"):
+        source.image(TEST)
+
+
+def test_packed_run_lengths_are_counted_as_they_are_drawn():
+    pixels = np.random.default_rng(0).integers(0, 2, (40, 60), dtype=np.uint8)
+    rle = rle_tools.encode(np.asfortranarray(pixels))
+    assert region_problem(rle, 40, 60) == ""
+    assert region_problem({**rle, "counts": rle["counts"].decode()}, 40, 60) == ""
+    assert region_problem({**rle, "counts": rle["counts"] + b"1"}, 40, 60) != ""
+
+
+def test_a_polygon_may_go_over_the_edge_of_its_image():
+    assert region_problem([[-2.0, -1.0, 61.5, 0.0, 60.0, 41.0]], 40, 60) == ""
+
+
+def test_an_index_keeps_the_categories_that_its_file_names(opened, tmp_path):
+    opened()
+    (path,) = (tmp_path / "cache" / "index").glob("*-val-*.npz")
+    with np.load(path) as arrays:
+        assert json.loads(arrays["categories"].tobytes())[0] == [2, ""]
+
+
+def test_a_photograph_of_a_billion_pixels_is_named(root, opened):
+    source = opened()
+    path = root / "val2014" / f"{TEST}.jpg"
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\xff\xc0") + 5
+    content[start : start + 4] = b"\xff\x00\xff\x00"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{TEST}\.jpg cannot be read .*restore it"):
         source.image(TEST)

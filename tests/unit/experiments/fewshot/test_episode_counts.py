@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from support.grids import make_grid, make_result
 
 from experiments.fewshot.episode_counts import EpisodeCounts, bootstrap
+from experiments.fewshot.result import describe
+from merge.results.entries import entry_of
+from orchestrator.studies.experiment import read_experiment
 
 
 def hits(num_hits: int, num_episodes: int) -> EpisodeCounts:
@@ -49,3 +55,29 @@ def test_four_test_lists_halve_the_error():
 def test_a_class_that_no_drawn_list_holds_is_left_out_of_the_mean():
     counts = EpisodeCounts((1, 2), np.array([1, 1]), np.ones((2, 5), np.int64))
     assert bootstrap([counts])["interval"]["miou"] == [1.0, 1.0]
+
+
+def part(counts: Sequence[EpisodeCounts]) -> object:
+    """What a merge keeps of a result with these test lists, by the experiment's own manifest."""
+    seeds = list(range(len(counts)))
+    details = {"reported": "best", "test_seeds": seeds, "best": describe({}, counts, False)}
+    result = make_result(make_grid().runs[0], 0.5, details=details)
+    return entry_of(result, read_experiment("fewshot").manifest).measured.get("parts")
+
+
+def test_a_fold_whose_classes_were_not_all_tested_is_told_by_the_result() -> None:
+    rows = np.array([[1, 2, 3, 4, 1]], np.int64)
+    some = EpisodeCounts((1, 2, 3), np.array([2]), rows)
+    every = EpisodeCounts((1, 2, 3), np.array([1, 2, 3]), rows.repeat(3, axis=0))
+    expected = {"miou": {"counted": 1, "of": 3, "missing": ["1", "3"]}}
+    assert part([some]) == expected
+    assert part([every, some]) == expected
+    assert part([every]) is None
+
+
+def test_a_model_that_predicts_background_everywhere_is_suspect() -> None:
+    tally = EpisodeCounts((1,), np.array([1]), np.array([[0, 2, 3, 4, 1]], np.int64))
+    suspect = read_experiment("fewshot").manifest.metric("miou").suspect
+    assert suspect is not None
+    assert tally.total().miou() == suspect.value
+    assert "background everywhere" in suspect.means

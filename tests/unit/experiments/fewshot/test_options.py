@@ -19,7 +19,7 @@ from experiments.fewshot.models.abcb.sm import Evolution
 from experiments.fewshot.options import AbcbOptions, Options, PrototypeOptions
 from experiments.runtime.options import declared, flat
 from merge.errors import UsageError
-from merge.records.sweep import config_hash
+from merge.records.config_hash import config_hash
 
 OPTIONS = declared(Options, "fewshot")
 

@@ -69,6 +69,16 @@ def test_a_selection_that_the_manifest_contradicts_is_refused(declared, selectio
         declared.check_selection(selection)
 
 
+LOADER_TIMEOUT = """\
+loader_timeout_s:
+  type: float
+  default: 600.0
+  min: 0
+  decides_numbers: false
+  help: Seconds that a step waits for its loader processes before the run fails; 0 has no limit.
+"""
+
+
 @pytest.mark.parametrize(
     ("old", "new", "is_refused"),
     [
@@ -76,6 +86,9 @@ def test_a_selection_that_the_manifest_contradicts_is_refused(declared, selectio
         ("\nepochs:", "\nheight: {type: int, default: 1}\nepochs:", True),
         ("help: Training epochs.", "help: Passes.", False),
         ("# ", "#  ", False),
+        # From before papergrid had the option, on which no number depends.
+        (LOADER_TIMEOUT, "", False),
+        (LOADER_TIMEOUT, LOADER_TIMEOUT.replace("600.0", "60.0"), True),
     ],
 )
 def test_an_options_file_that_is_older_than_the_code_is_refused(tmp_path, old, new, is_refused):

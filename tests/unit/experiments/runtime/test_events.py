@@ -26,6 +26,7 @@ def test_each_event_is_one_json_line_as_soon_as_it_is_emitted(tmp_path):
     assert (first["event"], first["epochs"]) == ("start", 2)
     assert (second["event"], second["note"]) == ("step", "naïve\n")
     assert first["time"] <= second["time"]
+    assert 0 <= first["elapsed_s"] <= second["elapsed_s"] < 60
 
 
 def test_a_log_without_a_path_writes_nothing(tmp_path, monkeypatch):

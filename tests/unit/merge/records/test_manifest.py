@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from support.grids import make_grid
 
-from merge.records.manifest import Manifest, Metric, default_manifest, manifest_from_json
+from merge.records.manifest import Manifest, default_manifest, manifest_from_json
+from merge.records.metrics import Metric
 from merge.records.sweep import sweep_from_json
 
 SALIENCY = {
@@ -28,7 +29,7 @@ def test_a_manifest_survives_its_json():
     manifest = manifest_from_json(SALIENCY)
     assert manifest_from_json(manifest.to_json()) == manifest
     assert manifest.metric("kld") == Metric(name="kld", unit="nats", goal="min")
-    assert manifest.comparability.recorded == ("images", "list_hash", "torch")
+    assert manifest.comparability.recorded == ("images", "list_hash", "torch", "batch_norm_items")
 
 
 def test_a_metric_that_is_not_declared_is_a_plain_number():

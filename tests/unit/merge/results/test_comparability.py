@@ -9,6 +9,7 @@ from support.grids import entry_of, make_grid, make_result, write_result, write_
 
 from merge.errors import ConfigChangedError, IncomparableError
 from merge.results.combine import combine
+from merge.results.flags import flag_lines
 from merge.results.unite import Contribution
 from merge.results.view import merge_inputs, rebuild
 
@@ -141,3 +142,112 @@ def test_sweeps_of_different_protocols_are_refused_with_key_and_values(tmp_path)
     with pytest.raises(ConfigChangedError, match=r'protocol: "bam" -> "hsnet" \(in 4 runs\)'):
         merge_inputs([tmp_path / "a", tmp_path / "b"], tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
+
+
+OLD = {"source": "old", "version": "1", "git_commit": "a"}
+NEW = {"source": "new", "version": "1", "git_commit": "a"}
+
+
+def document_of(fields_of, cells=("one", "two", "three")):
+    sweep = make_grid(cells=cells, folds=(0, 1))
+    entries = {r.run_id: [entry_of(make_result(r, 0.5, **fields_of(r)))] for r in sweep.runs}
+    return combine({"x": Contribution(sweep=sweep, entries=entries)}).document
+
+
+def test_cells_of_one_table_made_by_other_code_are_flagged_once():
+    document = document_of(lambda run: {"code": NEW if run.cell == "two" else OLD})
+    assert document["flags"] == [
+        {"differs": "code.source", "runs": {"old": ["one", "three"], "new": ["two"]}}
+    ]
+    assert flag_lines(document) == [
+        "not comparable: cells of this table: code.source differs between one/three (old) "
+        "and two (new)"
+    ]
+    assert not any("flags" in view for view in document["results"].values())
+
+
+@pytest.mark.parametrize(
+    ("code", "key"),
+    [
+        ({"version": "2"}, "code.version"),
+        ({"git_diff": "changes", "git_dirty": True}, "code.git_diff"),
+        ({"source": None, "git_commit": "b"}, "code.source"),
+    ],
+)
+def test_version_and_uncommitted_changes_are_compared_between_cells(code, key):
+    document = document_of(lambda run: {"code": OLD | code if run.cell == "two" else OLD})
+    assert key in [flag["differs"] for flag in document["flags"]]
+    assert document["flags"][0]["runs"].keys() != {"not recorded"}
+
+
+def test_a_commit_is_no_difference_between_cells_nor_is_committing_changes():
+    def code_of(run):
+        changed = {"git_diff": "changes", "git_dirty": True}
+        return {"code": OLD | {"one": {}, "two": {"git_commit": "b"} | changed}.get(run.cell, {})}
+
+    assert "flags" not in document_of(code_of)
+
+
+def test_a_difference_within_every_cell_is_said_by_the_cells_alone():
+    document = document_of(lambda run: {"code": OLD if run.axes["fold"] else NEW})
+    assert "flags" not in document
+    assert [len(view["flags"]) for view in document["results"].values()] == [1, 1, 1]
+
+
+def test_many_cells_are_counted_in_the_line_and_named_in_the_file():
+    names = tuple(f"c{number}" for number in range(9))
+    document = document_of(lambda run: {"code": NEW if run.cell == "c0" else OLD}, names)
+    assert flag_lines(document) == [
+        "not comparable: cells of this table: code.source differs between c0 (new) "
+        "and c1/c2/c3/c4/4 more (old)"
+    ]
+    assert document["flags"][0]["runs"]["old"] == list(names[1:])
+
+
+EARLIER = [{"attempts": [1, 2], **OLD}]
+TEXT = (
+    "attempts 1, 2: source old, papergrid 1, commit a; attempt 3: source new, papergrid 1, commit a"
+)
+
+
+@pytest.mark.parametrize("mixed", [(1,), (0, 1)])
+def test_a_run_whose_attempts_had_other_code_is_flagged_also_where_all_did(mixed):
+    def fields_of(run):
+        earlier = EARLIER if run.axes["fold"] in mixed else ()
+        return {"code": NEW, "attempt": 3, "earlier_code": earlier}
+
+    document = document_of(fields_of, ("one",))
+    runs = {"one code": ["0"], TEXT: ["1"]} if mixed == (1,) else {TEXT: ["0", "1"]}
+    assert document["results"]["one"]["flags"] == [{"differs": "code of attempts", "runs": runs}]
+
+
+def test_code_of_attempts_and_of_cells_is_refused_by_strict_and_survives_a_second_merge(tmp_path):
+    sweep = make_grid(cells=("one", "two"), folds=(0, 1))
+    paths = write_sweep(tmp_path / "out", sweep)
+    for run in sweep.runs:
+        code = {"code": NEW} if run.cell == "one" else {"code": NEW | {"source": "newer"}}
+        mixed = {"earlier_code": EARLIER, "attempt": 3} if run.run_id == "one-fold0" else {}
+        write_result(tmp_path / "out", run, 0.5, **code, **mixed)
+    with pytest.raises(IncomparableError) as refused:
+        rebuild(tmp_path / "out", is_strict=True)
+    assert "one: code of attempts differs between 0" in str(refused.value)
+    assert "cells of this table: code.source differs between one" in str(refused.value)
+    first = rebuild(tmp_path / "out").document
+    assert merge_inputs([paths.results], tmp_path / "again.json").document == first
+    # From the index too, which does not read the results again.
+    assert rebuild(tmp_path / "out").document == first
+
+
+def test_a_smaller_micro_batch_says_where_it_changes_the_number():
+    used = {"planned": 8, "used": 4, "cause": "cuda_oom", "attempt": 1, "changes_number": True}
+    flags = flags_of(make_grid(), lambda _: {"deviations": {"micro_batch": used}})
+    text = "micro_batch 8 -> 4 (cuda_oom), which changes the number"
+    assert flags == [{"differs": "deviations", "runs": {text: ["0", "1", "2", "3"]}}]
+
+
+@pytest.mark.parametrize("other", [4, None])
+def test_batch_norm_over_another_number_of_items_is_flagged(other):
+    flags = flags_of(make_grid(), last_differs("details", "batch_norm_items", 8, other))
+    text = "not recorded" if other is None else "4"
+    runs = {"8": ["0", "1", "2"], text: ["3"]}
+    assert flags == [{"differs": "details.batch_norm_items", "runs": runs}]

@@ -67,7 +67,7 @@ def test_a_result_changed_in_place_with_its_old_time_is_read_again(tmp_path, fin
         lambda _: b"",
         lambda data: data[:100],
         lambda data: data.replace(b'"miou": 0.5', b'"miou": 0.9'),
-        lambda data: data.replace(b'"version": 3', b'"version": 2'),
+        lambda data: data.replace(b'"version": 4', b'"version": 3'),
         lambda _: b"\xff\n[]\n",
     ],
 )

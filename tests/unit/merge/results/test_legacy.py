@@ -8,7 +8,7 @@ import pytest
 from support.grids import make_grid, write_result, write_sweep
 
 from merge import merge_results
-from merge.errors import IncompleteError, RecordError
+from merge.errors import RecordError, UsageError
 from merge.results.combine import combine
 from merge.results.inputs import read_inputs
 from merge.results.view import merge_inputs, rebuild
@@ -193,7 +193,7 @@ def test_a_file_that_cannot_be_used_is_quarantined_by_name(tmp_path, text, reaso
 
 
 def test_an_input_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(IncompleteError, match="nowhere"):
+    with pytest.raises(UsageError, match="nowhere does not exist"):
         merge_results([tmp_path / "nowhere"])
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from support.grids import make_grid, make_result, write_result, write_sweep
 
 from merge.api import merge_results
+from merge.records.config_hash import config_hash
 from merge.records.manifest import Manifest, manifest_from_json
-from merge.records.sweep import Axis, Sweep, config_hash
-from merge.results.comparability import all_flags
+from merge.records.sweep import Axis, Sweep
 from merge.results.entries import entry_of
 from merge.results.paired import compare
 from merge.results.view import rebuild
@@ -32,6 +32,12 @@ SALIENCY = manifest_from_json(
 )
 
 
+def differing(view):
+    """What the flags of all cells of a view name."""
+    flags = [flag for cell in view["results"].values() for flag in cell.get("flags", ())]
+    return [flag["differs"] for flag in flags]
+
+
 def merged(output: Path, sweep: Sweep, *, manifest: Manifest, **details: object) -> dict:
     """The view of a sweep whose runs all recorded `details`; a callable is given the run."""
     sweep = replace(sweep, frozen_manifest=manifest)
@@ -51,7 +57,7 @@ def test_only_details_that_the_manifest_lists_flag_a_cell(tmp_path):
         protocol=lambda run: f"protocol{run.axes['fold']}",
         blur=lambda run: run.axes["fold"],
     )
-    assert [flag["differs"] for _, flag in all_flags(view["results"])] == ["details.images"]
+    assert differing(view) == ["details.images"]
     traits = view["runs"]["pascal5i_resnet50_1shot-fold1"][0]["traits"]
     assert traits == {"details.images": "images1", "details.blur": 1}
 
@@ -59,7 +65,7 @@ def test_only_details_that_the_manifest_lists_flag_a_cell(tmp_path):
 def test_runs_that_share_a_test_list_by_the_manifests_keys_are_flagged(tmp_path):
     sweep = make_grid(folds=(0, 1))
     view = merged(tmp_path, sweep, manifest=SALIENCY, list=lambda run: str(run.axes["fold"]))
-    assert [flag["differs"] for _, flag in all_flags(view["results"])] == ["details.list"]
+    assert differing(view) == ["details.list"]
 
 
 def test_the_baseline_stands_under_the_manifests_label(tmp_path):

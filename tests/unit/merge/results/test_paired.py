@@ -55,6 +55,21 @@ def test_a_pair_that_lacks_a_run_is_named_and_not_counted():
     assert comparison.pairs == ("all fold=0", "all fold=1", "all fold=3")
 
 
+def test_a_run_whose_counterpart_the_study_excludes_is_no_missing_pair():
+    sweep, counted = results()
+    kept = tuple(r for r in sweep.runs if (r.cell, r.axes["fold"]) != ("abcb", 2))
+    [comparison] = compare(replace(sweep, runs=kept), counted, "cell", METHODS)
+    assert (comparison.missing, comparison.excluded) == ((), ("all fold=2: abcb",))
+    assert comparison.pairs == ("all fold=0", "all fold=1", "all fold=3")
+
+
+def test_values_that_the_study_never_pairs_cannot_be_compared():
+    sweep, counted = results()
+    kept = tuple(r for r in sweep.runs if (r.cell == "abcb") == (r.axes["fold"] > 1))
+    with pytest.raises(SelectionError, match="the study excludes one of each two"):
+        compare(replace(sweep, runs=kept), counted, "cell", METHODS)
+
+
 def test_pairs_tested_under_different_protocols_are_told():
     [comparison] = compare(*results(abcb="hsnet"), "cell", METHODS)
     assert "details.protocol differs: bam and hsnet" in comparison.warnings[0]
@@ -89,3 +104,22 @@ def test_what_cannot_be_compared_is_refused(axis, values, reason):
 def test_nothing_to_compare_yet_is_said():
     with pytest.raises(IncompleteError, match="no run with cell"):
         compare(replace(results()[0]), {}, "cell", METHODS)
+
+
+@pytest.mark.parametrize(
+    ("abcb", "warning"),
+    [
+        ({"code": {"source": "new"}}, "code.source differs: old and new"),
+        (
+            {"code": {"source": "old"}, "attempt": 2, "earlier_code": [{"attempts": [1]}]},
+            "code of attempts of abcb-fold0: attempt 1: source not recorded; attempt 2: source old",
+        ),
+        ({"code": {"source": "old", "git_commit": "b"}}, None),
+    ],
+)
+def test_pairs_made_by_other_code_are_told(abcb, warning):
+    sweep = make_grid(cells=METHODS, folds=(0,))
+    fields = {"prototype": {"code": {"source": "old", "git_commit": "a"}}, "abcb": abcb}
+    counted = {r.run_id: entry_of(make_result(r, 0.5, **fields[r.cell])) for r in sweep.runs}
+    [comparison] = compare(sweep, counted, "cell", METHODS)
+    assert comparison.warnings == ((f"all fold=0: {warning}",) if warning else ())

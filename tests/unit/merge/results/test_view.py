@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from pathlib import Path
 
 import pytest
 from support.grids import make_grid, write_result, write_sweep
 
 from merge.errors import IncompleteError, RecordError, UsageError
-from merge.results.view import merge_inputs, rebuild
+from merge.results.view import merge_inputs, merge_named, rebuild
 from merge.storage.json_files import read_json, write_json
 
 
@@ -79,8 +80,25 @@ def test_a_second_result_is_reported_and_not_counted(tmp_path):
 
 def test_a_folder_without_a_sweep_says_which_folder_to_name(tmp_path):
     with pytest.raises(IncompleteError, match="output-dir"):
+        rebuild(tmp_path)
+    write_sweep(tmp_path / "outputs" / "demo", make_grid())
+    # A folder that is not there is a mistake of the command line: waiting does not help.
+    with pytest.raises(UsageError, match=r"dmeo does not exist \(did you mean .*outputs/demo\?\)"):
+        rebuild(tmp_path / "dmeo")
+    with pytest.raises(UsageError, match=r"\(there is a sweep in .*outputs/demo\): .*output-dir"):
         rebuild(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_merge_that_has_nothing_to_merge_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.json").write_text("{")
+    inputs = {"nowhere": UsageError, "empty": IncompleteError, "bad.json": RecordError}
+    for name, error in inputs.items():
+        with pytest.raises(error):
+            merge_named([Path(name)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.json", "empty"]
 
 
 def test_a_damaged_plan_is_an_error_that_names_it(tmp_path):

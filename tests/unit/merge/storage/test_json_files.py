@@ -55,7 +55,8 @@ def test_a_value_is_read_as_the_standard_library_reads_it(value, is_ascii):
         (b'"\\ud83d\\ude00"', "\U0001f600"),
         (b'"\\ud800"', "?"),
         (b'"\\u0000"', "\0"),
-        (b'{"b": 1, "b": 2}', {"b": 2}),
+        (b'"\\u0022, \\u0022"', '", "'),
+        (b'[{"b": 1}, {"b": 2}]', [{"b": 1}, {"b": 2}]),
     ],
 )
 @pytest.mark.usefixtures("parser")
@@ -74,6 +75,8 @@ def test_an_odd_value_is_read_alike(text, value):
         (b"01", "Expecting ',' delimiter"),
         (b'"\x01"', "Invalid control character"),
         (b'"\xff"', "can't decode byte 0xff"),
+        (b'{"b": 1, "b": 2}', "an object names 'b' twice: remove one of the two"),
+        (b'[{"b" : 1,\n"\\u0062": "\\u0022\\u0022"}]', "an object names 'b' twice"),
         (b"[" * 100_000, "maximum recursion depth exceeded"),
     ],
 )

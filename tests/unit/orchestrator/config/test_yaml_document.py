@@ -56,6 +56,25 @@ def test_a_number_is_named_by_its_own_text(value: float) -> None:
     assert parse_scalar(text_of(value)) == value
 
 
+@pytest.mark.parametrize(
+    ("value", "text", "is_named"),
+    [
+        *((0.0001, text, True) for text in ("1e-4", "0.00010", "1E-04")),
+        *((1, text, True) for text in ("1.0", "+1", "1e0")),
+        *((1, text, False) for text in ("true", "01", "'1'")),
+        *((False, text, True) for text in ("off", "no", "False")),
+        *((False, text, False) for text in ("0", "n")),
+        *(("83e2010", text, True) for text in ("'83e2010'", '"83e2010"')),
+        ("83e2010", "83e02010", False),
+        ("010", "10", False),
+    ],
+)
+def test_a_value_is_named_by_another_spelling_of_it_and_by_no_other_value(
+    value: object, text: str, is_named: bool
+) -> None:
+    assert is_named_by(value, text) is is_named
+
+
 @given(st.text(min_size=1))
 def test_no_value_can_leave_the_output_folder(text: str) -> None:
     path = f"runs/x{slug(text)}/{slug(text)}"

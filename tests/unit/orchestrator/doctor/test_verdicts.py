@@ -11,10 +11,18 @@ from support.sweeps import make_sweep
 
 from merge.errors import IncompleteError
 from merge.storage.paths import SweepPaths
+from orchestrator.doctor import machine
 from orchestrator.doctor.check import Check, checks_of_rights, is_refused
-from orchestrator.doctor.machine import check_disk, check_gpus, check_path, check_slurm
+from orchestrator.doctor.machine import (
+    check_disk,
+    check_gpus,
+    check_path,
+    check_shared_memory,
+    check_slurm,
+)
 from orchestrator.doctor.meeting import meet
 from orchestrator.doctor.trials import _GONE, _TORN, NUM_ROUNDS, TRIALS, _block, _read_block
+from orchestrator.machine import shared_memory
 from orchestrator.plan.disk_need import DiskNeed, estimate_disk
 from orchestrator.s3.permissions import Permission
 
@@ -213,3 +221,37 @@ def test_a_disk_too_small_for_the_open_runs_is_refused(tmp_path, total_bytes, ve
     need = DiskNeed(num_runs=3, total_bytes=total_bytes, source="measured")
     check: Check = check_disk(tmp_path, need)
     assert check.verdict == verdict
+
+
+def test_a_dev_shm_that_is_too_small_for_the_loaders_of_a_run_is_refused(monkeypatch, tmp_path):
+    free = 64 * 2**20
+    monkeypatch.setattr(machine, "free_shared_memory", lambda _place: free)
+    found = check_shared_memory(make_sweep(num_workers=2, devices_per_run=4).runs)
+    assert (found.verdict, found.finding) == (
+        "refused",
+        "/dev/shm has 64.0 MiB free, 8 loader processes may need 512.0 MiB",
+    )
+    assert "docker: --shm-size=8g" in found.fix
+    assert check_shared_memory(make_sweep(num_workers=1).runs).verdict == "ok"
+    assert check_shared_memory(make_sweep(num_workers=0).runs).verdict == "ok"
+    assert check_shared_memory(()).verdict == "warning"
+    free = 2 * 10**9
+    assert check_shared_memory(()).verdict == "ok"
+
+
+def test_a_machine_without_dev_shm_is_named(tmp_path):
+    found = check_shared_memory(make_sweep(num_workers=2).runs, tmp_path / "none")
+    assert (found.verdict, found.finding) == (
+        "refused",
+        f"{tmp_path}/none cannot be used (No such file or directory)",
+    )
+
+
+def test_a_run_says_before_it_starts_that_dev_shm_may_be_too_small(monkeypatch):
+    monkeypatch.setattr(shared_memory, "free_shared_memory", lambda: 64 * 2**20)
+    runs = make_sweep(num_workers=2).runs
+    assert shared_memory.shortage_of(runs, num_ranks=3) == (
+        "/dev/shm has 64.0 MiB free, 6 loader processes may need 384.0 MiB: make /dev/shm larger "
+        "(docker: --shm-size=8g or --ipc=host), or lower num_workers in the study's resources"
+    )
+    assert shared_memory.shortage_of(make_sweep().runs, num_ranks=3) == ""

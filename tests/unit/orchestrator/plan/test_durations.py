@@ -13,7 +13,7 @@ from merge.records.sweep import Run
 from merge.storage.json_files import write_json
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import this_owner
-from orchestrator.plan.durations import estimate, measure
+from orchestrator.plan.durations import estimate, estimate_from, measure
 
 
 def grid(figures: dict[str, float | None]) -> tuple[Run, ...]:
@@ -103,3 +103,52 @@ def test_a_clock_that_was_set_back_gives_no_negative_hours(tmp_path: Path) -> No
     )
     write_json(RunPaths(tmp_path / second.path).attempt(1).record, attempt.to_json())
     assert measure(tmp_path, (first, second)) == {second.run_id: 1.0}
+
+
+def record(number: int, **fields: object) -> AttemptRecord:
+    """An attempt that took an hour, unless `fields` say otherwise."""
+    known = {
+        **{"token": "t", "owner": this_owner(), "command": (), "device": "cpu", "devices": ()},
+        **{"code": {}, "started": 1000.0, "ended": 4600.0, "outcome": Outcome.INTERRUPTED},
+    }
+    return AttemptRecord(number=number, **{**known, **fields})
+
+
+def test_a_recorded_duration_counts_more_than_the_times_of_day(tmp_path: Path) -> None:
+    first, second = grid({"a": None})
+    stepped = make_result(first, 0.5, started=7200.0, finished=3600.0)
+    write_json(RunPaths(tmp_path / first.path).result, replace(stepped, trained_s=1800.0).to_json())
+    # From 1970 to 2020: a clock that was set while the run went on.
+    far = make_result(second, 0.5, started=10.0, finished=1.6e9)
+    write_json(RunPaths(tmp_path / second.path).result, far.to_json())
+    assert measure(tmp_path, (first, second)) == {first.run_id: 0.5}
+
+
+def test_an_attempt_whose_executor_was_killed_took_until_its_last_event(tmp_path: Path) -> None:
+    run, _ = grid({"a": None})
+    paths = RunPaths(tmp_path / run.path)
+    write_json(paths.attempt(1).record, record(1, ended=None, outcome=None).to_json())
+    paths.attempt(1).events.write_text('{"time": 4600.0, "event": "step"}\n')
+    write_json(paths.result, make_result(run, 0.5, attempt=2, started=0.0, finished=60.0).to_json())
+    assert measure(tmp_path, (run,))[run.run_id] == pytest.approx(1 + 1 / 60)
+    # The trainer's own clock, where it reports it, is not moved by a step of the other one.
+    paths.attempt(1).events.write_text('{"time": 9.0, "event": "step", "elapsed_s": 7200}\n')
+    assert measure(tmp_path, (run,))[run.run_id] == pytest.approx(2 + 1 / 60)
+
+
+def test_an_interrupted_run_goes_on_from_what_it_was_trained(tmp_path: Path) -> None:
+    first, second = grid({"a": 4.0})
+    for run in (first, second):
+        paths = RunPaths(tmp_path / run.path)
+        paths.root.mkdir(parents=True)
+        paths.claim(1).touch()
+        write_json(paths.attempt(1).record, record(1, seconds=7200.0).to_json())
+    # The second left no checkpoint, so it begins anew.
+    RunPaths(tmp_path / first.path).checkpoints.mkdir()
+    RunPaths(tmp_path / first.path).last_checkpoint.touch()
+    (RunPaths(tmp_path / second.path).root / "tensorboard").mkdir()
+    estimates = estimate_from(tmp_path, (first, second))
+    assert [estimates[run.run_id].left_h for run in (first, second)] == [2.0, 4.0]
+    # A command may keep its checkpoint under any name.
+    (RunPaths(tmp_path / second.path).root / "my.ckpt").touch()
+    assert estimate_from(tmp_path, (second,))[second.run_id].left_h == 2.0

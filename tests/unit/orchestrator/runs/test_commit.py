@@ -8,6 +8,8 @@ import re
 import pytest
 
 from merge.errors import RecordError
+from merge.records.manifest import Manifest
+from merge.records.metrics import Metric
 from merge.records.records import Cause, Claim, Outcome
 from merge.records.result import Result, read_result
 from merge.storage.paths import AttemptPaths, RunPaths
@@ -86,6 +88,14 @@ def test_nothing_is_committed_while_who_has_the_run_is_unknown(paths):
     assert not paths.result.exists()
 
 
+MANIFEST = Manifest(
+    metrics=(
+        Metric(name="score", unit="percent"),
+        Metric(name="other", range=(0.0, None)),
+    )
+)
+
+
 @pytest.fixture
 def attempt(tmp_path) -> AttemptPaths:
     (tmp_path / "0001").mkdir()
@@ -94,7 +104,7 @@ def attempt(tmp_path) -> AttemptPaths:
 
 def verdict_on(attempt: AttemptPaths, exit_code: int = 0, *, was_stopped: bool = False):
     stop_cause = Cause.INTERRUPTED if was_stopped else None
-    return judge(attempt, exit_code, "score", stop_cause=stop_cause)
+    return judge(attempt, exit_code, "score", MANIFEST, stop_cause=stop_cause)
 
 
 def test_a_valid_result_and_exit_code_zero_is_done(attempt):
@@ -118,6 +128,9 @@ def test_a_valid_result_and_exit_code_zero_is_done(attempt):
         ('{"metrics": {"score": 1e999}}', "larger than any number"),
         ('{"metrics": {"score": "0.5"}}', "not a finite number"),
         ('{"metrics": {"score": true}}', "not a finite number"),
+        ('{"metrics": {"score": 0.1, "score": 0.9}}', "an object names 'score' twice"),
+        ('{"metrics": {"score": 66.3}}', "score 66.3 is outside of the metric's range, 0 to 1"),
+        ('{"metrics": {"score": 0.5, "other": -1}}', "other -1 is outside .*, at least 0"),
         ('{"metrics": {"scored": 0.5}}', "has no metric 'score'.*it has: scored"),
         ('{"metrics": {"score": 0.5}, "details": 3}', '"details" is not an object'),
     ],

@@ -245,12 +245,34 @@ def test_a_result_of_another_configuration_is_unknown_not_done(tmp_path, run, pa
     assert state_on_disk(tmp_path, run) is State.UNKNOWN
 
 
-def test_a_trainer_that_only_prints_shows_signs_of_life(tmp_path, run, paths):
+def test_a_trainer_that_only_prints_is_not_stalled(tmp_path, run, paths):
     write_claim(paths)
-    write_attempt(paths, started=time.time() - 2 * STALLED_AFTER_S)
+    write_attempt(paths, started=time.time())
+    began = time.time() - 2 * STALLED_AFTER_S
+    os.utime(paths.attempt(1).record, (began, began))
     assert state_on_disk(tmp_path, run) is State.STALLED
     paths.attempt(1).stdout.write_text("epoch 1\n")
     assert state_on_disk(tmp_path, run) is State.RUNNING
+
+
+def test_the_age_of_an_attempt_does_not_depend_on_its_host_s_clock(tmp_path, run, paths):
+    write_claim(paths)
+    write_attempt(paths, started=time.time() + 5000)
+    began = time.time() - 1000
+    os.utime(paths.attempt(1).record, (began, began))
+    (state,) = read_states(tmp_path, [run], time.time())
+    assert state.attempt_age_s == pytest.approx(1000, abs=30)
+    assert state.state is State.STALLED
+
+
+def test_a_run_that_was_cancelled_while_a_process_has_it_says_so(tmp_path, run, paths):
+    write_claim(paths)
+    (before,) = read_states(tmp_path, [run], time.time())
+    write_json(paths.request(1), CANCEL.to_json())
+    (after,) = read_states(tmp_path, [run], time.time())
+    assert (before.state, before.cancelled, after.state) == ("claimed", "", "claimed")
+    assert after.cancelled.startswith("cancelled by somebody on h")
+    assert "with --retry-cancelled" in after.cancelled
 
 
 def test_progress_is_the_newest_of_each_number(tmp_path):

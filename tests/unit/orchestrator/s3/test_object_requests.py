@@ -95,6 +95,8 @@ def test_a_conditional_write_sends_the_etag_without_quotes(bucket, answers):
 
 def test_an_absent_object_is_none(bucket, answers):
     answers.add_client_error("head_object", "404", http_status_code=404)
+    # HEAD answers have no body: GET asks whether it is the store that says so.
+    answers.add_client_error("get_object", "NoSuchKey", http_status_code=404)
     answers.add_client_error("get_object", "NoSuchKey", http_status_code=404)
     assert bucket.head("x") is None
     assert bucket.get("x") is None
@@ -102,8 +104,9 @@ def test_an_absent_object_is_none(bucket, answers):
 
 def test_all_pages_of_a_listing_are_read_and_no_neighbour_of_the_prefix(bucket, answers):
     entry = {"Key": "abcb/a", "Size": 1, "ETag": '"1"', "LastModified": WRITTEN}
-    page = {"Contents": [entry], "IsTruncated": True, "NextContinuationToken": "more"}
-    last = {"Contents": [{**entry, "Key": "abcb/b"}], "IsTruncated": False}
+    count = {"KeyCount": 1}
+    page = {"Contents": [entry], "IsTruncated": True, "NextContinuationToken": "more", **count}
+    last = {"Contents": [{**entry, "Key": "abcb/b"}], "IsTruncated": False, **count}
     first = {"Bucket": "papers", "Prefix": "abcb/"}
     answers.add_response("list_objects_v2", page, first)
     answers.add_response("list_objects_v2", last, {**first, "ContinuationToken": "more"})

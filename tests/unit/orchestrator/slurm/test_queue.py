@@ -16,14 +16,14 @@ from orchestrator.slurm.queue import (
 )
 
 SQUEUE = """\
-12_3|PENDING|Resources||0|N/A|1-00:00:00|
-12_0|RUNNING|None|node1|0|N/A|UNLIMITED|/out/a | b/array-1.sbatch
-12_1|COMPLETING|None|node[1-2]|2|N/A|1-00:00:00|
-12_2|CANCELLED|None|node2|0|N/A|1-00:00:00|
-13|PENDING|Dependency||0|N/A|1-00:00:00|
-9_1|FAILED|JobLaunchFailure|node1|0|N/A|1-00:00:00|
-14_0|PENDING|ReqNodeNotAvail, UnavailableNodes:node5|   |1|N/A|1-00:00:00|
-14_1|RUNNING|None|node4|0|2026-11-24T22:10:42|1:05|
+12_3|PENDING|Resources||0|N/A|1-00:00:00|0|
+12_0|RUNNING|None|node1|0|N/A|UNLIMITED|0|/out/a | b/array-1.sbatch
+12_1|COMPLETING|None|node[1-2]|2|N/A|1-00:00:00|0|
+12_2|CANCELLED|None|node2|0|N/A|1-00:00:00|0|
+13|PENDING|Dependency||0|N/A|1-00:00:00|0|
+9_1|FAILED|JobLaunchFailure|node1|0|N/A|1-00:00:00|0|
+14_0|PENDING|ReqNodeNotAvail, UnavailableNodes:node5|   |1|N/A|1-00:00:00|0|
+14_1|RUNNING|None|node4|0|2026-11-24T22:10:42|1:05|0|
 """
 
 SACCT = """\
@@ -91,7 +91,7 @@ def test_what_cannot_be_read_tells_nothing(text):
 
 
 def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_no_more(fake):
-    (fake / "rows").write_text("12_0|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
+    (fake / "rows").write_text("12_0|RUNNING|None|node1|0|N/A|1-00:00:00|0|\n")
     (fake / "history").write_text("11_0|TIMEOUT|node2\n12_0|PENDING|\n")
     queue = query_queue(["11_0", "12_0"])
     assert {task: row.state for task, row in queue.rows.items()} == {
@@ -99,6 +99,7 @@ def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_
         "12_0": "RUNNING",
     }
     first, second = (fake / "calls").read_text().splitlines()
+    assert "--all" in first.split(), "those in hidden partitions too"
     assert "--jobs=11,12" in first
     assert "--states=all" in first.split(), "those that ended lately too"
     assert second.startswith("sacct")
@@ -106,12 +107,34 @@ def test_all_jobs_are_asked_for_at_once_and_history_only_for_what_the_queue_has_
 
 
 def test_a_task_that_ran_out_of_memory_is_failed_and_only_its_step_says_why(fake):
-    (fake / "rows").write_text("1_0|FAILED|NonZeroExitCode|node1|0|N/A|1-00:00:00|\n")
+    (fake / "rows").write_text("1_0|FAILED|NonZeroExitCode|node1|0|N/A|1-00:00:00|0|\n")
     told = "1_{n}|FAILED|node1\n1_{n}.batch|FAILED|node1\n1_{n}.0|{step}|node1\n"
     history = [told.format(n=n, step=step) for n, step in enumerate(["OUT_OF_MEMORY"] * 2)]
     (fake / "history").write_text("".join([*history, told.format(n=2, step="FAILED")]))
     states = {task: row.state for task, row in query_queue(["1_0", "1_1", "1_2"]).rows.items()}
     assert states == {"1_0": "OUT_OF_MEMORY", "1_1": "OUT_OF_MEMORY", "1_2": "FAILED"}
+
+
+def test_tasks_that_were_cancelled_together_while_they_waited_share_a_row(fake):
+    """So printed by SLURM 22.05 after `scancel 12_2 12_3` of the tasks that still waited."""
+    (fake / "rows").write_text(
+        "12|CANCELLED|JobArrayTaskLimit||0|N/A|UNLIMITED|0|\n"
+        "12_1|RUNNING|None|node1|0|N/A|UNLIMITED|0|\n"
+    )
+    rows = query_queue(["12_1", "12_2", "12_3"]).rows
+    states = {task: rows[task].state for task in ("12_1", "12_2", "12_3")}
+    assert states == {"12_1": "RUNNING", "12_2": "CANCELLED", "12_3": "CANCELLED"}
+
+
+@pytest.mark.parametrize(("status", "code"), [("0", 0), ("768", 3), ("15", 143), ("139", 139)])
+def test_an_exit_code_is_as_a_shell_counts(fake, status, code):
+    (fake / "rows").write_text(f"12_0|FAILED|None|node1|0|N/A|UNLIMITED|{status}|\n")
+    assert query_queue(["12_0"]).rows["12_0"].exit_code == code
+
+
+def test_history_tells_exit_code_and_cluster(fake):
+    (row,) = parse_sacct("12_0|FAILED|node1|7:0|lab\n12_0.batch|FAILED|node1|7:0|lab\n")
+    assert (row.exit_code, row.cluster, row.is_history) == (7, "lab", True)
 
 
 def test_a_job_that_left_the_queue_of_a_cluster_without_accounting_is_no_problem(fake):

@@ -52,7 +52,7 @@ def test_a_study_tells_what_its_jobs_want_and_an_override_changes_only_what_it_n
         ("{sbatch: {wait: true}}", "wait cannot be set here: submit returns at once"),
         ("{sbatch: {parsable: true}}", "papergrid reads what sbatch prints"),
         ("{sbatch: {test-only: true}}", "--dry-run shows what would be sent"),
-        ("{sbatch: {clusters: b}}", "set $SLURM_CLUSTERS"),
+        ("{sbatch: {clusters: b}}", "submit on a host of that cluster"),
         ("{sbatch: {-p: x}}", "'-p' is no long option of sbatch"),
         ('{sbatch: {comment: "a\\n#SBATCH --x"}}', "holds a line break"),
     ],

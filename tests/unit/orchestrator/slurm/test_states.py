@@ -16,6 +16,9 @@ LOST = RunState(state=State.FAILED, reason="lost: its executor died", host="node
 FAILED = RunState(state=State.FAILED, reason="CUDA out of memory", host="node1")
 REQUESTED = RunState(state=State.CANCELLED, reason="cancelled by root")
 RUNNING = RunState(state=State.RUNNING, host="node1")
+STOPPING = RunState(
+    state=State.RUNNING, host="node1", cancelled="cancelled by root, --retry-cancelled"
+)
 
 
 def queue_of(*rows: TaskRow) -> Queue:
@@ -80,6 +83,30 @@ def row(state: str, task: str = "12_3", **fields) -> TaskRow:
         (PENDING, row("RUNNING", is_history=True), "unknown", "history says RUNNING of 12_3"),
         (PENDING, row("CANCELLED", is_history=True), "cancelled", "by scancel (SLURM task 12_3)"),
         (RUNNING, row("NODE_FAIL", is_history=True, nodes="node1"), "running", ""),
+        (RUNNING, row("RUNNING", is_history=True, nodes="node1"), "running", ""),
+        (RUNNING, row("FAILED", is_history=True, nodes="node1"), "running", ""),
+        (
+            STOPPING,
+            row("CANCELLED", nodes="node1"),
+            "cancelled",
+            "cancelled by root, --retry-cancelled",
+        ),
+        (STOPPING, row("FAILED", nodes="node1"), "cancelled", "cancelled by root"),
+        (
+            PENDING,
+            row("PREEMPTED"),
+            "pending",
+            "pre-empted (SLURM task 12_3), and SLURM does not queue it again (its PreemptMode is "
+            "CANCEL); submit again to resume",
+        ),
+        (LOST, row("PREEMPTED", is_history=True), "pending", "pre-empted (SLURM task 12_3)"),
+        (RUNNING, row("PREEMPTED", nodes="node1"), "pending", "submit again to resume"),
+        (
+            PENDING,
+            row("FAILED", nodes="node3", exit_code=127),
+            "failed",
+            "its task ended as FAILED with exit code 127 on node3 and left no result",
+        ),
         (PENDING, row("NODE_FAIL"), "failed", "its node failed (SLURM task 12_3)"),
         (PENDING, row("SOMETHING_NEW"), "failed", "ended as SOMETHING_NEW"),
     ],
@@ -88,6 +115,17 @@ def test_files_and_queue_together_tell_the_state(before, says, state, reason):
     told = with_queue(before, ["12_3"], queue_of(*([says] if says else [])))
     assert told.state == state
     assert reason in told.reason
+
+
+@pytest.mark.parametrize(
+    ("before", "state"),
+    [(PENDING, "unknown"), (STOPPED, "unknown"), (LOST, "failed"), (RUNNING, "running")],
+)
+def test_a_task_that_slurm_would_not_show_here_is_unknown_not_ended(before, state):
+    queue = Queue(rows={}, hidden={"12_3": "ada submitted it"})
+    told = with_queue(before, ["12_3"], queue)
+    assert told.state == state
+    assert ("its task 12_3 is not known: ada submitted it" in told.reason) == (state == "unknown")
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from support.sweeps import make_sweep, shell, write_sweep
 
-from merge.errors import SchedulerError
+from merge.errors import RequestRefusedError, SchedulerError
 from merge.records.submissions import new_submission_id
+from merge.storage.paths import SweepPaths
 from orchestrator.slurm.arrays import plan_arrays
-from orchestrator.slurm.commands import max_array_size
-from orchestrator.slurm.jobs import cancel_jobs, queued_runs
+from orchestrator.slurm.cancel import CancelledTasks, cancel_tasks
+from orchestrator.slurm.commands import cluster_settings
+from orchestrator.slurm.jobs import may_be_queued
 from orchestrator.slurm.record import read_submissions
 from orchestrator.slurm.request import SlurmRequest
 from orchestrator.slurm.submit import SlurmSubmission, send
@@ -49,7 +51,13 @@ def test_what_is_sent_is_written_down_before_slurm_has_it(fake, tmp_path):
     send(planned(tmp_path / "out", 2))
     array, merge = sent_jobs(fake)
     assert array["record"]["arrays"] == [
-        {"name": "array-1", "tasks": [["run-fold0"], ["run-fold1"]], "job_id": None}
+        {
+            "name": "array-1",
+            "tasks": [["run-fold0"], ["run-fold1"]],
+            "job_id": None,
+            "grace_s": 70,
+            "num_raises": {},
+        }
     ]
     assert merge["record"]["arrays"][0]["job_id"] == "1"
 
@@ -82,10 +90,61 @@ def test_arrays_wait_for_each_other_only_where_tasks_at_work_are_limited(fake, t
 
 def test_what_was_accepted_before_a_refusal_is_recorded_and_told(fake, tmp_path):
     (fake / "refuse").write_text("2")
-    with pytest.raises(SchedulerError, match=r"invalid partition.*jobs 1 are submitted and stay"):
+    refusal = r"invalid partition.*jobs 1 are submitted and stay"
+    with pytest.raises(RequestRefusedError, match=refusal) as caught:
         send(planned(tmp_path / "out", 5, 2))
+    assert caught.value.exit_code == 2
     (submission,) = read_submissions(tmp_path / "out")
     assert [array.job_id for array in submission.arrays] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("Invalid account or account/partition combination specified", 2),
+        ("Invalid qos specification", 2),
+        ("Requested node configuration is not available", 2),
+        ("Memory specification can not be satisfied", 2),
+        ("Job violates accounting/QOS policy (job submit limit, user's size and/or time", 75),
+        ("Slurm temporarily unable to accept job, sleeping and retrying", 75),
+        ("Unable to contact slurm controller (connect failure)", 75),
+    ],
+)
+def test_a_refusal_that_only_a_person_can_mend_is_a_wrong_request(fake, tmp_path, message, code):
+    sbatch = fake / "bin" / "sbatch"
+    sbatch.write_text(f'#!/bin/sh\necho "sbatch: error: {message}" >&2; exit 1\n')
+    with pytest.raises(SchedulerError) as caught:
+        send(planned(tmp_path / "out"))
+    assert caught.value.exit_code == code
+
+
+def test_the_merge_asks_for_little_and_goes_where_the_arrays_go(fake, tmp_path):
+    places = {"reservation": "paper", "exclude": "bad[1-2]", "exclusive": True}
+    wants = {"partition": "gpu", "account": "lab", "qos": "high", "gres": "gpu:8"}
+    amounts = {"constraint": "a100", "mem": "500G", "time": "2-00", "cpus_per_task": 32}
+    send(planned(tmp_path / "out", **wants, **amounts, sbatch=places))
+    merge = sent_jobs(fake)[-1]["script"]
+    lines = {line.removeprefix("#SBATCH --") for line in merge.splitlines() if "#SBATCH" in line}
+    expected = {"partition=gpu", "account=lab", "qos=high", "cpus-per-task=1", "mem=2G"}
+    assert expected | {"time=30", "reservation=paper", "exclude='bad[1-2]'"} <= lines
+    assert not {line for line in lines if line.startswith(("gres", "constraint", "exclusive"))}
+
+
+def test_a_refused_merge_costs_nothing_and_can_be_left_out(fake, tmp_path):
+    (fake / "refuse").write_text("2")
+    with pytest.raises(SchedulerError, match=r"jobs 1 are submitted.*--no-merge sends no such job"):
+        send(planned(tmp_path / "out"))
+    (submission,) = read_submissions(tmp_path / "out")
+    assert [array.job_id for array in submission.arrays] == ["1"]
+
+
+def test_the_python_of_the_nodes_runs_the_tasks_and_comes_first_on_their_path(fake, tmp_path):
+    send(planned(tmp_path / "out", python="/opt/torch env/bin/python", setup=("module load x",)))
+    for job in sent_jobs(fake):
+        script = job["script"]
+        assert "'/opt/torch env/bin/python' -P -u" in script
+        path = script.index("export PATH='/opt/torch env/bin':\"$PATH\"")
+        assert path < script.index("module load x")
 
 
 def test_variables_of_a_person_s_count_only_for_what_the_script_leaves_open(
@@ -115,10 +174,10 @@ def test_a_job_that_submits_leaves_its_own_variables_behind(fake, tmp_path, monk
 
 def test_the_limit_on_arrays_is_the_cluster_s(fake):
     (fake / "config").write_text("MaxArraySize            = 77\n")
-    assert max_array_size() == 77
+    assert cluster_settings().largest_array() == 77
     (fake / "config").write_text("")
     with pytest.raises(SchedulerError, match="names no MaxArraySize"):
-        max_array_size()
+        cluster_settings().largest_array()
 
 
 def test_a_task_of_a_failed_node_is_queued_once_whatever_history_says(fake, tmp_path):
@@ -126,28 +185,60 @@ def test_a_task_of_a_failed_node_is_queued_once_whatever_history_says(fake, tmp_
     send(planned(tmp_path / "out", 3))
     (fake / "history").write_text("1_0|NODE_FAIL|node1\n1_1|COMPLETED|node1\n1_2|RUNNING|node1\n")
     (fake / "rows").write_text(
-        "1_0|PENDING|BeginTime||1|N/A|1-00:00:00|\n1_1|COMPLETED|None|node1|0|N/A|1-00:00:00|\n"
+        "1_0|PENDING|BeginTime||1|N/A|1-00:00:00|0|\n1_1|COMPLETED|None|node1|0|N/A|1-00:00:00|0|\n"
     )
-    assert queued_runs(tmp_path / "out", [f"run-fold{n}" for n in range(3)]) == {"run-fold0": "1_0"}
+    assert may_be_queued(tmp_path / "out", [f"run-fold{n}" for n in range(3)])[0] == {
+        "run-fold0": "1_0"
+    }
 
 
 def test_where_slurm_is_silent_nothing_is_submitted_or_cancelled_on_a_guess(fake, tmp_path):
     send(planned(tmp_path / "out", 2))
     (fake / "bin" / "squeue").write_text("#!/bin/sh\necho 'Unable to contact slurm' >&2; exit 1\n")
     with pytest.raises(SchedulerError, match="Unable to contact slurm"):
-        queued_runs(tmp_path / "out", ["run-fold0"])
+        may_be_queued(tmp_path / "out", ["run-fold0"])
     with pytest.raises(SchedulerError, match="try again later"):
-        cancel_jobs(tmp_path / "out", ["run-fold0"])
+        cancel_tasks(tmp_path / "out", ["run-fold0"])
 
 
-def test_only_tasks_that_slurm_still_has_are_cancelled(fake, tmp_path):
+@pytest.fixture
+def three(fake, tmp_path) -> Path:
+    """The folder of three runs: one waits, one is running, the task of one has ended."""
     send(planned(tmp_path / "out", 3))
     (fake / "rows").write_text(
-        "1_0|PENDING|None||0|N/A|1-00:00:00|\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|\n1_2|FAILED|x|n|0|N/A|1-00:00:00|\n"
+        "1_0|PENDING|None||0|N/A|1-00:00:00|0|\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|0|\n"
+        "1_2|FAILED|x|n|0|N/A|1-00:00:00|0|\n"
     )
-    everything = ["run-fold0", "run-fold1", "run-fold2"]
-    assert cancel_jobs(tmp_path / "out", everything) == ["1_0", "1_1"]
+    return tmp_path / "out"
+
+
+EVERYTHING = ["run-fold0", "run-fold1", "run-fold2"]
+
+
+def test_a_waiting_task_is_cancelled_and_a_running_one_keeps_the_time_of_its_checkpoint(
+    fake, three
+):
+    found = cancel_tasks(three, EVERYTHING)
+    assert (found.ended, list(found.stopping)) == (("1_0",), ["1_1"])
+    # The grace of its trainers, and half an expiry for the heartbeat that reads the request.
+    assert found.stopping["1_1"] == pytest.approx(70 + 30, abs=20)
+    assert "scancel 1_0" in (fake / "calls").read_text().splitlines()
+
+
+def test_a_running_task_is_ended_at_once_on_demand(fake, three):
+    assert cancel_tasks(three, EVERYTHING, kill=True).ended == ("1_0", "1_1")
     assert "scancel 1_0 1_1" in (fake / "calls").read_text().splitlines()
+
+
+def test_a_task_that_still_runs_when_its_time_is_over_is_ended_by_the_same_command(fake, three):
+    runs = api.runs_of(three)
+    notes = api.cancel(three, runs)[1]
+    assert notes[0] == "SLURM task 1_0: cancelled"
+    assert notes[1].startswith("SLURM task 1_1: running; it stops after a checkpoint, within ")
+    first = SweepPaths(three).run("run/fold1").request(1)
+    os.utime(first, (first.stat().st_mtime - 101,) * 2)
+    # The first request counts: each repetition would else give a hanging task more time.
+    assert "SLURM task 1_1: cancelled" in api.cancel(three, runs)[1]
 
 
 def test_a_task_that_has_other_runs_to_do_is_left_alone(fake, tmp_path):
@@ -156,9 +247,9 @@ def test_a_task_that_has_other_runs_to_do_is_left_alone(fake, tmp_path):
     write_sweep(output, sweep)
     arrays = plan_arrays([sweep.runs], lambda _: SlurmRequest(), 9)
     send(SlurmSubmission(id="one", study="test", output=output, cwd=output, arrays=arrays))
-    (fake / "rows").write_text("1_0|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
-    assert cancel_jobs(output, ["run-fold0"]) == []
-    assert cancel_jobs(output, ["run-fold0", "run-fold1"]) == ["1_0"]
+    (fake / "rows").write_text("1_0|RUNNING|None|node1|0|N/A|1-00:00:00|0|\n")
+    assert cancel_tasks(output, ["run-fold0"]) == CancelledTasks()
+    assert list(cancel_tasks(output, ["run-fold0", "run-fold1"]).stopping) == ["1_0"]
 
 
 def test_a_foreign_job_that_has_got_the_id_of_a_task_is_neither_counted_nor_cancelled(
@@ -170,11 +261,11 @@ def test_a_foreign_job_that_has_got_the_id_of_a_task_is_neither_counted_nor_canc
     send(sent)
     own = f"/mount/out/submissions/{sent.id}/array-1.sbatch"
     (fake / "rows").write_text(
-        f"1_0|RUNNING|None|node1|0|N/A|1-00:00:00|/home/me/train.sh\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|{own}\n"
+        f"1_0|RUNNING|None|node1|0|N/A|1-00:00:00|0|/home/me/train.sh\n1_1|RUNNING|None|node1|0|N/A|1-00:00:00|0|{own}\n"
     )
     runs = ["run-fold0", "run-fold1"]
-    assert queued_runs(output, runs) == {"run-fold1": "1_1"}
-    assert cancel_jobs(output, runs) == ["1_1"]
+    assert may_be_queued(output, runs)[0] == {"run-fold1": "1_1"}
+    assert cancel_tasks(output, runs, kill=True).ended == ("1_1",)
 
 
 def test_the_same_cancel_again_reaches_tasks_of_which_slurm_told_nothing_before(fake, tmp_path):
@@ -187,5 +278,5 @@ def test_the_same_cancel_again_reaches_tasks_of_which_slurm_told_nothing_before(
     with pytest.raises(SchedulerError, match="give the same command again"):
         api.cancel(output, runs)
     squeue.write_text(answering)
-    (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A|1-00:00:00|\n")
+    (fake / "rows").write_text("1_0|PENDING|Priority||0|N/A|1-00:00:00|0|\n")
     assert api.cancel(output, runs)[1] == ["SLURM task 1_0: cancelled"]

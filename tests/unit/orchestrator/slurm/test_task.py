@@ -76,7 +76,7 @@ def report(*outcomes: RunOutcome, was_stopped: bool = True) -> LocalReport:
 def test_a_task_is_requeued_only_if_it_was_stopped_with_unfinished_runs(
     fake, ended, state, restarts, is_queued
 ):
-    (fake / "rows").write_text(f"12_3|{state}|None|node1|0|N/A|1-00:00:00|\n")
+    (fake / "rows").write_text(f"12_3|{state}|None|node1|0|N/A|1-00:00:00|0|\n")
     environment = {**TASK, "SLURM_RESTART_COUNT": restarts}
     assert requeue_if_stopped(ended, StopFlag(), environment) is is_queued
     calls = (fake / "calls").read_text() if (fake / "calls").exists() else ""
@@ -85,8 +85,31 @@ def test_a_task_is_requeued_only_if_it_was_stopped_with_unfinished_runs(
     assert "requeue 12\n" not in calls
 
 
+PREEMPTED_AT = "2026-11-24T22:10:42"
+
+
+@pytest.mark.parametrize(
+    ("row", "restarts", "is_queued"),
+    [
+        # PreemptMode=CANCEL: SLURM would not start it again.
+        (f"COMPLETING|None|node1|0|{PREEMPTED_AT}|1:05|15|", "", True),
+        (f"COMPLETING|None|node1|2|{PREEMPTED_AT}|1:05|15|", "2", True),
+        # PreemptMode=REQUEUE: it is queued already.
+        (f"COMPLETING|None|node1|1|{PREEMPTED_AT}|1:05|0|", "", False),
+        (f"PENDING|BeginTime||1|{PREEMPTED_AT}|1:05|0|", "", False),
+        ("COMPLETING|None|node1|0|N/A|1:05|15|", "", False),
+    ],
+)
+def test_a_pre_empted_task_is_requeued_where_slurm_does_not_do_it(fake, row, restarts, is_queued):
+    (fake / "rows").write_text(f"12_3|{row}\n")
+    environment = {**TASK, "SLURM_RESTART_COUNT": restarts}
+    stopped = report(RunOutcome.INTERRUPTED)
+    assert requeue_if_stopped(stopped, StopFlag(), environment) is is_queued
+    assert ("scontrol requeue 12_3\n" in (fake / "calls").read_text()) is is_queued
+
+
 def test_a_task_that_is_stopped_between_runs_is_requeued(fake):
-    (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
+    (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|0|\n")
     assert requeue_if_stopped(
         report(RunOutcome.ELSEWHERE, was_stopped=False), StopFlag(is_set=True), TASK
     )
@@ -95,28 +118,28 @@ def test_a_task_that_is_stopped_between_runs_is_requeued(fake):
 @pytest.mark.parametrize(
     ("told", "row", "restarts", "why"),
     [
-        (Cause.PREEMPTED, "COMPLETING|None|node1|0|N/A|1-00:00:00|", "", Cause.CANCELLED),
-        (Cause.PREEMPTED, "CANCELLED|None|node1|2|N/A|1-00:00:00|", "2", Cause.CANCELLED),
-        (Cause.TIME_LIMIT, "COMPLETING|None|node1|0|N/A|1-00:00:00|", "", Cause.CANCELLED),
-        (Cause.TIME_LIMIT, "COMPLETING|TimeLimit|node1|0|N/A|1-00:00:00|", "", Cause.TIME_LIMIT),
-        (Cause.PREEMPTED, "COMPLETING|None|node1|1|N/A|1-00:00:00|", "", Cause.PREEMPTED),
+        (Cause.PREEMPTED, "COMPLETING|None|node1|0|N/A|1-00:00:00|0|", "", Cause.CANCELLED),
+        (Cause.PREEMPTED, "CANCELLED|None|node1|2|N/A|1-00:00:00|0|", "2", Cause.CANCELLED),
+        (Cause.TIME_LIMIT, "COMPLETING|None|node1|0|N/A|1-00:00:00|0|", "", Cause.CANCELLED),
+        (Cause.TIME_LIMIT, "COMPLETING|TimeLimit|node1|0|N/A|1-00:00:00|0|", "", Cause.TIME_LIMIT),
+        (Cause.PREEMPTED, "COMPLETING|None|node1|1|N/A|1-00:00:00|0|", "", Cause.PREEMPTED),
         (
             Cause.PREEMPTED,
-            "RUNNING|None|node1|0|2026-11-24T22:10:42|1-00:00:00|",
+            "RUNNING|None|node1|0|2026-11-24T22:10:42|1-00:00:00|0|",
             "",
             Cause.PREEMPTED,
         ),
         (
             Cause.PREEMPTED,
-            "COMPLETING|None|node1|0|2026-11-24T22:10:42|1-00:00:00|",
+            "COMPLETING|None|node1|0|2026-11-24T22:10:42|1-00:00:00|0|",
             "",
             Cause.PREEMPTED,
         ),
-        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A|1-00:00:00|", "", Cause.PREEMPTED),
-        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A|1:58|", "", Cause.TIME_LIMIT),
-        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A|2:45|", "", Cause.PREEMPTED),
-        (Cause.PREEMPTED, "RUNNING|None|node1|0|2026-11-24T22:10:42|0:25|", "", Cause.PREEMPTED),
-        (Cause.INTERRUPTED, "COMPLETING|None|node1|0|N/A|1-00:00:00|", "", Cause.INTERRUPTED),
+        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A|1-00:00:00|0|", "", Cause.PREEMPTED),
+        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A|1:58|0|", "", Cause.TIME_LIMIT),
+        (Cause.PREEMPTED, "RUNNING|None|node1|0|N/A|2:45|0|", "", Cause.PREEMPTED),
+        (Cause.PREEMPTED, "RUNNING|None|node1|0|2026-11-24T22:10:42|0:25|0|", "", Cause.PREEMPTED),
+        (Cause.INTERRUPTED, "COMPLETING|None|node1|0|N/A|1-00:00:00|0|", "", Cause.INTERRUPTED),
     ],
 )
 def test_the_cause_of_a_stop_is_what_slurm_reports_at_that_moment(fake, told, row, restarts, why):
@@ -127,8 +150,8 @@ def test_the_cause_of_a_stop_is_what_slurm_reports_at_that_moment(fake, told, ro
 def test_a_task_without_a_known_time_limit_is_queried_again(fake):
     squeue = fake / "bin" / "squeue"
     rows = fake / "rows"
-    rows.write_text("12_3|RUNNING|None|node1|0|N/A|NOT_SET|\n")
-    told = "12_3|RUNNING|None|node1|0|N/A|0:30|"
+    rows.write_text("12_3|RUNNING|None|node1|0|N/A|NOT_SET|0|\n")
+    told = "12_3|RUNNING|None|node1|0|N/A|0:30|0|"
     squeue.write_text(f"#!/bin/sh\ncat '{rows}'; echo '{told}' > '{rows}'\n")
     assert why_stopped(Cause.PREEMPTED, TASK, 90) is Cause.TIME_LIMIT
 
@@ -142,7 +165,7 @@ def test_a_controller_that_is_away_for_a_moment_is_asked_again(fake):
     squeue = fake / "bin" / "squeue"
     answering = squeue.read_text()
     squeue.write_text(f"#!/bin/sh\ncat > '{squeue}' <<'END'\n{answering}END\nexit 1\n")
-    (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|\n")
+    (fake / "rows").write_text("12_3|RUNNING|None|node1|0|N/A|1-00:00:00|0|\n")
     assert requeue_if_stopped(report(RunOutcome.INTERRUPTED), StopFlag(), TASK)
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from support.studies import COMMAND, TOY, study_of
 
 from merge.errors import SelectionError
+from merge.records.config_hash import config_hash
 from merge.records.manifest import Manifest
-from merge.records.sweep import Axis, Resources, config_hash
+from merge.records.sweep import Axis, Resources
 from orchestrator.config.values import text_of
 from orchestrator.plan.selection import select
 from orchestrator.studies.grid import expand

@@ -9,6 +9,7 @@ from support.studies import COMMAND, TOY, study_of, write_study
 
 from merge.errors import StudyError, UsageError
 from merge.records.sweep import Axis, Resources
+from orchestrator.studies.grid import expand
 from orchestrator.studies.load import load_study
 
 
@@ -329,3 +330,96 @@ def test_a_damaged_options_file_is_told_with_its_place(tmp_path: Path) -> None:
     assert "options.yaml:1:1 lr: type or default: type 'floot' is not int" in told
     assert "options.yaml:2:21 epochs.dafault: unknown key: did you mean 'default'?" in told
     assert "options.yaml:3:7 shot: must be a mapping (`key: value` lines), not 3" in told
+
+
+TYPED = COMMAND + (
+    'fixed: {sizes: [352, 416], tag: "83e2010", flag: false, rate: 0.1, steps: 10, none: null,'
+    " names: [a, b], weights: [0.5, 1]}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("sizes=[480,512]", [480, 512]),
+        ("sizes=480, 512", [480, 512]),
+        ("sizes=480", [480]),
+        ("sizes=[]", []),
+        ("tag=9509425e4", "9509425e4"),
+        ("tag='12'", "12"),
+        ('tag="a, [b"', "a, [b"),
+        ("tag=[1, 2", "[1, 2"),
+        ("tag=010", "010"),
+        ("tag=2024-01-01", "2024-01-01"),
+        ("tag=null", "null"),
+        ("tag=", ""),
+        ("flag=off", False),
+        ("flag=Yes", True),
+        ("rate=1", 1.0),
+        ("rate=-1e-3", -0.001),
+        ("rate=null", None),
+        ("steps=1e3", 1000),
+        ("steps=0.5", 0.5),
+        ("steps=-3", -3),
+        ("none=1e3", 1000.0),
+        ("none=[1, x]", [1, "x"]),
+        ("none='[1'", "[1"),
+        ("names=[1, 'b, c']", ["1", "b, c"]),
+        ("weights=[1, 0.25]", [1, 0.25]),
+    ],
+)
+def test_a_setting_of_a_command_has_the_type_that_the_study_gives(
+    tmp_path: Path, text: str, value: object
+) -> None:
+    key, _, typed = text.partition("=")
+    assert repr(study_of(tmp_path, TYPED, {key: typed}).settings[key]) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sizes=[1, 2", "the brackets of the list do not match: write [a, b] or a,b"),
+        ("sizes=1, 2]", "the brackets of the list do not match"),
+        ("sizes=[1,,2]", "an item of the list is empty"),
+        ("sizes=[[1], 2]", "an item of the list is empty, or holds one of , [ ] { }"),
+        ("sizes=[1, x]", "must be a whole number, not 'x'"),
+        ("flag=maybe", "must be true or false, not 'maybe'"),
+        ("flag=1", "must be true or false, not 1"),
+        ("rate=010", "must be a number, not '010'"),
+        ("rate=2024-01-01", "must be a number, not '2024-01-01'"),
+        ("rate=", "'' is empty: write null"),
+        ("rate=[1, 2]", "must be a number, not '[1, 2]'"),
+        ("steps=true", "must be a whole number, not True"),
+        ("none=[1, 2", "the brackets of the list do not match"),
+        ("none=", "'' is empty: write null"),
+        ("none={a: 1}", "a mapping is no value of a configuration"),
+    ],
+)
+def test_a_setting_of_another_type_than_the_study_gives_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    key, _, typed = text.partition("=")
+    with pytest.raises(UsageError) as caught:
+        study_of(tmp_path, TYPED, {key: typed})
+    assert f"--set {text}: {message}" in str(caught.value)
+
+
+def test_brackets_that_do_not_match_are_refused_for_an_option_too(tmp_path: Path) -> None:
+    for text in ("[8, 16", "8, 16]", "[8, 16]]"):
+        with pytest.raises(UsageError, match="--set sizes="):
+            study_of(tmp_path, TOY, {"sizes": text})
+    assert study_of(tmp_path, TOY, {"flip": "off"}).settings == {"flip": False}
+
+
+@pytest.mark.parametrize("values", ["[1, 1.0]", "[1000, 1e3]", "[0.0, -0]", "[0.5, .5]"])
+def test_one_number_in_two_spellings_makes_no_two_runs(tmp_path: Path, values: str) -> None:
+    with pytest.raises(StudyError, match=r"axes\.lr\[1\]: '.*' is listed twice"):
+        study_of(tmp_path, COMMAND.replace("[1e-4, 1e-2]", values))
+    # A number, a text and a boolean are three values.
+    axes = study_of(tmp_path, COMMAND.replace("[1e-4, 1e-2]", "[1, true, x]")).axes
+    assert axes[0].values == (1, True, "x")
+
+
+def test_a_condition_of_a_command_compares_numbers_not_their_spelling(tmp_path: Path) -> None:
+    text = COMMAND + "fixed: {steps: 10}\noverrides: [{when: {steps: 10.0}, set: {slow: yes}}]\n"
+    assert all(run.config["slow"] == "yes" for run in expand(study_of(tmp_path, text)))

@@ -91,6 +91,42 @@ def test_a_damaged_file_of_numbers_is_told_with_its_place(
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "asked", "message"),
+    [
+        (
+            "metric: miou",
+            "metric: error",
+            "",
+            "paper.yaml has numbers of metric 'error', the study shows 'miou'",
+        ),
+        ("{mean: 0.2}", "{mean: 20.1}", "", "paper.yaml: TWO, a_1shot, mean: 20.1 is outside of"),
+        ("0: 0.1", "0: -0.1", "", "paper.yaml: ONE, a_1shot, 0: -0.1 is outside of"),
+        ("{fold: [", "{seed: [", "", "has numbers for each seed, and a cell of the study averages"),
+        (
+            "as printed",
+            "as it is",
+            ", tolerance: 1",
+            "tolerance 1 is as wide as the metric's range",
+        ),
+    ],
+)
+def test_numbers_that_cannot_stand_beside_the_study_are_refused(
+    tmp_path: Path, old: str, new: str, asked: str, message: str
+) -> None:
+    publish(tmp_path, PUBLISHED.replace(old, new))
+    with pytest.raises(StudyError) as caught:
+        study_of(tmp_path, TOY + f"published: {{file: paper, method: ONE{asked}}}")
+    assert message in str(caught.value)
+
+
+def test_means_alone_may_be_over_another_axis(tmp_path: Path) -> None:
+    text = PUBLISHED.replace("{fold: [", "{seed: [").replace("0: 0.1, 1: 0.2, 2: 0.3, 3: 0.4, ", "")
+    publish(tmp_path, text)
+    study = study_of(tmp_path, TOY + "published: {file: paper, method: ONE}")
+    assert study.published["cells"]["a_1shot"] == {"mean": 0.25}
+
+
 def test_numbers_of_another_table_are_refused(tmp_path: Path) -> None:
     publish(tmp_path, PUBLISHED.replace("a_", "z_"))
     with pytest.raises(StudyError, match=r"no cell of paper\.yaml is one of this study"):

@@ -16,6 +16,7 @@ from orchestrator.studies.manifest_schema import (
     ComparabilityEntry,
     DataEntry,
     ManifestShape,
+    MetricEntry,
     ReportEntry,
 )
 from orchestrator.studies.options import read_options
@@ -38,6 +39,8 @@ def examples(repository: Path, tmp_path: Path) -> list[Path]:
 
 def test_the_examples_load(repository: Path, examples: list[Path], tmp_path: Path) -> None:
     nets_file, rates_file, published_file, _, _, options_file = examples
+    (tmp_path / "losses.py").touch()
+    (tmp_path / "tools").mkdir()
     nets = load_study(nets_file, published_folders=(repository / "replicate" / "published",))
     assert len(select(expand(nets), nets.axes, {})) == 16
     assert len(expand(nets)) == 20
@@ -62,7 +65,7 @@ def test_the_manifest_on_the_page_is_a_sound_one_and_shows_every_key(
     options_file.rename(folder / "options.yaml")
     experiment = read_experiment("./blobs", cwd=tmp_path)
     assert experiment.manifest.metric("kld").goal == "min"
-    for shape in (ManifestShape, ComparabilityEntry, DataEntry, ReportEntry):
+    for shape in (ManifestShape, MetricEntry, ComparabilityEntry, DataEntry, ReportEntry):
         for key in shape.model_fields:
             assert re.search(rf"\b{key}:", text), key
 

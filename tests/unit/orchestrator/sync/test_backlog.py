@@ -75,6 +75,6 @@ def test_a_run_whose_claim_cannot_be_judged_does_not_end_a_close(monkeypatch, tm
     def fail(*_: object, **__: object) -> bool:
         raise error
 
-    monkeypatch.setattr(module, "is_running_here", fail)
+    monkeypatch.setattr(module.ClaimWatch, "look", fail)
     outcome, _ = send(monkeypatch, tmp_path, View(None))
     assert outcome.unsent_runs == ()

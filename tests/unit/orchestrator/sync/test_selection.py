@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.grids import make_grid
 
+from orchestrator.sync.local_files import local_files
 from orchestrator.sync.selection import (
     is_synced,
-    local_file_names,
     run_of_name,
     runs_by_path,
     transfer_order,
@@ -63,7 +63,7 @@ def test_only_the_files_of_a_run_are_its_own(tmp_path: Path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     (tmp_path / RUN.path / "link").symlink_to("/etc/hostname")
-    assert local_file_names(tmp_path, RUN) == sorted(NAMES)
+    assert local_files(tmp_path, RUN).names == tuple(sorted(NAMES))
 
 
 @pytest.mark.parametrize("name", ["sweep.json", "elsewhere/result.json", RUN.path, "a/../b"])

@@ -13,14 +13,24 @@ from replicate.cli.main import main
 
 
 @pytest.mark.parametrize(
-    ("axis", "values", "told"),
+    ("axis", "values", "better", "told"),
     [
-        ("lr", "1e-4,0.010", "loss: lr 0.01 minus 0.0001; below 0 where 0.01 is better"),
-        ("flip", "true, false", "loss: flip False minus True; below 0 where False is better"),
+        ("lr", "1e-4,0.010", "0.0001", "loss: lr 0.01 minus 0.0001; below 0 where 0.01 is better"),
+        (
+            "flip",
+            "true, false",
+            "True",
+            "loss: flip False minus True; below 0 where False is better",
+        ),
     ],
 )
 def test_values_are_named_as_in_a_filter(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], axis: str, values: str, told: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    axis: str,
+    values: str,
+    better: str,
+    told: str,
 ) -> None:
     text = COMMAND.replace("seed: [0, 1, 2]", "flip: [true, false]\n  seed: [0, 1, 2]")
     plan = api.plan(write_study(tmp_path, text))
@@ -31,6 +41,8 @@ def test_values_are_named_as_in_a_filter(
     printed = capsys.readouterr().out
     assert told in printed
     assert "6/6" in printed
+    # Numbers rise with the runs, and of a loss the smaller one is better.
+    assert printed.splitlines()[-1].split()[3] == better
 
 
 def test_of_a_metric_whose_goal_is_max_more_is_better(tmp_path, capsys):

@@ -9,7 +9,7 @@ import sys
 import pytest
 from support.grids import make_grid, write_result, write_sweep
 
-from replicate.cli.main import VERBS
+from replicate.cli.main import VERBS, main
 
 HEAVY = {
     *("torch", "torchvision", "timm", "pandas", "numpy", "scipy"),
@@ -57,9 +57,9 @@ def modules_after(*words: str, cwd) -> tuple[int, set[str]]:
         (("cancel", "out", "--dry-run"), 0, FOR_FILES),
         (("cancel", "out"), 0, FOR_FILES),
         (("retry", "out"), 0, FOR_FILES),
-        (("work", "nowhere"), 3, FOR_FILES),
+        (("work", "nowhere"), 2, FOR_FILES),
         (("sync", "push", "out", "nowhere"), 2, FOR_FILES),
-        (("report", "nowhere"), 3, FOR_FILES),
+        (("report", "nowhere"), 2, FOR_FILES),
     ],
 )
 def test_a_verb_imports_no_more_than_it_needs(tmp_path, words, code, also_forbidden):
@@ -76,3 +76,20 @@ def test_the_help_of_every_verb_imports_nothing_heavy(tmp_path, verb):
     code, modules = modules_after(verb, "--help", cwd=tmp_path)
     assert code == 0
     assert modules & (HEAVY | FOR_FILES) == set()
+
+
+def test_help_is_a_command_too_and_lists_the_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["help"])
+    assert ended.value.code == 0
+    overview = capsys.readouterr().out
+    assert "--version" in overview
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert capsys.readouterr().out == overview
+    with pytest.raises(SystemExit):
+        main(["help", "status"])
+    assert capsys.readouterr().out.startswith("usage: replicate status")
+    assert main(["help", "staus"]) == 2
+    assert "did you mean 'status'" in capsys.readouterr().err
+    assert main(["help", "run", "plan"]) == 2

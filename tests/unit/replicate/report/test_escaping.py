@@ -149,7 +149,7 @@ def test_latex_has_the_same_commands_whatever_the_names_are(text):
 def test_csv_has_a_row_for_each_run_and_no_formula(text):
     rows = list(csv.DictReader(io.StringIO(rendered(csv_report, text))))
     assert len(rows) == 2
-    assert not any(row["cell"].startswith(("=", "+", "@")) for row in rows)
+    assert not any(row["run_cell"].startswith(("=", "+", "@")) for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,7 @@ def test_csv_has_a_row_for_each_run_and_no_formula(text):
         (latex_text, "*[a]", "{*}[a]"),
         (latex_text, "a\x1b_b", r"a\textbackslash{}x1b\_b"),
         (csv_text, "=1+1", "'=1+1"),
+        (csv_text, "＝1+1", "'＝1+1"),
         (csv_text, "-0.5", "-0.5"),
         (csv_text, "a\nb", "a\nb"),
     ],

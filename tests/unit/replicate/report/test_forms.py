@@ -123,11 +123,22 @@ def test_where_less_is_better_the_least_is_bold() -> None:
     assert r"PAPER (paper) & \textbf{70.0} & \textbf{70.0} & 70.0" in text
 
 
+@pytest.mark.parametrize(("goal", "brighter"), [("max", "80.0"), ("min", "20.0")])
+def test_the_heat_map_paints_the_better_number_brighter(goal: str, brighter: str) -> None:
+    sweep = replace(make_grid(folds=(0, 1)), goal=goal)
+    picture = heat_map(report_of(sweep, {f"{CELL}-fold0": 0.2, f"{CELL}-fold1": 0.8}))
+    # White text stands on the dark square, black text (without a `fill`) on the bright one.
+    written = re.findall(r"<text ([^>]*)>(20\.0|80\.0)</text>", picture.svg)
+    assert len(written) == 2
+    assert [text for style, text in written if "fill: #ffffff" not in style] == [brighter]
+    assert ("lower is better" in picture.svg) is (goal == "min")
+
+
 @pytest.mark.parametrize(("goal", "css_class"), [("max", "better"), ("min", "worse")])
 def test_a_verdict_is_coloured_by_the_goal(goal: str, css_class: str) -> None:
     sweep = replace(make_grid(folds=(0, 1), published=PUBLISHED), goal=goal)
     page = html_report(report_of(sweep, {f"{CELL}-fold0": 0.812, f"{CELL}-fold1": 0.808}))
-    assert f'<td class="verdict {css_class}">above</td>' in page
+    assert f'<td class="verdict {css_class}">above ({css_class})</td>' in page
 
 
 @pytest.mark.parametrize(("ended", "hours"), [(7200.0, 2.0), (None, 0.0), ("later", None)])
@@ -161,7 +172,9 @@ def test_the_last_axis_with_few_values_makes_groups_of_columns() -> None:
     assert table.columns == ("0", "1", "2", "3", "mean")
     labels = [block.label for block in table.blocks]
     assert labels == [
-        f"{d}, {b}" for d in ("pascal5i", "coco20i") for b in ("resnet50", "resnet101")
+        f"dataset {d}, backbone {b}"
+        for d in ("pascal5i", "coco20i")
+        for b in ("resnet50", "resnet101")
     ]
     assert [row.method for row in table.blocks[0].rows][-2:] == ["ABCB (paper)", "ours"]
     assert {len(row.values) for block in table.blocks for row in block.rows} == {10}
@@ -174,8 +187,8 @@ def test_csv_has_a_row_for_every_run_of_the_table_done_or_not() -> None:
         f"{c}-fold{f}" for c in (CELL, "empty") for f in (0, 1)
     ]
     assert [row["miou"] for row in rows] == ["0.712", "", "", ""]
-    assert [row["published"] for row in rows] == ["0.7", "0.7", "", ""]
-    assert rows[0]["attempts"] == "2"
+    assert [row["run_published"] for row in rows] == ["0.7", "0.7", "", ""]
+    assert rows[0]["run_attempts"] == "2"
 
 
 def test_the_header_of_csv_starts_no_formula() -> None:

@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.grids import make_grid
@@ -21,7 +22,7 @@ from orchestrator.local.events import (
     RunStarted,
 )
 from orchestrator.runs.progress import Progress
-from replicate.views.live import shown
+from replicate.views.live import shown, shown_by_default
 
 RUN = make_grid().runs[0]
 EVENTS = (
@@ -38,10 +39,16 @@ EVENTS = (
         wait_s=30.0,
         count=1,
         limit=8,
+        log=Path("out/1/stderr.log"),
     ),
     Notice(message="the guard process had died"),
-    RunEnded(run=RUN, outcome=RunOutcome.FAILED, cause=Cause.NAN_LOSS, reason="nan", seconds=3.0),
+    Notice(message="attempt 1 crashed", run=RUN),
+    RunEnded(
+        **{"run": RUN, "outcome": RunOutcome.FAILED, "cause": Cause.NAN_LOSS, "reason": "nan"},
+        **{"seconds": 3.0, "log": Path("out/2/stderr.log")},
+    ),
     RunEnded(run=RUN, outcome=RunOutcome.DONE, value=0.5, seconds=12.4),
+    Notice(message="a log's last line: \x1b]0;owned\x07\x9b2J\ndone forged \u202e"),
 )
 
 
@@ -54,11 +61,27 @@ def test_a_log_gets_a_line_for_each_thing_that_happens(capsys):
     assert captured.err.splitlines() == [
         f"started  {RUN.run_id} on 0,1 (attempt 2)",
         f"         {RUN.run_id} epoch 3 step 7 loss 0.2500",
-        f"again    {RUN.run_id} after cuda_oom in 30 s (1 of 8): 2 GiB",
+        f"again    {RUN.run_id} after cuda_oom in 30 s (1 of 8): 2 GiB; log out/1/stderr.log",
         "note     the guard process had died",
-        f"failed(nan_loss) {RUN.run_id} in 3 s: nan [1/4]",
+        f"note     {RUN.run_id}: attempt 1 crashed",
+        f"failed(nan_loss) {RUN.run_id} in 3 s: nan; log out/2/stderr.log [1/4]",
         f"done     {RUN.run_id} miou 50.0 in 12 s [2/4]",
+        r"note     a log's last line: \u001b]0;owned\u0007\u009b2J done forged \u202e",
     ]
+
+
+def test_a_notebook_gets_lines_on_stdout_and_a_pipe_gets_none(monkeypatch, capsys):
+    class ZMQInteractiveShell:
+        pass
+
+    with shown_by_default(4, str, None) as listeners:
+        assert listeners == []
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=ZMQInteractiveShell))
+    with shown_by_default(4, str, None) as [report]:
+        report(EVENTS[0])
+    assert capsys.readouterr() == (f"started  {RUN.run_id} on 0,1 (attempt 2)\n", "")
+    with shown_by_default(4, str, wanted=False) as listeners:
+        assert listeners == []
 
 
 @pytest.mark.parametrize("is_coloured", [True, False])
@@ -75,6 +98,9 @@ def test_a_terminal_gets_a_live_line_a_run_and_keeps_the_endings(is_coloured):
     text = os.read(leader, 100_000).decode()
     os.close(leader)
     assert f"{RUN.run_id}: epoch 3 step 7 loss 0.2500" in text
+    assert r"\u001b]0;owned\u0007\u009b2J done forged \u202e" in text.replace("\r\n", "")
+    assert "\x1b]0;" not in text
+    assert "\x9b" not in text
     last = text.rindex(f"done     {RUN.run_id}")
     assert "epoch 3" not in text[last:]
     assert ("\x1b[32m" in text) is is_coloured

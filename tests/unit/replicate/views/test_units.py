@@ -48,9 +48,10 @@ def test_any_other_unit_stands_beside_the_name(tmp_path):
 @pytest.mark.parametrize(
     ("metric", "unit", "goal"),
     [
-        ("loss", "", "max"),
+        ("score", "", "max"),
         ("{name: loss, goal: min}", "", "min"),
-        ("{name: loss, unit: nats}", " (nats)", "max"),
+        ("{name: loss, goal: max}", "", "max"),
+        ("{name: gain, unit: nats}", " (nats)", "max"),
         ("{name: accuracy, unit: percent}", " (%)", "max"),
     ],
 )
