@@ -65,9 +65,9 @@ _PATTERNS = (
     ),
     (
         Cause.SYSTEM_LIMIT,
-        r"can't start new thread|pthread_create (?:failed|error)|Too many open files"
+        r"can't start new thread|pthread_create (?:failed|error)"
         r"|fork: (?:retry: )?(?:Resource temporarily unavailable|No child processes)"
-        r"|BlockingIOError: \[Errno 11\]|ulimit -n",
+        r"|BlockingIOError: \[Errno 11\]",
     ),
     (Cause.PORT_IN_USE, r"EADDRINUSE|[Aa]ddress already in use"),
     (
