@@ -13,7 +13,10 @@ PapergridError
 |   `-- DataError           a data root, split, image or weight file is missing or unusable
 |-- FileError               concerns one file or folder, which it has in `path`            (exit 1)
 |   |-- RecordError         a record on disk is unreadable or not ours                     (exit 1)
+|   |   `-- UnreadableError  the file system does not give it now; also a StorageError     (exit 75)
 |   `-- StorageError        the file system refused: full, read-only, not permitted        (exit 75)
+|-- SystemLimitError        no process, thread or open file is to be had                   (exit 75)
+|-- GpusInUseError          others use all GPUs that a run could have                      (exit 75)
 |-- DownloadError           no server gave a file, for a reason that may pass              (exit 75)
 |-- BucketUnavailableError  an object store that may answer later: away, throttled         (exit 75)
 |-- SchedulerError          a scheduler refused, or gave no answer                         (exit 75)
@@ -130,7 +133,23 @@ class RecordError(FileError):
 
 
 class StorageError(FileError):
-    """The file system refused to write: full, read-only, or not permitted."""
+    """The file system refused: full, read-only, not permitted, or an input/output error."""
+
+    exit_code = 75
+
+
+class UnreadableError(RecordError, StorageError):
+    """A record that the file system does not give now: it may be in order."""
+
+
+class SystemLimitError(PapergridError):
+    """The system gives no process, thread, memory or open file now: a limit is reached."""
+
+    exit_code = 75
+
+
+class GpusInUseError(PapergridError):
+    """Others use all GPUs that the runs could have."""
 
     exit_code = 75
 

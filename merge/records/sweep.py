@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from merge.errors import RecordError
+from merge.errors import RecordError, UnreadableError
 from merge.records.config_hash import REPAIR, free_keys_of
 from merge.records.growth import Growth, growth_from_json
 from merge.records.manifest import Manifest, default_manifest, manifest_from_json
@@ -165,6 +165,8 @@ def read_sweep(path: Path) -> Sweep:
     """The plan in `path`. FileNotFoundError where there is none, RecordError where unreadable."""
     try:
         document = read_json(path)
+    except UnreadableError:
+        raise
     except RecordError as error:
         raise RecordError(f"{error}; {REPAIR}") from error
     refuse_foreign_schema(path, document)

@@ -19,6 +19,7 @@ from merge.results.entries import Entry, entry_from_json, entry_of
 from merge.storage.atomic import write_bytes
 from merge.storage.disk import SYSTEM_DISK, descriptor_at_once
 from merge.storage.json_files import Json, canonical_json, compact_json, parse_json
+from merge.storage.passing_failures import READ_WAITS_S, repeated
 from merge.storage.paths import SweepPaths
 
 _VERSION = 4
@@ -154,7 +155,7 @@ def _header(payload: bytes, manifest: Manifest) -> dict[str, Json]:
 
 def _read(path: str, label: str) -> tuple[bytes, Stamp]:
     try:
-        return _read_at_once(path)
+        return repeated(lambda: _read_at_once(path), READ_WAITS_S)
     except FileNotFoundError:
         raise
     except OSError as error:

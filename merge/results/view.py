@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from merge.errors import IncomparableError, RecordError, UsageError
+from merge.errors import IncomparableError, RecordError, StorageError, UsageError
 from merge.records.result import Result
 from merge.records.sweep import Sweep, read_sweep
 from merge.results.collect import gather, refuse_missing_sweep
@@ -24,6 +25,7 @@ from merge.storage.atomic import write_bytes
 from merge.storage.json_files import read_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.locking import LOCK_PATIENCE_S, exclusively
+from merge.storage.passing_failures import repeated
 from merge.storage.paths import RunPaths, SweepPaths
 
 _Written = TypeVar("_Written")
@@ -83,10 +85,12 @@ def _write_view(
     merged = combine({str(output): part}, on_conflict=on_conflict)
     if is_strict:
         refuse_flags(merged)
-    # Before the index: an index that was not written costs time only.
-    write_bytes(paths.results, view_bytes(merged.document))
+    text = view_bytes(merged.document)
+    repeated(lambda: write_bytes(paths.results, text))
     if index.is_changed:
-        index.save(paths.merge_index)
+        # An index that was not written costs time only.
+        with suppress(StorageError):
+            index.save(paths.merge_index)
     remove_leftovers((output, *part.unfinished))
     return merged, part.entries.keys()
 

@@ -31,20 +31,41 @@ _REFUSALS = {
     errno.EPERM: "not permitted: choose a folder you may write to",
     errno.EEXIST: "a part of this path is a file, not a folder: choose another folder",
     errno.ENOTDIR: "a part of this path is a file, not a folder: choose another folder",
+    errno.EIO: "input/output error of the disk or the file server: look for its cause with "
+    "`dmesg`, then run the same command again",
+    errno.ESTALE: "the file server no longer knows this folder (stale file handle): run the same "
+    "command again, after mounting it again if that stays",
+    errno.ETIMEDOUT: "the file server does not answer: run the same command again when it does",
+    errno.EMFILE: "too many open files in this process: raise `ulimit -n`, then run the same "
+    "command again",
+    errno.ENFILE: "too many open files on this machine: close some, then run the same command "
+    "again",
+    errno.ENAMETOOLONG: "the name is too long: choose an output folder with a shorter path",
+    errno.EFBIG: "the file is larger than `ulimit -f` or the file system allows: raise that limit",
 }
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn a full, read-only or forbidden file system into a StorageError that names `path`."""
+    """Turn any refusal or failure of the file system into a StorageError that names `path`.
+
+    FileNotFoundError passes through: what it means depends on what the caller does.
+    """
     try:
         yield
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        # Other errors (EIO, a bug of ours) keep their traceback: no advice would be right for them.
-        reason = _REFUSALS.get(error.errno or 0)
-        if reason is None:
+        # Without a number it is of Python's own making, and no failure of a file system.
+        if error.errno is None:
             raise
-        raise StorageError(f"cannot write {path}: {reason}", path=path) from error
+        raise StorageError(f"cannot write {path}: {refusal_text(error)}", path=path) from error
+
+
+def refusal_text(error: OSError) -> str:
+    """What the file system says with `error`, and what to do about it."""
+    known = _REFUSALS.get(error.errno or 0)
+    return known or f"{error.strerror or error}: run the same command again"
 
 
 def write_atomic(path: Path, write: Write, disk: Disk = SYSTEM_DISK) -> None:

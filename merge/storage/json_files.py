@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import sys
@@ -9,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from merge.errors import RecordError
-from merge.storage.atomic import write_atomic, write_exclusive
+from merge.errors import RecordError, UnreadableError
+from merge.storage.atomic import refusal_text, write_atomic, write_exclusive
 from merge.storage.disk import SYSTEM_DISK, Disk, Write
 from merge.storage.nfs import read_whole
 
@@ -22,6 +23,10 @@ _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True)
 _LARGEST = int(sys.float_info.max)
 _LARGE_FILE = 1_000_000
 """Bytes that `json` takes 10 ms to read."""
+_NOT_READABLE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
+)
+"""Of the file itself; all else is the file system's failure, and the file may be in order."""
 
 
 def write_json(path: Path, value: Json, disk: Disk = SYSTEM_DISK) -> None:
@@ -42,7 +47,8 @@ def write_json_exclusive(
 def read_json(path: Path, label: str | None = None, disk: Disk = SYSTEM_DISK) -> dict[str, Any]:
     """The JSON object in `path`. RecordError names the file, as `label`, and what is wrong with it.
 
-    FileNotFoundError passes through: a file that is absent is no damaged file.
+    UnreadableError, a RecordError, where the file system fails to give it. FileNotFoundError passes
+    through: a file that is absent is no damaged file.
     """
     try:
         data = read_whole(path, disk)
@@ -51,9 +57,11 @@ def read_json(path: Path, label: str | None = None, disk: Disk = SYSTEM_DISK) ->
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise RecordError(
-            f"{label or path} cannot be read ({error.strerror})", path=path
-        ) from error
+        if error.errno in _NOT_READABLE:
+            message = f"{label or path} cannot be read ({error.strerror})"
+            raise RecordError(message, path=path) from error
+        message = f"cannot read {label or path}: {refusal_text(error)}"
+        raise UnreadableError(message, path=path) from error
     return parse_json(label or path, data)
 
 
@@ -137,7 +145,7 @@ def canonical_json(value: Json) -> bytes:
 
 def compact_json(value: Json) -> bytes:
     """`value` in one line that a person can read: sorted keys, no NaN."""
-    return compact_text(value).encode("utf-8")
+    return _encoded(compact_text(value))
 
 
 def compact_text(value: Json) -> str:
@@ -154,8 +162,13 @@ def is_finite_number(value: object) -> bool:
 
 def _json_writer(value: Json) -> Write:
     # Encoded before the file exists, so that a value which is no JSON leaves no trace.
-    data = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
+    data = _encoded(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)) + b"\n"
     return lambda file: file.write(data)
+
+
+def _encoded(text: str) -> bytes:
+    # Python makes single surrogates of file names that are not UTF-8; JSON can escape them.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _encodable(value: Json) -> Json:

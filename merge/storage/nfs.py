@@ -9,8 +9,9 @@ import errno
 from pathlib import Path
 
 from merge.errors import RecordError, StorageError
-from merge.storage.atomic import storage_errors, write_temporary
+from merge.storage.atomic import refusal_text, storage_errors, write_temporary
 from merge.storage.disk import SYSTEM_DISK, Disk
+from merge.storage.passing_failures import READ_WAITS_S, repeated
 
 # One replacement gives one ESTALE; a heartbeat replaces a file every 10 s, so ten in a row mean
 # that something else is wrong.
@@ -20,7 +21,7 @@ _NUM_STALE_READS = 10
 def fresh_names(folder: Path, disk: Disk = SYSTEM_DISK) -> set[str]:
     """Names in `folder`, also those that other hosts have just created; empty if it is absent.
 
-    RecordError where this user may not list it.
+    RecordError where this user may not list it, StorageError where the file system fails.
 
     An NFS client remembers for 30 s that a file is absent, also for `open`. Listing the folder asks
     the server, and a file that is opened after that is at least as new as the list.
@@ -78,7 +79,14 @@ def clock_of(folder: Path, disk: Disk = SYSTEM_DISK) -> float:
 
 
 def read_whole(path: Path, disk: Disk = SYSTEM_DISK) -> bytes:
-    """The bytes of `path`, of one version of it, also while another host replaces it."""
+    """The bytes of `path`, of one version of it, also while another host replaces it.
+
+    A failure that may pass is waited for.
+    """
+    return repeated(lambda: _read_one_version(path, disk), READ_WAITS_S)
+
+
+def _read_one_version(path: Path, disk: Disk) -> bytes:
     for _ in range(_NUM_STALE_READS):
         try:
             return disk.read(path)
@@ -92,7 +100,9 @@ def read_whole(path: Path, disk: Disk = SYSTEM_DISK) -> bytes:
 
 def _names(folder: Path, disk: Disk) -> set[str]:
     try:
-        return set(disk.names(folder))
+        return set(repeated(lambda: disk.names(folder), READ_WAITS_S))
+    except FileNotFoundError:
+        raise
     except NotADirectoryError:
         return set()
     except PermissionError as error:
@@ -101,12 +111,16 @@ def _names(folder: Path, disk: Disk) -> set[str]:
             f"(chmod -R g+rwX, and umask 002 from now on)",
             path=folder,
         ) from error
+    except OSError as error:
+        raise StorageError(f"cannot list {folder}: {refusal_text(error)}", path=folder) from error
 
 
 def _revalidate(folder: Path, disk: Disk) -> None:
     """Have the server asked for what is in `folder`, or in the nearest folder above that exists."""
     try:
-        disk.revalidate(folder)
+        repeated(lambda: disk.revalidate(folder), READ_WAITS_S)
     except FileNotFoundError:
         if folder != folder.parent:
             _revalidate(folder.parent, disk)
+    except OSError as error:
+        raise StorageError(f"cannot list {folder}: {refusal_text(error)}", path=folder) from error

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from merge.errors import RecordError, UsageError
+from merge.errors import RecordError, StorageError
 from merge.records.config_hash import hash_problem
-from merge.records.records import AttemptRecord, Cause, Claim, Outcome, Request
+from merge.records.records import AttemptRecord, Cause, Claim, Request
 from merge.records.sweep import Run, Sweep
 from merge.storage.clock import Clock
 from merge.storage.json_files import write_json
-from merge.storage.paths import AttemptPaths, RunPaths, SweepPaths
+from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.local.first_record import first_record
 from orchestrator.local.settings import LocalSettings
 from orchestrator.local.spec import attempt_spec, ensure_spec
+from orchestrator.local.start_process import free_port, start_process
+from orchestrator.machine.cores import num_threads
 from orchestrator.machine.devices import device_kind
-from orchestrator.machine.launch import Assignment, Launch, build_launch
+from orchestrator.machine.launch import Assignment, build_launch
 from orchestrator.machine.oom_kills import num_oom_kills
 from orchestrator.machine.process import Process
 from orchestrator.machine.trainer_python import Known
@@ -32,7 +34,7 @@ from orchestrator.runs.requests import cancellation, counted_attempts
 from orchestrator.runs.retries import MemorySettings, deviations, next_memory, planned_memory
 from orchestrator.runs.stall import Silence
 
-_NOT_FOUND = 127
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,14 @@ class NotWorthTrying:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """The system gave no process for the attempt, which has failed."""
+
+    paths: RunPaths
+    record: AttemptRecord
+
+
 @dataclass(slots=True, kw_only=True)
 class Attempt:
     """A running execution of a run."""
@@ -95,7 +105,7 @@ class Attempt:
         """Make it write a checkpoint and end; `tick` kills it after `grace_s` seconds."""
         self.stop_cause = self.stop_cause or cause
         self.kill_at = min(self.kill_at, self.clock.monotonic() + grace_s)
-        self.process.ask_to_stop()
+        self._ask_to_stop()
 
     def kill(self, cause: Cause) -> None:
         """SIGKILL it at once."""
@@ -105,9 +115,27 @@ class Attempt:
     def tick(self) -> None:
         """Continue a `stop`: signal workers that were started since, kill them when it is time."""
         if self.kill_at < math.inf:
-            self.process.ask_to_stop()
+            self._ask_to_stop()
         if self.clock.monotonic() > self.kill_at:
             self.process.kill()
+
+    def end_stalled(self, limit_s: float | None) -> None:
+        """Kill it where it has written nothing for `limit_s` seconds; None: never."""
+        if limit_s is None or self.stop_cause is not None:
+            return
+        if self.silence.seconds() > limit_s:
+            self.kill(Cause.STALLED)
+
+    def _ask_to_stop(self) -> None:
+        try:
+            self.process.ask_to_stop()
+        except (StorageError, OSError) as error:
+            # `tick` repeats it: what cannot be asked now must end neither this run nor the others.
+            _log.debug("%s cannot be asked to stop now: %s", self.run.run_id, error)
+
+
+Begun = Attempt | Busy | Finished | Cancelled | NotWorthTrying | NotStarted
+"""What can become of the start of a run."""
 
 
 def begin(
@@ -116,7 +144,7 @@ def begin(
     devices: tuple[str, ...],
     on_exit: Callable[[str], None],
     failure_of: Callable[[Run], str | None] = lambda _: None,
-) -> Attempt | Busy | Finished | Cancelled | NotWorthTrying:
+) -> Begun:
     """Claim `run` and start it on `devices`, unless it is finished, cancelled or has a live owner.
 
     `failure_of` is asked once the run is claimed: why it is not to be started. `on_exit(token)` is
@@ -136,15 +164,16 @@ def begin(
     # its expiry.
     context.heartbeat.hold(paths, taking.claim)
     try:
-        obstacle = _obstacle(run, paths, failure_of)
-        if obstacle is None:
-            return _start(context, run, devices, taking.claim, on_exit)
+        begun = _obstacle(run, paths, failure_of) or _start(
+            context, run, devices, taking.claim, on_exit
+        )
     # KeyboardInterrupt too: a claim that is not released keeps other hosts waiting for its expiry.
     except BaseException:
         context.heartbeat.let_go(taking.claim.token)
         raise
-    context.heartbeat.let_go(taking.claim.token)
-    return obstacle
+    if not isinstance(begun, Attempt):
+        context.heartbeat.let_go(taking.claim.token)
+    return begun
 
 
 def _take(context: ExecutorContext, run: Run, paths: RunPaths) -> Taken | Busy | Finished:
@@ -176,7 +205,7 @@ def _start(
     devices: tuple[str, ...],
     claim: Claim,
     on_exit: Callable[[str], None],
-) -> Attempt:
+) -> Attempt | NotStarted:
     paths = context.output.run(run.path)
     counted, planned = counted_attempts(paths), planned_memory(run)
     memory = next_memory(counted, planned)
@@ -188,28 +217,20 @@ def _start(
     # Before the process: an attempt whose executor is killed now is still found, as lost.
     write_json(files.record, record.to_json())
     # Before the process too: it may be killed for memory at once.
-    oom_kills = num_oom_kills()
+    oom_kills, silence = num_oom_kills(), Silence(files, context.clock)
+    process = start_process(launch, files, record, on_exit, context.clock)
+    if isinstance(process, AttemptRecord):
+        return NotStarted(paths, process)
     return Attempt(
         run=run,
         paths=paths,
         claim=claim,
         record=record,
-        process=_start_process(launch, files, record, on_exit),
-        silence=Silence(files, context.clock),
+        process=process,
+        silence=silence,
         clock=context.clock,
         num_oom_kills=oom_kills,
     )
-
-
-def _start_process(
-    launch: Launch, files: AttemptPaths, record: AttemptRecord, on_exit: Callable[[str], None]
-) -> Process:
-    try:
-        return Process(launch, files.stdout, files.stderr, lambda: on_exit(record.token))
-    except OSError as error:
-        reason = _why_not_started(launch, error)
-        write_json(files.record, _not_started(record, reason).to_json())
-        raise UsageError(reason) from error
 
 
 def _assignment(
@@ -228,11 +249,12 @@ def _assignment(
         executor=context.marker,
         kind=device_kind(run, settings.devices),
         devices=devices,
-        port=_free_port(),
+        port=free_port(),
         cwd=settings.cwd,
         cache_dir=settings.cache_dir,
         data_root=settings.data_root,
         weights=settings.weights,
+        threads=num_threads() if settings.devices.kind == "cuda" else None,
         nodes=settings.nodes,
         spec=attempt_spec(context.output.run(run.path), claim.number, run.to_spec(context.sweep)),
         num_workers=memory.num_workers,
@@ -240,32 +262,3 @@ def _assignment(
         micro_batch=None if is_planned else memory.micro_batch,
         source=settings.source,
     )
-
-
-def _why_not_started(launch: Launch, error: OSError) -> str:
-    if not launch.cwd.is_dir():
-        return f"cannot start in {launch.cwd}: there is no such folder"
-    return (
-        f"cannot start {launch.argv[0]!r} ({error.strerror}) in {launch.cwd}: install it, or "
-        f"correct the study's command"
-    )
-
-
-def _not_started(record: AttemptRecord, reason: str) -> AttemptRecord:
-    return replace(
-        record,
-        ended=record.started,
-        exit_code=_NOT_FOUND,
-        outcome=Outcome.FAILED,
-        cause=Cause.CONFIG,
-        reason=reason,
-    )
-
-
-def _free_port() -> int:
-    # Another process may take the port before torchrun binds it: that attempt fails with
-    # `port_in_use`, which has a retry rule of its own.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -45,7 +45,8 @@ def run_local(
     check_fit(settings.devices, runs)
     marker = secrets.token_hex(16)
     inbox: Inbox = Inbox()
-    with stop_requests(lambda cause: inbox.put(StopRequested(cause))):
+    now = settings.clock.monotonic
+    with stop_requests(lambda cause: inbox.put(StopRequested(cause, now()))):
         # The guard starts before any trainer, so that no instant exists at which a SIGKILL of this
         # process leaves one behind.
         guardian = Guardian(marker, lambda: inbox.put(GuardDied()))

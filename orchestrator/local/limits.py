@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final, Literal
+
+GpusInUse = Literal["wait", "skip", "use"]
+GPUS_IN_USE: Final[tuple[GpusInUse, ...]] = ("wait", "skip", "use")
+"""What to do about GPUs that other processes use."""
 GRACE_S = 120.0
 """Time for a trainer to write its checkpoint when it is asked to stop."""
 BEATS_PER_EXPIRY = 6

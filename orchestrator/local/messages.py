@@ -34,6 +34,8 @@ class StopRequested:
     """A signal asks this process to stop."""
 
     cause: Cause
+    at: float
+    """Monotonic time of the signal."""
 
 
 @dataclass(frozen=True, slots=True)

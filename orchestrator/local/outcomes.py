@@ -12,6 +12,8 @@ from merge.records.elapsed import elapsed_s
 from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.result import Result
 from merge.records.sweep import Run
+from merge.storage.atomic import refusal_text
+from merge.storage.paths import RunPaths
 from orchestrator.local.attempt import Attempt
 from orchestrator.local.events import (
     LocalReport,
@@ -19,10 +21,12 @@ from orchestrator.local.events import (
     RunEnded,
     RunEvent,
     RunOutcome,
+    RunProgressed,
     RunRetried,
     RunStarted,
 )
 from orchestrator.local.settle import Ended
+from orchestrator.runs.progress import read_progress
 from orchestrator.runs.retries import Retry
 
 _log = logging.getLogger(__name__)
@@ -55,6 +59,10 @@ class OutcomeLog:
             self.end(run, RunOutcome.REFUSED, str(error))
         except PapergridError as error:
             self.end(run, RunOutcome.FAILED, str(error))
+        except OSError as error:
+            _log.info("run %s met an error of the system", run.run_id, exc_info=True)
+            where = f"{error.filename}: " if error.filename else ""
+            self.end(run, RunOutcome.STORAGE, f"{where}{refusal_text(error)}")
         except Exception as error:  # noqa: BLE001
             _log.exception("run %s failed inside the executor", run.run_id)
             self.end(run, RunOutcome.FAILED, f"{type(error).__name__}: {error}")
@@ -78,18 +86,26 @@ class OutcomeLog:
             )
             self.notice(f"{message}{lost['reason']}", attempt.run)
 
+    def progressed(self, attempt: Attempt) -> None:
+        """Publish how far the trainer is, if that is new."""
+        number = attempt.record.number
+        progress = read_progress(attempt.paths.attempt(number).events)
+        if progress and progress != attempt.shown:
+            attempt.shown = progress
+            self.publish(RunProgressed(run=attempt.run, attempt=number, progress=progress))
+
     def report_survivors(self, attempt: Attempt, ended: Ended) -> None:
         """Report processes that could not be killed, if there are any."""
         if ended.survivors:
             ids = ", ".join(map(str, ended.survivors))
             self.notice(f"processes {ids} survive SIGKILL, blocked in the kernel", attempt.run)
 
-    def ended(self, attempt: Attempt, ended: Ended, why_no_more: str = "") -> RunOutcome:
-        """The outcome of an attempt's run; after ELSEWHERE the run may still get another one.
+    def ended(self, run: Run, paths: RunPaths, ended: Ended, why: str = "") -> RunOutcome:
+        """The outcome of `run` after an attempt; after ELSEWHERE the run may still get another one.
 
-        `why_no_more` says why a failed run is not tried again; empty where that is obvious.
+        `why` says why a failed run is not tried again; empty where that is obvious.
         """
-        run, record = attempt.run, ended.record
+        record = ended.record
         outcome = _run_outcome(record)
         if outcome is RunOutcome.ELSEWHERE:
             self.notice(record.reason, run)
@@ -98,26 +114,26 @@ class OutcomeLog:
             RunEnded(
                 run=run,
                 outcome=outcome,
-                reason="; ".join(text for text in (record.reason, why_no_more) if text),
+                reason="; ".join(text for text in (record.reason, why) if text),
                 cause=record.cause,
                 value=ended.value,
                 seconds=elapsed_s(record.started, record.ended, record.seconds),
-                log=None if outcome is RunOutcome.DONE else _log_of(attempt),
+                log=None if outcome is RunOutcome.DONE else _log_of(paths, record),
             )
         )
         return outcome
 
-    def retried(self, attempt: Attempt, ended: Ended, retry: Retry) -> None:
-        """An attempt failed, and its run is tried again."""
+    def retried(self, run: Run, paths: RunPaths, ended: Ended, retry: Retry) -> None:
+        """An attempt failed, and its `run` is tried again."""
         record = ended.record
         assert record.cause is not None
         self.publish(
             RunRetried(
-                run=attempt.run,
+                run=run,
                 attempt=record.number,
                 cause=record.cause,
                 reason=record.reason,
-                log=_log_of(attempt),
+                log=_log_of(paths, record),
                 wait_s=retry.wait_s,
                 count=retry.count,
                 limit=retry.limit,
@@ -139,8 +155,8 @@ class OutcomeLog:
         self.publish(ending)
 
 
-def _log_of(attempt: Attempt) -> Path:
-    return attempt.paths.attempt(attempt.record.number).stderr
+def _log_of(paths: RunPaths, record: AttemptRecord) -> Path:
+    return paths.attempt(record.number).stderr
 
 
 def _run_outcome(record: AttemptRecord) -> RunOutcome:

@@ -6,16 +6,27 @@ a lost claim, a dead guard) arrive as a message in one inbox, so no two decision
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from queue import Empty
 
+from merge.errors import StorageError
 from merge.records.records import AttemptRecord, Cause, Outcome
 from merge.records.sweep import Run
-from orchestrator.local.attempt import Attempt, Cancelled, ExecutorContext, NotWorthTrying, begin
+from merge.storage.paths import RunPaths
+from orchestrator.local.attempt import (
+    Attempt,
+    Begun,
+    Cancelled,
+    ExecutorContext,
+    NotStarted,
+    NotWorthTrying,
+    begin,
+)
 from orchestrator.local.claimed_elsewhere import ClaimedElsewhere, owner_text
-from orchestrator.local.events import LocalReport, RunOutcome, RunProgressed, RunsCompleted
+from orchestrator.local.events import LocalReport, RunOutcome, RunsCompleted
+from orchestrator.local.free_devices import FreeDevices
+from orchestrator.local.guards import Guards
 from orchestrator.local.messages import (
     CancelRequested,
     ClaimLost,
@@ -26,17 +37,16 @@ from orchestrator.local.messages import (
     StopRequested,
 )
 from orchestrator.local.outcomes import OutcomeLog
-from orchestrator.local.settle import finish
+from orchestrator.local.second_tries import SecondTries
+from orchestrator.local.settle import Ended, finish
+from orchestrator.local.waiting_runs import WaitingRuns
 from orchestrator.machine.device_slots import Slots
 from orchestrator.machine.process import Guardian
 from orchestrator.runs.claims import Busy, Finished, finished
-from orchestrator.runs.progress import read_progress
 from orchestrator.runs.requests import cancellation, cancelled_text, counted_attempts
 from orchestrator.runs.retries import NoRetry, Retry, decide
 
 _TICK_S = 0.5
-_MOST_GUARDS = 20
-"""Where guards die as soon as they start, restarting them forever would keep the machine busy."""
 
 
 class Schedule:
@@ -48,16 +58,18 @@ class Schedule:
         self._context = context
         self._outcomes = outcomes
         self._inbox = inbox
-        self._guardian = guardian
-        self._waiting: deque[Run] = deque()
-        self._delayed: list[tuple[float, Run]] = []
+        self._guards = Guards(guardian, outcomes)
+        self._second_tries = SecondTries()
+        self._clock = context.settings.clock
+        self._waiting = WaitingRuns(self._clock)
         self._live: dict[str, Attempt] = {}
         self._claimed_elsewhere = ClaimedElsewhere(context.output, context.settings)
         self._completed: list[Run] = []
         self._slots = Slots(context.settings.devices.slots, context.settings.runs_per_device)
-        self._num_guards = 1
+        self._free_devices = FreeDevices(context.settings, outcomes.notice)
         self._is_stopping = False
-        self._clock = context.settings.clock
+        self._stop_announced = 0.0
+        """Monotonic time at which the request to stop was answered."""
         self._next_tick = 0.0
 
     def run(self, runs: Sequence[Run]) -> LocalReport:
@@ -65,7 +77,7 @@ class Schedule:
         try:
             for run in runs:
                 self._enqueue(run)
-            while self._waiting or self._delayed or self._live or self._look_again():
+            while self._waiting or self._live or self._look_again():
                 self._step()
             self._announce_completed()
         except BaseException:
@@ -82,7 +94,7 @@ class Schedule:
                 self._outcomes.end(run, RunOutcome.CANCELLED, cancelled_text(request))
             else:
                 self._claimed_elsewhere.first_seen(run)
-                self._waiting.append(run)
+                self._waiting.add([run])
 
     def _step(self) -> None:
         if self._start_next():
@@ -98,15 +110,15 @@ class Schedule:
 
     def _start_next(self) -> bool:
         """Take the next run off the list; False where it must wait for devices, or none waits."""
-        self._end_delays()
-        if not self._waiting:
+        run = self._waiting.first
+        if run is None:
             return False
         # Only the head: if a run of one device overtook a waiting run of four, the latter might
         # never find four free at once.
-        devices = self._slots.take(self._waiting[0].resources.devices_per_run)
+        devices = self._slots.take(run.resources.devices_per_run, self._free_devices.in_use)
         if devices is None:
             return False
-        if not self._start(self._waiting.popleft(), devices):
+        if not self._start(self._waiting.pop(), devices):
             self._slots.give_back(devices)
         return True
 
@@ -116,42 +128,50 @@ class Schedule:
             if reason := self._claimed_elsewhere.failure_of(run):
                 self._outcomes.end(run, RunOutcome.FAILED, reason)
                 return False
-            begun = begin(
+            match self._begin(run, devices):
+                case None:
+                    return False
+                case Finished(result):
+                    self._outcomes.already_done(run, result)
+                case Busy() as busy:
+                    owner, now = self._context.settings.owner, self._clock.now()
+                    self._claimed_elsewhere.add(run, owner_text(busy, owner, now))
+                case NotWorthTrying(reason):
+                    self._outcomes.end(run, RunOutcome.FAILED, reason)
+                case Cancelled(request):
+                    self._outcomes.end(run, RunOutcome.CANCELLED, cancelled_text(request))
+                case NotStarted(paths, record):
+                    self._settle(run, paths, Ended(record=record))
+                case Attempt() as begun:
+                    self._live[begun.claim.token] = begun
+                    self._outcomes.started(begun)
+                    return True
+        return False
+
+    def _begin(self, run: Run, devices: tuple[str, ...]) -> Begun | None:
+        """What became of the start of `run`; None where it is tried again later."""
+        try:
+            return begin(
                 self._context,
                 run,
                 devices,
                 lambda token: self._inbox.put(Exited(token)),
                 self._claimed_elsewhere.failure_before_claim,
             )
-            match begun:
-                case Finished(result):
-                    self._outcomes.already_done(run, result)
-                case Busy():
-                    owner, now = self._context.settings.owner, self._clock.now()
-                    self._claimed_elsewhere.add(run, owner_text(begun, owner, now))
-                case NotWorthTrying(reason):
-                    self._outcomes.end(run, RunOutcome.FAILED, reason)
-                case Cancelled(request):
-                    self._outcomes.end(run, RunOutcome.CANCELLED, cancelled_text(request))
-                case _:
-                    self._live[begun.claim.token] = begun
-                    self._outcomes.started(begun)
-                    return True
-        return False
-
-    def _end_delays(self) -> None:
-        """Put runs whose delay is over first: they have waited longest."""
-        now = self._clock.monotonic()
-        due = [run for at, run in self._delayed if at <= now]
-        self._delayed = [(at, run) for at, run in self._delayed if at > now]
-        self._waiting.extendleft(reversed(due))
+        except StorageError as error:
+            wait_s = None if self._is_stopping else self._second_tries.wait_s(run, error)
+            if wait_s is None:
+                raise
+            self._outcomes.notice(f"{run.run_id} is tried again in {wait_s:.0f} s: {error}", run)
+            self._waiting.delay(run, wait_s)
+            return None
 
     def _look_again(self) -> bool:
         """Whether there is more to do: runs that another executor has, or had at the last look."""
         if not self._is_stopping:
             if self._claimed_elsewhere and self._context.settings.stand_by:
                 return True
-            self._waiting.extend(self._claimed_elsewhere.last_look())
+            self._waiting.add(self._claimed_elsewhere.last_look())
         for run, who in [] if self._waiting else self._claimed_elsewhere.drain():
             self._outcomes.end(run, RunOutcome.ELSEWHERE, who)
         return bool(self._waiting)
@@ -173,21 +193,10 @@ class Schedule:
                     attempt.kill(Cause.LOST)
             case CancelRequested(token):
                 self._cancel(token)
-            case StopRequested(cause):
-                self._stop(cause)
+            case StopRequested(cause, at):
+                self._stop(cause, at)
             case GuardDied():
-                self._replace_guard()
-
-    def _replace_guard(self) -> None:
-        self._num_guards += 1
-        if self._num_guards > _MOST_GUARDS:
-            self._outcomes.notice(
-                "guard processes keep dying: if this process is killed, the next invocation kills "
-                "the trainers that it leaves"
-            )
-            return
-        self._guardian.restart()
-        self._outcomes.notice("the guard process had died; a new one was started")
+                self._guards.replace()
 
     def _finish(self, attempt: Attempt) -> None:
         with self._outcomes.boundary(attempt.run):
@@ -197,22 +206,26 @@ class Schedule:
                 # Its processes have ended, also where its result could not be written.
                 self._slots.give_back(attempt.record.devices)
             self._outcomes.report_survivors(attempt, ended)
-            decision = self._next_try(ended.record, attempt)
-            if isinstance(decision, Retry):
-                self._delayed.append((self._clock.monotonic() + decision.wait_s, attempt.run))
-                self._outcomes.retried(attempt, ended, decision)
-                return
-            outcome = self._outcomes.ended(attempt, ended, decision.reason)
-            if outcome is RunOutcome.DONE:
-                self._completed.append(attempt.run)
-            elif outcome is RunOutcome.ELSEWHERE:
-                self._claimed_elsewhere.add(attempt.run, ended.record.reason)
+            self._settle(attempt.run, attempt.paths, ended)
 
-    def _next_try(self, record: AttemptRecord, attempt: Attempt) -> Retry | NoRetry:
+    def _settle(self, run: Run, paths: RunPaths, ended: Ended) -> None:
+        """Try `run` again after its attempt has `ended`, or give it its outcome."""
+        decision = self._next_try(ended.record, paths)
+        if isinstance(decision, Retry):
+            self._waiting.delay(run, decision.wait_s)
+            self._outcomes.retried(run, paths, ended, decision)
+            return
+        outcome = self._outcomes.ended(run, paths, ended, decision.reason)
+        if outcome is RunOutcome.DONE:
+            self._completed.append(run)
+        elif outcome is RunOutcome.ELSEWHERE:
+            self._claimed_elsewhere.add(run, ended.record.reason)
+
+    def _next_try(self, record: AttemptRecord, paths: RunPaths) -> Retry | NoRetry:
         if record.outcome is not Outcome.FAILED or self._is_stopping:
             return NoRetry()
         # Its claim was given back: another executor may be at the next attempt already.
-        counted = counted_attempts(attempt.paths)
+        counted = counted_attempts(paths)
         history = [each for each in counted if each.number <= record.number]
         return decide(history, self._context.settings.retries)
 
@@ -233,7 +246,11 @@ class Schedule:
             )
             attempt.stop(Cause.CANCELLED, grace_s)
 
-    def _stop(self, cause: Cause) -> None:
+    def _stop(self, cause: Cause, at: float) -> None:
+        # Made before the first one was answered: a wrapper such as `timeout` passes a signal on and
+        # sends it to the whole group, too.
+        if self._is_stopping and at <= self._stop_announced:
+            return
         if self._is_stopping:
             self._outcomes.notice("second request to stop: all runs are killed")
             self._kill_live(cause)
@@ -244,10 +261,9 @@ class Schedule:
             f"stopping: {len(self._live)} runs write their checkpoints (up to {grace_s:.0f} s); "
             f"ask again to kill them"
         )
-        for run in (*self._waiting, *(run for _, run in self._delayed)):
+        self._stop_announced = self._clock.monotonic()
+        for run in self._waiting.drain():
             self._outcomes.end(run, RunOutcome.NOT_STARTED)
-        self._waiting.clear()
-        self._delayed.clear()
         for attempt in self._live.values():
             attempt.stop(cause, grace_s)
         # After they were asked: SLURM may take seconds to answer, of the little time that is left.
@@ -256,30 +272,13 @@ class Schedule:
             attempt.stop_cause = why if attempt.stop_cause is cause else attempt.stop_cause
 
     def _tick(self) -> None:
+        self._guards.tick()
         if not self._is_stopping:
-            self._waiting.extend(self._claimed_elsewhere.due())
+            self._waiting.add(self._claimed_elsewhere.due())
         for attempt in self._live.values():
             attempt.tick()
-            self._show_progress(attempt)
-            self._end_stalled(attempt)
-
-    def _end_stalled(self, attempt: Attempt) -> None:
-        limit_s = self._context.settings.restart_stalled_s
-        if (
-            limit_s is not None
-            and attempt.stop_cause is None
-            and attempt.silence.seconds() > limit_s
-        ):
-            attempt.kill(Cause.STALLED)
-
-    def _show_progress(self, attempt: Attempt) -> None:
-        number = attempt.record.number
-        progress = read_progress(attempt.paths.attempt(number).events)
-        if progress and progress != attempt.shown:
-            attempt.shown = progress
-            self._outcomes.publish(
-                RunProgressed(run=attempt.run, attempt=number, progress=progress)
-            )
+            self._outcomes.progressed(attempt)
+            attempt.end_stalled(self._context.settings.restart_stalled_s)
 
     def _kill_live(self, cause: Cause) -> None:
         for attempt in self._live.values():

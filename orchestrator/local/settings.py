@@ -57,6 +57,8 @@ class LocalSettings(ShortRepr):
     owner: Owner = field(default_factory=this_owner)
     claims: Claims = field(default_factory=FolderClaims)
     """Where claims are kept: in the output folder, or in a bucket too."""
+    waits_for_gpus: bool = False
+    """Whether a run starts only on GPUs that others do not use."""
     runs_per_device: int = 1
     """Runs that may share a device at a time."""
     retries: Policy = NO_RETRIES

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from merge.records.result import Result
 from merge.records.sweep import Run, Sweep
 from merge.storage.json_files import write_json
 from merge.storage.leftovers import remove_leftovers
+from merge.storage.passing_failures import repeated
 from merge.storage.paths import RunPaths
 from orchestrator.local.attempt import Attempt, ExecutorContext
 from orchestrator.machine.oom_kills import num_oom_kills
@@ -22,6 +25,8 @@ from orchestrator.runs.commit import Aside, TrainerResult, commit_result
 from orchestrator.runs.misplaced import misplaced_text, set_misplaced_aside
 from orchestrator.runs.training_time import trained_s
 from orchestrator.runs.verdict import Verdict, judge
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +59,7 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
     exit_code, survivors = attempt.process.finish()
     paths = attempt.paths.attempt(attempt.claim.number)
     metric = context.sweep.metric
-    verdict = judge(
-        paths,
-        exit_code,
-        metric,
-        context.sweep.manifest,
-        stop_cause=attempt.stop_cause,
-        num_oom_kills=num_oom_kills() - attempt.num_oom_kills,
-    )
+    verdict = _verdict(context, attempt, exit_code)
     # Before the commit, which would find that the run has a result already.
     misplaced = set_misplaced_aside(attempt.paths, attempt.claim.number, is_new=True)
     record = replace(
@@ -77,9 +75,34 @@ def _settle(context: ExecutorContext, attempt: Attempt) -> Ended:
     value = verdict.result.metrics[metric] if verdict.result else None
     record = _as_lost(attempt, record, aside)
     # After the result: a reader that finds a record with "done" must find the result too.
-    write_json(paths.record, record.to_json())
+    _write(paths.record, record)
     remove_leftovers(_folders(attempt.paths))
     return Ended(record=record, value=value, aside=aside, survivors=tuple(survivors))
+
+
+def _verdict(context: ExecutorContext, attempt: Attempt, exit_code: int) -> Verdict:
+    try:
+        return judge(
+            attempt.paths.attempt(attempt.claim.number),
+            exit_code,
+            context.sweep.metric,
+            context.sweep.manifest,
+            stop_cause=attempt.stop_cause,
+            num_oom_kills=num_oom_kills() - attempt.num_oom_kills,
+        )
+    # What the trainer left cannot be read now: that says nothing about the trainer.
+    except StorageError as error:
+        return Verdict(outcome=Outcome.FAILED, cause=Cause.DISK_FULL, reason=str(error))
+
+
+def _write(path: Path, record: AttemptRecord) -> None:
+    try:
+        repeated(lambda: write_json(path, record.to_json()))
+    except (StorageError, OSError) as error:
+        # The result counts, with or without this record of how it was made.
+        if record.outcome is not Outcome.DONE:
+            raise
+        _log.warning("the run is done, but its attempt's record could not be written: %s", error)
 
 
 def _reason(verdict: Verdict, misplaced: Path | None) -> str:
@@ -100,14 +123,16 @@ def _commit(
         return commit_result(
             attempt.paths, attempt.claim, result, context.settings.claims.may_commit
         )
-    except PapergridError as error:
+    except (PapergridError, OSError) as error:
         failed = _not_committed(record, error)
-        write_json(attempt.paths.attempt(attempt.claim.number).record, failed.to_json())
+        # What is raised is why the result could not be written, not why its record could not.
+        with suppress(StorageError, OSError):
+            write_json(attempt.paths.attempt(attempt.claim.number).record, failed.to_json())
         raise
 
 
-def _not_committed(record: AttemptRecord, error: PapergridError) -> AttemptRecord:
-    is_storage = isinstance(error, StorageError)
+def _not_committed(record: AttemptRecord, error: PapergridError | OSError) -> AttemptRecord:
+    is_storage = isinstance(error, StorageError | OSError)
     cause = Cause.DISK_FULL if is_storage else Cause.UNKNOWN
     return replace(record, outcome=Outcome.FAILED, cause=cause, reason=str(error))
 

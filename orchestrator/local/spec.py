@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from merge.errors import RecordError
+from merge.errors import RecordError, StorageError
 from merge.storage.atomic import storage_errors
 from merge.storage.json_files import canonical_json, read_json, write_json, write_json_exclusive
 from merge.storage.paths import RunPaths
@@ -28,6 +28,8 @@ def ensure_spec(paths: RunPaths, spec: Mapping[str, Any], free_keys: Collection[
         return
     try:
         known = read_json(paths.spec)
+    except StorageError:
+        raise
     except RecordError as error:
         message = f"{error}: remove that file; it is rewritten from sweep.json"
         raise RecordError(message, path=paths.spec) from error

@@ -9,13 +9,18 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from merge.errors import UsageError
 from merge.records.sweep import DeviceKind, Run
+from orchestrator.machine.cores import num_usable_cores
 from orchestrator.machine.nvidia_smi import Gpu, list_devices
 
 _CPU_REQUEST = re.compile(r"cpu(?::([1-9]\d*))?")
 _MAX_CPU_SLOTS = 4096
+_DEV = Path("/dev")
+_HIDES_ALL = ("", "-1", "none", "void", "nodevfiles")
+"""First words of CUDA_VISIBLE_DEVICES with which a person or SLURM hides all GPUs on purpose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +63,22 @@ def check_fit(devices: Devices, runs: Sequence[Run]) -> None:
                 f"{run.run_id} needs a GPU (device: cuda), but only CPU slots are available: "
                 f"{_because(devices)}select GPUs with --devices, or set device: auto in the study"
             )
+        if run.resources.devices_per_run > 1 and (slice_ := _first_slice(devices)):
+            raise UsageError(
+                f"{run.run_id} has {run.resources.devices_per_run} ranks, but CUDA gives a process "
+                f"only one MIG instance ({slice_}): name whole GPUs with --devices, or use "
+                f"--devices-per-run 1"
+            )
         if run.resources.devices_per_run > len(devices.slots):
             raise UsageError(
                 f"{run.run_id} needs {run.resources.devices_per_run} devices at once, there are "
                 f"only {len(devices.slots)} ({', '.join(devices.slots)}): select more with "
                 f"--devices, or use fewer per run with --devices-per-run"
             )
+
+
+def _first_slice(devices: Devices) -> str | None:
+    return next((name for name in devices.slots if name.startswith("MIG-")), None)
 
 
 def list_gpus() -> tuple[tuple[Gpu, ...], str]:
@@ -91,21 +106,50 @@ def visible_gpus(gpus: Sequence[Gpu], visible: str) -> tuple[Gpu, ...]:
     return tuple(chosen)
 
 
-def num_usable_cores() -> int:
-    """Cores that this process may use: in a SLURM job at most those of the job on this node."""
-    cores = len(os.sched_getaffinity(0))
-    # Without task/affinity or cgroup binding, a SLURM job sees all cores of its node.
-    given = os.environ.get("SLURM_CPUS_ON_NODE", "")
-    return min(cores, int(given)) if given.isdecimal() and int(given) > 0 else cores
-
-
 def _default_devices(runs: Sequence[Run]) -> Devices:
     if all(run.resources.device == "cpu" for run in runs):
         return _cpu_slots(None, runs)
     gpus, reason = list_gpus()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    notes = () if visible is None else _check_visible(visible, gpus, reason)
     if gpus:
-        return Devices(kind="cuda", slots=tuple(gpu.name for gpu in gpus))
+        return Devices(kind="cuda", slots=tuple(gpu.name for gpu in gpus), notes=notes)
+    if visible is None and (traces := _gpu_traces()):
+        # No silent fallback: training on a CPU would take weeks.
+        raise UsageError(
+            f"this machine has GPUs ({traces[0]}), but {reason}: make nvidia-smi work (in a "
+            f"container, start it with NVIDIA_DRIVER_CAPABILITIES=compute,utility), or use "
+            f"--devices cpu"
+        )
     return _cpu_slots(None, runs, f"no GPU: {reason}")
+
+
+def _check_visible(visible: str, gpus: Sequence[Gpu], reason: str) -> tuple[str, ...]:
+    """Notes about CUDA_VISIBLE_DEVICES=`visible`, which leaves `gpus`. UsageError: unclear."""
+    words = [word.strip() for word in visible.split(",")]
+    if words[0].lower() in _HIDES_ALL:
+        return ()
+    names = [gpu.name for gpu in gpus]
+    variable = f"CUDA_VISIBLE_DEVICES is {visible!r}"
+    if not names:
+        known, problem = list_devices()
+        why = f"{words[0]!r} names none of {_names(known)}" if known else problem or reason
+        raise UsageError(
+            f"{variable}, but {why}: correct or unset the variable, or use --devices cpu"
+        )
+    if len(set(names)) < len(names):
+        raise UsageError(f"{variable}: name each GPU once, CUDA takes a repeated one for none")
+    left = words[len(names) :]
+    return (f"{variable}: {left[0]!r} names no GPU here, CUDA stops reading there",) if left else ()
+
+
+def _gpu_traces() -> list[str]:
+    """Devices of NVIDIA's driver, which are there with or without nvidia-smi."""
+    return sorted(str(path) for path in _DEV.glob("nvidia[0-9]*"))
+
+
+def _names(gpus: Sequence[Gpu]) -> str:
+    return ", ".join(gpu.name for gpu in gpus)
 
 
 def _requested_gpus(request: str, gpus: Sequence[Gpu], reason: str) -> tuple[str, ...]:
@@ -125,7 +169,7 @@ def _no_such_gpu(word: str, gpus: Sequence[Gpu], reason: str) -> str:
         return f"--devices {word}: write cpu, or cpu:8 for eight CPU slots (at least 1)"
     if not gpus:
         return f"--devices: no GPU {word!r} here: {reason}; use --devices cpu for CPU slots"
-    names = ", ".join(gpu.name for gpu in gpus)
+    names = _names(gpus)
     because = f" ({reason})" if reason else ""
     return f"--devices: no GPU {word!r} here{because}; available: {names}; or use --devices cpu"
 

@@ -10,6 +10,7 @@ session is not enough: torchrun, daemons and data loaders leave theirs.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ TOKEN = "PAPERGRID_TOKEN"
 """Identifies the attempt, in the environment of all its processes."""
 
 _CHUNK = 1 << 16
+_PROTECTED = (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM)
 _EXEC_TIMEOUT_S = 1.0
 
 _MEMORY, _ENV_END = 23 - 3, 51 - 3
@@ -31,7 +33,8 @@ _MEMORY, _ENV_END = 23 - 3, 51 - 3
 def initial_environment(pid: int) -> bytes:
     """The environment at the start of `pid`, as `\\0NAME=value\\0...`.
 
-    Empty for a process that is gone or belongs to another user.
+    Empty for a process that is gone or belongs to another user. OSError where nothing can be read
+    now, such as with too many open files: a process that was not looked at is not absent.
     """
     try:
         data = _read(f"/proc/{pid}/environ")
@@ -44,7 +47,9 @@ def initial_environment(pid: int) -> bytes:
             if is_started:
                 break
             time.sleep(0.0005)
-    except OSError:
+    except OSError as error:
+        if error.errno not in _PROTECTED:
+            raise
         return b""
     return b"\0" + data
 
@@ -80,15 +85,27 @@ def kill_marked(name: str, value: str, timeout_s: float = 10.0) -> list[int]:
 
     Repeated, because a process may fork between two scans. Returns the ids of those that survive
     `timeout_s` seconds: they are blocked inside the kernel (state D), as on a dead NFS server.
+    OSError where /proc cannot be read for as long.
     """
     deadline = time.monotonic() + timeout_s
-    while found := marked_processes(name, value):
+    while found := _look(name, value, deadline):
         for pid in found:
             _kill(pid)
         if time.monotonic() > deadline:
             return found
         time.sleep(0.002)
     return []
+
+
+def _look(name: str, value: str, deadline: float) -> list[int]:
+    while True:
+        try:
+            return marked_processes(name, value)
+        except OSError:
+            # Too many open files, no memory: what else this machine does may end soon.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _kill(pid: int) -> None:

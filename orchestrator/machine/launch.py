@@ -29,10 +29,18 @@ _AGENT = (sys.executable, "-m", "torch.distributed.run")
 _NOT_INHERITED = re.compile(
     r"PAPERGRID_(RUN_DIR|RUN_SPEC|ATTEMPT|ATTEMPT_DIR|CONFIG_.*|DEVICE|NUM_WORKERS|MICRO_BATCH)"
     r"|PAPERGRID_(CACHE_DIR|DATA_ROOT|WEIGHTS|TOKEN|EXECUTOR)"
-    r"|TORCHELASTIC_.*|(GROUP_|LOCAL_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)"
+    r"|TORCHELASTIC_.*|PET_.*|(GROUP_|LOCAL_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)"
 )
 """Variables that describe the process in which the executor itself runs, such as another attempt or
-a rank of torchrun: a run must not take them for its own."""
+a rank of torchrun: a run must not take them for its own. PET_* are flags of torchrun."""
+
+_ONE_NODE = {
+    # torchrun would give the ranks the host's name as the address of rank 0, and gloo would look up
+    # the network that the name belongs to: where it is not found, each fails after minutes.
+    "PET_LOCAL_ADDR": "127.0.0.1",
+    "GLOO_SOCKET_IFNAME": "lo",
+}
+"""For ranks of one machine: no name has to be resolved, and no other network is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +69,8 @@ class Assignment:
     """Items per forward pass of a rank; None: as planned."""
     source: Path | None = None
     """Folder of papergrid's packages, if the run uses a frozen copy of the code."""
+    threads: int | None = None
+    """Threads of a rank on a GPU; None: as many as the library finds cores."""
     nodes: int = 1
     """Nodes of the SLURM job; the run gets `devices` on each of them."""
 
@@ -102,7 +112,7 @@ def build_launch(run: Run, given: Assignment, inherited: Mapping[str, str]) -> L
     if num_ranks > 1:
         return Launch(
             argv=(*_torchrun(num_ranks, run), *words),
-            environment=environment,
+            environment=environment | _ONE_NODE,
             cwd=given.cwd,
             has_agent=True,
         )
@@ -218,10 +228,17 @@ def _device_variables(given: Assignment, inherited: Mapping[str, str]) -> dict[s
             "CUDA_VISIBLE_DEVICES": ",".join(given.devices),
             # CUDA's default is fastest first; in PCI order its numbers are those of nvidia-smi.
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            **_thread_variables(given, inherited),
         }
     # One thread per slot: torch would start a thread per core in each of the parallel runs.
     threads = inherited.get("OMP_NUM_THREADS", "1")
     return {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads}
+
+
+def _thread_variables(given: Assignment, inherited: Mapping[str, str]) -> dict[str, str]:
+    if given.threads is None or "OMP_NUM_THREADS" in inherited:
+        return {}
+    return {"OMP_NUM_THREADS": str(given.threads)}
 
 
 def _single_process(port: int) -> dict[str, str]:

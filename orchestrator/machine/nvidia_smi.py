@@ -66,6 +66,16 @@ def free_memory() -> dict[str, int]:
     return {index: int(mib) << 20 for index, mib in rows if mib.isdecimal()}
 
 
+def used_memory() -> dict[str, tuple[int, int]]:
+    """Used and all bytes by GPU number; a GPU with MIG on reports none and is left out."""
+    rows, _ = _query("gpu", "index", "memory.used", "memory.total")
+    return {
+        index: (int(used) << 20, int(total) << 20)
+        for index, used, total in rows
+        if used.isdecimal() and total.isdecimal()
+    }
+
+
 def describe_gpus() -> list[dict[str, str]]:
     """Number, name and driver version of each GPU; what nvidia-smi does not know is left out."""
     rows, _ = _query("gpu", "index", "name", "driver_version")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from merge.storage.atomic import storage_errors
@@ -22,14 +22,19 @@ from orchestrator.machine.guard import (
     marked_processes,
 )
 from orchestrator.machine.launch import Launch
+from orchestrator.machine.limits import is_shortage, shortage
 from orchestrator.machine.owners import parent_of
+from orchestrator.machine.watcher import Watcher
+
+_log = logging.getLogger(__name__)
 
 
 class Process:
-    """A started command with all its descendants. OSError where it cannot be started.
+    """A started command with all its descendants.
 
     `on_exit()` is called from another thread as soon as the command itself has ended; then
-    `finish()` must be called.
+    `finish()` must be called. SystemLimitError where no process or thread is to be had now,
+    StorageError where its logs cannot be created, another OSError where it cannot be started.
     """
 
     def __init__(
@@ -39,19 +44,7 @@ class Process:
         self._has_agent = launch.has_agent
         self._stop_file = launch.stop_file
         self._signalled: set[int] = set()
-        with storage_errors(stdout):
-            out, err = stdout.open("wb"), stderr.open("wb")
-        with out, err:
-            self._popen = subprocess.Popen(
-                launch.argv,
-                env=launch.environment,
-                cwd=launch.cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
-        self._watcher = watch(self._popen.pid, on_exit)
+        self._popen, self._watcher = start_watched(lambda: _start(launch, stdout, stderr), on_exit)
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM to each process that has not got it yet. Call again: ranks may still start.
@@ -86,10 +79,18 @@ class Process:
         """
         # The command is still a zombie (see `watch`): the kernel cannot have reused its group id.
         os.killpg(self._popen.pid, signal.SIGKILL)
-        survivors = kill_marked(TOKEN, self._token)
+        survivors = self._kill_rest()
         self._watcher.join()
         code = self._popen.wait()
         return (code if code >= 0 else 128 - code), survivors
+
+    def _kill_rest(self) -> list[int]:
+        try:
+            return kill_marked(TOKEN, self._token)
+        except OSError as error:
+            # Its group is dead. What has left that group is killed at the end of the executor.
+            _log.warning("cannot look for processes that are left over: %s", error.strerror)
+            return []
 
     def _ranks(self) -> list[int]:
         return [
@@ -103,12 +104,14 @@ class Guardian:
     """Runs a guard process, which kills the processes of this one after its death (guard.py).
 
     `on_death()` is called from another thread when the guard itself has died: call `restart()`.
+    SystemLimitError where no process or thread is to be had now.
     """
 
     def __init__(self, marker: str, on_death: Callable[[], None]) -> None:
         self._marker = marker
         self._on_death = on_death
         self._is_closed = False
+        self._popen: subprocess.Popen[bytes] | None = None
         self._start()
 
     def restart(self) -> None:
@@ -125,7 +128,12 @@ class Guardian:
         # With markers that this process inherited, the guard of an outer executor, or the end of an
         # outer attempt, would kill this guard before the processes that it guards.
         environment = {k: v for k, v in os.environ.items() if k not in (EXECUTOR, TOKEN)}
-        self._popen = subprocess.Popen(
+        self._popen, self._watcher = start_watched(
+            lambda: self._start_guard(environment), self._report_death
+        )
+
+    def _start_guard(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             # -I -S: neither site-packages nor the person's environment can break or slow its start.
             [sys.executable, "-I", "-S", guard.__file__, self._marker],
             env=environment,
@@ -134,29 +142,50 @@ class Guardian:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self._watcher = watch(self._popen.pid, self._report_death)
 
     def _report_death(self) -> None:
         if not self._is_closed:
             self._on_death()
 
     def _end_guard(self) -> None:
-        assert self._popen.stdin is not None
+        popen, self._popen = self._popen, None
+        # None where no new one could be started after the death of the last one.
+        if popen is None:
+            return
+        assert popen.stdin is not None
         # One byte means: end without killing. A guard that already died needs none.
-        with suppress(BrokenPipeError), self._popen.stdin as pipe:
+        with suppress(BrokenPipeError), popen.stdin as pipe:
             pipe.write(b"q")
         self._watcher.join()
-        self._popen.wait()
+        popen.wait()
 
 
-def watch(pid: int, on_exit: Callable[[], None]) -> threading.Thread:
-    """Call `on_exit()` from a new thread when the child `pid` has ended; it stays a zombie."""
+def _start(launch: Launch, stdout: Path, stderr: Path) -> subprocess.Popen[bytes]:
+    with ExitStack() as files:
+        with storage_errors(stdout):
+            out, err = (files.enter_context(path.open("wb")) for path in (stdout, stderr))
+        return subprocess.Popen(
+            launch.argv,
+            env=launch.environment,
+            cwd=launch.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
 
-    def wait() -> None:
-        # WNOWAIT: as a zombie it keeps its id, so that `finish` cannot kill a foreign group.
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        on_exit()
 
-    thread = threading.Thread(target=wait, name=f"watch-{pid}", daemon=True)
-    thread.start()
-    return thread
+def start_watched(
+    start: Callable[[], subprocess.Popen[bytes]], on_exit: Callable[[], None]
+) -> tuple[subprocess.Popen[bytes], Watcher]:
+    """The process that `start()` starts, with the watcher of its end."""
+    watcher = Watcher(on_exit)
+    try:
+        popen = start()
+    except BaseException as error:
+        watcher.cancel()
+        if isinstance(error, OSError) and is_shortage(error):
+            raise shortage("a process", error) from error
+        raise
+    watcher.watch(popen.pid)
+    return popen, watcher

@@ -15,6 +15,12 @@ from merge.records.records import Cause
 _REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 _WARNING_TIME_S = 300.0
 """A signal so shortly before the end of a job counts as the warning of its time limit."""
+_HANG_UP_S = 2.0
+"""Signals so shortly before and after a hang-up have the same origin: a terminal that closes.
+
+The kernel and the shell each send SIGHUP (measured: within 2 ms), systemd sends SIGTERM and SIGHUP
+to what a login leaves behind.
+"""
 
 
 def cause_of_signal(number: signal.Signals, environment: Mapping[str, str], now: float) -> Cause:
@@ -31,24 +37,20 @@ def cause_of_signal(number: signal.Signals, environment: Mapping[str, str], now:
 def stop_requests(on_request: Callable[[Cause], None]) -> Iterator[None]:
     """Call `on_request(cause)` at each Ctrl-C, SIGTERM, SIGUSR2 or hang-up; at the end reset all.
 
-    Inside a SLURM job only the first SIGTERM counts: SLURM sends it repeatedly, and a second one
-    from a person means `kill now`. Python allows signal handlers in the main thread only: in
-    another thread this does nothing.
+    A terminal that closes is one request, although it sends several signals. Inside a SLURM job
+    only the first SIGTERM counts: SLURM sends it repeatedly, and a second one from a person means
+    `kill now`. Python allows signal handlers in the main thread only: in another thread this does
+    nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    is_in_job = "SLURM_JOB_ID" in os.environ
-    has_sigterm = False
+    repeats = _Repeats(is_in_job="SLURM_JOB_ID" in os.environ)
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        nonlocal has_sigterm
-        if is_in_job and number == signal.SIGTERM:
-            if has_sigterm:
-                return
-            has_sigterm = True
-        on_request(cause_of_signal(signal.Signals(number), os.environ, time.time()))
+        if not repeats.has(number, time.monotonic()):
+            on_request(cause_of_signal(signal.Signals(number), os.environ, time.time()))
 
     before = {number: signal.getsignal(number) for number in _REQUESTS}
     # An ignored signal stays ignored: nohup, or a background job of a shell script.
@@ -60,3 +62,21 @@ def stop_requests(on_request: Callable[[Cause], None]) -> Iterator[None]:
     finally:
         for number in watched:
             signal.signal(number, before[number])
+
+
+class _Repeats:
+    """Which signals belong to a request that was made already."""
+
+    def __init__(self, *, is_in_job: bool) -> None:
+        self._is_in_job = is_in_job
+        self._seen: dict[int, float] = {}
+        """Signal -> monotonic time at which it last came."""
+
+    def has(self, number: int, now: float) -> bool:
+        """Whether the signal `number`, which comes `now`, repeats an earlier request."""
+        seen = dict(self._seen)
+        self._seen[number] = now
+        if self._is_in_job and number == signal.SIGTERM and number in seen:
+            return True
+        near = [one for one, at in seen.items() if now - at < _HANG_UP_S]
+        return signal.SIGHUP in near or (number == signal.SIGHUP and bool(near))

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from merge.errors import RecordError, UsageError
+from merge.errors import RecordError, UnreadableError, UsageError
 from merge.records.sweep import SCHEMA, Run
 from merge.storage.atomic import publish_folder
 from merge.storage.control_paths import SnapshotPaths
@@ -83,6 +83,8 @@ def load_snapshot(output: Path, digest: str) -> Snapshot:
         record = read_json(paths.record)
     except FileNotFoundError as error:
         raise UsageError(f"there is no snapshot {paths.root}: submit again with it") from error
+    except UnreadableError:
+        raise
     except RecordError as error:
         raise RecordError(f"{error}: {_MOVE_AWAY}") from error
     files = record.get("files")

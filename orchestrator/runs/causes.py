@@ -26,6 +26,7 @@ _KINDS = {
     "port_in_use": Cause.PORT_IN_USE,
     "collective_timeout": Cause.COLLECTIVE_TIMEOUT,
     "disk_full": Cause.DISK_FULL,
+    "system_limit": Cause.SYSTEM_LIMIT,
     "stalled": Cause.STALLED,
 }
 """What error.json may have as its `kind`; with any other kind the message decides."""
@@ -61,6 +62,12 @@ _PATTERNS = (
     (
         Cause.DISK_FULL,
         r"No space left on device|Disk quota exceeded|Read-only file system|the disk is full",
+    ),
+    (
+        Cause.SYSTEM_LIMIT,
+        r"can't start new thread|pthread_create (?:failed|error)"
+        r"|fork: (?:retry: )?(?:Resource temporarily unavailable|No child processes)"
+        r"|BlockingIOError: \[Errno 11\]",
     ),
     (Cause.PORT_IN_USE, r"EADDRINUSE|[Aa]ddress already in use"),
     (

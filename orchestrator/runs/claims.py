@@ -12,7 +12,6 @@ have made is listed before it is opened, and no two hosts' clocks are compared.
 from __future__ import annotations
 
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from merge.errors import PapergridError, RecordError, StorageError
@@ -29,6 +28,11 @@ from orchestrator.runs.misplaced import set_misplaced_aside
 
 _MAX_LOOKS = 5
 """At a claim that seems dead, where each look takes longer than its expiry: a very slow disk."""
+
+
+_given_up: set[str] = set()
+"""Tokens of claims that may be on disk although their creation failed, and that could not be
+released. Nothing was started under them; while this process lives, they would count as live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,7 @@ def take(
         result = finished(paths, config_hash)
         set_misplaced_aside(paths, claim.number)
     except BaseException:
-        # Kept, the claim would be live as long as this process, also for a later try of its own.
-        with suppress(PapergridError, OSError):
-            release(paths, claim)
+        _give_up(paths, claim)
         raise
     if result:
         release(paths, claim)
@@ -99,7 +101,7 @@ def _free_or_busy(paths: RunPaths, owner: Owner, watch: HeartbeatWatch) -> Claim
     for _ in range(_MAX_LOOKS):
         read_at = watch.clock.monotonic()
         last = last_claim(paths)
-        if last is None or last.released:
+        if last is None or last.released or last.token in _given_up:
             return last
         alive = owner_alive(last.owner, owner)
         silence_s = watch.silence_s(paths, last, read_at) if alive is None else None
@@ -159,7 +161,7 @@ def release(paths: RunPaths, claim: Claim) -> None:
     path = paths.claim(claim.number)
     try:
         write_json(path, replace(claim, released=True).to_json(), paths.disk)
-    except StorageError:
+    except (StorageError, OSError):
         # A full disk must not keep the run claimed as long as this process lives: to remove the
         # claim needs no space, and an attempt's number is never used twice (see `_create`).
         with storage_errors(path):
@@ -170,7 +172,7 @@ def _create(paths: RunPaths, number: int, draft: Claim) -> Claim | None:
     """`draft` as a claim from `number` on; None where another process was faster."""
     while True:
         claim = replace(draft, number=number, token=secrets.token_hex(8))
-        if not write_json_exclusive(paths.claim(number), claim.to_json(), paths.disk):
+        if not _write_new(paths, claim):
             return None
         # An attempt of this number can only be there if its claim was removed by hand.
         if not paths.disk.exists(paths.attempt(number).root):
@@ -179,12 +181,34 @@ def _create(paths: RunPaths, number: int, draft: Claim) -> Claim | None:
         number += 1
 
 
+def _write_new(paths: RunPaths, claim: Claim) -> bool:
+    """Whether the file of `claim` was made by this call."""
+    try:
+        return write_json_exclusive(paths.claim(claim.number), claim.to_json(), paths.disk)
+    except BaseException:
+        # It may be there all the same: a link whose reply was lost, an fsync of the folder that
+        # failed.
+        _give_up(paths, claim)
+        raise
+
+
+def _give_up(paths: RunPaths, claim: Claim) -> None:
+    """Release `claim` where it is there; else this process takes the run over it later."""
+    try:
+        if holds(paths, claim):
+            release(paths, claim)
+    except (PapergridError, OSError):
+        _given_up.add(claim.token)
+
+
 def _read_result(paths: RunPaths) -> Result | None:
     try:
         return read_result(paths.result, paths.disk)
     # What a command put there is no result; `take` moves it away.
     except (FileNotFoundError, MisplacedResultError):
         return None
+    except StorageError:
+        raise
     except RecordError as error:
         raise RecordError(
             f"{error}: make it readable, or move it away to train the run again; nothing was "
@@ -214,6 +238,9 @@ def _read(paths: RunPaths, number: int) -> Claim:
         raise RecordError(
             f"{path} vanished while it was read: run the same command again", path=path
         ) from error
+    # The file may be in order: no advice to remove it.
+    except StorageError:
+        raise
     except RecordError as error:
         raise RecordError(
             f"{error}: which process has this run is unknown, so it is not started; make sure that "

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from merge.errors import RecordError
+from merge.errors import PapergridError, RecordError, StorageError
 from merge.records.manifest import Manifest
 from merge.records.records import Claim
-from merge.records.result import Result, check_metrics
+from merge.records.result import Result, check_metrics, read_result
 from merge.storage.json_files import is_finite_number, read_json, write_json_exclusive
+from merge.storage.passing_failures import repeated
 from merge.storage.paths import RunPaths
 from orchestrator.runs.claims import holds
 
@@ -70,17 +71,48 @@ def commit_result(
 ) -> Aside | None:
     """Make `result` the run's result, or keep it aside where `claim` has lost the run.
 
-    StorageError where neither can be written; RecordError where the run's claims are unreadable.
+    Failures that may pass are waited for. StorageError where neither can be written; RecordError
+    where the run's claims are unreadable.
     """
     assert result.token == claim.token
-    if not holds(paths, claim):
+    if not repeated(lambda: holds(paths, claim)):
         return _keep_aside(paths, result, "another executor took the run over meanwhile")
-    if not write_json_exclusive(paths.result, result.to_json(), paths.disk):
+    if not _create(paths, result):
         return _keep_aside(paths, result, "the run had a result already")
     return None
 
 
+def _create(paths: RunPaths, result: Result) -> bool:
+    """Whether the run's one result is `result` now; False where it is another one."""
+
+    has_failed = False
+
+    def create() -> bool:
+        nonlocal has_failed
+        try:
+            is_made = write_json_exclusive(paths.result, result.to_json(), paths.disk)
+        except (StorageError, OSError):
+            has_failed = True
+            raise
+        # A failed try may have made it: a link whose reply was lost, an fsync of the folder.
+        return is_made or (has_failed and _is_there(paths, result))
+
+    try:
+        return repeated(create)
+    except (StorageError, OSError):
+        if not _is_there(paths, result):
+            raise
+        return True
+
+
+def _is_there(paths: RunPaths, result: Result) -> bool:
+    try:
+        return read_result(paths.result, paths.disk).to_json() == result.to_json()
+    except (PapergridError, OSError):
+        return False
+
+
 def _keep_aside(paths: RunPaths, result: Result, reason: str) -> Aside:
     path = paths.result_aside(result.token)
-    write_json_exclusive(path, result.to_json(), paths.disk)
+    repeated(lambda: write_json_exclusive(path, result.to_json(), paths.disk))
     return Aside(path, reason)

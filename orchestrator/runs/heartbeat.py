@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from merge.errors import PapergridError
 from merge.records.records import Claim
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import RunPaths
@@ -37,6 +38,8 @@ class Heartbeat:
         self._on_cancelled = on_cancelled
         self._clock = clock
         self._held: dict[str, tuple[RunPaths, Claim]] = {}
+        self._unreleased: list[tuple[RunPaths, Claim]] = []
+        """Claims that could not be released yet: as long as this process lives, they keep runs."""
         self._lock = threading.Lock()
         self._thread = RepeatingThread("heartbeat", interval_s, self.beat_all)
 
@@ -51,6 +54,7 @@ class Heartbeat:
         trace: TracebackType | None,
     ) -> None:
         self._thread.stop()
+        self._release_again()
 
     def hold(self, paths: RunPaths, claim: Claim) -> None:
         """Keep `claim` alive from now on."""
@@ -58,13 +62,28 @@ class Heartbeat:
             self._held[claim.token] = (paths, claim)
 
     def let_go(self, token: str) -> None:
-        """Release the claim. Under the lock, so that no heartbeat can follow the release."""
+        """Release the claim, at a later heartbeat where the file system refuses now."""
+        # Under the lock, so that no heartbeat can follow the release.
         with self._lock:
             paths, claim = self._held.pop(token)
+            if not self._release(paths, claim):
+                self._unreleased.append((paths, claim))
+
+    def _release(self, paths: RunPaths, claim: Claim) -> bool:
+        try:
             self._claims.release(paths, claim)
+        except (PapergridError, OSError) as error:
+            _log.warning("%s stays claimed for now: %s", paths.root, error)
+            return False
+        return True
+
+    def _release_again(self) -> None:
+        with self._lock:
+            self._unreleased = [each for each in self._unreleased if not self._release(*each)]
 
     def beat_all(self) -> None:
         """One heartbeat of every held claim; that of one may fail, the rest still get theirs."""
+        self._release_again()
         for token in list(self._held):
             with failures_logged("a heartbeat"):
                 self._beat(token)

@@ -83,7 +83,8 @@ def _backwards(events: Path) -> Iterator[dict[str, Any]]:
     for line in reversed(read_tail(events).split(b"\n")[:-1]):
         try:
             event = json.loads(line)
-        except ValueError:
+        # RecursionError: a line of a thousand brackets is no event, and no end of the sweep.
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict) and is_finite_number(event.get("time")):
             yield event

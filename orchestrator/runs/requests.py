@@ -11,7 +11,7 @@ import pwd
 import time
 from collections.abc import Iterator
 
-from merge.errors import RecordError
+from merge.errors import RecordError, UnreadableError
 from merge.records.records import AttemptRecord, Request, RequestAction, read_attempt, read_request
 from merge.storage.json_files import write_json_exclusive
 from merge.storage.paths import RunPaths
@@ -98,6 +98,8 @@ def _read(paths: RunPaths, number: int) -> Request:
         raise RecordError(
             f"{path} vanished while it was read: run the same command again", path=path
         ) from error
+    except UnreadableError:
+        raise
     except RecordError as error:
         raise RecordError(
             f"{error}: whether this run is cancelled is unknown, so it is not started; remove that "

@@ -36,6 +36,7 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
     Cause.STALLED: Rule(limit=2),
     Cause.CUDA_OOM: Rule(limit=8),
     Cause.HOST_OOM: Rule(limit=4, wait_s=10.0),
+    Cause.SYSTEM_LIMIT: Rule(limit=4, wait_s=15.0),
     Cause.DISK_FULL: Rule(limit=0, wait_s=60.0),
     Cause.NO_RESULT: Rule(limit=0),
     Cause.UNKNOWN: Rule(limit=0),

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from signal import Signals
 
-from merge.errors import RecordError
+from merge.errors import RecordError, StorageError
 from merge.records.manifest import Manifest
 from merge.records.records import Cause, Outcome
 from merge.storage.json_files import read_json
@@ -66,7 +66,8 @@ def judge(
     """The verdict on an attempt that left `exit_code`.
 
     `stop_cause`: why the executor itself stopped or killed the attempt, if it did. An attempt that
-    finished all the same is done; one that left an error of its own has failed.
+    finished all the same is done; one that left an error of its own has failed. StorageError where
+    its result cannot be read now.
     `num_oom_kills`: processes that the kernel killed for memory while the attempt ran.
     """
     result, problem = _read_trainer_result(attempt, metric, manifest)
@@ -101,9 +102,14 @@ def judge(
 def _read_trainer_result(
     attempt: AttemptPaths, metric: str, manifest: Manifest
 ) -> tuple[TrainerResult | None, str]:
-    """The trainer's result, and why it cannot be used (empty where it can, or is absent)."""
+    """The trainer's result, and why it cannot be used (empty where it can, or is absent).
+
+    StorageError where the file system does not give it now.
+    """
     try:
         return read_trainer_result(attempt.result, metric, manifest), ""
+    except StorageError:
+        raise
     except RecordError as error:
         return None, str(error)
 

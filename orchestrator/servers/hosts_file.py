@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from merge.errors import UsageError
 from orchestrator.config.schema import Shape, fit
 from orchestrator.config.values import is_scalar, text_of
 from orchestrator.config.yaml_document import Document, Notes, Place, read_document
@@ -142,7 +143,12 @@ def _check_shape(shape: HostsShape, path: Path, notes: Notes) -> None:
 
 
 def _beside(path: Path, name: str | None) -> Path | None:
-    return (path.parent / Path(name).expanduser()).absolute() if name else None
+    try:
+        return (path.parent / Path(name).expanduser()).absolute() if name else None
+    except RuntimeError as error:
+        raise UsageError(
+            f"{path}: {name}: whose home this is, is not known: write it out"
+        ) from error
 
 
 def _check_config(shape: HostsShape, path: Path, notes: Notes) -> None:

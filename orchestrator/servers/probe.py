@@ -25,7 +25,7 @@ from merge.storage.nfs import fresh_names
 from merge.storage.paths import SweepPaths
 from merge.wording import size_text
 from orchestrator.machine.devices import Devices, find_devices
-from orchestrator.machine.nvidia_smi import compute_processes, gpu_numbers
+from orchestrator.machine.gpus_in_use import foreign_processes
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.s3.url import BucketTarget, target_from_json
 from orchestrator.servers.probe_protocol import ProbeRequest, ProbeResult, request_from_text
@@ -204,24 +204,17 @@ def _find_devices(request: ProbeRequest, runs: list[Run], problems: list[str]) -
 
 
 def _busy_gpus(devices: Devices) -> Iterator[str]:
-    numbers, no_numbers = gpu_numbers()
-    processes, no_processes = compute_processes()
-    if problem := no_numbers or no_processes:
-        # No answer does not mean that no process computes there.
+    found, problem = foreign_processes(devices.slots)
+    if problem:
         yield (
             f"whether other processes use the GPUs is not known: {problem}; repair nvidia-smi, or "
             f"set `allow_busy: true` to skip this check"
         )
-        return
-    for process in processes:
-        uuid = process.gpu_uuid
-        name = uuid if uuid in devices.slots else numbers.get(uuid, uuid)
-        if name in devices.slots:
-            user = "another process" if process.pid is None else f"process {process.pid}"
-            yield (
-                f"GPU {name} is in use by {user}: name free GPUs with `devices:`, or set "
-                f"`allow_busy: true`"
-            )
+    for name, user in found:
+        yield (
+            f"GPU {name} is in use by {user}: name free GPUs with `devices:`, or set "
+            f"`allow_busy: true`"
+        )
 
 
 def _missing_paths(request: ProbeRequest) -> Iterator[str]:

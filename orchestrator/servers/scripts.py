@@ -79,6 +79,7 @@ def worker_words(request: ServerRequest, assignment: ServerAssignment) -> list[s
         "--cache-dir": server.cache_dir,
         "--weights": server.weights,
         "--snapshot": request.snapshot,
+        "--gpus-in-use": "use" if server.allow_busy else None,
     }
     for flag, value in options.items():
         words += [flag, value] if value is not None else []

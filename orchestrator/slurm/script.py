@@ -85,8 +85,8 @@ def _own_options(job: BatchJob) -> dict[str, str | int | float | bool]:
     for path in (job.cwd, job.logs):
         if not str(path).isprintable() or "\\" in str(path):
             raise UsageError(
-                f"SLURM cannot use the path {str(path)!r}: it holds a line break or a backslash; "
-                f"use another folder"
+                f"SLURM cannot use the path {str(path)!r}: it holds a line break, a backslash or a "
+                f"byte that is no text; use another folder"
             )
     return {
         **{name: value for name, value in job.request.sbatch.items() if value is not False},

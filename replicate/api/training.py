@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merge.errors import UsageError
-from orchestrator.local.limits import GRACE_S
+from orchestrator.local.limits import GRACE_S, GpusInUse
 from orchestrator.sync.options import SYNC_PATIENCE_S, SyncOptions
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def find_problems(
     return find(to_do, places)
 
 
-def local_settings(
+def local_settings(  # noqa: PLR0913 (all but one by keyword)
     plan: Plan,
     *,
     devices: str | None = None,
@@ -142,18 +143,28 @@ def local_settings(
     weights: str | Path | None = None,
     cache_dir: str | Path | None = None,
     grace_s: float = GRACE_S,
+    gpus_in_use: GpusInUse | None = None,
 ) -> LocalSettings:
     """What `run` may use of this machine; none of it changes a number.
 
-    `devices` is `0,1`, `cpu` or `cpu:8`; None means all GPUs, else a CPU slot a core. UsageError
-    where the devices cannot serve the plan.
+    `devices` is `0,1`, `cpu` or `cpu:8`; None means all GPUs, else a CPU slot a core. GPUs that
+    other processes use are waited for, unless `gpus_in_use` says `skip` or `use`; a SLURM job uses
+    what it was given. UsageError where the devices cannot serve the plan, GpusInUseError where all
+    are to be skipped.
     """
     from orchestrator.local.settings import LocalSettings
-    from orchestrator.machine.devices import find_devices
+    from orchestrator.machine.devices import check_fit, find_devices
+    from orchestrator.machine.gpus_in_use import free_gpus
     from orchestrator.runs.retries import read_policy
 
+    policy = gpus_in_use or ("use" if "SLURM_JOB_ID" in os.environ else "wait")
+    found = find_devices(devices, plan.runs)
+    if policy == "skip":
+        found = free_gpus(found)
+        check_fit(found, plan.runs)
     return LocalSettings(
-        devices=find_devices(devices, plan.runs),
+        devices=found,
+        waits_for_gpus=policy == "wait",
         cache_dir=cache_folder(cache_dir),
         # Absolute: trainers start in another folder.
         data_root=None if data_root is None else Path(data_root).absolute(),
@@ -188,8 +199,22 @@ def cache_folder(named: str | Path | None) -> Path:
         return Path(named).absolute()
     if from_environment := os.environ.get("PAPERGRID_CACHE_DIR"):
         return Path(from_environment).absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "papergrid"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "papergrid"
+    try:
+        return Path.home() / ".cache" / "papergrid"
+    # A user id without an entry in the password file, and no HOME: as in containers.
+    except RuntimeError:
+        return _own_temporary_folder()
+
+
+def _own_temporary_folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"papergrid-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # Anybody may make a folder of any name there.
+    if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
+        raise UsageError(f"{folder} belongs to another user: name a cache folder with --cache-dir")
+    return folder
 
 
 def bucket(  # noqa: PLR0913 (all by keyword)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from merge.errors import UsageError
 from merge.records.records import EXPIRY_S
-from orchestrator.local.limits import GRACE_S
+from orchestrator.local.limits import GPUS_IN_USE, GRACE_S
 from replicate.cli.s3_arguments import add_sync
 
 FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "folds": "fold"}
@@ -150,6 +150,12 @@ def _add_devices(group: argparse._ArgumentGroup) -> None:
         metavar="LIST",
         help="GPUs such as 0,1,2,3, or cpu, or cpu:8 for eight slots "
         "(default: all GPUs, else a CPU slot a core)",
+    )
+    group.add_argument(
+        "--gpus-in-use",
+        choices=GPUS_IN_USE,
+        help="GPUs that other processes use: wait for them, skip them, or use them all the same "
+        "(default: wait; in a SLURM job: use)",
     )
     group.add_argument(
         "--devices-per-run", type=int, metavar="N", help="DDP ranks of a run (default: the study's)"

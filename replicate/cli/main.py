@@ -19,6 +19,7 @@ from typing import NoReturn, Protocol, TextIO, cast
 from merge.errors import PapergridError, StorageError, UsageError
 from merge.foreign_text import guarded_output
 from merge.wording import did_you_mean, hint
+from replicate.views.terminal import print_any_name
 
 VERBS = {
     "run": "train the selected runs on this machine, merge, show the table",
@@ -59,6 +60,7 @@ class Verb(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: this process's) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    print_any_name()
     try:
         arguments = _parse(words)
         _set_up_logging(arguments.log_level)

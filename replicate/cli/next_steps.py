@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from merge.errors import StorageError
 from merge.foreign_text import one_line
 from replicate.cli.s3_arguments import access_words
 
@@ -43,6 +45,13 @@ def _failed_line(ending: RunEnded) -> str:
     what = f"{ending.outcome}({ending.cause})" if ending.cause else ending.outcome.value
     log = f"; log {ending.log}" if ending.log else ""
     return f"{what:<15} {ending.run.run_id}: {ending.reason}{log}"
+
+
+def without_view(report: LocalReport, output: Path, error: Exception) -> int:
+    """Say that the merged view could not be written after a training; the command's exit code."""
+    merge = quoted("replicate", "merge", output)
+    print(f"the results are on disk, but not merged; `{merge}` does it: {error}", file=sys.stderr)
+    return report.exit_code or StorageError.exit_code
 
 
 def next_steps(report: LocalReport, output: Path, status: str) -> list[str]:

@@ -153,6 +153,7 @@ def _words(arguments: argparse.Namespace) -> tuple[str, ...]:
         "--max-retries": arguments.max_retries,
         "--restart-stalled": arguments.restart_stalled,
         "--runs-per-gpu": arguments.runs_per_gpu,
+        "--gpus-in-use": arguments.gpus_in_use,
     }
     given = [(flag, str(value)) for flag, value in options.items() if value is not None]
     # Without --stand-by a worker would end while other workers still train, and none would be left

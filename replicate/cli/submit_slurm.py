@@ -48,6 +48,7 @@ _TASK_FLAGS = {
     "max_retries": None,
     "restart_stalled": None,
     "runs_per_gpu": 1,
+    "gpus_in_use": None,
     "claim_expiry": EXPIRY_S,
 }
 """Flags that are passed on to a task, unless they have these default values."""

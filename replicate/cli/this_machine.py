@@ -101,6 +101,7 @@ def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:
         weights=arguments.weights,
         cache_dir=arguments.cache_dir,
         grace_s=arguments.grace,
+        gpus_in_use=arguments.gpus_in_use,
     )
     settings = replace(settings, begun=arguments.begun)
     settings = with_claim_expiry(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from merge.foreign_text import one_line, raw_stream
@@ -24,6 +24,7 @@ from orchestrator.local.events import (
     RunStarted,
 )
 from replicate.views.progress import progress_text
+from replicate.views.terminal import leave_closed_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,11 +65,21 @@ def _is_notebook() -> bool:
 
 @contextmanager
 def shown(num_runs: int, show_value: Callable[[float], str]) -> Iterator[Listener]:
-    """A listener that shows a sweep of `num_runs` runs: live on a terminal, else as plain lines."""
-    # A log file would fill with control sequences.
-    if not sys.stderr.isatty():
-        yield _PlainLines(num_runs, show_value)
-        return
+    """A listener that shows a sweep of `num_runs` runs: live on a terminal, else as plain lines.
+
+    Where the terminal has closed meanwhile, all later output of this process goes nowhere.
+    """
+    try:
+        # A log file would fill with control sequences.
+        if sys.stderr.isatty():
+            yield from _shown_live(num_runs, show_value)
+        else:
+            yield _PlainLines(num_runs, show_value)
+    finally:
+        leave_closed_terminal()
+
+
+def _shown_live(num_runs: int, show_value: Callable[[float], str]) -> Iterator[Listener]:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -78,8 +89,14 @@ def shown(num_runs: int, show_value: Callable[[float], str]) -> Iterator[Listene
     runs = Progress(TextColumn("{task.description}", markup=False), console=console)
     total = Progress(MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), console=console)
     # The two are drawn by one Live: each `Progress` alone would fight for the cursor.
-    with Live(Group(runs, total), console=console, refresh_per_second=4, transient=True) as live:
+    live = Live(Group(runs, total), console=console, refresh_per_second=4, transient=True)
+    live.start()
+    try:
         yield _LiveLines(_PlainLines(num_runs, show_value), runs, total, live)
+    finally:
+        # EIO of a terminal that has closed: the training behind it has its own outcome.
+        with suppress(OSError):
+            live.stop()
 
 
 def retry_text(retried: RunRetried) -> str:

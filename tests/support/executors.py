@@ -83,11 +83,8 @@ def run_here(
 
     `on_completion` gets the runs of each `RunsCompleted`.
     """
-    local = LocalSettings(
-        devices=Devices(kind="cpu", slots=tuple(f"cpu{index}" for index in range(slots))),
-        cache_dir=output / "cache",
-        **settings,
-    )
+    devices = Devices(kind="cpu", slots=tuple(f"cpu{index}" for index in range(slots)))
+    local = LocalSettings(**{"devices": devices, "cache_dir": output / "cache", **settings})
     seen: list[RunEvent] = [] if events is None else events
     listeners = Listeners([seen.append])
     if on_completion:

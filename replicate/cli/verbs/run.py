@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merge.errors import PapergridError
+from merge.errors import PapergridError, StorageError
 from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.results.combine import Merged
@@ -16,7 +16,13 @@ from merge.results.outcome import exit_code
 from merge.storage.paths import SweepPaths
 from replicate import api
 from replicate.cli import arguments as flags
-from replicate.cli.next_steps import failed_lines, next_steps, quoted, status_command
+from replicate.cli.next_steps import (
+    failed_lines,
+    next_steps,
+    quoted,
+    status_command,
+    without_view,
+)
 from replicate.cli.preflight import ready, unfinished
 from replicate.cli.this_machine import print_note, settings_of, train
 from replicate.cli.verbs import plan as plan_verb
@@ -60,7 +66,10 @@ def _show_end(report: LocalReport, output: Path, arguments: argparse.Namespace) 
     """Merge, show the table and the next steps; the exit code of the command."""
     from merge.results.view import rebuild_with_results
 
-    merged, results = rebuild_with_results(output)
+    try:
+        merged, results = rebuild_with_results(output)
+    except (StorageError, OSError) as error:
+        return without_view(report, output, error)
     print()
     # The runs that failed in this command are named below.
     show_merged(merged, output, names_failures=False)

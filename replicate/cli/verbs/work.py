@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from merge.errors import UsageError
+from merge.errors import StorageError, UsageError
 from merge.results.outcome import exit_code
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli import slurm_task
+from replicate.cli.next_steps import without_view
 from replicate.cli.s3_arguments import sync_plan
 from replicate.cli.this_machine import on_this_machine, train
 
@@ -57,7 +58,10 @@ def _work(arguments: argparse.Namespace) -> int:
     else:
         planned = api.frozen_plan(arguments.output, _run_ids(arguments))
         report = train(api.work, on_this_machine(planned, arguments), arguments.output, arguments)
-    merged = api.merge(arguments.output)
+    try:
+        merged = api.merge(arguments.output)
+    except (StorageError, OSError) as error:
+        return without_view(report, arguments.output, error)
     return report.exit_code or (1 if exit_code(merged) == 1 else 0)
 
 

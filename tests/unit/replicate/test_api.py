@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,25 @@ def test_a_state_in_which_nothing_is_retried_is_refused(study: Path, tmp_path: P
     assert len(runs) == 2
     with pytest.raises(UsageError, match="no state 'canceled' to retry; there are failed, lost"):
         api.retry(tmp_path / "out", runs, ["canceled"])
+
+
+def test_without_a_home_folder_the_cache_is_a_folder_of_this_user_alone(tmp_path, monkeypatch):
+    """A user id that the password file does not know, as in containers."""
+    for name in ("HOME", "XDG_CACHE_HOME", "PAPERGRID_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def no_entry(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", no_entry)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = api.cache_folder(None)
+    assert folder == tmp_path / f"papergrid-{os.getuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    with pytest.raises(UsageError, match=r"belongs to another user: .*--cache-dir"):
+        api.cache_folder(None)
 
 
 def trained(study: Path, output: Path, command: str) -> tuple[Path, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import msgspec
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merge.errors import RecordError
-from merge.storage.json_files import parse_json
+from merge.storage.json_files import compact_json, parse_json, read_json, write_json
 
 VALUES = st.recursive(
     st.none()
@@ -90,3 +91,12 @@ def test_what_is_no_json_is_refused_alike(text, reason):
 def test_json_that_is_no_object_is_refused_alike():
     with pytest.raises(RecordError, match="holds a JSON list, not an object"):
         parse_json("file", b"[]")
+
+
+def test_a_name_that_is_no_text_is_written_and_read_as_a_question_mark(tmp_path):
+    """Of a Latin-1 folder: Python makes a single surrogate of its byte."""
+    name = os.fsdecode(b"/data/caf\xe9")
+    write_json(tmp_path / "record.json", {"cwd": name})
+    assert json.loads((tmp_path / "record.json").read_bytes()) == {"cwd": name}
+    assert read_json(tmp_path / "record.json") == {"cwd": "/data/caf?"}
+    assert json.loads(compact_json({"cwd": name})) == {"cwd": name}

@@ -85,6 +85,31 @@ def test_a_machine_without_gpu_says_why_cpu_slots_are_used(machine):
     assert any("driver mismatch" in note for note in devices.notes)
 
 
+@pytest.mark.parametrize(
+    ("listing", "exit_code", "words"),
+    [(None, 0, "there is no nvidia-smi"), ("Driver/library mismatch\n", 18, "mismatch")],
+)
+def test_gpus_that_cannot_be_listed_are_no_reason_for_a_cpu_run(
+    machine, tmp_path, monkeypatch, listing, exit_code, words
+):
+    """As in a container that has the GPUs, but not the driver's tools."""
+    machine(listing, exit_code=exit_code)
+    monkeypatch.setattr("orchestrator.machine.devices._DEV", tmp_path)
+    (tmp_path / "nvidiactl").touch()
+    assert find_devices(None, needing()).kind == "cpu"
+    (tmp_path / "nvidia0").touch()
+    with pytest.raises(UsageError, match=f"nvidia0.*{words}.*--devices cpu"):
+        find_devices(None, needing())
+    assert find_devices("cpu:1", needing()).kind == "cpu"
+    assert find_devices(None, needing("cpu")).kind == "cpu"
+
+
+def test_where_cuda_stops_reading_the_variable_is_said(machine):
+    machine(FOUR_GPUS, visible="1,9,2")
+    (note,) = find_devices(None, needing()).notes
+    assert "CUDA_VISIBLE_DEVICES is '1,9,2': '9' names no GPU here" in note
+
+
 def test_a_study_for_cpu_takes_cpu_slots_where_there_are_gpus(machine):
     machine(FOUR_GPUS)
     assert find_devices(None, needing("cpu")).kind == "cpu"
@@ -112,6 +137,15 @@ def test_a_study_for_cpu_takes_cpu_slots_where_there_are_gpus(machine):
         (None, None, None, needing("cuda"), "needs a GPU.*no nvidia-smi.*--devices"),
         (FOUR_GPUS, None, "cpu", needing("cuda"), "needs a GPU.*--devices"),
         (FOUR_GPUS, None, "0,1", needing(devices_per_run=3), "needs 3 devices.*there are only 2"),
+        # Never a CPU run that was not asked for.
+        (FOUR_GPUS, "1,1", None, needing(), "CUDA_VISIBLE_DEVICES is '1,1': name each GPU once"),
+        (FOUR_GPUS, "1,GPU-1111", None, needing(), "name each GPU once"),
+        (FOUR_GPUS, "all", None, needing(), "is 'all', but 'all' names none of 0, 1, 2, 3: corr"),
+        (FOUR_GPUS, "9", None, needing(), "'9' names none of 0, 1, 2, 3.*--devices cpu"),
+        (SLICED, "0", None, needing(), "'0' names none of MIG-aaaa, MIG-bbbb, 1: correct"),
+        (None, "0", None, needing(), "is '0', but there is no nvidia-smi on this.*--devices cpu"),
+        ("", "0,1", None, needing(), "is '0,1', but nvidia-smi lists no GPU"),
+        (SLICED, None, None, needing(devices_per_run=2), "only one MIG instance .MIG-aaaa.: name"),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_the_fix(
