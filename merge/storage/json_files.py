@@ -24,7 +24,7 @@ _LARGEST = int(sys.float_info.max)
 _LARGE_FILE = 1_000_000
 """Bytes that `json` takes 10 ms to read."""
 _NOT_READABLE = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
+    {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 )
 """Of the file itself; all else is the file system's failure, and the file may be in order."""
 

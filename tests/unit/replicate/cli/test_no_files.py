@@ -73,7 +73,8 @@ def test_no_command_hangs_or_breaks(output: Path, capsys, kind: str) -> None:
     # Results that cannot be read are left out, and said so.
     assert main(["merge", str(output)]) == 1
     assert main(["retry", str(output), "--dry-run"]) == 0
-    assert main(["plan", "--study", "demo", "--output-dir", str(output)]) == 0
+    # The folder holds the plan of another study: refused, after every file was looked at.
+    assert main(["plan", "--study", "demo", "--output-dir", str(output)]) == 2
     shown = capsys.readouterr()
     assert "a/fold0/result.json" in shown.out + shown.err
     assert "is a pipe, a device or a folder" in shown.err or kind in ("socket", "folder")
