@@ -7,6 +7,7 @@ Python that trains. Of a command: its program and the script files among its wor
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -18,11 +19,22 @@ from pathlib import Path
 from merge.errors import PreflightError
 from merge.records.sweep import Run
 from merge.wording import listed
+from orchestrator.machine.limits import is_shortage, shortage
 from orchestrator.machine.own_modules import import_variables, source_root, training_install
 
 _INTERPRETERS = ("python", "bash", "sh", "torchrun", "accelerate", "Rscript", "julia")
 _SCRIPTS = (".py", ".sh", ".R", ".jl")
 _MAX_NAMED = 3
+_MAX_SHOWN = 100
+
+CHECKED = '{"checked": true}'
+"""The last line of a check that came to its end: a program that is no Python prints none."""
+_PATIENCE_S, _LIMIT_S = 60.0, 3600.0
+"""A check may index a data set; where a file server does not answer, it would never end."""
+_NO_CHECK = "--no-check starts without it"
+_OTHER_PYTHON = f"name a Python that has papergrid; {_NO_CHECK}"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +93,73 @@ def _of_experiment(
         "weights": _text(places.weights),
         "cache_dir": str(places.cache_dir),
     }
-    done = subprocess.run(
-        [python, "-m", "experiments.runtime.check", name],
-        input=json.dumps(request),
-        env={**os.environ, **import_variables(os.environ, source_root())},
-        # stderr stays the terminal's: indexing a data set shows its progress there.
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    for line in done.stdout.splitlines():
-        problem = Problem(**json.loads(line))
-        is_install = problem.about == "packages"
-        yield replace(problem, fix=training_install(python)) if is_install else problem
-    if done.returncode:
-        yield Problem(name, f"its check ended with exit code {done.returncode}; see above")
+    lines, problem = _ask_check(name, json.dumps(request), python)
+    for line in lines:
+        if found := _problem_of(line):
+            is_install = found.about == "packages"
+            yield replace(found, fix=training_install(python)) if is_install else found
+        elif line != CHECKED:
+            problem = problem or _no_answer(name, f"printed {line[:_MAX_SHOWN]!r}", python)
+    if CHECKED not in lines and problem is None:
+        problem = _no_answer(name, "ended without an answer", python)
+    if problem:
+        yield problem
+
+
+def _ask_check(name: str, request: str, python: str) -> tuple[list[str], Problem | None]:
+    """The lines that the check of an experiment prints, and what went wrong with it."""
+    try:
+        process = subprocess.Popen(
+            [python, "-m", "experiments.runtime.check", name],
+            env={**os.environ, **import_variables(os.environ, source_root())},
+            stdin=subprocess.PIPE,
+            # stderr stays the terminal's: indexing a data set shows its progress there.
+            stdout=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        if is_shortage(error):
+            raise shortage(f"the check of {name}", error) from error
+        return [], Problem("python", f"{python} cannot be started: {error.strerror}", _OTHER_PYTHON)
+    with process:
+        try:
+            output = _output_of(process, request, name)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            text = f"its check has not ended in {_LIMIT_S / 60:.0f} min"
+            return [], Problem(name, text, f"look for what it waits for, or {_NO_CHECK}")
+        # Ctrl-C, too: nothing is left running.
+        except BaseException:
+            process.kill()
+            raise
+    code = process.returncode
+    how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
+    problem = Problem(name, f"its check {how}; see above") if code else None
+    return output.splitlines(), problem
+
+
+def _output_of(process: subprocess.Popen[str], request: str, name: str) -> str:
+    """What `process` prints to its end. TimeoutExpired after the longest time that is waited."""
+    try:
+        return process.communicate(request, timeout=_PATIENCE_S)[0]
+    except subprocess.TimeoutExpired:
+        _log.warning(
+            "the check of %s has taken %.0f s so far: Ctrl-C ends it, %s", name, _PATIENCE_S, _NO_CHECK
+        )
+    return process.communicate(timeout=_LIMIT_S - _PATIENCE_S)[0]
+
+
+def _problem_of(line: str) -> Problem | None:
+    """The problem that a line of a check describes; None where it describes none."""
+    try:
+        return Problem(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
+def _no_answer(name: str, how: str, python: str) -> Problem:
+    return Problem(name, f"its check, started by {python}, {how}", _OTHER_PYTHON)
 
 
 def _of_commands(runs: Iterable[Run], *, has_own_path: bool) -> Iterator[Problem]:

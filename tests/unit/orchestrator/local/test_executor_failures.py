@@ -226,6 +226,15 @@ def test_what_a_study_can_correct_is_said_to_be_so(tmp_path, content, mode, caus
     assert read_attempt(paths.attempt(1).record).cause is cause
 
 
+def test_a_word_that_no_command_can_have_is_refused_and_recorded(tmp_path):
+    sweep = make_sweep(["sh", "-c", "echo \0"])
+    (ending,) = run_here(sweep, tmp_path).endings.values()
+    (paths,) = paths_of(tmp_path, sweep)
+    record = read_attempt(paths.attempt(1).record)
+    assert (record.cause, record.reason) == (Cause.CONFIG, ending.reason)
+    assert "a word of the command cannot be used: embedded null byte" in ending.reason
+
+
 def test_a_file_system_that_does_not_give_the_command_is_no_fault_of_the_study(
     tmp_path, monkeypatch
 ):
