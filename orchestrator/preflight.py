@@ -24,6 +24,8 @@ from orchestrator.machine.own_modules import import_variables, source_root, trai
 
 _INTERPRETERS = ("python", "bash", "sh", "torchrun", "accelerate", "Rscript", "julia")
 _SCRIPTS = (".py", ".sh", ".R", ".jl")
+TRAINER = ("packages", "python", "command", "task.py")
+"""What problems of the trainer itself are about; all others may be of data and weights."""
 _MAX_NAMED = 3
 _MAX_SHOWN = 100
 
@@ -145,7 +147,10 @@ def _output_of(process: subprocess.Popen[str], request: str, name: str) -> str:
         return process.communicate(request, timeout=_PATIENCE_S)[0]
     except subprocess.TimeoutExpired:
         _log.warning(
-            "the check of %s has taken %.0f s so far: Ctrl-C ends it, %s", name, _PATIENCE_S, _NO_CHECK
+            "the check of %s has taken %.0f s so far: Ctrl-C ends it, %s",
+            name,
+            _PATIENCE_S,
+            _NO_CHECK,
         )
     return process.communicate(timeout=_LIMIT_S - _PATIENCE_S)[0]
 

@@ -2,8 +2,8 @@
 
 `replicate` starts it before any run starts. It reads one JSON object from stdin, `configs` (a list
 of configurations) and `data_root`, `weights`, `cache_dir` (paths or null), and prints one JSON
-object a line for each problem: `about`, `message`, `fix`, and {"checked": true} at its end. No torch
-is imported unless an experiment's own code does so, and what that prints goes to stderr.
+object a line for each problem: `about`, `message`, `fix`; at its end {"checked": true}. No torch is
+imported unless an experiment's own code does so, and what that prints goes to stderr.
 
 An experiment adds its data and weights by a module `check.py` with a function
 
@@ -18,6 +18,8 @@ import json
 import logging
 import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -92,16 +94,14 @@ def _own_problems(
     try:
         module = importlib.import_module(f"{experiment.package}.check")
         yield from module.problems(configs, places)
-    # A person's own code, which may even exit.
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (a person's own code, may even exit)
         yield Problem(_CHECK_FILE, f"{path} failed: {_last_line(error)}", f"correct {path}")
 
 
 def _broken_task(experiment: Experiment) -> Iterator[Problem]:
     try:
         _ = experiment.open_task
-    # A person's own code, which may even exit.
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (a person's own code, may even exit)
         path = experiment.folder / "task.py"
         yield Problem("task.py", f"{path} cannot be used: {_last_line(error)}", f"correct {path}")
 
@@ -125,6 +125,19 @@ def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
+def _end_with_parent() -> None:
+    """From now on this process ends when the one that started it does."""
+    # A SIGTERM ends `replicate` at once, and a check may wait for a file server for ever.
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _own_stdout() -> TextIO:
     """This process's stdout; what else is printed, by other processes too, goes to stderr."""
     target = os.fdopen(os.dup(1), "w")
@@ -134,6 +147,7 @@ def _own_stdout() -> TextIO:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    _end_with_parent()
     try:
         sys.exit(main(sys.argv[1:], sys.stdin, _own_stdout()))
     except PapergridError as error:

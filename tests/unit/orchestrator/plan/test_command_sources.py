@@ -107,7 +107,7 @@ def test_a_file_with_an_error_or_without_permission_ends_no_plan(
     read = Path.open
 
     # The tests may run as root, who may read everything.
-    def opened(path: Path, *words: Any, **more: Any) -> Any:  # noqa: ANN401
+    def opened(path: Path, *words: Any, **more: Any) -> Any:
         if path.name in private:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return read(path, *words, **more)

@@ -143,7 +143,7 @@ def test_a_claim_is_released_or_stays_the_owners():
 class FullDisk(FolderClaims):
     """Claims of a user whose quota is used up: others can write."""
 
-    def beat(self, paths: RunPaths, claim: Claim, *, now: float) -> Claim:
+    def beat(self, paths: RunPaths, claim: Claim, *, now: float) -> Claim:  # noqa: ARG002
         raise StorageError("the disk quota is used up", path=paths.claim(claim.number))
 
 
