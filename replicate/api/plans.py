@@ -204,7 +204,7 @@ def _setting(key: str, value: object) -> ConfigValue:
 
 
 def _texts(where: Where | None) -> dict[str, list[str]]:
-    _refuse_text("where", where or {}, "{'fold': [0, 1]}")
+    _refuse_text("where", where or {}, "{'seed': [0, 1]}")
     # A text is iterable too, but it is one value here.
     return {
         axis: [_text(axis, value) for value in (given if _is_many(given) else [given])]

@@ -64,7 +64,7 @@ class Cell:
     parts: Mapping[str, str] = field(default_factory=dict)
     """By value of the averaged axis, and `mean`: `3/5 classes` where a number is over a part.
 
-    Also `fold 0, 1` for a mean over other values than the published one.
+    Also `seed 0, 1` for a mean over other values than the published one.
     """
     missing: Mapping[str, str] = field(default_factory=dict)
     """By value of the averaged axis what is shown in the place of a number: `failed`."""
@@ -195,7 +195,7 @@ def _verdict(
     if mean is not None and part_of_mean(view, sweep.metric):
         return Verdict.PARTIAL
     is_comparable = mean is None or is_over_same_values(view[COUNTED_KEY], published)
-    # So is one over other folds than the paper's.
+    # So is one over other seeds than the paper's.
     if "mean" in published and not is_comparable:
         return Verdict.OTHER_VALUES
     # Without a tolerance the mean must be equal (docs/studies.md).
@@ -208,7 +208,7 @@ def _parts(
     texts = {name: part_text(view, name, sweep.metric) for name in needed}
     texts["mean"] = part_of_mean(view, sweep.metric)
     if "mean" in published and not is_over_same_values(needed, published):
-        # Else a reader would take it for the mean over the paper's folds.
+        # Else a reader would take it for the mean over the paper's values.
         texts["mean"] = texts["mean"] or f"{sweep.average_over} {some(needed)}"
     return {name: text for name, text in texts.items() if text}
 

@@ -238,8 +238,7 @@ def _published(
     value = published.get("mean")
     if value is None:
         return [MISSING, MISSING]
-    # A mean over a part of the classes, or over other folds, is no mean to compare with that of a
-    # paper.
+    # A mean over a part, or over other runs, is no mean to compare with that of a paper.
     if (
         not view.get("complete")
         or part_of_mean(view, sweep.metric)
