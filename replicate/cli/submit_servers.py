@@ -17,6 +17,7 @@ from orchestrator.plan.plan import Plan
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import status_command
+from replicate.cli.preflight import refuse_changed_runs
 from replicate.cli.s3_arguments import sync_target, sync_words
 from replicate.cli.this_machine import frozen_code, on_this_machine, print_note
 from replicate.cli.verbs import plan as plan_verb
@@ -75,6 +76,7 @@ def _plan_and_request(arguments: argparse.Namespace) -> tuple[Plan, ServerReques
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     # The same path is used on the servers, where a relative one would start at another folder.
     output = flags.output_folder(arguments).absolute()
+    refuse_changed_runs(planned, output)
     request = ServerRequest(
         name=new_submission_id(time.time()),
         output=output,

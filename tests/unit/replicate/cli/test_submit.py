@@ -9,6 +9,8 @@ import shlex
 import pytest
 from support import fake_slurm
 
+from merge.storage.json_files import read_json, write_json
+from replicate import api
 from replicate.cli.main import main
 
 
@@ -121,3 +123,29 @@ def test_no_more_tasks_are_sent_than_there_are_runs(capsys):
     assert main([*words, "--tasks", "9" * 20]) == 0
     (tasks,) = json.loads(capsys.readouterr().out)["tasks"].values()
     assert len(tasks) == 8
+
+
+@pytest.mark.parametrize("where", [("--slurm",), ("--servers", "hosts.yaml")])
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_runs_that_were_changed_in_the_plan_are_refused_by_name(
+    tmp_path, monkeypatch, capsys, where, more
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts.yaml").write_text("hosts: [gpu1]\n")
+    output = tmp_path / "out"
+    planned = api.plan("demo")
+    api.freeze_plan(planned, output)
+    document = read_json(output / "sweep.json")
+    changed, other = (run.run_id for run in planned.runs[:2])
+    next(run for run in document["runs"] if run["run_id"] == changed)["config"]["fold"] = 1
+    write_json(output / "sweep.json", document)
+    before = (output / "sweep.json").read_bytes()
+    words = ["submit", "--study", "demo", "--output-dir", str(output), *where, *more]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert f"nothing was submitted: {output / 'sweep.json'}:" in said
+    assert f"for {changed}, but its configuration" in said
+    assert other not in said
+    assert "restore it" in said
+    assert [path.name for path in output.iterdir()] == ["sweep.json"]
+    assert (output / "sweep.json").read_bytes() == before
