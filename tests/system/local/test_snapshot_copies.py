@@ -152,7 +152,7 @@ def test_a_command_that_would_bypass_the_copy_is_refused(tmp_path, checkout, wor
 
 @pytest.fixture
 def generated(checkout):
-    """Code in the checkout that git ignores: a file, a folder with data, and what a link leads to."""
+    """Code in the checkout that git ignores: a file, a folder with data, a link to it."""
     (checkout.parent / ".gitignore").write_text("data/\ngen*\n")
     (checkout / "generated.py").write_text("x = 1\n")
     folder = checkout / "gen tools"
