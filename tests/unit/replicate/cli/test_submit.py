@@ -149,3 +149,26 @@ def test_runs_that_were_changed_in_the_plan_are_refused_by_name(
     assert "restore it" in said
     assert [path.name for path in output.iterdir()] == ["sweep.json"]
     assert (output / "sweep.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("is_checked", [True, False])
+def test_a_server_without_weights_and_data_is_refused_with_all_it_lacks(
+    tmp_path, monkeypatch, capsys, is_checked
+):
+    """ssh here runs the script on this machine, which has no GPU 7: no worker starts."""
+    monkeypatch.chdir(tmp_path)
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text("#!/bin/sh\nexec bash --noprofile --norc -s\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    (tmp_path / "hosts.yaml").write_text(f"hosts: [gpu1]\ndefaults: {{cache_dir: {tmp_path}/c}}\n")
+    words = ["submit", "--servers", "hosts.yaml", "--study", "abcb", "--output-dir", "out"]
+    more = [] if is_checked else ["--no-check"]
+    assert main([*words, "--devices", "7", *more]) == 2
+    said = capsys.readouterr().err
+    assert "gpu1: --devices: no GPU '7' here" in said
+    lacked = [f"gpu1: {name}: " for name in ("resnet50", "pascal5i", "coco20i")]
+    assert [text in said for text in lacked] == [is_checked] * 3
+    assert not list((tmp_path / "out").iterdir())
