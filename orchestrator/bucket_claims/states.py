@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from merge.records.records import AttemptRecord, Claim, attempt_from_json
 from merge.records.sweep import Run, Sweep
 from merge.results.documents import contribution_of_view
 from merge.results.unite import Contribution
+from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.json_files import parse_json
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.bucket_claims.remote_claims import ClaimObject, RemoteClaims
@@ -45,8 +46,9 @@ class BucketState:
     """By run id, of the runs that were claimed or finished."""
 
 
-def read_bucket_state(target: BucketTarget, now: float) -> BucketState:
+def read_bucket_state(target: BucketTarget, now: float, clock: Clock = SYSTEM_CLOCK) -> BucketState:
     """The state of `target` at Unix time `now`. IncompleteError where it holds no plan."""
+    began = clock.monotonic()
     bucket = Bucket(target)
     with tempfile.TemporaryDirectory() as folder:
         sweep = require_plan(bucket, SweepPaths(Path(folder)))
@@ -59,7 +61,8 @@ def read_bucket_state(target: BucketTarget, now: float) -> BucketState:
             found.setdefault(run.run_id, []).append(listed)
     begun = [run for run in sweep.runs if run.run_id in found]
     times = [listed.modified for objects in found.values() for listed in objects]
-    reader = _StateReader(bucket, now, max(times, default=_NEVER))
+    newest = max(times, default=_NEVER)
+    reader = _StateReader(bucket, now, newest, lambda: now + clock.monotonic() - began)
     with ThreadPoolExecutor(target.max_concurrency) as pool:
         states = list(pool.map(lambda run: reader.state(run, found[run.run_id]), begun))
     return BucketState(
@@ -87,6 +90,8 @@ class _StateReader:
     """Unix seconds."""
     newest: datetime
     """When the newest object was written, by the store's own clock."""
+    time_here: Callable[[], float]
+    """Our own time at this moment, in Unix seconds: a long listing may have come before."""
 
     def state(self, run: Run, objects: Sequence[ListedObject]) -> RunState | None:
         """The state of `run`, which has these objects; None where it was never claimed."""
@@ -101,7 +106,7 @@ class _StateReader:
             return None
         attempt = _attempt_of(last.claim, sent_attempts(self.bucket, run, names))
         time = store_time(
-            newest=max(self.newest, last.modified), answered=last.answered, own=self.now
+            newest=max(self.newest, last.modified), answered=last.answered, own=self.time_here()
         )
         return _shown(derive_state(self._facts(run, last, attempt, objects, time), self.now), time)
 

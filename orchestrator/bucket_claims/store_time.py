@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 _AGREEMENT = timedelta(seconds=30)
-"""Reading the states of 10,000 runs takes some seconds, in which only an answer's time goes on."""
+"""Half of what a claim lasts by default; hosts with NTP differ by less than a second."""
 
 
 @dataclass(frozen=True, slots=True)
