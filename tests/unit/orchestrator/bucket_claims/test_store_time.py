@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from support.grids import make_grid
 from support.memory_bucket import TARGET, MemoryBucket
 
 from merge.records.records import AttemptRecord, Claim
-from merge.storage.clock import SystemClock
 from merge.storage.json_files import canonical_json
 from merge.storage.paths import SweepPaths
 from orchestrator.bucket_claims.claims import FolderAndBucketClaims
@@ -193,16 +193,6 @@ def test_what_failed_before_a_command_is_a_matter_of_the_stores_own_time(
     assert found == (frozenset({"t"}) if is_before else frozenset())
 
 
-class SlowReading(SystemClock):
-    """Our clock, while the bucket is listed for 100 s."""
-
-    def __init__(self) -> None:
-        self.times = iter([0.0])
-
-    def monotonic(self) -> float:
-        return next(self.times, 100.0)
-
-
 def test_a_long_listing_is_no_disagreement(monkeypatch):
     bucket = TimedBucket()
     shared_run(bucket, heartbeat=500.0, started=0.0)
@@ -212,5 +202,7 @@ def test_a_long_listing_is_no_disagreement(monkeypatch):
     shared_run(bucket, heartbeat=590.0, started=0.0)
     bucket.now += timedelta(seconds=10)
     monkeypatch.setattr("orchestrator.bucket_claims.states.Bucket", lambda _: bucket)
-    found = read_bucket_state(TARGET, began, SlowReading()).states[SHARED.run_id]
+    times = iter([0.0])
+    clock = SimpleNamespace(monotonic=lambda: next(times, 100.0))
+    found = read_bucket_state(TARGET, began, clock).states[SHARED.run_id]
     assert (found.state, found.heartbeat_age_s, found.attempt_age_s) == (State.RUNNING, 10, 600)
