@@ -108,7 +108,9 @@ class _StateReader:
         time = store_time(
             newest=max(self.newest, last.modified), answered=last.answered, own=self.time_here()
         )
-        return _shown(derive_state(self._facts(run, last, attempt, objects, time), self.now), time)
+        facts = self._facts(run, last, attempt, objects, time)
+        found = derive_state(facts, self.now)
+        return found if time.is_known else _without_ages(found, facts.owner_alive)
 
     def _facts(
         self,
@@ -159,13 +161,14 @@ def _least_attempt_age_s(last: ClaimObject, attempt: SentAttempt, time: StoreTim
     return until_beat_s + time.least_age_s(last.modified)
 
 
-def _shown(state: RunState, time: StoreTime) -> RunState:
-    """`state` without ages that are not known."""
-    if time.is_known:
-        return state
-    reason = state.reason or (_UNKNOWN_TIME if state.state in LIVE_STATES else "")
+def _without_ages(state: RunState, owner_alive: bool | None) -> RunState:
+    is_unsure = state.state in LIVE_STATES and owner_alive is None
     return replace(
-        state, reason=reason, attempt_age_s=None, heartbeat_age_s=None, output_age_s=None
+        state,
+        reason=state.reason or (_UNKNOWN_TIME if is_unsure else ""),
+        attempt_age_s=None,
+        heartbeat_age_s=None,
+        output_age_s=None,
     )
 
 
