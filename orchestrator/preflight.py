@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from orchestrator.machine.own_modules import import_variables, source_root, trai
 _INTERPRETERS = ("python", "bash", "sh", "torchrun", "accelerate", "Rscript", "julia")
 _SCRIPTS = (".py", ".sh", ".R", ".jl")
 _MAX_NAMED = 3
+_TOO_LONG = -1000
+"""No signal has this number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,25 @@ class Places:
     """None: it is on other machines only, and what it needs is not looked for here."""
     has_own_path: bool = False
     """Whether a command's program may lie on another PATH than this one."""
+    limit_s: float | None = None
+    """Where a person waits for many machines: how long an experiment's check may take. It leaves
+    out what may take minutes."""
 
 
-def find_problems(runs: Iterable[Run], places: Places) -> list[Problem]:
-    """Everything that would stop `runs` here; starts one process for each experiment."""
+def find_problems(
+    runs: Iterable[Run], places: Places, on_note: Callable[[str], object] = lambda _: None
+) -> list[Problem]:
+    """Everything that would stop `runs` here; starts one process for each experiment.
+
+    `on_note` gets a line about what was not looked for in the time that `places` allows.
+    """
     runs = list(runs)
     names = sorted({run.experiment for run in runs if run.experiment})
     python = places.python
     found = [
         problem
         for name in (names if python else ())
-        for problem in _of_experiment(name, runs, places, python or "")
+        for problem in _of_experiment(name, runs, places, python or "", on_note)
     ]
     return [*found, *_of_commands(runs, has_own_path=places.has_own_path)]
 
@@ -72,7 +82,11 @@ def refuse(problems: Sequence[Problem]) -> None:
 
 
 def _of_experiment(
-    name: str, runs: Sequence[Run], places: Places, python: str
+    name: str,
+    runs: Sequence[Run],
+    places: Places,
+    python: str,
+    on_note: Callable[[str], object],
 ) -> Iterator[Problem]:
     configs = {run.config_hash: dict(run.config) for run in runs if run.experiment == name}
     request = {
@@ -80,22 +94,43 @@ def _of_experiment(
         "data_root": _text(places.data_root),
         "weights": _text(places.weights),
         "cache_dir": str(places.cache_dir),
+        "quick": places.limit_s is not None,
     }
-    done = subprocess.run(
-        [python, "-m", "experiments.runtime.check", name],
-        input=json.dumps(request),
-        env={**os.environ, **import_variables(os.environ, source_root())},
-        # stderr stays the terminal's: indexing a data set shows its progress there.
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    done = _checked(name, request, python, places.limit_s)
     for line in done.stdout.splitlines():
         problem = Problem(**json.loads(line))
         is_install = problem.about == "packages"
         yield replace(problem, fix=training_install(python)) if is_install else problem
-    if done.returncode:
-        yield Problem(name, f"its check ended with exit code {done.returncode}; see above")
+    if done.returncode == _TOO_LONG:
+        on_note(f"{name}: its check took longer than {places.limit_s:.0f} s and was ended")
+    elif done.returncode:
+        said = (done.stderr or "").strip().splitlines()
+        where = said[-1] if said else "see above"
+        yield Problem(name, f"its check ended with exit code {done.returncode}; {where}")
+
+
+def _checked(
+    name: str, request: Mapping[str, object], python: str, limit_s: float | None
+) -> subprocess.CompletedProcess[str]:
+    """The ended check of an experiment, with the exit code `_TOO_LONG` where it was ended."""
+    words = [python, "-m", "experiments.runtime.check", name]
+    try:
+        return subprocess.run(
+            words,
+            input=json.dumps(request),
+            env={**os.environ, **import_variables(os.environ, source_root())},
+            stdout=subprocess.PIPE,
+            # The terminal's where a person waits here: indexing shows its progress there.
+            stderr=None if limit_s is None else subprocess.PIPE,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=limit_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        # Bytes, though text was asked for; its last line may be cut off.
+        found = error.stdout.decode("utf-8", "replace") if error.stdout else ""
+        return subprocess.CompletedProcess(words, _TOO_LONG, found[: found.rfind("\n") + 1])
 
 
 def _of_commands(runs: Iterable[Run], *, has_own_path: bool) -> Iterator[Problem]:

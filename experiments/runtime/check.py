@@ -1,9 +1,9 @@
 """Check that runs have what they need: `python -m experiments.runtime.check NAME_OR_FOLDER`.
 
 `replicate` starts it before any run starts. It reads one JSON object from stdin, `configs` (a list
-of configurations) and `data_root`, `weights`, `cache_dir` (paths or null), and prints one JSON
-object a line for each problem: `about`, `message`, `fix`. No torch is imported unless an
-experiment's own code does so.
+of configurations), `data_root`, `weights`, `cache_dir` (paths or null) and `quick` (may be left
+out), and prints one JSON object a line for each problem: `about`, `message`, `fix`. No torch is
+imported unless an experiment's own code does so.
 
 An experiment adds its data and weights by a module `check.py` with a function
 
@@ -19,6 +19,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -48,6 +49,8 @@ class Places:
     data_root: Path | None
     weights: Path | None
     cache_dir: Path
+    is_quick: bool = False
+    """Whether a person waits for many machines: leave out what may take minutes."""
 
 
 def main(words: Sequence[str], source: TextIO, target: TextIO) -> int:
@@ -60,6 +63,7 @@ def main(words: Sequence[str], source: TextIO, target: TextIO) -> int:
         data_root=_path(request["data_root"]),
         weights=_path(request["weights"]),
         cache_dir=Path(request["cache_dir"]),
+        is_quick=request.get("quick", False),
     )
     for problem in find_problems(find_experiment(words[0], Path.cwd()), request["configs"], places):
         print(json.dumps(asdict(problem)), file=target, flush=True)
@@ -124,7 +128,9 @@ def _path(text: str | None) -> Path | None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:
-        sys.exit(main(sys.argv[1:], sys.stdin, sys.stdout))
+        # What a person's own code prints must not stand among the problems.
+        with redirect_stdout(sys.stderr):
+            sys.exit(main(sys.argv[1:], sys.stdin, sys.__stdout__ or sys.stderr))
     except PapergridError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

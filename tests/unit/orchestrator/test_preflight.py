@@ -126,3 +126,20 @@ def test_what_lies_on_other_machines_only_is_not_looked_for_here(tmp_path, monke
     assert find_problems(make_sweep(["from-a-module", "x"]).runs, elsewhere) == []
     (problem,) = find_problems(make_sweep(["python9", "absent.py"]).runs, elsewhere)
     assert problem.message.startswith("absent.py is not there")
+
+
+def test_a_check_that_takes_too_long_is_ended_and_what_it_found_counts(tmp_path, blobs):
+    slow = CHECK + "    import time; print('chatter', flush=True); time.sleep(60)\n"
+    (blobs / "check.py").write_text(slow)
+    runs = make_sweep(None, folds=1, experiment="./blobs").runs
+    notes: list[str] = []
+    quick = replace(places(tmp_path), limit_s=3.0)
+    assert [each.about for each in find_problems(runs, quick, notes.append)] == ["folds", "more"]
+    assert notes == ["./blobs: its check took longer than 3 s and was ended"]
+
+
+def test_a_check_that_fails_where_its_words_are_not_seen_carries_the_last_of_them(tmp_path, blobs):
+    (blobs / "check.py").write_text("import sys\n\ndef problems(*_):\n    sys.exit('no disk')\n")
+    runs = make_sweep(None, folds=1, experiment="./blobs").runs
+    (problem,) = find_problems(runs, replace(places(tmp_path), limit_s=60.0))
+    assert "exit code 1; no disk" in problem.message

@@ -136,7 +136,7 @@ def test_efficientnet_lite0_is_really_pretrained(real_data: Path) -> None:
     lite0 = BACKBONES["efficientnet_lite0"]
     torch.manual_seed(0)
     pretrained, untrained = lite0.build(32).eval(), lite0.build(32).eval()
-    lite0.load(pretrained, read_weights(lite0.source(), None))
+    lite0.load(pretrained, read_weights(lite0.source, None))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (lite0.mean, lite0.std))
     images = (torch.stack(_photographs(real_data, count=24)) - mean) / std
     with torch.no_grad():
