@@ -56,6 +56,7 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     """
     from orchestrator.training import train
 
+    _refuse_name(plan)
     settings = _watching_code(plan, settings or local_settings(plan))
     options = _sync_options(sync, claims, sync_patience_s)
     with _shown(plan, progress) as views:
@@ -76,12 +77,19 @@ def work(  # noqa: PLR0913 (all but three by keyword)
     """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
     from orchestrator.training import train_frozen
 
+    _refuse_name(plan)
     settings = _watching_code(plan, settings or local_settings(plan))
     options = _sync_options(sync, claims, sync_patience_s)
     with _shown(plan, progress) as views:
         return train_frozen(
             plan, Path(output), settings, listeners=[*listeners, *views], sync=options
         )
+
+
+def _refuse_name(plan: object) -> None:
+    """UsageError for a study's name where its plan is wanted."""
+    if isinstance(plan, str | Path):
+        raise UsageError(f"{str(plan)!r} is no plan: give what api.plan({str(plan)!r}) returns")
 
 
 def _shown(plan: Plan, wanted: bool | None) -> AbstractContextManager[list[Listener]]:
