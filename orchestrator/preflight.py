@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,17 +64,25 @@ class Places:
     """None: it is on other machines only, and what it needs is not looked for here."""
     has_own_path: bool = False
     """Whether a command's program may lie on another PATH than this one."""
+    limit_s: float | None = None
+    """Where a person waits for many machines: how long an experiment's check may take. It leaves
+    out what may take minutes."""
 
 
-def find_problems(runs: Iterable[Run], places: Places) -> list[Problem]:
-    """Everything that would stop `runs` here; starts one process for each experiment."""
+def find_problems(
+    runs: Iterable[Run], places: Places, on_note: Callable[[str], object] = lambda _: None
+) -> list[Problem]:
+    """Everything that would stop `runs` here; starts one process for each experiment.
+
+    `on_note` gets a line about what was not looked for in the time that `places` allows.
+    """
     runs = list(runs)
     names = sorted({run.experiment for run in runs if run.experiment})
     python = places.python
     found = [
         problem
         for name in (names if python else ())
-        for problem in _of_experiment(name, runs, places, python or "")
+        for problem in _of_experiment(name, runs, places, python or "", on_note)
     ]
     return [*found, *_of_commands(runs, has_own_path=places.has_own_path)]
 
@@ -86,7 +94,11 @@ def refuse(problems: Sequence[Problem]) -> None:
 
 
 def _of_experiment(
-    name: str, runs: Sequence[Run], places: Places, python: str
+    name: str,
+    runs: Sequence[Run],
+    places: Places,
+    python: str,
+    on_note: Callable[[str], object],
 ) -> Iterator[Problem]:
     configs = {run.config_hash: dict(run.config) for run in runs if run.experiment == name}
     request = {
@@ -94,65 +106,83 @@ def _of_experiment(
         "data_root": _text(places.data_root),
         "weights": _text(places.weights),
         "cache_dir": str(places.cache_dir),
+        "quick": places.limit_s is not None,
     }
-    lines, problem = _ask_check(name, json.dumps(request), python)
-    for line in lines:
+    ended = _ask_check(name, json.dumps(request), python, places.limit_s)
+    for line in ended.lines:
         if found := _problem_of(line):
             is_install = found.about == "packages"
             yield replace(found, fix=training_install(python)) if is_install else found
-        elif line != CHECKED:
-            problem = problem or _no_answer(name, f"printed {line[:_MAX_SHOWN]!r}", python)
-    if CHECKED not in lines and problem is None:
-        problem = _no_answer(name, "ended without an answer", python)
-    if problem:
+    if ended.is_too_long and places.limit_s is not None:
+        on_note(f"{name}: its check took longer than {places.limit_s:.0f} s and was ended")
+    elif problem := ended.problem or _unanswered(name, ended.lines, python):
         yield problem
 
 
-def _ask_check(name: str, request: str, python: str) -> tuple[list[str], Problem | None]:
-    """The lines that the check of an experiment prints, and what went wrong with it."""
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """The check of an experiment that has ended, or was ended."""
+
+    lines: Sequence[str] = ()
+    problem: Problem | None = None
+    is_too_long: bool = False
+
+
+def _ask_check(name: str, request: str, python: str, limit_s: float | None) -> _Ended:
     try:
         process = subprocess.Popen(
             [python, "-m", "experiments.runtime.check", name],
             env={**os.environ, **import_variables(os.environ, source_root())},
             stdin=subprocess.PIPE,
-            # stderr stays the terminal's: indexing a data set shows its progress there.
             stdout=subprocess.PIPE,
+            # The terminal's where a person waits here: indexing shows its progress there.
+            stderr=None if limit_s is None else subprocess.PIPE,
             text=True,
             errors="replace",
         )
     except OSError as error:
         if is_shortage(error):
             raise shortage(f"the check of {name}", error) from error
-        return [], Problem("python", f"{python} cannot be started: {error.strerror}", _OTHER_PYTHON)
+        text = f"{python} cannot be started: {error.strerror}"
+        return _Ended(problem=Problem("python", text, _OTHER_PYTHON))
     with process:
         try:
-            output = _output_of(process, request, name)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            text = f"its check has not ended in {_LIMIT_S / 60:.0f} min"
-            return [], Problem(name, text, f"look for what it waits for, or {_NO_CHECK}")
+            return _answer(process, request, name, limit_s)
         # Ctrl-C, too: nothing is left running.
         except BaseException:
             process.kill()
             raise
+
+
+def _answer(
+    process: subprocess.Popen[str], request: str, name: str, limit_s: float | None
+) -> _Ended:
+    try:
+        output, errors = _output_of(process, request, name, limit_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        text = f"its check has not ended in {_LIMIT_S / 60:.0f} min"
+        problem = Problem(name, text, f"look for what it waits for, or {_NO_CHECK}")
+        return _Ended(process.communicate()[0].splitlines(), problem, is_too_long=True)
     code = process.returncode
     how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
-    problem = Problem(name, f"its check {how}; see above") if code else None
-    return output.splitlines(), problem
+    said = (errors or "").strip().splitlines()
+    where = said[-1] if said else "see above"
+    return _Ended(output.splitlines(), Problem(name, f"its check {how}; {where}") if code else None)
 
 
-def _output_of(process: subprocess.Popen[str], request: str, name: str) -> str:
+def _output_of(
+    process: subprocess.Popen[str], request: str, name: str, limit_s: float | None
+) -> tuple[str, str | None]:
     """What `process` prints to its end. TimeoutExpired after the longest time that is waited."""
+    if limit_s is not None:
+        return process.communicate(request, timeout=limit_s)
     try:
-        return process.communicate(request, timeout=_PATIENCE_S)[0]
+        return process.communicate(request, timeout=_PATIENCE_S)
     except subprocess.TimeoutExpired:
-        _log.warning(
-            "the check of %s has taken %.0f s so far: Ctrl-C ends it, %s",
-            name,
-            _PATIENCE_S,
-            _NO_CHECK,
-        )
-    return process.communicate(timeout=_LIMIT_S - _PATIENCE_S)[0]
+        text = "the check of %s has taken %.0f s so far: Ctrl-C ends it, %s"
+        _log.warning(text, name, _PATIENCE_S, _NO_CHECK)
+    return process.communicate(timeout=_LIMIT_S - _PATIENCE_S)
 
 
 def _problem_of(line: str) -> Problem | None:
@@ -163,7 +193,12 @@ def _problem_of(line: str) -> Problem | None:
         return None
 
 
-def _no_answer(name: str, how: str, python: str) -> Problem:
+def _unanswered(name: str, lines: Sequence[str], python: str) -> Problem | None:
+    """That what `python` printed is not the whole answer of a check; None where it is."""
+    other = next((one for one in lines if one != CHECKED and not _problem_of(one)), None)
+    if CHECKED in lines and other is None:
+        return None
+    how = "ended without an answer" if other is None else f"printed {other[:_MAX_SHOWN]!r}"
     return Problem(name, f"its check, started by {python}, {how}", _OTHER_PYTHON)
 
 

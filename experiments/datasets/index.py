@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +24,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from experiments.datasets.labels import Bytes, class_areas
-from merge.errors import RecordError
+from merge.errors import DataError, RecordError
 from merge.storage.atomic import storage_errors, write_atomic
 from merge.storage.json_files import canonical_json
 
@@ -31,6 +33,21 @@ logger = logging.getLogger(__name__)
 Arrays = Mapping[str, NDArray[Any]]
 
 _FORMAT = 1
+_may_build: ContextVar[bool] = ContextVar("may_build", default=True)
+
+
+class NotIndexedError(DataError):
+    """A data set has no index yet, and none was to be built."""
+
+
+@contextmanager
+def no_building() -> Iterator[None]:
+    """Within, what has no index raises NotIndexedError: building one may take minutes."""
+    token = _may_build.set(False)
+    try:
+        yield
+    finally:
+        _may_build.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +136,12 @@ def index_path(cache_dir: Path, name: str, stamp: str) -> Path:
 def cached_arrays(path: Path, build: Callable[[], Arrays]) -> Arrays:
     """The arrays at `path`; where it is absent, built and written there by one process only.
 
-    StorageError where the cache cannot be written, RecordError where the file is damaged; what
-    `build` raises passes through.
+    StorageError where the cache cannot be written, RecordError where the file is damaged,
+    NotIndexedError within `no_building`; what `build` raises passes through.
     """
     if not path.exists():
+        if not _may_build.get():
+            raise NotIndexedError(f"there is no {path}: a run makes it")
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):

@@ -1,12 +1,14 @@
 """What few-shot runs need before they start: whole data, test lists, weight files.
 
 The data is opened as a run opens it, so that what would stop a run is found here. The first time
-that indexes the data set, which the runs need in any case. No torch.
+that indexes the data set, which the runs need in any case; a quick check leaves out what needs an
+index that is not made yet. No torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -16,6 +18,7 @@ from experiments.backbones.weight_files import (
     find_weights,
     weight_source,
 )
+from experiments.datasets.index import NotIndexedError, no_building
 from experiments.fewshot.episodes.lists import test_list, train_list
 from experiments.fewshot.episodes.protocols import build_split
 from experiments.fewshot.episodes.source import Source, open_source
@@ -60,7 +63,12 @@ def _data_problems(chosen: Sequence[Options], places: Places) -> Iterator[Proble
     data = chosen[0].data
     fix = _GET_DATA.format(dataset=data.dataset, root=places.data_root or "DIR")
     try:
-        source = open_source(data.dataset, places.data_root, places.cache_dir, data.mask_variant)
+        with no_building() if places.is_quick else nullcontext():
+            source = open_source(
+                data.dataset, places.data_root, places.cache_dir, data.mask_variant
+            )
+    except NotIndexedError:
+        return
     except PapergridError as error:
         yield Problem(data.dataset, str(error), fix)
         return

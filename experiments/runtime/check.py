@@ -1,9 +1,10 @@
 """Check that runs have what they need: `python -m experiments.runtime.check NAME_OR_FOLDER`.
 
 `replicate` starts it before any run starts. It reads one JSON object from stdin, `configs` (a list
-of configurations) and `data_root`, `weights`, `cache_dir` (paths or null), and prints one JSON
-object a line for each problem: `about`, `message`, `fix`; at its end {"checked": true}. No torch is
-imported unless an experiment's own code does so, and what that prints goes to stderr.
+of configurations), `data_root`, `weights`, `cache_dir` (paths or null) and `quick` (may be left
+out), and prints one JSON object a line for each problem: `about`, `message`, `fix`; at its end
+{"checked": true}. No torch is imported unless an experiment's own code does so, and what that
+prints goes to stderr.
 
 An experiment adds its data and weights by a module `check.py` with a function
 
@@ -51,6 +52,8 @@ class Places:
     data_root: Path | None
     weights: Path | None
     cache_dir: Path
+    is_quick: bool = False
+    """Whether a person waits for many machines: leave out what may take minutes."""
 
 
 def main(words: Sequence[str], source: TextIO, target: TextIO) -> int:
@@ -63,6 +66,7 @@ def main(words: Sequence[str], source: TextIO, target: TextIO) -> int:
         data_root=_path(request["data_root"]),
         weights=_path(request["weights"]),
         cache_dir=Path(request["cache_dir"]),
+        is_quick=request.get("quick", False),
     )
     for problem in find_problems(find_experiment(words[0], Path.cwd()), request["configs"], places):
         print(json.dumps(asdict(problem)), file=target, flush=True)

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from merge.records.short_repr import ShortRepr
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Growth:
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Growth(ShortRepr):
     """One time that a plan got more runs, or another title or other published numbers."""
 
     at: float

@@ -11,7 +11,7 @@ from typing import Any
 
 from merge.errors import ConfigChangedError
 from merge.records.metrics import range_text
-from merge.records.plan_axes import point_of, with_axes_of
+from merge.records.plan_axes import key_of, point_of, with_axes_of
 from merge.records.sweep import Run, Sweep
 from merge.storage.json_files import Json, canonical_json
 from merge.wording import listed
@@ -32,6 +32,7 @@ def plan_changes(old: Sweep, new: Sweep) -> tuple[str, ...]:
     # With other axes no run of one plan is a run of the other one.
     if {axis.name for axis in old.axes} != {axis.name for axis in new.axes}:
         return definition
+    definition += tuple(_retyped_values(old, new))
     counted: dict[str, dict[str, None]] = {}
     for run, change in _run_changes(old, new):
         counted.setdefault(change, {})[run.run_id] = None
@@ -62,6 +63,17 @@ def _definition_changes(old: Sweep, new: Sweep) -> Iterator[str]:
         if name not in before_axes or name not in after_axes:
             before, after = before_axes.get(name, "absent"), after_axes.get(name, "absent")
             yield f"axis {name}: {before} -> {after} {all_runs}"
+
+
+def _retyped_values(old: Sweep, new: Sweep) -> Iterator[str]:
+    """Values with one text and two types, 1 and `1`: no table, filter or pair tells them apart."""
+    for axis in old.axes:
+        known = {str(value): value for value in axis.choices}
+        for value in new.axis(axis.name).choices:
+            planned = known.get(str(value), value)
+            if key_of(planned) != key_of(value):
+                runs = [r.run_id for r in old.runs if key_of(r.axes[axis.name]) == key_of(planned)]
+                yield f"axis {axis.name}: {_shown(planned)} -> {_shown(value)} {_in_runs(runs)}"
 
 
 def _metric_changes(old: Sweep, new: Sweep) -> Iterator[str]:

@@ -37,8 +37,8 @@ Value = str | int | float | bool
 """A value of an axis."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Axis(ShortRepr):
     """One dimension of the grid."""
 
     name: str

@@ -81,4 +81,7 @@ def _split(inner: str) -> list[str]:
 
 def _unquoted(text: str) -> str:
     inner = text[1:-1]
-    return inner.replace("''", "'") if text[0] == "'" else re.sub(r"\\(.)", r"\1", inner)
+    if text[0] == "'":
+        return inner.replace("''", "'")
+    # Any other backslash is the text's own, as in the path "C:\data".
+    return re.sub(r'\\(["\\])', r"\1", inner)

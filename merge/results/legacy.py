@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from merge.errors import RecordError
-from merge.records.metrics import suggests_lower_is_better
+from merge.records.manifest import default_manifest
+from merge.records.metrics import NUMBER, PERCENT, Goal, suggests_lower_is_better
 from merge.records.sweep import Axis, Run, Sweep
 from merge.results.cells import summary_keys
 from merge.results.entries import Entry
@@ -217,17 +218,22 @@ def sweep_of_legacy(entries: Sequence[LegacyEntry]) -> Sweep:
     # By length first: fold 10 comes after fold 9.
     folds = sorted({*FOLDS, *(entry.averaged for entry in entries)}, key=lambda f: (len(f), f))
     metric = _main_metric(entries)
+    # The files do not say it; their names do.
+    goal: Goal = "min" if suggests_lower_is_better(metric) else "max"
     return Sweep(
         study="legacy",
         title="",
         axes=(Axis(name="cell", values=tuple(cells)), Axis(name="fold", values=tuple(folds))),
         average_over="fold",
         metric=metric,
-        # The files do not say it; their names do.
-        goal="min" if suggests_lower_is_better(metric) else "max",
+        goal=goal,
         settings={},
         runs=tuple(_run(cell, fold) for cell in cells for fold in folds),
         code={},
+        # A loss is no fraction: 0.5 is not 50 percent, and 66.3 is a loss like any other.
+        frozen_manifest=default_manifest(
+            metric, goal, PERCENT if _RATIO.search(metric) else NUMBER
+        ),
     )
 
 
@@ -240,7 +246,7 @@ def _run(cell: str, fold: str) -> Run:
         axes=axes,
         config=axes,
         config_hash="",
-        # The original script trained few-shot segmentation only; this makes its metrics percent.
+        # The original script trained few-shot segmentation only.
         experiment="fewshot",
     )
 

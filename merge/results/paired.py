@@ -13,6 +13,7 @@ from itertools import product
 from typing import TypeVar
 
 from merge.errors import IncompleteError, SelectionError
+from merge.records.short_repr import ShortRepr
 from merge.records.sweep import Run, Sweep
 from merge.results.code_flags import pair_differences
 from merge.results.entries import Entry
@@ -32,8 +33,8 @@ _Pair = tuple[str, list[Run | None]]
 """What two runs share, and the runs; None for one that the study does not have."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(ShortRepr):
     """Differences `second - first` over pairs of runs."""
 
     name: str

@@ -7,7 +7,7 @@ and which of its values is suspect, the manifest of the experiment says. Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from merge.records.manifest import Manifest
@@ -86,6 +86,15 @@ def part_of_mean(view: Mapping[str, Any], metric: str) -> str:
     if not of_metric:
         return ""
     return str(min(of_metric, key=lambda part: part["counted"] / part["of"])["text"])
+
+
+def is_over_same_values(counted: Collection[str], published: Mapping[Any, float]) -> bool:
+    """Whether a mean over the values `counted` of an axis is one over those of a published mean.
+
+    True where nothing says which those are: with fewer than two published numbers beside the mean.
+    """
+    values = {str(key) for key in published} - {"mean"}
+    return len(values) < 2 or values == set(counted)
 
 
 def with_part(text: str, part: str) -> str:

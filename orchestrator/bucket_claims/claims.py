@@ -150,10 +150,12 @@ class FolderAndBucketClaims:
             if not names or RunNames(run).result in names:
                 return frozenset()
             sent = sent_attempts(self._bucket, run)
+            failed = [each for each in sent if each.record.outcome is Outcome.FAILED]
+            now = self._remote.store_now() if failed else None
         return frozenset(
             each.record.token
-            for each in sent
-            if each.record.outcome is Outcome.FAILED and is_older(each.age_s, command_age_s)
+            for each in failed
+            if now is None or is_older((now - each.modified).total_seconds(), command_age_s)
         )
 
     def last(self, paths: RunPaths) -> Claim | None:

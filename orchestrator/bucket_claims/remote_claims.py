@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from merge.errors import BucketUnavailableError, PapergridError, RecordError
@@ -45,6 +45,11 @@ class ClaimObject:
     modified: datetime
     """When its owner wrote it, by the store's own clock."""
 
+    @property
+    def answered(self) -> datetime:
+        """The time of the store's answer, which a proxy may have changed."""
+        return self.modified + timedelta(seconds=self.age_s)
+
 
 class RemoteClaims:
     """The claims at one place in a bucket. `run` is a run's path below that place."""
@@ -54,6 +59,8 @@ class RemoteClaims:
         self._watch = HeartbeatWatch(clock)
         self._etags: dict[str, str] = {}
         """Token -> the ETag of our own claim's object."""
+        self._asked: tuple[datetime, float] | None = None
+        """The store's time, and ours when it was asked for it, monotonic."""
 
     def take(
         self, run: str, owner: Owner, *, now: float, expiry_s: float
@@ -136,11 +143,29 @@ class RemoteClaims:
         observed_s = self._watch.observed_s(last.claim, read_at)
         if observed_s >= last.claim.expiry_s or last.age_s < last.claim.expiry_s:
             return max(observed_s, last.age_s)
+        time = self._ask_time()
+        if time is None:
+            return observed_s
+        return max(observed_s, (time - last.modified).total_seconds())
+
+    def store_now(self) -> datetime | None:
+        """The store's own time: asked for once, from then on counted by our monotonic clock.
+
+        None where something removes the object that asks for it.
+        """
+        if self._asked is None:
+            began = self._watch.clock.monotonic()
+            time = self._ask_time()
+            if time is None:
+                return None
+            self._asked = time, began
+        time, began = self._asked
+        return time + timedelta(seconds=self._watch.clock.monotonic() - began)
+
+    def _ask_time(self) -> datetime | None:
         self._bucket.put(_CLOCK, b"papergrid asks for the time of this store\n")
         written = self._bucket.head(_CLOCK)
-        if written is None:
-            return observed_s
-        return max(observed_s, (written.modified - last.modified).total_seconds())
+        return written.modified if written else None
 
     def _write(self, run: str, claim: Claim, only_if: str) -> bool:
         """Write our own claim on a condition; False where the object is another owner's.

@@ -36,7 +36,11 @@ _EXPECTED = {
     "model_type": "must be a mapping (`key: value` lines)",
     "string_type": "must be text (in quotes where it looks like a number)",
 }
-_LIMITS = {"greater_than_equal": ("at least", "ge"), "greater_than": ("more than", "gt")}
+_LIMITS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+}
 
 
 def fit(

@@ -1,9 +1,10 @@
 """Which files are the code of a `command:`: those it names, and what they import.
 
 The modules that Python files import count, however deep, where they lie beside the script, in the
-folder in which the command is started, in its `src`, or in PYTHONPATH; what an environment has
-installed does not. Where the study names no code (`code:`), what lies beside a script or in an
-imported package counts too: it may be imported in ways that no search sees.
+folder in which the command is started, in its `src`, in PYTHONPATH, or in a folder that a file
+which changes `sys.path` names; what an environment has installed does not. Where the study names no
+code (`code:`), what lies beside a script or in an imported package counts too: it may be imported
+in ways that no search sees.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _IMPORT = re.compile(
     rb"^[ \t]*(?:from[ \t]+(\.*)([\w.]*)[ \t]+import[ \t]+([^#\n]*)|import[ \t]+([\w.,\t ]+))",
     re.MULTILINE,
 )
+_FOLDER_TEXT = re.compile(rb"""["']([A-Za-z0-9_./-]{1,200})["']""")
 _NAMES = re.compile(r"\w+")
 _NAMED_IN_SHELL = re.compile(r"[\w./-]+\.(?:py|sh|bash)\b")
 _MODULE_IN_SHELL = re.compile(r"\s-m\s+([\w.]+)")
@@ -158,6 +160,7 @@ class _Search:
 
     def _follow_file(self, path: Path) -> None:
         if path.suffix == ".py" or _is_python_script(path):
+            self._add_roots(path)
             roots = [*self._roots, str(path.parent)]
             for level, parts in _imports(*_stamp(path)):
                 above = path.parents[level - 1] if 0 < level <= len(path.parents) else path.parent
@@ -172,6 +175,17 @@ class _Search:
                         self._roots.append(str((folder / name).parent))
             for module in _MODULE_IN_SHELL.findall(text):
                 self._follow([*self._roots, str(path.parent)], module.split("."))
+
+    def _add_roots(self, path: Path) -> None:
+        """Where `path` may let Python look for modules: `sys.path.insert(0, "lib")`."""
+        texts = _texts_of_path(*_stamp(path))
+        # `Path(__file__).parents[1]` names no folder.
+        bases = (path.parent, path.parent.parent, self._cwd) if texts is not None else ()
+        for base in bases:
+            found = [os.path.normpath(base / text) for text in ("", *(texts or ()))]
+            # Not of `Path`, which raises where a folder may not be looked into.
+            folders = filter(os.path.isdir, found)
+            self._roots += [each for each in folders if each not in self._roots]
 
     def _follow(self, roots: Sequence[str], parts: Sequence[str]) -> None:
         """Add the files of the module `parts` in each of `roots` that has it."""
@@ -235,6 +249,15 @@ def _is_python_script(path: Path) -> bool:
 def _stamp(path: Path) -> tuple[str, int, int]:
     stat = path.stat()
     return str(path), stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=4096)
+def _texts_of_path(path: str, _changed_ns: int, _num_bytes: int) -> tuple[str, ...] | None:
+    """Short texts in a file that changes `sys.path`, any of which may name a folder; else None."""
+    source = Path(path).read_bytes()
+    if b"sys.path" not in source:
+        return None
+    return tuple(dict.fromkeys(text.decode() for text in _FOLDER_TEXT.findall(source)))
 
 
 @lru_cache(maxsize=4096)

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from merge.errors import RecordError
+from merge.records.config_hash import hash_problem
 from merge.records.growth import Growth
 from merge.records.plan_axes import named_as_planned
 from merge.records.plan_changes import plan_changes, refuse_changes
@@ -25,6 +27,9 @@ from orchestrator.plan.plan import Plan
 from orchestrator.runs.requests import user_name
 from orchestrator.studies.grid import expand
 from orchestrator.studies.study import Study
+
+_MOST_NAMED = 8
+"""Runs that a message names; it says how many more there are."""
 
 
 def make_sweep(study: Study, code: Mapping[str, Any]) -> Sweep:
@@ -111,6 +116,26 @@ def existing_plan(
     """
     found = _compared(output, sweep, asked, on_note)
     return found.grown if found else None
+
+
+def refuse_changed_runs(output: Path, runs: Sequence[Run]) -> None:
+    """RecordError with the names of those of `runs` that the plan of `output` has otherwise now.
+
+    For a command that sends runs elsewhere: each of them would be refused there, after its wait.
+    """
+    path = SweepPaths(output).sweep
+    try:
+        planned = read_sweep(path)
+    except FileNotFoundError:
+        return
+    by_id = {run.run_id: run for run in planned.runs}
+    found = [by_id[run.run_id] for run in runs if run.run_id in by_id]
+    problems = [text for run in found if (text := hash_problem(run, planned))]
+    if problems:
+        hidden = len(problems) - _MOST_NAMED
+        more = [f"... and {hidden} more runs"] if hidden > 0 else []
+        lines = [f"  {line}" for line in (*problems[:_MOST_NAMED], *more)]
+        raise RecordError("\n".join([f"nothing was submitted: {path}:", *lines]), path=path)
 
 
 def named_as_in(output: Path, sweep: Sweep) -> Sweep:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from merge.errors import RecordError, SelectionError, UsageError
+from merge.records.short_repr import ShortRepr
 from merge.records.sweep import SCHEMA, Run
 from merge.storage.json_files import canonical_json, read_json, write_json_exclusive
 from merge.storage.paths import SweepPaths
@@ -22,8 +23,8 @@ BALANCED = "balanced"
 """In place of axes: shards of equal expected duration (`orchestrator.plan.balance`)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Shard(ShortRepr):
     """The runs that one server or one array task is given."""
 
     name: str

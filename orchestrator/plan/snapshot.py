@@ -53,11 +53,11 @@ def take_snapshot(
     """Copy the code that the study of `run` needs into the output folder, unless it is there.
 
     `cwd` is where its runs are started, `named` what the study says is code. UsageError where it
-    is not known which files are code, or where there are too many; StorageError where the copy
-    cannot be written.
+    is not known which files are code, where there are too many, or where code that the study names
+    cannot be copied; StorageError where the copy cannot be written.
     """
     paths = SweepPaths(output)
-    trees, relative = trees_of(run, cwd, output)
+    trees, relative = trees_of(run, cwd, output, named)
 
     def fill(folder: Path) -> str:
         files = {

@@ -1,5 +1,7 @@
 """Which files a snapshot of the code holds: papergrid's packages, and a git checkout.
 
+Of the checkout what git does not ignore, and what counts as code of the runs, ignored or not.
+
 What is no code, or would run from its own place instead of from the copy, is refused.
 """
 
@@ -15,7 +17,7 @@ from merge.errors import UsageError
 from merge.records.sweep import Run
 from merge.wording import size_text
 from orchestrator.plan.code_version import experiment_sources
-from orchestrator.plan.command_sources import is_script
+from orchestrator.plan.command_sources import command_sources, is_script, named_sources
 from orchestrator.studies.experiment import MANIFEST_FILE, is_folder, read_experiment
 
 # A checkout of code is far smaller; more means data that .gitignore does not name.
@@ -35,20 +37,24 @@ class Tree:
     names: tuple[str, ...]
 
 
-def trees_of(run: Run, cwd: Path, output: Path) -> tuple[dict[str, Tree], str | None]:
+def trees_of(
+    run: Run, cwd: Path, output: Path, named: Sequence[str] | None = None
+) -> tuple[dict[str, Tree], str | None]:
     """The trees to copy for the study of `run`, and `cwd` below the root of its checkout.
 
     The trees are `papergrid` and, if runs need files from `cwd`, `work`; else the second value is
-    None. UsageError where it is not known which files are code, or where there are too many.
+    None. `named` is what the study says is code. UsageError where it is not known which files are
+    code, where there are too many, or where code that the study names cannot be copied.
     """
     trees = {"papergrid": Tree(_SOURCE, tuple(_package_files()))}
     relative = None
     words = _words_from_cwd(run, cwd)
-    if words is not None:
+    if words is not None or named:
         checkout = _checkout(cwd, output)
-        trees["work"] = checkout
+        added = _counted_as_code(run, cwd, named, checkout, output)
+        trees["work"] = Tree(checkout.root, tuple(sorted({*checkout.names, *added})))
         relative = cwd.resolve().relative_to(checkout.root).as_posix()
-        _check_words(words, cwd, checkout)
+        _check_words(words or (), cwd, checkout)
     for tree in trees.values():
         _refuse_bulk(tree)
         _refuse_absolute_links(tree)
@@ -139,6 +145,51 @@ def _check_words(words: Sequence[str], cwd: Path, checkout: Tree) -> None:
                 f"--snapshot: {word} is ignored by git or lies in the output folder, so that it "
                 f"is not copied: take it out of .gitignore"
             )
+
+
+def _counted_as_code(
+    run: Run, cwd: Path, named: Sequence[str] | None, checkout: Tree, output: Path
+) -> set[str]:
+    """What of the checkout counts as code of `run`, also where git ignores it.
+
+    UsageError where the study names code that cannot be copied, or would bypass the copy.
+    """
+    found = named_sources(named or (), cwd)
+    for name, path in found.items():
+        _check_named(name, path, cwd, checkout, output)
+    if run.command:
+        imported = command_sources(run.command, cwd, named)
+        # Words are refused where git ignores them: a word may name data as well as code.
+        found |= {name: path for name, path in imported.items() if name not in run.command}
+    names: set[str] = set()
+    for path in found.values():
+        place = path.resolve()
+        if place.is_relative_to(checkout.root) and not place.is_relative_to(output.resolve()):
+            names |= {place.relative_to(checkout.root).as_posix(), *_links_to(path, checkout)}
+    return names
+
+
+def _check_named(name: str, path: Path, cwd: Path, checkout: Tree, output: Path) -> None:
+    place = path.resolve()
+    problem = ""
+    if not place.is_relative_to(checkout.root):
+        problem = (
+            f"{name} lies outside of the checkout {checkout.root}, so that it is not copied: move "
+            f"it there, or leave --snapshot out"
+        )
+    elif place.is_relative_to(output.resolve()):
+        problem = f"{name} lies in the output folder, so that it is not copied: move it elsewhere"
+    elif Path(name).is_absolute():
+        problem = _run_in_place(name, cwd)
+    if problem:
+        raise UsageError(f"--snapshot: `code:` of the study: {problem}")
+
+
+def _links_to(path: Path, checkout: Tree) -> Iterator[str]:
+    """The links in the checkout by which `path` leads to its file."""
+    for part in (path, *path.parents):
+        if part.is_symlink() and part.parent.resolve().is_relative_to(checkout.root):
+            yield _named(part, checkout)
 
 
 def _named(path: Path, checkout: Tree) -> str:

@@ -43,7 +43,8 @@ class ObjectHead:
     modified: datetime
     """When it was written, by the server's own clock."""
     age_s: float
-    """Seconds from then to the time of the answer, which a proxy may have changed."""
+    """Seconds from then to the time of the answer, which a proxy may have changed: negative where
+    its clock is behind."""
 
     @property
     def best_sha256(self) -> str | None:
@@ -73,7 +74,7 @@ def head_of(answer: Mapping[str, Any]) -> ObjectHead:
         etag=unquoted(answer["ETag"]),
         sha256=sha256,
         modified=answer["LastModified"],
-        age_s=max(0.0, age_s),
+        age_s=age_s,
         server_sha256=_whole_sha256(answer.get("ChecksumSHA256", "")),
     )
 

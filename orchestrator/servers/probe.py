@@ -28,6 +28,7 @@ from orchestrator.machine.devices import Devices, find_devices
 from orchestrator.machine.gpus_in_use import foreign_processes
 from orchestrator.machine.owners import owner_alive, this_owner
 from orchestrator.s3.url import BucketTarget, target_from_json
+from orchestrator.servers.needs import lacking
 from orchestrator.servers.probe_protocol import ProbeRequest, ProbeResult, request_from_text
 from orchestrator.servers.versions import control_digest, package_versions
 
@@ -48,7 +49,10 @@ def probe(request: ProbeRequest, clock: Clock = SYSTEM_CLOCK) -> ProbeResult:
         problems += _bucket_problems(request, target_from_json(request.claims))
     devices = _find_devices(request, runs, problems)
     problems += [*_missing_paths(request), *_lack_of_space(request), *_running_workers(request)]
-    return _result(request, runs[0], problems, devices, nonce, clock)
+    notes = list(devices.notes) if devices else []
+    problems += lacking(request, runs[0], notes)
+    result = _result(request, runs[0], problems, devices, nonce, clock)
+    return replace(result, notes=notes)
 
 
 def _result(
@@ -74,7 +78,7 @@ def _result(
         packages=package_versions(),
         kind=devices.kind if devices else "",
         slots=list(devices.slots) if devices else [],
-        notes=list(devices.notes) if devices else [],
+        notes=[],
         nonce=nonce,
     )
 

@@ -8,6 +8,18 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """Configurations for which a server looks for packages, weights and data."""
+
+    shared: dict[str, Any]
+    """What all of them have in common."""
+    own: list[dict[str, Any]]
+    """What each has besides."""
+    num_configs: int
+    """How many there are in all; `own` may leave some out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeRequest:
     """What a server is to check. Paths are as the server sees them."""
 
@@ -35,6 +47,8 @@ class ProbeRequest:
     """The `BucketTarget` that replaces a shared output folder, where one does."""
     code_files: list[str] | None = None
     """What the study names as code."""
+    run_needs: Needs | None = None
+    """None: packages, weights and data are not looked for."""
 
     def to_text(self) -> str:
         """One line of JSON."""
@@ -69,7 +83,9 @@ class ProbeResult:
 
 def request_from_text(text: str) -> ProbeRequest:
     """Inverse of `ProbeRequest.to_text`. ValueError, TypeError for anything else."""
-    return ProbeRequest(**json.loads(text))
+    fields_ = json.loads(text)
+    needs = fields_.pop("run_needs", None)
+    return ProbeRequest(**fields_, run_needs=Needs(**needs) if needs else None)
 
 
 def result_from_text(text: str) -> ProbeResult | None:

@@ -50,6 +50,8 @@ class ServerRequest:
 
     code_files: tuple[str, ...] | None = None
     """What the study names as code, seen from the folder in which commands start."""
+    to_check: frozenset[str] = frozenset()
+    """Ids of the runs for which servers look for packages, weights and data."""
 
     @property
     def paths(self) -> SubmissionPaths:

@@ -12,6 +12,7 @@ from merge.storage.paths import SweepPaths
 from orchestrator.config.shell import quote
 from orchestrator.machine.own_modules import module_words, source_root
 from orchestrator.servers.hosts_file import Server
+from orchestrator.servers.needs import needs_of
 from orchestrator.servers.probe_protocol import ProbeRequest
 from orchestrator.servers.request import ServerAssignment, ServerRequest
 from orchestrator.servers.ssh import wrapped
@@ -24,10 +25,11 @@ def probe_request(
 ) -> Callable[[str], ProbeRequest]:
     """What a server is to check before anything starts, as a function of the mark of its result."""
     server = assignment.server
-    needs: dict[str, dict[str, Any]] = {}
+    resources: dict[str, dict[str, Any]] = {}
     for run in assignment.runs:
-        needs.setdefault(str(run.resources), {"run_id": run.run_id, **asdict(run.resources)})
+        resources.setdefault(str(run.resources), {"run_id": run.run_id, **asdict(run.resources)})
     command = assignment.runs[0].command
+    needs = needs_of([run for run in assignment.runs if run.run_id in request.to_check])
     return lambda mark: ProbeRequest(
         mark=mark,
         output=str(request.output_on(server)),
@@ -38,7 +40,7 @@ def probe_request(
         command=list(command) if command else None,
         experiment=assignment.runs[0].experiment,
         code_files=None if request.code_files is None else list(request.code_files),
-        needs=list(needs.values()),
+        needs=list(resources.values()),
         devices=server.devices,
         allow_busy=server.allow_busy,
         data_root=server.data_root,
@@ -46,6 +48,7 @@ def probe_request(
         weights=server.weights,
         min_free_gb=request.fleet.min_free_gb,
         share_timeout_s=request.fleet.share_timeout_s,
+        run_needs=needs,
     )
 
 

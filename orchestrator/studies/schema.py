@@ -77,7 +77,8 @@ class ResourcesShape(Shape):
     devices_per_run: Annotated[int, Field(ge=1)] | None = None
     num_workers: Annotated[int, Field(ge=0)] | None = None
     launcher: Literal["torchrun", "none"] | None = None
-    hours: Annotated[_Number, Field(gt=0)] | None = None
+    # A century: sums of larger ones overflow, and no estimate is printed with 300 digits.
+    hours: Annotated[_Number, Field(gt=0, le=1_000_000)] | None = None
     nodes: Annotated[int, Field(ge=1)] | None = None
     slurm: SlurmShape | None = None
     gpu_mem_gb: Annotated[float, Field(gt=0)] | None = None

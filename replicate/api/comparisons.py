@@ -43,11 +43,12 @@ def compare(
     from merge.results.inputs import read_inputs
     from merge.results.paired import compare as compare_values
     from orchestrator.config.values import text_of
+    from replicate.api.results import paths_of
 
-    texts = [text_of(value) for value in values]
-    if isinstance(values, str) or len(texts) != 2:
+    if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != 2:
         raise UsageError(f"compare takes two values of {axis}, not {values!r}")
-    merged = combine(read_inputs([Path(path) for path in inputs]))
+    texts = [text_of(value) for value in values]
+    merged = combine(read_inputs(paths_of(inputs)))
     sweep, counted = counted_entries(merged.document)
     first, second = (planned_value(sweep, axis, text) for text in texts)
     return compare_values(sweep, counted, axis, (first, second))

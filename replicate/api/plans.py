@@ -64,6 +64,7 @@ def plan(  # noqa: PLR0913 (all by keyword)
     `shard_by` names axes, or is `"run"` or `"balanced"`; `shard` is `I/N`. Durations come from the
     finished runs in `output`, if it is given. SelectionError lists the choices.
     """
+    from merge.errors import UsageError
     from orchestrator.plan.code_version import code_version
     from orchestrator.plan.division import parse_division
     from orchestrator.plan.durations import estimate_from
@@ -71,6 +72,8 @@ def plan(  # noqa: PLR0913 (all by keyword)
     from orchestrator.plan.plan import Plan
     from orchestrator.plan.selection import select
 
+    if isinstance(study, Mapping):
+        raise UsageError("a study is a name, a file or what load_study returns, not a mapping")
     if isinstance(study, str | Path):
         study = load_study(study, set=set, settings=settings, debug=debug)
     # All runs, not only the selected ones: a later filter must not change the frozen plan (decision
@@ -179,7 +182,16 @@ def _settings(given: Set | None, alias: Set | None) -> dict[str, ConfigValue]:
     if given is not None and alias is not None:
         raise UsageError("set and settings are one: give one of them")
     values = given if given is not None else alias or {}
+    _refuse_text("set", values, "{'lr': 1e-3}")
     return {key: _setting(key, value) for key, value in values.items()}
+
+
+def _refuse_text(name: str, given: object, example: str) -> None:
+    """UsageError where a notebook gives what is typed in a shell, such as `"lr=1e-3"`."""
+    from merge.errors import UsageError
+
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{name} is a mapping such as {example}, not {given!r}")
 
 
 def _setting(key: str, value: object) -> ConfigValue:
@@ -192,6 +204,7 @@ def _setting(key: str, value: object) -> ConfigValue:
 
 
 def _texts(where: Where | None) -> dict[str, list[str]]:
+    _refuse_text("where", where or {}, "{'seed': [0, 1]}")
     # A text is iterable too, but it is one value here.
     return {
         axis: [_text(axis, value) for value in (given if _is_many(given) else [given])]

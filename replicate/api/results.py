@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,12 +30,24 @@ def merge(
     from merge.results.view import merge_named
 
     merged, _ = merge_named(
-        [Path(path) for path in inputs],
+        paths_of(inputs),
         None if into is None else Path(into),
         on_conflict=on_conflict,
         is_strict=strict,
     )
     return merged
+
+
+def paths_of(inputs: Sequence[str | Path]) -> list[Path]:
+    """The inputs of a function that takes any number of paths. UsageError for none, or a list."""
+    from merge.errors import UsageError
+
+    if not inputs:
+        raise UsageError("name at least one output folder or merged file")
+    for path in inputs:
+        if not isinstance(path, str | os.PathLike):
+            raise UsageError(f"{path!r} is no path: give paths one by one, ('a', 'b')")
+    return [Path(path) for path in inputs]
 
 
 def report(output: str | Path, *, forms: Sequence[str] = ("md", "html")) -> dict[str, Path]:

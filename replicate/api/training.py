@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -57,6 +56,7 @@ def run(  # noqa: PLR0913 (all but three by keyword)
     """
     from orchestrator.training import train
 
+    _refuse_name(plan)
     settings = _watching_code(plan, settings or local_settings(plan))
     options = _sync_options(sync, claims, sync_patience_s)
     with _shown(plan, progress) as views:
@@ -77,12 +77,19 @@ def work(  # noqa: PLR0913 (all but three by keyword)
     """Train the runs of a `frozen_plan` on this machine, as `run` does for a study."""
     from orchestrator.training import train_frozen
 
+    _refuse_name(plan)
     settings = _watching_code(plan, settings or local_settings(plan))
     options = _sync_options(sync, claims, sync_patience_s)
     with _shown(plan, progress) as views:
         return train_frozen(
             plan, Path(output), settings, listeners=[*listeners, *views], sync=options
         )
+
+
+def _refuse_name(plan: object) -> None:
+    """UsageError for a study's name where its plan is wanted."""
+    if isinstance(plan, str | Path):
+        raise UsageError(f"{str(plan)!r} is no plan: give what api.plan({str(plan)!r}) returns")
 
 
 def _shown(plan: Plan, wanted: bool | None) -> AbstractContextManager[list[Listener]]:
@@ -195,26 +202,9 @@ def share_gpus(
 
 def cache_folder(named: str | Path | None) -> Path:
     """The folder for derived data: `named`, else the user's."""
-    if named is not None:
-        return Path(named).absolute()
-    if from_environment := os.environ.get("PAPERGRID_CACHE_DIR"):
-        return Path(from_environment).absolute()
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "papergrid"
-    try:
-        return Path.home() / ".cache" / "papergrid"
-    # A user id without an entry in the password file, and no HOME: as in containers.
-    except RuntimeError:
-        return _own_temporary_folder()
+    from orchestrator.machine.cache_folder import cache_folder
 
-
-def _own_temporary_folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"papergrid-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    # Anybody may make a folder of any name there.
-    if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
-        raise UsageError(f"{folder} belongs to another user: name a cache folder with --cache-dir")
-    return folder
+    return cache_folder(named)
 
 
 def bucket(  # noqa: PLR0913 (all by keyword)

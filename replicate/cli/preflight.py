@@ -24,6 +24,13 @@ def unfinished(planned: Plan, output: Path) -> list[Run]:
     return [run for run in planned.runs if not paths.run(run.path).has_result()]
 
 
+def refuse_changed_runs(planned: Plan, output: Path) -> None:
+    """RecordError with the runs of `planned` that were changed by hand in the plan of `output`."""
+    from orchestrator.plan.freeze import as_planned_in, refuse_changed_runs
+
+    refuse_changed_runs(output, as_planned_in(output, planned).runs)
+
+
 def ready(planned: Plan, output: Path, arguments: argparse.Namespace) -> LocalSettings:
     """The settings for this machine. PreflightError with all that the runs lack on it."""
     settings, problems = None, []

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING
 from merge.errors import UsageError
 from merge.records.submissions import new_submission_id
 from orchestrator.plan.plan import Plan
+from orchestrator.studies.experiment import is_folder
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import status_command
+from replicate.cli.preflight import refuse_changed_runs, unfinished
 from replicate.cli.s3_arguments import sync_target, sync_words
 from replicate.cli.this_machine import frozen_code, on_this_machine, print_note
 from replicate.cli.verbs import plan as plan_verb
 from replicate.views.columns import align
 
 if TYPE_CHECKING:
+    from merge.records.sweep import Run
     from orchestrator.servers.checks import CheckedServer
     from orchestrator.servers.hosts_file import Fleet, Server
     from orchestrator.servers.request import ServerAssignment, ServerRequest
@@ -75,6 +78,7 @@ def _plan_and_request(arguments: argparse.Namespace) -> tuple[Plan, ServerReques
     planned = on_this_machine(plan_verb.plan_of(arguments), arguments)
     # The same path is used on the servers, where a relative one would start at another folder.
     output = flags.output_folder(arguments).absolute()
+    refuse_changed_runs(planned, output)
     request = ServerRequest(
         name=new_submission_id(time.time()),
         output=output,
@@ -85,8 +89,22 @@ def _plan_and_request(arguments: argparse.Namespace) -> tuple[Plan, ServerReques
         snapshot=frozen_code(planned, output, arguments),
         claims=sync_target(arguments) if arguments.claims else None,
         code_files=planned.sweep.code_files,
+        to_check=frozenset(run.run_id for run in _checked(planned, output, arguments)),
     )
     return planned, request
+
+
+def _checked(planned: Plan, output: Path, arguments: argparse.Namespace) -> list[Run]:
+    """The runs for which servers look for packages, weights and data."""
+    if not arguments.check:
+        return []
+    return [
+        run
+        for run in unfinished(planned, output)
+        # A command has no check of its own. Of an experiment elsewhere the probe would look into
+        # the checkout, where `--snapshot` needs none.
+        if run.experiment and not (arguments.snapshot and is_folder(run.experiment))
+    ]
 
 
 def _check_snapshot(arguments: argparse.Namespace) -> None:

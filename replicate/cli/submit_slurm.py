@@ -15,6 +15,7 @@ from merge.records.records import EXPIRY_S
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import status_command
+from replicate.cli.preflight import refuse_changed_runs
 from replicate.cli.s3_arguments import sync_words
 from replicate.cli.slurm_checks import (
     check_runs,
@@ -134,6 +135,7 @@ def _submission(arguments: argparse.Namespace) -> SlurmSubmission:
     output = flags.output_folder(arguments).absolute()
     requests = [_request(run.resources, layers) for run in planned.runs]
     # Before the plan is written: nothing must be left behind where nothing can be sent.
+    refuse_changed_runs(planned, output)
     if arguments.check:
         check_runs(planned, output, arguments, requests)
     for request in requests:

@@ -9,11 +9,11 @@ from typing import Any
 
 from merge.records.result import Result
 from merge.records.sweep import Run, Sweep
-from merge.results.cells import UNUSABLE_KEY
+from merge.results.cells import COUNTED_KEY, UNUSABLE_KEY
 from merge.results.combine import Merged, expected_values
-from merge.results.parts import part_of_mean, part_text
+from merge.results.parts import is_over_same_values, part_of_mean, part_text
 from replicate.views.missing import ALL_COUNTED, Missing
-from replicate.views.table import Format, format_of
+from replicate.views.table import Format, format_of, some
 
 
 class Verdict(StrEnum):
@@ -24,6 +24,7 @@ class Verdict(StrEnum):
     BELOW = "below"
     INCOMPLETE = "incomplete"
     PARTIAL = "not whole"
+    OTHER_VALUES = "over other values"
     UNUSABLE = "unusable"
     NOT_PUBLISHED = "not published"
 
@@ -39,7 +40,7 @@ class Verdict(StrEnum):
         """
         if self in (Verdict.ABOVE, Verdict.BELOW):
             return "better" if (self is Verdict.ABOVE) == (goal == "max") else "worse"
-        if self in (Verdict.PARTIAL, Verdict.UNUSABLE):
+        if self in (Verdict.PARTIAL, Verdict.OTHER_VALUES, Verdict.UNUSABLE):
             return Verdict.INCOMPLETE.name.lower()
         return "" if self is Verdict.NOT_PUBLISHED else self.name.lower()
 
@@ -61,7 +62,10 @@ class Cell:
     note: str = ""
     """On the published number."""
     parts: Mapping[str, str] = field(default_factory=dict)
-    """By value of the averaged axis, and `mean`: `3/5 classes` where a number is over a part."""
+    """By value of the averaged axis, and `mean`: `3/5 classes` where a number is over a part.
+
+    Also `seed 0, 1` for a mean over other values than the published one.
+    """
     missing: Mapping[str, str] = field(default_factory=dict)
     """By value of the averaged axis what is shown in the place of a number: `failed`."""
     untrained: float | None = None
@@ -71,7 +75,7 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus published; None where either mean is missing, or ours is over a part."""
+        """Ours minus published; None where a mean is missing, or they are not over the same."""
         theirs = self.published.get("mean")
         if self.mean is None or theirs is None or "mean" in self.parts:
             return None
@@ -190,13 +194,22 @@ def _verdict(
     # A mean over a part of the classes is no mean to compare with that of a paper.
     if mean is not None and part_of_mean(view, sweep.metric):
         return Verdict.PARTIAL
+    is_comparable = mean is None or is_over_same_values(view[COUNTED_KEY], published)
+    # So is one over other seeds than the paper's.
+    if "mean" in published and not is_comparable:
+        return Verdict.OTHER_VALUES
     # Without a tolerance the mean must be equal (docs/studies.md).
     return judge_mean(mean, published.get("mean"), sweep.published.get("tolerance", 0.0))
 
 
-def _parts(view: Mapping[str, Any], needed: Sequence[str], metric: str) -> dict[str, str]:
-    texts = {name: part_text(view, name, metric) for name in needed}
-    texts["mean"] = part_of_mean(view, metric)
+def _parts(
+    view: Mapping[str, Any], needed: Sequence[str], published: Mapping[str, float], sweep: Sweep
+) -> dict[str, str]:
+    texts = {name: part_text(view, name, sweep.metric) for name in needed}
+    texts["mean"] = part_of_mean(view, sweep.metric)
+    if "mean" in published and not is_over_same_values(needed, published):
+        # Else a reader would take it for the mean over the paper's values.
+        texts["mean"] = texts["mean"] or f"{sweep.average_over} {some(needed)}"
     return {name: text for name, text in texts.items() if text}
 
 
@@ -221,7 +234,7 @@ def _cell(
         std=view["std"][sweep.metric] if is_complete else None,
         published={str(key): value for key, value in published.items()},
         verdict=_verdict(view, mean, published, sweep),
-        parts=_parts(view, needed, sweep.metric),
+        parts=_parts(view, needed, published, sweep),
         missing={str(r.axes[sweep.average_over]): missing.text(r) for r in missing.of(runs)},
         note=sweep.published.get("notes", {}).get(name, ""),
         untrained=view.get(baseline.label, {}).get(sweep.metric) if baseline else None,

@@ -79,9 +79,7 @@ def _own_columns(report: Report) -> list[_Column]:
         _Column("run", "run_config_hash", lambda run: run.config_hash),
     ]
     if any(parts.values()):
-        own.append(
-            _Column("run", "run_counted", lambda run: parts[run.cell].get(averaged(run), ""))
-        )
+        own.append(_Column("run", "run_counted", counted))
     return own
 
 

@@ -152,6 +152,9 @@ def _caption(report: Report, table: PaperTable) -> str:
     text += f"{report.form.direction}."
     if incomplete:
         text += f" Incomplete, so without a mean: {some(incomplete, 8)}."
+    others = [c.name for c in report.cells if c.verdict is Verdict.OTHER_VALUES]
+    if others:
+        text += f" Not over the same {report.sweep.average_over} as published: {some(others, 8)}."
     if partial:
         text += f" Means over a part, not comparable with published ones: {some(partial, 8)}."
     if report.failures:

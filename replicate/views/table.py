@@ -11,9 +11,15 @@ from typing import Any
 
 from merge.records.metrics import NUMBER, PERCENT, Metric
 from merge.records.sweep import Run, Sweep
-from merge.results.cells import UNUSABLE_KEY, expected_values
+from merge.results.cells import COUNTED_KEY, UNUSABLE_KEY, expected_values
 from merge.results.flags import flag_lines
-from merge.results.parts import REMARKS_KEY, part_of_mean, part_text, with_part
+from merge.results.parts import (
+    REMARKS_KEY,
+    is_over_same_values,
+    part_of_mean,
+    part_text,
+    with_part,
+)
 from replicate.views.columns import align
 
 MISSING = "-"
@@ -129,11 +135,21 @@ def notes(document: Mapping[str, Any]) -> list[str]:
             missing = f"{document['average_over']} {', '.join(view['missing'])}"
             lines.append(f"incomplete: {cell} lacks {missing}: no mean is shown")
         lines += [f"remark: {cell}: {text}" for text in view.get(REMARKS_KEY, ())]
+        lines += _other_values(cell, view, document)
     lines += flag_lines(document)
     empty = document["cells_without_results"]
     if empty:
         lines.append(f"incomplete: {counted(len(empty), 'cell')} without a result: {some(empty)}")
     return lines + [_conflict_note(entry) for entry in document["conflicts"]]
+
+
+def _other_values(cell: str, view: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
+    published = document["published"].get("cells", {}).get(cell, {})
+    if not view["complete"] or is_over_same_values(view[COUNTED_KEY], published):
+        return []
+    axis = document["average_over"]
+    ours, theirs = some(view[COUNTED_KEY]), some([str(key) for key in published if key != "mean"])
+    return [f"not compared: {cell} is a mean over {axis} {ours}, the published one over {theirs}"]
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
@@ -222,7 +238,11 @@ def _published(
     value = published.get("mean")
     if value is None:
         return [MISSING, MISSING]
-    # A mean over a part of the classes is no mean to compare with that of a paper.
-    if not view.get("complete") or part_of_mean(view, sweep.metric):
+    # A mean over a part, or over other runs, is no mean to compare with that of a paper.
+    if (
+        not view.get("complete")
+        or part_of_mean(view, sweep.metric)
+        or not is_over_same_values(view[COUNTED_KEY], published)
+    ):
         return [form.value(value), MISSING]
     return [form.value(value), form.difference(view["mean"][sweep.metric] - value)]

@@ -150,6 +150,70 @@ def test_a_command_that_would_bypass_the_copy_is_refused(tmp_path, checkout, wor
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def generated(checkout):
+    """Code in the checkout that git ignores: a file, a folder with data, a link to it."""
+    (checkout.parent / ".gitignore").write_text("data/\ngen*\n")
+    (checkout / "generated.py").write_text("x = 1\n")
+    folder = checkout / "gen tools"
+    folder.mkdir()
+    (folder / "a.py").write_text("y = 1\n")
+    (folder / "b.yaml").write_text("z: 1\n")
+    (folder / "large.bin").write_bytes(b"0")
+    (checkout / "gen_link").symlink_to("gen tools")
+    return ["generated.py", "gen tools", "gen_link", "../module.py"]
+
+
+@pytest.mark.parametrize("run", [COMMAND, EXPERIMENT], ids=["command", "experiment"])
+def test_code_that_the_study_names_is_copied_though_git_ignores_it(
+    tmp_path, checkout, generated, run
+):
+    before = code_version(run, cwd=checkout, named=generated)
+    taken = take_snapshot(tmp_path / "out", run, checkout, generated)
+    assert taken.cwd is not None
+    (checkout / "generated.py").write_text("x = 2\n")
+    (checkout / "gen tools" / "a.py").write_text("y = 2\n")
+    assert (taken.cwd / "generated.py").read_text() == "x = 1\n"
+    assert (taken.cwd / "gen_link" / "a.py").read_text() == "y = 1\n"
+    assert names(taken.cwd / "gen tools") == ["a.py", "b.yaml"]
+    assert taken.code["source"] == before["source"]
+    again = take_snapshot(tmp_path / "out", run, checkout, generated)
+    assert again.digest != taken.digest
+
+
+def test_a_module_that_the_command_imports_is_copied_though_git_ignores_it(
+    tmp_path, checkout, generated
+):
+    (checkout / "train.py").write_text("import generated\n")
+    run = replace(COMMAND, command=("python", "train.py"))
+    taken = take_snapshot(tmp_path / "out", run, checkout, [])
+    assert taken.cwd is not None
+    assert (taken.cwd / "generated.py").read_text() == "x = 1\n"
+    assert not (taken.cwd / "gen tools").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../../outside.py", "lies outside of the checkout"),
+        ("{root}/module.py", "write it relative to"),
+        ("out/shared.py", "lies in the output folder"),
+        ("far.py", "lies outside of the checkout"),
+    ],
+)
+@pytest.mark.parametrize("run", [COMMAND, EXPERIMENT], ids=["command", "experiment"])
+def test_code_that_cannot_be_copied_is_refused_by_name(tmp_path, checkout, run, name, said):
+    (tmp_path / "outside.py").write_text("x = 1\n")
+    (checkout / "far.py").symlink_to(tmp_path / "outside.py")
+    (checkout / "out").mkdir()
+    (checkout / "out" / "shared.py").write_text("x = 1\n")
+    name = name.replace("{root}", str(checkout.parent))
+    with pytest.raises(UsageError, match=said) as refused:
+        take_snapshot(checkout / "out", run, checkout, [name])
+    assert f"`code:` of the study: {name} " in str(refused.value)
+    assert [path.name for path in (checkout / "out").iterdir()] == ["shared.py"]
+
+
 def test_a_link_back_into_the_checkout_is_refused_and_one_to_data_is_kept(tmp_path, checkout):
     (checkout / "far").symlink_to("/usr")
     taken = take_snapshot(tmp_path / "out", COMMAND, checkout)

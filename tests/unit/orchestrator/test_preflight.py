@@ -177,3 +177,22 @@ def test_a_machine_without_a_free_process_may_be_tried_again(tmp_path, blobs, mo
     monkeypatch.setattr("orchestrator.preflight.subprocess.Popen", refused)
     with pytest.raises(SystemLimitError, match=r"the check of .* cannot be started now"):
         found("./blobs", tmp_path)
+
+
+def test_a_check_that_takes_too_long_is_ended_and_what_it_found_counts(tmp_path, blobs):
+    slow = CHECK + "    import time; print('chatter', flush=True); time.sleep(60)\n"
+    (blobs / "check.py").write_text(slow)
+    runs = make_sweep(None, folds=1, experiment="./blobs").runs
+    notes: list[str] = []
+    quick = replace(places(tmp_path), limit_s=3.0)
+    assert [each.about for each in find_problems(runs, quick, notes.append)] == ["folds", "more"]
+    assert notes == ["./blobs: its check took longer than 3 s and was ended"]
+
+
+def test_a_check_that_fails_where_its_words_are_not_seen_carries_the_last_of_them(tmp_path, blobs):
+    (blobs / "check.py").write_text(
+        "import os\n\ndef problems(*_):\n    os.write(2, b'no disk')\n    os._exit(1)\n"
+    )
+    runs = make_sweep(None, folds=1, experiment="./blobs").runs
+    (problem,) = find_problems(runs, replace(places(tmp_path), limit_s=60.0))
+    assert "exit code 1; no disk" in problem.message

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from support.grids import write_result
 from support.studies import COMMAND, write_study
 
 from merge.errors import UsageError
+from merge.records.growth import Growth
 from merge.records.sweep import Value
 from replicate import api
 
@@ -103,6 +106,7 @@ def trained(study: Path, output: Path, command: str) -> tuple[Path, str]:
     return output, str(study)
 
 
+ENTRY = Growth(at=0.0, by="ann", host="here")
 FAILS = 'test "$0$1" != x0.01 || { echo out of luck >&2; exit 1; }; ' + (
     'echo "{\\"metrics\\": {\\"loss\\": 0.5}}" > "$PAPERGRID_ATTEMPT_DIR/result.json"'
 )
@@ -122,7 +126,16 @@ def test_a_notebook_reads_short_texts_and_the_way_to_a_log(
     assert "2 done, 2 failed" in repr(report)
     assert log.read_text() == "out of luck\n"
     merged, status = api.merge(output), api.status(output)
-    for each in (plan, plan.sweep, plan.runs[0], merged, status, report, settings):
+    large = [
+        replace(plan.shards[0], runs=plan.runs * 2500),
+        replace(plan.sweep.axes[1], values=tuple(range(10_000))),
+        replace(ENTRY, study="x" * 10_000),
+        replace(
+            api.compare(output, axis="lr", values=(1e-4, 0.01))[0],
+            differences=(0.5,) * 10_000,
+        ),
+    ]
+    for each in (plan, plan.sweep, plan.runs[0], merged, status, report, settings, *large):
         assert len(repr(each)) < 700, repr(each)
     assert repr(plan) == "<Plan of study 'plain': 4 of 6 runs, shards: 1>"
     assert "2 done" in repr(status)
@@ -144,3 +157,23 @@ def test_results_are_compared_and_framed_as_the_commands_do(study: Path, tmp_pat
     frames = [api.to_pandas(source) for source in (api.merge(output), output, [output])]
     assert all(frame.equals(frames[0]) for frame in frames)
     assert list(frames[0]["run_id"]) == [run.run_id for run in plan.runs]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda study: api.plan(study, set=["steps=1"]), "set is a mapping such as"),
+        (lambda study: api.plan(study, where="lr=1e-2"), "where is a mapping such as"),
+        (lambda _: api.plan({"name": "plain"}), "a study is a name, a file or"),
+        (lambda study: api.run(study, "out"), "is no plan: give what api.plan"),
+        (lambda _: api.merge(), "name at least one output folder"),
+        (lambda _: api.merge(["a", "b"]), "give paths one by one"),
+        (lambda _: api.compare("a", axis="lr", values=None), "compare takes two values of lr"),
+        (lambda _: api.compare(axis="lr", values=(1, 2)), "name at least one output folder"),
+    ],
+)
+def test_what_a_function_does_not_take_is_named(
+    study: Path, call: Callable[[Path], object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        call(study)

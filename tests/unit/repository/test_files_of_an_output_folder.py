@@ -23,7 +23,7 @@ WRITERS = {
     "orchestrator/sync/plan.py": "a temporary folder",
     "replicate/cli/main.py": "/dev/null",
     "replicate/views/terminal.py": "/dev/null",
-    "replicate/api/training.py": "a cache folder for a user without a home",
+    "orchestrator/machine/cache_folder.py": "a cache folder for a user without a home",
     "experiments/runtime/write_options.py": "options.yaml in the source tree",
 }
 """Modules that change files by other means than merge.storage, and why."""

@@ -92,3 +92,18 @@ def test_the_check_imports_no_torch():
     code = "import sys, experiments.fewshot.check; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_quick_check_indexes_nothing_and_finds_the_rest(tmp_path):
+    make_one_good_fold(tmp_path / "data")
+    places = Places(
+        data_root=tmp_path / "data", weights=None, cache_dir=tmp_path / "cache", is_quick=True
+    )
+    folds = [{"dataset": "pascal5i", "fold": fold, "from_scratch": True} for fold in (0, 1)]
+    absent = {"dataset": "coco20i", "fold": 0, "from_scratch": True}
+    (coco,) = problems([*folds, absent], places)
+    assert coco.about == "coco20i"
+    assert not (tmp_path / "cache").exists()
+    # Once a run has made the index, it is used.
+    assert found(tmp_path, *folds)
+    assert [each.about for each in problems(folds, places)] == ["pascal5i fold 1, 1 shot"]

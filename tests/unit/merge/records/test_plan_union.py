@@ -158,3 +158,14 @@ def test_notes_name_runs_that_come_and_those_that_stay() -> None:
         "this study does not name 1 of the 2 planned runs; they stay in the plan and in the "
         "table: pascal5i_resnet50_1shot-fold0",
     ]
+
+
+def test_one_text_of_two_types_is_no_second_value() -> None:
+    # In a table, a filter and a comparison both are `1`.
+    planned = make_grid(cells=["1", "2"], folds=[0])
+    number = replace(planned.runs[0], run_id="n", path="n", cell="n", axes={"cell": 1, "fold": 0})
+    cells = Axis(name="cell", values=(1, "2"))
+    retyped = replace(planned, axes=(cells, planned.axes[1]), runs=(number, planned.runs[1]))
+    assert plan_changes(planned, retyped) == (
+        f'axis cell: "1" -> 1 (in 1 run: {planned.runs[0].run_id})',
+    )

@@ -13,6 +13,7 @@ from merge.results.combine import combine
 from merge.results.inputs import read_inputs
 from merge.results.view import merge_inputs, rebuild
 from merge.storage.json_files import read_json, write_json
+from replicate.views.table import results_table
 
 CELL = "pascal5i_resnet50_1shot"
 
@@ -213,3 +214,14 @@ def test_merged_files_and_their_folders_merge_to_one_file(tmp_path):
     assert (tmp_path / "mixed.json").read_bytes() == whole
     assert (tmp_path / "again.json").read_bytes() == whole
     assert read_json(tmp_path / "whole.json")["results"][CELL]["n"] == 4
+
+
+def test_a_loss_of_the_original_script_is_no_fraction(tmp_path):
+    path = tmp_path / "losses.json"
+    folds = {str(fold): {"val_loss": 1.5 + fold} for fold in range(4)}
+    path.write_text(json.dumps({"results": {"a": folds}}), encoding="utf-8")
+    merged = combine(read_inputs([path]))
+    assert merged.problems == ()
+    rows = results_table(merged.sweep, merged.document)
+    assert rows[0].startswith("val_loss, lower is better  ")
+    assert rows[-1].split() == ["a", "1.5", "2.5", "3.5", "4.5", "3", "1.291", "4/4"]

@@ -96,6 +96,27 @@ def test_modules_of_pythonpath_count(project: Path, monkeypatch: pytest.MonkeyPa
     assert "lib/far.py" in command_sources(("python", "train.py"), project)
 
 
+@pytest.mark.parametrize(
+    ("path", "module"),
+    [
+        ("'lib'", "lib/far.py"),
+        ("os.path.join(os.path.dirname(__file__), 'lib', '..', 'lib')", "lib/far.py"),
+        ("str(Path(__file__).parents[1])", "../far.py"),
+    ],
+)
+def test_modules_of_folders_that_a_script_adds_to_its_path_count(
+    project: Path, path: str, module: str
+) -> None:
+    place = project / module
+    place.parent.mkdir(exist_ok=True)
+    place.touch()
+    command = ("python", "train.py")
+    (project / "train.py").write_text("import far")
+    assert module not in command_sources(command, project)
+    (project / "train.py").write_text(f"import os, sys\nsys.path.insert(0, {path})\nimport far")
+    assert module in command_sources(command, project)
+
+
 def test_a_file_with_an_error_or_without_permission_ends_no_plan(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 from support import fake_slurm
 from support.studies import TOY, write_experiment
 
+from merge.storage.json_files import read_json, write_json
+from replicate import api
 from replicate.cli.main import main
 
 
@@ -142,3 +144,52 @@ def test_each_python_of_the_nodes_is_asked_about_its_own_runs(tmp_path, monkeypa
     printed = capsys.readouterr().err
     assert "nothing was started: " in printed
     assert "folds: [0, 2]" in printed
+
+
+@pytest.mark.parametrize("where", [("--slurm",), ("--servers", "hosts.yaml")])
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_runs_that_were_changed_in_the_plan_are_refused_by_name(
+    tmp_path, monkeypatch, capsys, where, more
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts.yaml").write_text("hosts: [gpu1]\n")
+    output = tmp_path / "out"
+    planned = api.plan("demo")
+    api.freeze_plan(planned, output)
+    document = read_json(output / "sweep.json")
+    changed, other = (run.run_id for run in planned.runs[:2])
+    next(run for run in document["runs"] if run["run_id"] == changed)["config"]["fold"] = 1
+    write_json(output / "sweep.json", document)
+    before = (output / "sweep.json").read_bytes()
+    words = ["submit", "--study", "demo", "--output-dir", str(output), *where, *more]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert f"nothing was submitted: {output / 'sweep.json'}:" in said
+    assert f"for {changed}, but its configuration" in said
+    assert other not in said
+    assert "restore it" in said
+    assert [path.name for path in output.iterdir()] == ["sweep.json"]
+    assert (output / "sweep.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("is_checked", [True, False])
+def test_a_server_without_weights_and_data_is_refused_with_all_it_lacks(
+    tmp_path, monkeypatch, capsys, is_checked
+):
+    """ssh here runs the script on this machine, which has no GPU 7: no worker starts."""
+    monkeypatch.chdir(tmp_path)
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text("#!/bin/sh\nexec bash --noprofile --norc -s\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+    (tmp_path / "hosts.yaml").write_text(f"hosts: [gpu1]\ndefaults: {{cache_dir: {tmp_path}/c}}\n")
+    words = ["submit", "--servers", "hosts.yaml", "--study", "abcb", "--output-dir", "out"]
+    more = [] if is_checked else ["--no-check"]
+    assert main([*words, "--devices", "7", *more]) == 2
+    said = capsys.readouterr().err
+    assert "gpu1: --devices: no GPU '7' here" in said
+    lacked = [f"gpu1: {name}: " for name in ("resnet50", "pascal5i", "coco20i")]
+    assert [text in said for text in lacked] == [is_checked] * 3
+    assert not list((tmp_path / "out").iterdir())
