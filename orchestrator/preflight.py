@@ -7,24 +7,36 @@ Python that trains. Of a command: its program and the script files among its wor
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merge.errors import PreflightError
 from merge.records.sweep import Run
 from merge.wording import listed
+from orchestrator.machine.limits import is_shortage, shortage
 from orchestrator.machine.own_modules import import_variables, source_root, training_install
 
 _INTERPRETERS = ("python", "bash", "sh", "torchrun", "accelerate", "Rscript", "julia")
 _SCRIPTS = (".py", ".sh", ".R", ".jl")
+TRAINER = ("packages", "python", "command", "task.py")
+"""What problems of the trainer itself are about; all others may be of data and weights."""
 _MAX_NAMED = 3
-_TOO_LONG = -1000
-"""No signal has this number."""
+_MAX_SHOWN = 100
+
+CHECKED = '{"checked": true}'
+"""The last line of a check that came to its end: a program that is no Python prints none."""
+_PATIENCE_S, _LIMIT_S = 60.0, 3600.0
+"""A check may index a data set; where a file server does not answer, it would never end."""
+_NO_CHECK = "--no-check starts without it"
+_OTHER_PYTHON = f"name a Python that has papergrid; {_NO_CHECK}"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,41 +108,98 @@ def _of_experiment(
         "cache_dir": str(places.cache_dir),
         "quick": places.limit_s is not None,
     }
-    done = _checked(name, request, python, places.limit_s)
-    for line in done.stdout.splitlines():
-        problem = Problem(**json.loads(line))
-        is_install = problem.about == "packages"
-        yield replace(problem, fix=training_install(python)) if is_install else problem
-    if done.returncode == _TOO_LONG:
+    ended = _ask_check(name, json.dumps(request), python, places.limit_s)
+    for line in ended.lines:
+        if found := _problem_of(line):
+            is_install = found.about == "packages"
+            yield replace(found, fix=training_install(python)) if is_install else found
+    if ended.is_too_long and places.limit_s is not None:
         on_note(f"{name}: its check took longer than {places.limit_s:.0f} s and was ended")
-    elif done.returncode:
-        said = (done.stderr or "").strip().splitlines()
-        where = said[-1] if said else "see above"
-        yield Problem(name, f"its check ended with exit code {done.returncode}; {where}")
+    elif problem := ended.problem or _unanswered(name, ended.lines, python):
+        yield problem
 
 
-def _checked(
-    name: str, request: Mapping[str, object], python: str, limit_s: float | None
-) -> subprocess.CompletedProcess[str]:
-    """The ended check of an experiment, with the exit code `_TOO_LONG` where it was ended."""
-    words = [python, "-m", "experiments.runtime.check", name]
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """The check of an experiment that has ended, or was ended."""
+
+    lines: Sequence[str] = ()
+    problem: Problem | None = None
+    is_too_long: bool = False
+
+
+def _ask_check(name: str, request: str, python: str, limit_s: float | None) -> _Ended:
     try:
-        return subprocess.run(
-            words,
-            input=json.dumps(request),
+        process = subprocess.Popen(
+            [python, "-m", "experiments.runtime.check", name],
             env={**os.environ, **import_variables(os.environ, source_root())},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # The terminal's where a person waits here: indexing shows its progress there.
             stderr=None if limit_s is None else subprocess.PIPE,
             text=True,
             errors="replace",
-            check=False,
-            timeout=limit_s,
         )
-    except subprocess.TimeoutExpired as error:
-        # Bytes, though text was asked for; its last line may be cut off.
-        found = error.stdout.decode("utf-8", "replace") if error.stdout else ""
-        return subprocess.CompletedProcess(words, _TOO_LONG, found[: found.rfind("\n") + 1])
+    except OSError as error:
+        if is_shortage(error):
+            raise shortage(f"the check of {name}", error) from error
+        text = f"{python} cannot be started: {error.strerror}"
+        return _Ended(problem=Problem("python", text, _OTHER_PYTHON))
+    with process:
+        try:
+            return _answer(process, request, name, limit_s)
+        # Ctrl-C, too: nothing is left running.
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _answer(
+    process: subprocess.Popen[str], request: str, name: str, limit_s: float | None
+) -> _Ended:
+    try:
+        output, errors = _output_of(process, request, name, limit_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        text = f"its check has not ended in {_LIMIT_S / 60:.0f} min"
+        problem = Problem(name, text, f"look for what it waits for, or {_NO_CHECK}")
+        return _Ended(process.communicate()[0].splitlines(), problem, is_too_long=True)
+    code = process.returncode
+    how = f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"
+    said = (errors or "").strip().splitlines()
+    where = said[-1] if said else "see above"
+    return _Ended(output.splitlines(), Problem(name, f"its check {how}; {where}") if code else None)
+
+
+def _output_of(
+    process: subprocess.Popen[str], request: str, name: str, limit_s: float | None
+) -> tuple[str, str | None]:
+    """What `process` prints to its end. TimeoutExpired after the longest time that is waited."""
+    if limit_s is not None:
+        return process.communicate(request, timeout=limit_s)
+    try:
+        return process.communicate(request, timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        text = "the check of %s has taken %.0f s so far: Ctrl-C ends it, %s"
+        _log.warning(text, name, _PATIENCE_S, _NO_CHECK)
+    return process.communicate(timeout=_LIMIT_S - _PATIENCE_S)
+
+
+def _problem_of(line: str) -> Problem | None:
+    """The problem that a line of a check describes; None where it describes none."""
+    try:
+        return Problem(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
+def _unanswered(name: str, lines: Sequence[str], python: str) -> Problem | None:
+    """That what `python` printed is not the whole answer of a check; None where it is."""
+    other = next((one for one in lines if one != CHECKED and not _problem_of(one)), None)
+    if CHECKED in lines and other is None:
+        return None
+    how = "ended without an answer" if other is None else f"printed {other[:_MAX_SHOWN]!r}"
+    return Problem(name, f"its check, started by {python}, {how}", _OTHER_PYTHON)
 
 
 def _of_commands(runs: Iterable[Run], *, has_own_path: bool) -> Iterator[Problem]:

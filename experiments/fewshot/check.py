@@ -25,7 +25,7 @@ from experiments.fewshot.episodes.source import Source, open_source
 from experiments.fewshot.options import Options
 from experiments.runtime.check import Places, Problem
 from experiments.runtime.options import build
-from merge.errors import DataError, PapergridError
+from merge.errors import PapergridError
 
 _GENERATED = "shapes5i"
 """Made on first use: no part of it can be missing."""
@@ -97,5 +97,6 @@ def _draw(options: Options, source: Source) -> None:
 def _tried(about: str, fix: str, action: Callable[[], None]) -> Iterator[Problem]:
     try:
         action()
-    except DataError as error:
+    # OSError: a file of weights that this user may not read.
+    except (PapergridError, OSError) as error:
         yield Problem(about, str(error), fix)

@@ -2,8 +2,9 @@
 
 `replicate` starts it before any run starts. It reads one JSON object from stdin, `configs` (a list
 of configurations), `data_root`, `weights`, `cache_dir` (paths or null) and `quick` (may be left
-out), and prints one JSON object a line for each problem: `about`, `message`, `fix`. No torch is
-imported unless an experiment's own code does so.
+out), and prints one JSON object a line for each problem: `about`, `message`, `fix`; at its end
+{"checked": true}. No torch is imported unless an experiment's own code does so, and what that
+prints goes to stderr.
 
 An experiment adds its data and weights by a module `check.py` with a function
 
@@ -16,10 +17,12 @@ import importlib
 import importlib.util
 import json
 import logging
+import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -67,6 +70,7 @@ def main(words: Sequence[str], source: TextIO, target: TextIO) -> int:
     )
     for problem in find_problems(find_experiment(words[0], Path.cwd()), request["configs"], places):
         print(json.dumps(asdict(problem)), file=target, flush=True)
+    print(json.dumps({"checked": True}), file=target, flush=True)
     return 0
 
 
@@ -94,14 +98,14 @@ def _own_problems(
     try:
         module = importlib.import_module(f"{experiment.package}.check")
         yield from module.problems(configs, places)
-    except Exception as error:  # noqa: BLE001 (a person's own code)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (a person's own code, may even exit)
         yield Problem(_CHECK_FILE, f"{path} failed: {_last_line(error)}", f"correct {path}")
 
 
 def _broken_task(experiment: Experiment) -> Iterator[Problem]:
     try:
         _ = experiment.open_task
-    except Exception as error:  # noqa: BLE001 (a person's own code)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (a person's own code, may even exit)
         path = experiment.folder / "task.py"
         yield Problem("task.py", f"{path} cannot be used: {_last_line(error)}", f"correct {path}")
 
@@ -113,7 +117,7 @@ def _missing_packages() -> Iterator[Problem]:
         yield Problem("packages", f"{', '.join(missing)} cannot be imported by {sys.executable}")
 
 
-def _last_line(error: Exception) -> str:
+def _last_line(error: BaseException) -> str:
     if isinstance(error, PapergridError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
@@ -125,12 +129,31 @@ def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
+def _end_with_parent() -> None:
+    """From now on this process ends when the one that started it does."""
+    # A SIGTERM ends `replicate` at once, and a check may wait for a file server for ever.
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _own_stdout() -> TextIO:
+    """This process's stdout; what else is printed, by other processes too, goes to stderr."""
+    target = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return target
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    _end_with_parent()
     try:
-        # What a person's own code prints must not stand among the problems.
-        with redirect_stdout(sys.stderr):
-            sys.exit(main(sys.argv[1:], sys.stdin, sys.__stdout__ or sys.stderr))
+        sys.exit(main(sys.argv[1:], sys.stdin, _own_stdout()))
     except PapergridError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

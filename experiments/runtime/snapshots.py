@@ -195,7 +195,7 @@ class Snapshots:
         try:
             state = read_checkpoint(path, config_hash=self._context.config_hash)
             return None if state is None else BestModel.from_state(state)
-        except (PapergridError, KeyError, TypeError):
+        except (PapergridError, LookupError, TypeError, ValueError, AttributeError):
             return None
 
     def _begin_stage(self, state: Mapping[str, Any], progress: Progress) -> None:

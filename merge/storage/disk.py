@@ -99,9 +99,12 @@ class SystemDisk:
             os.fsync(file.fileno())
 
     def fsync(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY)
+        # Without O_NONBLOCK a pipe that a command left under a file's name would block for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            os.fsync(descriptor)
+            # A pipe has nothing to make durable, and refuses.
+            if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

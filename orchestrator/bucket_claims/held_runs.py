@@ -7,11 +7,12 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from merge.errors import PapergridError
+from merge.errors import PapergridError, SystemLimitError
 from merge.records.records import Claim
 from merge.records.sweep import Run
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from orchestrator.bucket_claims.remote_claims import RemoteClaims
+from orchestrator.machine.limits import start_thread
 from orchestrator.machine.repeating_thread import failures_logged
 
 _log = logging.getLogger(__name__)
@@ -91,7 +92,12 @@ class HeldRuns:
         """Release all runs whose attempts are not running, as far as that is done in `limit_s`."""
         # A daemon: a request that hangs must keep neither the caller nor the process.
         thread = threading.Thread(target=self._give_back_idle, name="last releases", daemon=True)
-        thread.start()
+        try:
+            start_thread(thread)
+        except SystemLimitError as error:
+            # They expire, and what was trained is kept.
+            _log.warning("claims in the bucket are not given back: %s", error)
+            return
         thread.join(limit_s)
 
     def running(self) -> Sequence[Run]:

@@ -110,14 +110,14 @@ class Attempt:
     def kill(self, cause: Cause) -> None:
         """SIGKILL it at once."""
         self.stop_cause = self.stop_cause or cause
-        self.process.kill()
+        self._kill()
 
     def tick(self) -> None:
         """Continue a `stop`: signal workers that were started since, kill them when it is time."""
         if self.kill_at < math.inf:
             self._ask_to_stop()
         if self.clock.monotonic() > self.kill_at:
-            self.process.kill()
+            self._kill()
 
     def end_stalled(self, limit_s: float | None) -> None:
         """Kill it where it has written nothing for `limit_s` seconds; None: never."""
@@ -125,6 +125,13 @@ class Attempt:
             return
         if self.silence.seconds() > limit_s:
             self.kill(Cause.STALLED)
+
+    def _kill(self) -> None:
+        try:
+            self.process.kill()
+        except OSError as error:
+            # A command that runs as another user (sudo) must not keep others from being stopped.
+            _log.warning("%s cannot be killed: %s", self.run.run_id, error)
 
     def _ask_to_stop(self) -> None:
         try:

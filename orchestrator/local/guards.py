@@ -17,7 +17,7 @@ class Guards:
         self._guardian = guardian
         self._outcomes = outcomes
         self._num_guards = 1
-        self._is_missing = False
+        self._is_missing = self._is_refused = False
 
     def replace(self) -> None:
         """The guard has died: start another one."""
@@ -40,5 +40,11 @@ class Guards:
         # Without a guard all goes on: it is tried again at the next tick.
         except SystemLimitError:
             return
-        self._is_missing = False
+        # Such as an environment that was removed, or lies on a file server that is away.
+        except OSError as error:
+            if not self._is_refused:
+                self._is_refused = True
+                self._outcomes.notice(f"the guard process had died and cannot be replaced: {error}")
+            return
+        self._is_missing = self._is_refused = False
         self._outcomes.notice("the guard process had died; a new one was started")

@@ -53,6 +53,11 @@ def start_process(
             raise StorageError(reason) from error
         _write_failure(files, record, Cause.CONFIG, reason)
         raise UsageError(reason) from error
+    # A NUL character, or one that the locale cannot spell, in a word or a variable.
+    except ValueError as error:
+        reason = f"cannot start {launch.argv[0]!r}: a word of the command cannot be used: {error}"
+        _write_failure(files, record, Cause.CONFIG, reason)
+        raise UsageError(reason) from error
 
 
 def _write_failure(

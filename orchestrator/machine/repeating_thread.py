@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from merge.errors import PapergridError
+from orchestrator.machine.limits import start_thread
+
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +41,8 @@ class RepeatingThread:
         self.stop()
 
     def start(self) -> None:
-        self._thread.start()
+        """SystemLimitError where the system gives no thread now."""
+        start_thread(self._thread)
 
     def stop(self) -> None:
         """No further call begins; returns when the one in progress has ended."""
@@ -56,5 +60,8 @@ def failures_logged(name: str) -> Iterator[None]:
     """Log what the block raises, and go on: a file system may be away for a minute."""
     try:
         yield
+    # What the world refuses needs no traceback, and a full disk refuses every few seconds.
+    except (PapergridError, OSError) as error:
+        _log.warning("%s failed; it is tried again: %s", name, error)
     except Exception:  # noqa: BLE001
         _log.exception("%s failed; it is tried again", name)

@@ -93,7 +93,12 @@ def _shebang(word: str, cwd: Path, environment: Mapping[str, str]) -> tuple[str,
         return None
     if not line.startswith(b"#!"):
         return None
-    words = shlex.split(line[2:].decode("utf-8", "replace"))
+    text = line[2:].decode("utf-8", "replace")
+    try:
+        words = shlex.split(text)
+    # An open quotation mark: the kernel knows none.
+    except ValueError:
+        words = text.split()
     # Of `env python3` and `env -S python3 -u` the last program counts.
     programs = [i for i, each in enumerate(words) if _is_python(each)]
     return tuple(words[: programs[0] + 1]) if programs else None

@@ -190,6 +190,9 @@ def _content(path: Path) -> str:
     # An editor replaces a file by another one, and it may be gone since the folder was listed.
     except FileNotFoundError:
         return "absent"
+    # A colleague's private file beside a script, or a program that may only be started.
+    except PermissionError:
+        return "unreadable"
 
 
 def installed_version() -> str | None:

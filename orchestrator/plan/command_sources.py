@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -152,7 +153,10 @@ class _Search:
             place = self._waiting.pop()
             if place not in seen:
                 seen.add(place)
-                self._follow_file(Path(place))
+                # Gone since its folder was listed, or not readable for this user: what
+                # it imports is not known.
+                with suppress(FileNotFoundError, PermissionError):
+                    self._follow_file(Path(place))
 
     def _follow_file(self, path: Path) -> None:
         if path.suffix == ".py" or _is_python_script(path):

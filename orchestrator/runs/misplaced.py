@@ -5,13 +5,13 @@ It would keep the run from ever being finished: the run's own result is created 
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
-from merge.errors import RecordError
+from merge.errors import RecordError, StorageError
 from merge.records.result import MisplacedResultError, read_result
 from merge.storage.atomic import move_into_place
-from merge.storage.json_files import read_json
+from merge.storage.json_files import parse_json
+from merge.storage.nfs import read_whole
 from merge.storage.paths import RunPaths
 
 
@@ -44,14 +44,23 @@ def _is_misplaced(paths: RunPaths, *, is_new: bool) -> bool:
     except MisplacedResultError:
         return True
     except RecordError:
-        return is_new and not _is_json(paths.result)
+        return is_new and _is_no_json(paths)
     except FileNotFoundError:
         pass
     return False
 
 
-def _is_json(path: Path) -> bool:
-    with suppress(RecordError):
-        read_json(path)
+def _is_no_json(paths: RunPaths) -> bool:
+    """Whether the run's result.json was read and is no JSON, or is no file at all."""
+    if not paths.result.is_file():
+        return True
+    try:
+        data = read_whole(paths.result, paths.disk)
+    # It may be the result of another user, or of a disk that fails now.
+    except (OSError, StorageError):
+        return False
+    try:
+        parse_json(paths.result, data)
+    except RecordError:
         return True
     return False

@@ -18,6 +18,7 @@ from merge.records.sweep import Run
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import SweepPaths
 from orchestrator.local.events import LocalReport, RunOutcome
+from orchestrator.machine.limits import start_thread
 from orchestrator.runs.claims import finished, last_claim
 from orchestrator.slurm.commands import call
 from orchestrator.slurm.queue import TaskRow, task_row
@@ -51,7 +52,7 @@ def scheduler_signals() -> Iterator[StopFlag]:
     SLURM sends SIGUSR2 to every process of a step, and its default action ends a process. It is
     blocked here before any other thread or process starts; all of them inherit that. So torchrun
     and trainers without a handler survive until the executor sends them SIGTERM. A thread receives
-    the blocked SIGUSR2 and turns it into a SIGTERM for this process.
+    the blocked SIGUSR2 and turns it into a SIGTERM for this process. SystemLimitError without one.
     """
     stop = StopFlag()
 
@@ -60,7 +61,7 @@ def scheduler_signals() -> Iterator[StopFlag]:
 
     before = signal.signal(signal.SIGTERM, note)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
-    threading.Thread(target=_translate, daemon=True, name="scheduler-signals").start()
+    start_thread(threading.Thread(target=_translate, daemon=True, name="scheduler-signals"))
     try:
         yield stop
     finally:

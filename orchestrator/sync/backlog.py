@@ -17,6 +17,7 @@ from merge.errors import BucketError, PapergridError
 from merge.records.sweep import Run, Sweep
 from merge.storage.clock import SYSTEM_CLOCK, Clock
 from merge.storage.paths import SweepPaths
+from orchestrator.machine.limits import start_thread
 from orchestrator.s3.backoff import backoff_s
 from orchestrator.s3.bucket import Bucket
 from orchestrator.s3.url import BucketTarget
@@ -107,9 +108,12 @@ class Backlog:
         self._thread = threading.Thread(target=self._work, name="sync", daemon=True)
 
     def start(self) -> None:
-        """Start the thread, first with the runs that earlier commands finished."""
+        """Start the thread, first with the runs that earlier commands finished.
+
+        SystemLimitError where the system gives no thread now.
+        """
         self._enqueue([run for run in self._runs if self._has_result(run)])
-        self._thread.start()
+        start_thread(self._thread)
 
     def add(self, run: Run) -> None:
         """Queue `run`; returns at once."""

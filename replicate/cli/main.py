@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, TextIO, cast
 
-from merge.errors import PapergridError, StorageError, UsageError
+from merge.errors import PapergridError, StorageError, SystemLimitError, UsageError
 from merge.foreign_text import guarded_output
 from merge.wording import did_you_mean, hint
 from replicate.views.terminal import print_any_name
@@ -81,6 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"replicate: {_refusal(error)}", file=sys.stderr)
         return StorageError.exit_code
+    except RuntimeError as error:
+        # Python's own text where the system gives no thread, as for parallel transfers.
+        if str(error) != "can't start new thread":
+            raise
+        print(f"replicate: {error}: a limit of processes is reached (ulimit -u)", file=sys.stderr)
+        return SystemLimitError.exit_code
 
 
 def _refusal(error: OSError) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from merge.errors import UsageError
 from merge.storage.paths import SweepPaths
 from orchestrator.plan.plan import Plan
-from orchestrator.preflight import Problem, refuse
+from orchestrator.preflight import TRAINER, Problem, refuse
 from replicate import api
 from replicate.cli.this_machine import settings_of
 
@@ -45,6 +45,13 @@ def ready(planned: Plan, output: Path, arguments: argparse.Namespace) -> LocalSe
     refuse(problems)
     assert settings is not None  # else there is a problem
     return settings
+
+
+def refuse_without_trainer(planned: Plan, output: Path, arguments: argparse.Namespace) -> None:
+    """PreflightError with what no download of data and weights will mend."""
+    if arguments.check:
+        found = find_problems(planned, output, arguments)
+        refuse([problem for problem in found if problem.about in TRAINER])
 
 
 def find_problems(planned: Plan, output: Path, arguments: argparse.Namespace) -> list[Problem]:

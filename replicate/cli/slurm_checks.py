@@ -17,6 +17,7 @@ from replicate import api
 from replicate.cli.preflight import unfinished
 
 if TYPE_CHECKING:
+    from merge.records.sweep import Run
     from orchestrator.plan.plan import Plan
     from orchestrator.slurm.commands import ClusterSettings
     from orchestrator.slurm.request import SlurmRequest
@@ -42,17 +43,30 @@ def check_runs(
     With a `python:` that is on the nodes only, packages, weights and data are not looked for; with
     set-up lines or a `python:` the programs of commands may come from them.
     """
-    pythons = {request.python for request in requests}
-    there = next(iter(pythons)) if len(pythons) == 1 else None
-    is_here = there is None or shutil.which(there) is not None
-    places = Places(
+    request_of = {run.run_id: one for run, one in zip(planned.runs, requests, strict=True)}
+    groups: dict[tuple[str | None, bool], list[Run]] = {}
+    for run in unfinished(planned, output):
+        request = request_of[run.run_id]
+        has_own_path = bool(request.setup or request.python)
+        groups.setdefault((request.python, has_own_path), []).append(run)
+    found = [
+        problem
+        for (python, has_own_path), runs in groups.items()
+        for problem in find_problems(runs, _places(arguments, python, has_own_path=has_own_path))
+    ]
+    refuse(list(dict.fromkeys(found)))
+
+
+def _places(arguments: argparse.Namespace, python: str | None, *, has_own_path: bool) -> Places:
+    """Where runs find what they need if a job starts them with `python` (None: this one)."""
+    is_here = python is None or shutil.which(python) is not None
+    return Places(
         data_root=arguments.data_root and arguments.data_root.absolute(),
         weights=arguments.weights and arguments.weights.absolute(),
         cache_dir=api.cache_folder(arguments.cache_dir),
-        python=(there or sys.executable) if is_here else None,
-        has_own_path=any(request.setup or request.python for request in requests),
+        python=(python or sys.executable) if is_here else None,
+        has_own_path=has_own_path,
     )
-    refuse(find_problems(unfinished(planned, output), places))
 
 
 def settings_of_cluster(*, is_dry: bool) -> ClusterSettings:

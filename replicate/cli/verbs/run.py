@@ -23,7 +23,7 @@ from replicate.cli.next_steps import (
     status_command,
     without_view,
 )
-from replicate.cli.preflight import ready, unfinished
+from replicate.cli.preflight import ready, refuse_without_trainer, unfinished
 from replicate.cli.this_machine import print_note, settings_of, train
 from replicate.cli.verbs import plan as plan_verb
 from replicate.cli.verbs.merge import show_merged
@@ -53,8 +53,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.prepare_only:
         return _prepare(planned.runs, arguments)
     if arguments.download:
-        # First: a download of hours must not end in "no such GPU".
+        # First: a download of hours must not end in "no such GPU", or without torch.
         settings_of(planned, arguments)
+        refuse_without_trainer(planned, output, arguments)
         if code := _prepare(unfinished(planned, output), arguments):
             return code
     settings = ready(planned, output, arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from support.studies import write_experiment
 from support.sweeps import make_sweep
 
-from merge.errors import PreflightError
+from merge.errors import PreflightError, SystemLimitError
 from orchestrator.preflight import Places, find_problems, refuse
 
 CHECK = """
@@ -128,6 +129,56 @@ def test_what_lies_on_other_machines_only_is_not_looked_for_here(tmp_path, monke
     assert problem.message.startswith("absent.py is not there")
 
 
+@pytest.mark.parametrize(
+    ("python", "message"),
+    [
+        ("/nowhere/bin/python", "/nowhere/bin/python cannot be started: No such file or directory"),
+        ("/bin/true", "its check, started by /bin/true, ended without an answer"),
+        ("/bin/echo", "its check, started by /bin/echo, printed '-m experiments.runtime.check"),
+    ],
+)
+def test_a_python_that_is_none_is_a_problem(tmp_path, blobs, python, message):
+    runs = make_sweep(None, folds=1, experiment="./blobs", config={}).runs
+    [problem] = find_problems(runs, replace(places(tmp_path), python=python))
+    assert problem.message.startswith(message)
+    assert "name a Python that has papergrid" in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("print('reads'); os.system('echo more'); return []", None),
+        ("sys.exit('no such thing')", "SystemExit: no such thing"),
+        ("os.kill(os.getpid(), 9)", "its check was killed by signal 9; see above"),
+        ("os._exit(0)", "ended without an answer"),
+    ],
+)
+def test_whatever_an_own_check_does_is_an_answer(tmp_path, blobs, body, message):
+    text = f"import os, sys\n\ndef problems(configs, places):\n    {body}\n"
+    (blobs / "check.py").write_text(text)
+    assert [message in each for _, each, _ in found("./blobs", tmp_path)] == [True] * bool(message)
+
+
+def test_a_check_that_does_not_end_is_ended(tmp_path, blobs, monkeypatch, caplog):
+    text = "import time\n\ndef problems(configs, places):\n    time.sleep(600)\n"
+    (blobs / "check.py").write_text(text)
+    monkeypatch.setattr("orchestrator.preflight._PATIENCE_S", 0.2)
+    monkeypatch.setattr("orchestrator.preflight._LIMIT_S", 1.0)
+    [(about, message, fix)] = found("./blobs", tmp_path)
+    assert (about, message) == ("./blobs", "its check has not ended in 0 min")
+    assert "--no-check" in fix
+    assert "Ctrl-C ends it, --no-check starts without it" in caplog.text
+
+
+def test_a_machine_without_a_free_process_may_be_tried_again(tmp_path, blobs, monkeypatch):
+    def refused(*_, **__):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("orchestrator.preflight.subprocess.Popen", refused)
+    with pytest.raises(SystemLimitError, match=r"the check of .* cannot be started now"):
+        found("./blobs", tmp_path)
+
+
 def test_a_check_that_takes_too_long_is_ended_and_what_it_found_counts(tmp_path, blobs):
     slow = CHECK + "    import time; print('chatter', flush=True); time.sleep(60)\n"
     (blobs / "check.py").write_text(slow)
@@ -139,7 +190,9 @@ def test_a_check_that_takes_too_long_is_ended_and_what_it_found_counts(tmp_path,
 
 
 def test_a_check_that_fails_where_its_words_are_not_seen_carries_the_last_of_them(tmp_path, blobs):
-    (blobs / "check.py").write_text("import sys\n\ndef problems(*_):\n    sys.exit('no disk')\n")
+    (blobs / "check.py").write_text(
+        "import os\n\ndef problems(*_):\n    os.write(2, b'no disk')\n    os._exit(1)\n"
+    )
     runs = make_sweep(None, folds=1, experiment="./blobs").runs
     (problem,) = find_problems(runs, replace(places(tmp_path), limit_s=60.0))
     assert "exit code 1; no disk" in problem.message

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from support.executors import run_here, wait_until
@@ -20,8 +21,10 @@ from merge.records.records import Cause, Outcome, read_attempt, read_claim
 from merge.records.result import read_result
 from merge.records.sweep import Sweep
 from merge.results.view import rebuild
+from merge.storage.clock import SYSTEM_CLOCK
 from merge.storage.paths import RunPaths, SweepPaths
 from orchestrator.local import second_tries
+from orchestrator.local.attempt import Attempt
 from orchestrator.local.events import Notice, RunOutcome
 from orchestrator.machine import limits
 from orchestrator.machine.guard import marked_processes
@@ -170,11 +173,20 @@ def test_an_executor_without_a_guard_starts_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("starts"))
 
 
-def test_a_guard_that_cannot_be_replaced_at_once_is_replaced_later(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (NO_PROCESS, "a new one was started"),
+        (OSError(errno.ENOENT, "No such file or directory"), "died and cannot be replaced: [Err"),
+    ],
+)
+def test_a_guard_that_cannot_be_replaced_at_once_is_replaced_later(
+    tmp_path, monkeypatch, error, told
+):
     wait = 'while [ ! -e "$PAPERGRID_RUN_DIR/go" ]; do sleep 0.01; done;'
     sweep = make_sweep(shell("echo ready;" + wait + LEAVE_RESULT))
     (paths,) = paths_of(tmp_path, sweep)
-    refusing = Refusing(0, subprocess._fork_exec, NO_PROCESS)
+    refusing = Refusing(0, subprocess._fork_exec, error)
     monkeypatch.setattr(subprocess, "_fork_exec", refusing)
     guards: list[int] = []
     start = subprocess.Popen
@@ -201,9 +213,34 @@ def test_a_guard_that_cannot_be_replaced_at_once_is_replaced_later(tmp_path, mon
     report = run_here(sweep, tmp_path, events=events)
     thread.join()
     assert report.exit_code == 0
-    assert any(
-        "a new one was started" in each.message for each in events if isinstance(each, Notice)
+    messages = [each.message for each in events if isinstance(each, Notice)]
+    assert sum(told in message for message in messages) == 1
+    assert sum("a new one was started" in message for message in messages) == 1
+
+
+class NotOurs:
+    """A command that has become another user's."""
+
+    def kill(self) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def test_a_command_that_cannot_be_killed_keeps_no_other_from_being_stopped(tmp_path, caplog):
+    (run,) = make_sweep(["sudo", "x"]).runs
+    unused: Any = None
+    attempt = Attempt(
+        run=run,
+        paths=RunPaths(tmp_path),
+        claim=unused,
+        record=unused,
+        process=cast(Any, NotOurs()),
+        silence=unused,
+        clock=SYSTEM_CLOCK,
+        num_oom_kills=0,
     )
+    attempt.kill(Cause.INTERRUPTED)
+    assert attempt.stop_cause is Cause.INTERRUPTED
+    assert "cannot be killed" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -224,6 +261,15 @@ def test_what_a_study_can_correct_is_said_to_be_so(tmp_path, content, mode, caus
     (paths,) = paths_of(tmp_path / "out", sweep)
     assert words in ending.reason
     assert read_attempt(paths.attempt(1).record).cause is cause
+
+
+def test_a_word_that_no_command_can_have_is_refused_and_recorded(tmp_path):
+    sweep = make_sweep(["sh", "-c", "echo \0"])
+    (ending,) = run_here(sweep, tmp_path).endings.values()
+    (paths,) = paths_of(tmp_path, sweep)
+    record = read_attempt(paths.attempt(1).record)
+    assert (record.cause, record.reason) == (Cause.CONFIG, ending.reason)
+    assert "a word of the command cannot be used: embedded null byte" in ending.reason
 
 
 def test_a_file_system_that_does_not_give_the_command_is_no_fault_of_the_study(

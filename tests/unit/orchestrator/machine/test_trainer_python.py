@@ -30,6 +30,7 @@ def place(tmp_path: Path) -> Path:
         "train": f"#!{tmp_path}/bin/python3 -u\nprint(1)\n",
         "tool": "#!/usr/bin/env -S python3 -u\n",
         "train.sh": "#!/bin/sh\npython3 x\n",
+        "open": "#!/bin/sh 'python3\n",
         "broken/python": "#!/bin/sh\nexit 3\n",
         "silent/python": "#!/bin/sh\necho papergrid-python {\n",
     }.items():
@@ -58,6 +59,7 @@ def launch(place: Path, *argv: str) -> Launch:
         ((sys.executable, "-m", "torch.distributed.run", "--no-python", "python3", "x.py"), True),
         (("bash", "train.sh"), False),
         (("./train.sh",), False),
+        (("./open",), False),
         (("srun", "python3", "train.py"), False),
         (("docker", "run", "image", "python3", "train.py"), False),
         (("./broken/python", "train.py"), False),

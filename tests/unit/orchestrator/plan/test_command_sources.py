@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.studies import COMMAND, study_of
@@ -114,9 +117,28 @@ def test_modules_of_folders_that_a_script_adds_to_its_path_count(
     assert module in command_sources(command, project)
 
 
-def test_a_file_with_an_error_or_without_permission_ends_no_plan(project: Path) -> None:
+def test_a_file_with_an_error_or_without_permission_ends_no_plan(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (project / "train.py").write_bytes(b"from (\nimport \xff\nimport nets.heads\n" + b"\0" * 9)
-    assert set(command_sources(("python", "train.py", "x" * 5000, "a\0b"), project)) > PACKAGE
+    (project / "plot.py").unlink()
+    (project / "tool").touch()
+    (project / "go.sh").touch()
+    private = ("plot.py", "tool", "go.sh")
+    read = Path.open
+
+    # The tests may run as root, who may read everything.
+    def opened(path: Path, *words: Any, **more: Any) -> Any:
+        if path.name in private:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, *words, **more)
+
+    monkeypatch.setattr(Path, "open", opened)
+    (project / "plot.py").touch(0)
+    command = ("python", "train.py", "./tool", "go.sh", "x" * 5000, "a\0b")
+    assert set(command_sources(command, project)) > {*PACKAGE, "plot.py", "./tool", "go.sh"}
+    run = make_sweep(study_of(project, COMMAND), {}).runs[0]
+    assert code_version(replace(run, command=command), cwd=project)["source"]
 
 
 def git(folder: Path, *words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import pytest
 from support.failing_disk import FailingDisk, Fault, every_fault
 from support.simulated_disk import FileServer, SimulatedDisk, World
 
-from merge.errors import PapergridError, StorageError
+from merge.errors import PapergridError, StorageError, SystemLimitError
 from merge.records.records import Claim
 from merge.records.result import Result, read_result
 from merge.storage import passing_failures
 from merge.storage.paths import RunPaths
 from orchestrator.machine.owners import this_owner
+from orchestrator.runs.claim_places import FolderClaims
 from orchestrator.runs.claims import Busy, Finished, Taken, release, take
 from orchestrator.runs.commit import Aside, commit_result
+from orchestrator.runs.heartbeat import Heartbeat
 
 HASH = "0123456789abcdef"
 RUN = Path("/out/run")
@@ -135,3 +138,39 @@ def test_a_claim_is_released_or_stays_the_owners():
             assert isinstance(outcome, StorageError | OSError)
             release(folder.paths, folder.claim)
         assert isinstance(take_now(folder.paths), Taken), folder.fault
+
+
+class FullDisk(FolderClaims):
+    """Claims of a user whose quota is used up: others can write."""
+
+    def beat(self, paths: RunPaths, claim: Claim, *, now: float) -> Claim:  # noqa: ARG002
+        raise StorageError("the disk quota is used up", path=paths.claim(claim.number))
+
+
+def test_a_claim_whose_heartbeats_fail_is_lost_to_the_one_who_takes_the_run(tmp_path, caplog):
+    paths = RunPaths(tmp_path / "run")
+    taken = take_now(paths)
+    assert isinstance(taken, Taken)
+    lost: list[str] = []
+    cancelled: list[str] = []
+    heartbeat = Heartbeat(60.0, lost.append, cancelled.append, FullDisk())
+    heartbeat.hold(paths, taken.claim)
+    heartbeat.beat_all()
+    assert lost == []
+    assert "a heartbeat failed; it is tried again: the disk quota is used up" in caplog.text
+    assert "Traceback" not in caplog.text
+    release(paths, taken.claim)
+    assert isinstance(take_now(paths), Taken)
+    heartbeat.beat_all()
+    assert lost == [taken.claim.token]
+
+
+def test_without_a_thread_no_heartbeat_is_promised(monkeypatch):
+    heartbeat = Heartbeat(60.0, lambda _: None)
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading, "_start_new_thread", refused)
+    with pytest.raises(SystemLimitError, match="'heartbeat' cannot be started now"):
+        heartbeat.__enter__()

@@ -8,6 +8,7 @@ import shlex
 
 import pytest
 from support import fake_slurm
+from support.studies import TOY, write_experiment
 
 from merge.storage.json_files import read_json, write_json
 from replicate import api
@@ -123,6 +124,26 @@ def test_no_more_tasks_are_sent_than_there_are_runs(capsys):
     assert main([*words, "--tasks", "9" * 20]) == 0
     (tasks,) = json.loads(capsys.readouterr().out)["tasks"].values()
     assert len(tasks) == 8
+
+
+def test_each_python_of_the_nodes_is_asked_about_its_own_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_experiment(tmp_path / "toy")
+    (tmp_path / "toy" / "options.py").touch()
+    (tmp_path / "toy" / "task.py").touch()
+    (tmp_path / "toy" / "check.py").write_text(
+        "from experiments.runtime.check import Problem\n\n"
+        "def problems(configs, places):\n"
+        "    yield Problem('folds', str(sorted(each['fold'] for each in configs)))\n"
+    )
+    elsewhere = "overrides: [{when: {fold: [1, 3]}, set: {}, resources: {slurm: {python: /no/py}}}]"
+    text = TOY.replace("experiment: toy", "experiment: ./toy").replace("shot: [1, 5]", "shot: [1]")
+    (tmp_path / "s.yaml").write_text(f"{text}{elsewhere}\n")
+    words = ["submit", "--slurm", "--dry-run", "--study", "s.yaml", "--output-dir", "out"]
+    assert main(words) == 2
+    printed = capsys.readouterr().err
+    assert "nothing was started: " in printed
+    assert "folds: [0, 2]" in printed
 
 
 @pytest.mark.parametrize("where", [("--slurm",), ("--servers", "hosts.yaml")])
