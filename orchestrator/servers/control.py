@@ -153,7 +153,8 @@ def _with_record(worker: Worker) -> tuple[Worker, str]:
         try:
             now, text = rest
             record = worker_from_json(path, json.loads(text))
-            silence_s = float(now) - record.heartbeat
+            # `date` says whole seconds, so a heartbeat of this second lies ahead of them.
+            silence_s = max(0.0, float(now) - record.heartbeat)
         except (ValueError, RecordError) as error:
             return replace(worker, problem=f"{path} there is unreadable ({error})"), ""
         return replace(worker, remote_record=None, record=record, silence_s=silence_s), ""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from merge.errors import UsageError
 from merge.records.submissions import new_submission_id
 from orchestrator.plan.plan import Plan
-from orchestrator.studies.experiment import is_folder
 from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import status_command
@@ -96,6 +95,8 @@ def _plan_and_request(arguments: argparse.Namespace) -> tuple[Plan, ServerReques
 
 def _checked(planned: Plan, output: Path, arguments: argparse.Namespace) -> list[Run]:
     """The runs for which servers look for packages, weights and data."""
+    from orchestrator.studies.experiment import is_folder
+
     if not arguments.check:
         return []
     return [

@@ -161,11 +161,12 @@ def test_a_wrong_place_is_refused_before_anything_is_trained(
 def test_another_plan_in_the_bucket_is_refused_before_anything_is_trained(
     server: S3Server, folder: Path, env: dict[str, str]
 ) -> None:
+    (folder / "study.yaml").write_text(f"{STUDY}fixed: {{steps: 10}}\n")
     assert _train(folder, env, "--sync", PLACE, *server.flags).returncode == 0
-    (folder / "study.yaml").write_text(STUDY.replace("0.1", "0.5"))
+    (folder / "study.yaml").write_text(f"{STUDY}fixed: {{steps: 20}}\n")
     done = _train(folder, env, "--output-dir", "new", "--sync", PLACE, *server.flags)
     assert done.returncode == 2
-    assert "0.1 -> 0.5" in done.stderr
+    assert "10 -> 20" in done.stderr
     assert not (folder / "new").exists()
 
 
