@@ -114,12 +114,15 @@ class Sweep(ShortRepr):
     """How the plan changed since it was first written, oldest first."""
     frozen_manifest: Manifest | None = None
     """As the plan froze it; None in a plan of an older version. Readers take `manifest`."""
+    manifest: Manifest = field(init=False, compare=False)
+    """What is known of the experiment or command whose results these are."""
 
-    @property
-    def manifest(self) -> Manifest:
-        """What is known of the experiment or command whose results these are."""
-        if self.frozen_manifest is not None:
-            return self.frozen_manifest
+    def __post_init__(self) -> None:
+        # Once, not as a property: readers ask for each run, and an older plan looks at all runs.
+        found = self.frozen_manifest or self._manifest_of_older_plan()
+        object.__setattr__(self, "manifest", found)
+
+    def _manifest_of_older_plan(self) -> Manifest:
         # Plans without a manifest showed the metrics of our own trainers in percent.
         is_ours = all(run.experiment is not None for run in self.runs)
         return default_manifest(self.metric, self.goal, PERCENT if is_ours else NUMBER)
