@@ -31,7 +31,8 @@ _MAX_RESTARTS = 500
 checkpoint."""
 
 _REQUEUE_TRIES = 5
-_TIME_LEFT_TRIES = 3
+_TIME_LEFT_TRIES = 10
+"""Of a busy controller three were too few: a time limit counted as pre-emption."""
 _PAUSE_S = 2.0
 _MAX_EARLY_S = 60.0
 """SLURM checks time limits once a minute: it may signal up to 60 s early."""
@@ -194,7 +195,9 @@ def _row_with_time_left(task: str, clock: Clock) -> TaskRow | None:
     for _ in range(_TIME_LEFT_TRIES):
         # Just after its start squeue shows NOT_SET as the time left.
         row = task_row(task)
-        if row is not None and not (row.state == "RUNNING" and math.isnan(row.left_s)):
+        if row is not None and (
+            row.was_preempted or row.state != "RUNNING" or not math.isnan(row.left_s)
+        ):
             break
         clock.sleep(_PAUSE_S / 2)
     return row

@@ -16,6 +16,7 @@ from support.sweeps import make_sweep, shell, write_sweep
 from merge.errors import UsageError
 from merge.records.records import Cause
 from merge.records.result import Result
+from merge.storage.clock import Clock
 from merge.storage.json_files import write_json
 from merge.storage.paths import SweepPaths
 from orchestrator.local.events import LocalReport, RunEnded, RunOutcome
@@ -154,6 +155,24 @@ def test_a_task_without_a_known_time_limit_is_queried_again(fake):
     told = "12_3|RUNNING|None|node1|0|N/A|0:30|0|"
     squeue.write_text(f"#!/bin/sh\ncat '{rows}'; echo '{told}' > '{rows}'\n")
     assert why_stopped(Cause.PREEMPTED, TASK, 90) is Cause.TIME_LIMIT
+
+
+def test_a_busy_controller_that_knows_no_time_left_for_seconds_is_queried_until_it_does(fake):
+    squeue, counter = fake / "bin" / "squeue", fake / "asked"
+    row = "12_3|RUNNING|None|node1|0|N/A"
+    squeue.write_text(
+        f"#!/bin/sh\necho x >> '{counter}'\n"
+        f"if [ $(wc -l < '{counter}') -lt 6 ]; then echo '{row}|NOT_SET|0|'; "
+        f"else echo '{row}|0:30|0|'; fi\n"
+    )
+    assert why_stopped(Cause.PREEMPTED, TASK, 90, NoPauses()) is Cause.TIME_LIMIT
+
+
+class NoPauses(Clock):
+    """A clock that does not sleep."""
+
+    def sleep(self, seconds: float) -> None:
+        pass
 
 
 def test_the_cause_of_a_stop_is_that_of_its_signal_if_slurm_does_not_answer(fake):
