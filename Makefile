@@ -12,6 +12,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # The S3 servers that tests start; PAPERGRID_TEST_S3 names another environment that has them.
 S3_STAMP := $(if $(PAPERGRID_TEST_S3),,.venv-s3/.setup-done)
 
+# Libraries that define metrics, to compare with; PAPERGRID_TEST_ORACLES names another environment.
+ORACLES_STAMP := $(if $(PAPERGRID_TEST_ORACLES),,.venv-oracles/.setup-done)
+
 .PHONY: setup demo check test lint options dist requirements services clean
 
 setup: $(STAMP)
@@ -28,6 +31,12 @@ $(STAMP): requirements.txt pyproject.toml
 .venv-s3/.setup-done: requirements-s3.txt | $(STAMP)
 	$(BIN)/python -m venv --without-pip .venv-s3
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-s3/bin/python -r requirements-s3.txt
+	@touch $@
+
+# Their pins are not those of papergrid either.
+.venv-oracles/.setup-done: requirements-oracles.txt | $(STAMP)
+	$(BIN)/python -m venv --without-pip .venv-oracles
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-oracles/bin/python -r requirements-oracles.txt
 	@touch $@
 
 demo: setup
@@ -54,7 +63,7 @@ check: lint
 	$(BIN)/pytest tests/unit -n 2
 
 # Most of a system test is waiting for processes to start: more workers than cores shorten it.
-test: check $(S3_STAMP)
+test: check $(S3_STAMP) $(ORACLES_STAMP)
 	$(BIN)/pytest tests/system tests/data -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=30
 
 # A wheel and an sdist in dist/. The build backend is the pinned one of .venv.
@@ -75,6 +84,7 @@ requirements: COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-emit-ind
 requirements:
 	$(COMPILE) --all-extras pyproject.toml -o requirements.txt
 	$(COMPILE) --group pyproject.toml:s3-servers -o requirements-s3.txt
+	$(COMPILE) --group pyproject.toml:oracles -o requirements-oracles.txt
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
