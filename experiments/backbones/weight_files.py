@@ -81,6 +81,9 @@ _MODELS: dict[str, WeightSource] = {
     }.items()
 }
 
+KNOWN_MODELS = tuple(_MODELS)
+"""Whole models of torchvision whose published weights are known here."""
+
 
 def weight_source(backbone: str, stem: Stem = "plain") -> WeightSource:
     """Where the ImageNet weights of `backbone` come from. UsageError: no such backbone or stem."""

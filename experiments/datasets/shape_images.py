@@ -44,18 +44,19 @@ def ensure_shapes5(folder: Path) -> Path:
 
 def _write(root: Path) -> None:
     for split, counts in NUM_IMAGES.items():
-        for (name, look), count in zip(CLASSES.items(), counts, strict=True):
+        for name, count in zip(CLASSES, counts, strict=True):
             folder = root / split / name
             folder.mkdir(parents=True)
             for number in range(count):
-                _draw(look, split, name, number).save(
+                draw(split, name, number).save(
                     folder / f"{number:04d}.JPEG", format="JPEG", quality=92
                 )
 
 
-def _draw(look: Look, split: str, name: str, number: int) -> Image.Image:
+def draw(split: str, name: str, number: int) -> Image.Image:
+    """Image `number` of a class: a function of its arguments alone."""
     rng = numpy_generator(_ROOT_SEED, "shapes5", VERSION, split, name, number)
     image_HW3, _ = draw_scene(
-        {1: look}, rng, side_range_px=_SIDE_RANGE_PX, area_range_px=_AREA_RANGE_PX
+        {1: CLASSES[name]}, rng, side_range_px=_SIDE_RANGE_PX, area_range_px=_AREA_RANGE_PX
     )
     return Image.fromarray(image_HW3)
