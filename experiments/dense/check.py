@@ -10,15 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from experiments.backbones.weight_files import (
-    WeightSource,
-    checked_sha256,
-    find_weights,
-    weight_source,
-)
+from experiments.backbones.weight_files import checked_sha256, find_weights
 from experiments.datasets.coco_boxes import find_coco
 from experiments.datasets.layouts import examples
-from experiments.dense.models.published import backbone_source, check_outputs, model_source
+from experiments.dense.models.published import check_outputs, weights_of_run
 from experiments.dense.options import DataOptions, ModelOptions, Options
 from experiments.dense.sources import missing_photographs, open_images
 from experiments.runtime.check import Places, Problem
@@ -44,21 +39,15 @@ def problems(configs: Sequence[Mapping[str, Any]], places: Places) -> Iterator[P
 
 def _weight_problems(chosen: Sequence[Options], places: Places) -> Iterator[Problem]:
     loaded = [o.network for o in chosen if not o.network.from_scratch]
-    for source in {_source(network): None for network in loaded}:
-        find = partial(_find_weights, source, places)
-        yield from _tried(f"weights {source.file_name}", "", find)
+    for network in {(n.model, n.backbone, n.weights_of): n for n in loaded}.values():
+        about = f"weights of {network.model} {network.backbone}"
+        yield from _tried(about, "", partial(_find_weights, network, places))
     if places.weights is not None and len(loaded) < len(chosen):
         yield Problem("weights", "--weights and --from-scratch exclude each other", "give one")
 
 
-def _source(network: ModelOptions) -> WeightSource:
-    if network.weights_of == "model":
-        return model_source(network)
-    is_mobile = network.backbone == "mobilenet_v3_large"
-    return backbone_source() if is_mobile else weight_source(network.backbone)
-
-
-def _find_weights(source: WeightSource, places: Places) -> None:
+def _find_weights(network: ModelOptions, places: Places) -> None:
+    source = weights_of_run(network)
     checked_sha256(find_weights(source, places.weights), source)
 
 

@@ -20,9 +20,9 @@ MODELS: dict[str, tuple[str, ...]] = {
     "classification": ("classifier",),
 }
 DATASETS: dict[str, tuple[str, ...]] = {
-    "segmentation": ("voc2012", "coco2017", "coco2014", "tiny_voc", "tiny_coco"),
-    "detection": ("voc2012", "coco2017", "coco2014", "tiny_voc", "tiny_coco"),
-    "classification": ("image_folder", "tiny_folders"),
+    "segmentation": ("voc2012", "coco2017", "coco2014", "shapes3_voc", "shapes3_coco"),
+    "detection": ("voc2012", "coco2017", "coco2014", "shapes3_voc", "shapes3_coco"),
+    "classification": ("image_folder", "shapes5"),
 }
 
 
@@ -31,9 +31,9 @@ class DataOptions:
     """Which data a run trains and tests on."""
 
     dataset: Literal[
-        "voc2012", "coco2017", "coco2014", "image_folder", "tiny_voc", "tiny_coco", "tiny_folders"
-    ] = "tiny_voc"
-    """Data set; tiny_* are generated on first use, in the same layouts, and need no data root."""
+        "voc2012", "coco2017", "coco2014", "image_folder", "shapes3_voc", "shapes3_coco", "shapes5"
+    ] = "shapes3_voc"
+    """Data set; shapes3_* and shapes5 are generated on first use, in the same layouts."""
     label_maps: Literal["voc", "augmented"] = "voc"
     """VOC segmentation: SegmentationClass with its lists, or SegmentationClassAug with all images
     outside of val."""

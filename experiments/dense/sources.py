@@ -16,7 +16,8 @@ import numpy as np
 from experiments.datasets.coco_boxes import BoxAnnotations, BoxImage, Split, open_coco
 from experiments.datasets.image_folder import ImageFolder, read_train_and_val
 from experiments.datasets.layouts import read_names, voc_root
-from experiments.datasets.tiny_layouts import ensure_tiny
+from experiments.datasets.shape_images import ensure_shapes5
+from experiments.datasets.shape_layouts import ensure_shapes3
 from experiments.datasets.voc_boxes import open_voc_boxes
 from experiments.dense.label_maps import CocoLabels, LabelledImages, VocLabels
 from experiments.dense.options import DataOptions, Options
@@ -29,7 +30,7 @@ SPLITS: tuple[Split, Split] = ("train", "val")
 
 AnyImages = LabelledImages | BoxAnnotations | ImageFolder
 
-_TINY = {"tiny_voc": "VOC2012", "tiny_coco": "COCO2017", "tiny_folders": "folders"}
+_LAYOUTS = {"shapes3_voc": "VOC2012", "shapes3_coco": "COCO2017"}
 _TEST_SEED = 0
 
 
@@ -78,8 +79,10 @@ def has_trainable_box(image: BoxImage) -> bool:
 
 
 def _root(dataset: str, data_root: Path | None, cache_dir: Path) -> Path:
-    if dataset in _TINY:
-        return ensure_tiny(cache_dir) / _TINY[dataset]
+    if dataset == "shapes5":
+        return ensure_shapes5(cache_dir)
+    if dataset in _LAYOUTS:
+        return ensure_shapes3(cache_dir) / _LAYOUTS[dataset]
     if data_root is None:
         raise DataError(f"{dataset} needs a data root: name its folder with --data-root DIR")
     if not data_root.is_dir():
@@ -88,14 +91,14 @@ def _root(dataset: str, data_root: Path | None, cache_dir: Path) -> Path:
 
 
 def _boxes(dataset: str, root: Path, split: Split) -> BoxAnnotations:
-    if dataset in {"voc2012", "tiny_voc"}:
+    if dataset in {"voc2012", "shapes3_voc"}:
         return open_voc_boxes(root, split)
     return open_coco(root, 2014 if dataset == "coco2014" else 2017, split)
 
 
 def _label_maps(options: Options, root: Path) -> Images:
     data = options.data
-    if data.dataset in {"voc2012", "tiny_voc"}:
+    if data.dataset in {"voc2012", "shapes3_voc"}:
         train, test = (_voc_labels(root, data, split) for split in SPLITS)
         return _chosen(options, train, test, _fingerprint_of_files(train, test))
     boxes, tested = (_boxes(data.dataset, root, split) for split in SPLITS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import (
     ExtraFPNBlock,
@@ -32,6 +34,7 @@ _RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
 _ROI_SIZE = 7
 _SMALLEST_ANCHOR_PX = 32
 _CHANNELS = 256
+_NUM_GROUPS = 8
 
 
 class Detector(DenseModel):
@@ -89,8 +92,8 @@ def build_detection(options: Options, num_classes: int, given: Path | None) -> D
         words = _faster_rcnn_words(options, pyramid, num_classes)
         net: nn.Module = FasterRCNN(pyramid.backbone, **words, **sizes)
     else:
-        anchors = AnchorGenerator(_octaves(pyramid.strides), (_RATIOS,) * len(pyramid.strides))
-        net = RetinaNet(pyramid.backbone, num_classes, anchor_generator=anchors, **sizes)
+        words = _retinanet_words(pyramid, num_classes)
+        net = RetinaNet(pyramid.backbone, num_classes, **words, **sizes)
     weights_id = pyramid.weights_id
     if network.weights_of == "model":
         weights_id = load_model(net, network, given)
@@ -112,6 +115,15 @@ def _faster_rcnn_words(options: Options, pyramid: _Pyramid, num_classes: int) ->
         "box_head": TwoMLPHead(pyramid.channels * _ROI_SIZE**2, pyramid.width),
         "box_predictor": FastRCNNPredictor(pyramid.width, num_classes),
     }
+
+
+def _retinanet_words(pyramid: _Pyramid, num_classes: int) -> dict[str, Any]:
+    anchors = AnchorGenerator(_octaves(pyramid.strides), (_RATIOS,) * len(pyramid.strides))
+    # The head starts with weights of 0.01: through fewer than 256 channels nothing would come.
+    norm = None if pyramid.channels == _CHANNELS else partial(nn.GroupNorm, _NUM_GROUPS)
+    number = anchors.num_anchors_per_location()[0]
+    head = RetinaNetHead(pyramid.channels, number, num_classes, norm_layer=norm)
+    return {"anchor_generator": anchors, "head": head}
 
 
 def _octaves(strides: Sequence[int]) -> tuple[tuple[int, ...], ...]:

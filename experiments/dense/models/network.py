@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.backbones.weight_files import weight_source
 from experiments.backbones.weights import RANDOM_WEIGHTS_ID, load_strictly, read_weights
 from experiments.dense.models.features import colour_range
-from experiments.dense.models.published import backbone_source, model_source
+from experiments.dense.models.published import weights_of_run
 from experiments.dense.options import ModelOptions
 
 TORCHVISION_RESNETS = ("resnet50", "resnet101")
@@ -65,7 +64,7 @@ def load_model(net: nn.Module, network: ModelOptions, given: Path | None) -> str
 
     UsageError: none is published. DataError: the file is absent or does not fit.
     """
-    file = read_weights(model_source(network), given)
+    file = read_weights(weights_of_run(network), given)
     load_strictly(net, file)
     return file.weights_id
 
@@ -83,8 +82,7 @@ def load_backbone(
     """
     if network.from_scratch:
         return RANDOM_WEIGHTS_ID
-    is_mobile = network.backbone == _MOBILENET
-    file = read_weights(backbone_source() if is_mobile else weight_source(network.backbone), given)
+    file = read_weights(weights_of_run(network), given)
     load_strictly(body, file, ignored=ignored)
     return file.weights_id
 
@@ -93,7 +91,7 @@ def load_mobile_features(features: nn.Module, network: ModelOptions, given: Path
     """Load the convolutions of MobileNetV3 alone, whose file names them `features.*`."""
     if network.from_scratch:
         return RANDOM_WEIGHTS_ID
-    file = read_weights(backbone_source(), given)
+    file = read_weights(weights_of_run(network), given)
     prefix = "features."
     kept = {k.removeprefix(prefix): v for k, v in file.tensors.items() if k.startswith(prefix)}
     load_strictly(features, replace(file, tensors=kept))

@@ -1,8 +1,8 @@
-"""Torchvision's whole trained models: the files that hold them, and what their outputs mean."""
+"""Which weight file a run starts from, and the outputs of torchvision's models. No torch."""
 
 from __future__ import annotations
 
-from experiments.backbones.weight_files import WeightSource
+from experiments.backbones.weight_files import WeightSource, model_source, weight_source
 from experiments.datasets.class_names import class_name
 from experiments.datasets.coco_boxes import BoxAnnotations
 from experiments.datasets.image_folder import ImageFolder
@@ -10,23 +10,15 @@ from experiments.dense.options import ModelOptions, Options
 from experiments.dense.sources import Images
 from merge.errors import UsageError
 
-_ADDRESS = "https://download.pytorch.org/models"
-
-_FILES = {
-    ("fcn", "resnet50"): "fcn_resnet50_coco-1167a1af.pth",
-    ("fcn", "resnet101"): "fcn_resnet101_coco-7ecb50ca.pth",
-    ("deeplabv3", "resnet50"): "deeplabv3_resnet50_coco-cd0a2569.pth",
-    ("deeplabv3", "resnet101"): "deeplabv3_resnet101_coco-586e9e4e.pth",
-    ("deeplabv3", "mobilenet_v3_large"): "deeplabv3_mobilenet_v3_large-fc3c493d.pth",
-    ("lraspp", "mobilenet_v3_large"): "lraspp_mobilenet_v3_large-d234d4ea.pth",
-    ("faster_rcnn", "resnet50"): "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
-    ("retinanet", "resnet50"): "retinanet_resnet50_fpn_coco-eeacb38b.pth",
-    ("classifier", "resnet18"): "resnet18-f37072fd.pth",
-    ("classifier", "resnet50"): "resnet50-0676ba61.pth",
-    ("classifier", "resnet101"): "resnet101-63fe2227.pth",
-    ("classifier", "mobilenet_v3_large"): "mobilenet_v3_large-8738ca79.pth",
+_BUILDERS = {
+    "fcn": "fcn_{}",
+    "deeplabv3": "deeplabv3_{}",
+    "lraspp": "lraspp_{}",
+    "faster_rcnn": "fasterrcnn_{}_fpn",
+    "retinanet": "retinanet_{}_fpn",
+    "classifier": "{}",
 }
-"""By model and backbone. The 8 digits are the start of the file's sha256."""
+"""Names of torchvision's functions, by model; a backbone's name stands in the braces."""
 
 NUM_OUTPUTS = {"segmentation": 21, "detection": 91, "classification": 1000}
 """Outputs of the published models: VOC's classes, COCO's category ids, ImageNet's classes."""
@@ -39,22 +31,13 @@ COCO_NAMES = {
 """Names of COCO's 80 categories by their ids, which have gaps."""
 
 
-def model_source(network: ModelOptions) -> WeightSource:
-    """Where the trained model's file comes from. UsageError: none is published."""
-    key = (network.model, network.backbone)
-    if key not in _FILES:
-        known = ", ".join(sorted(f"{model} {backbone}" for model, backbone in _FILES))
-        raise UsageError(
-            f"weights_of=model: torchvision publishes no {network.model} with backbone "
-            f"{network.backbone}; there are {known}"
-        )
-    return WeightSource(_FILES[key], f"download {_ADDRESS}/{_FILES[key]}")
-
-
-def backbone_source() -> WeightSource:
-    """Where MobileNetV3's ImageNet weights come from; those of other backbones are shared."""
-    file = _FILES["classifier", "mobilenet_v3_large"]
-    return WeightSource(file, f"download {_ADDRESS}/{file}")
+def weights_of_run(network: ModelOptions) -> WeightSource:
+    """Where the file comes from that a run starts from. UsageError: no such model is published."""
+    if network.weights_of == "model":
+        return model_source(_BUILDERS[network.model].format(network.backbone))
+    if network.backbone == "mobilenet_v3_large":
+        return model_source(network.backbone)
+    return weight_source(network.backbone)
 
 
 def check_outputs(options: Options, images: Images) -> None:

@@ -1,49 +1,47 @@
-"""Small generated data sets in the layouts of VOC2012, COCO 2017 and ImageNet, made on first use.
+"""The embedded data set shapes3: three classes of shapes, as VOC2012 and as COCO 2017.
 
-Each picture shows one or two textured shapes of three classes; all three layouts hold the same
-pictures. A model of a few thousand weights learns them within a minute on a CPU.
+Made on first use. Both layouts hold the same pictures; each shows one or two objects. A model of a
+few thousand weights learns them within a minute on a CPU.
 
-    tiny-<version>/VOC2012/{JPEGImages,SegmentationClass,Annotations,ImageSets}/
-    tiny-<version>/COCO2017/{train2017,val2017,annotations}/
-    tiny-<version>/folders/{train,val}/<class>/
+    shapes3-<version>/VOC2012/{JPEGImages,SegmentationClass,Annotations,ImageSets}/
+    shapes3-<version>/COCO2017/{train2017,val2017,annotations}/
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
-from pycocotools import mask as rle_tools
 
+from experiments.datasets.generated import ensure_generated
 from experiments.datasets.labels import Bytes
 from experiments.datasets.scenes import Look, draw_scene
 from experiments.datasets.shapes import voc_palette
 from experiments.datasets.voc_boxes import VOC_NAMES
 from experiments.runtime.seeds import numpy_generator
-from merge.storage.atomic import fsync_folder, fsync_tree, storage_errors
 
 VERSION = 1
-"""Raised with every change of what is drawn."""
+"""Raised with every change of what is drawn, so that two generators never share a folder."""
 
 LOOKS = {
     1: Look("disc", "striped", 0.0),
     2: Look("square", "plain", 0.33),
     3: Look("star", "dotted", 0.62),
 }
-"""By class id of VOC: pictures of what is called an aeroplane, a bicycle and a bird there."""
+"""By class id of VOC: what is called an aeroplane, a bicycle and a bird there."""
 _COCO_CATEGORIES = {1: (5, "airplane"), 2: (2, "bicycle"), 3: (16, "bird")}
 """The same classes by COCO's ids and names."""
 
-_NUM_SCENES = {"train": 60, "val": 31}  # no number of ranks divides 31
-_SIDE_PX = 72  # of the longer side
-_ROOT_SEED = 11
+NUM_IMAGES = {"train": 60, "val": 31}
+"""No usual number of ranks divides 31."""
+
+_ROOT_SEED = 23
+_SIDE_RANGE_PX = (60, 77)
+_AREA_RANGE_PX = (350.0, 750.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,51 +66,33 @@ class _Scene:
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def ensure_tiny(folder: Path) -> Path:
-    """The data sets' root below `folder`, made there first where it is absent (a second or two).
+def ensure_shapes3(folder: Path) -> Path:
+    """The root of both layouts below `folder`, made there first where it is absent (a second).
 
-    Built aside under a lock and renamed into place, so a reader never sees a part of it.
+    StorageError where the file system refuses.
     """
-    root = folder / f"tiny-{VERSION}"
-    if root.is_dir():
-        return root
-    with storage_errors(root):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{root.name}.lock"):
-            if not root.is_dir():
-                _build(root)
-    return root
+    return ensure_generated(folder / f"shapes3-{VERSION}", _write)
 
 
-def _build(root: Path) -> None:
-    unfinished = root.with_name(f".{root.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for split in _NUM_SCENES:
-        scenes = list(_scenes(split))
-        _write_voc(unfinished / "VOC2012", split, scenes)
-        _write_coco(unfinished / "COCO2017", split, scenes)
-        _write_folders(unfinished / "folders" / split, scenes)
-    fsync_tree(unfinished)
-    unfinished.rename(root)
-    fsync_folder(root.parent)
+def _write(root: Path) -> None:
+    for split, number in NUM_IMAGES.items():
+        scenes = [_draw(split, place) for place in range(number)]
+        _write_voc(root / "VOC2012", split, scenes)
+        _write_coco(root / "COCO2017", split, scenes)
 
 
-def _scenes(split: str) -> Iterator[_Scene]:
-    for number in range(_NUM_SCENES[split]):
-        rng = numpy_generator(_ROOT_SEED, "tiny", VERSION, split, number)
-        # Each class is in a third of the pictures, and alone in the larger half of them.
-        first = number % len(LOOKS) + 1
-        shown = [first] if number % 2 else [first, first % len(LOOKS) + 1]
-        yield _drawn(f"{split}_{number:03d}", shown, rng)
-
-
-def _drawn(name: str, shown: list[int], rng: np.random.Generator) -> _Scene:
-    image_HW3, labels_HW = draw_scene({c: LOOKS[c] for c in shown}, rng)
-    factor = _SIDE_PX / max(labels_HW.shape)
-    size = tuple(round(side * factor) for side in reversed(labels_HW.shape))
-    image = Image.fromarray(image_HW3).resize(size, Image.Resampling.BOX)
-    labels = Image.fromarray(labels_HW).resize(size, Image.Resampling.NEAREST)
-    return _Scene(name, np.array(image), np.array(labels))
+def _draw(split: str, place: int) -> _Scene:
+    rng = numpy_generator(_ROOT_SEED, "shapes3", VERSION, split, place)
+    # Every second picture has one object, the others two; the classes take turns.
+    first = place % len(LOOKS) + 1
+    shown = [first] if place % 2 else [first, first % len(LOOKS) + 1]
+    image_HW3, labels_HW = draw_scene(
+        {c: LOOKS[c] for c in shown},
+        rng,
+        side_range_px=_SIDE_RANGE_PX,
+        area_range_px=_AREA_RANGE_PX,
+    )
+    return _Scene(f"{split}_{place:03d}", image_HW3, labels_HW)
 
 
 def _write_voc(root: Path, split: str, scenes: list[_Scene]) -> None:
@@ -144,8 +124,10 @@ def _voc_xml(scene: _Scene) -> str:
 
 
 def _write_coco(root: Path, split: str, scenes: list[_Scene]) -> None:
+    photographs = root / f"{split}2017"
+    photographs.mkdir(parents=True)
     for scene in scenes:
-        _save(scene, root / f"{split}2017")
+        _save(scene, photographs)
     record = {
         "images": [
             {"id": number, "file_name": f"{s.name}.jpg", "height": h, "width": w}
@@ -161,6 +143,8 @@ def _write_coco(root: Path, split: str, scenes: list[_Scene]) -> None:
 
 
 def _coco_objects(scenes: list[_Scene]) -> list[dict[str, Any]]:
+    from pycocotools import mask as rle_tools
+
     objects: list[dict[str, Any]] = []
     for number, scene in enumerate(scenes, start=1):
         for class_id in scene.class_ids:
@@ -179,14 +163,6 @@ def _coco_objects(scenes: list[_Scene]) -> list[dict[str, Any]]:
     return objects
 
 
-def _write_folders(root: Path, scenes: list[_Scene]) -> None:
-    """Pictures of one object, in the folder of its class."""
-    for scene in scenes:
-        if len(scene.class_ids) == 1:
-            _save(scene, root / VOC_NAMES[scene.class_ids[0]])
-
-
 def _save(scene: _Scene, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     photograph = Image.fromarray(scene.image)
     photograph.save(folder / f"{scene.name}.jpg", quality=92, subsampling=0)
