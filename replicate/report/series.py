@@ -23,13 +23,13 @@ def series_table(report: Report) -> list[list[str]]:
     words = report.sweep.manifest.report.series
     if words is None:
         return []
-    by_cell = {cell: list(_series(report, cell, words.details)) for cell in report.cells}
-    num_steps = max((len(s) for each in by_cell.values() for s in each), default=0)
+    by_cell = [(cell, list(_series(report, cell, words.details))) for cell in report.cells]
+    num_steps = max((len(s) for _, each in by_cell for s in each), default=0)
     if num_steps < 2:
         return []
     steps = [f"{words.label} {step}" for step in range(1, num_steps + 1)]
     header = ["cell", *steps, "last - first", "runs with the last above", "n"]
-    return [header, *(_row(report, cell, each, num_steps) for cell, each in by_cell.items())]
+    return [header, *(_row(report, cell, each, num_steps) for cell, each in by_cell)]
 
 
 def _series(report: Report, cell: Cell, name: str) -> Iterator[list[float]]:
