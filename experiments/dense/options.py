@@ -41,6 +41,9 @@ class DataOptions:
     """Training images, drawn with the seed; 0 is all."""
     num_test_images: Annotated[int, Range(0)] = 0
     """Test images, drawn with one seed for all runs; 0 is all."""
+    validation_fraction: Annotated[float, Range(0, 0.9)] = 0.0
+    """Part of the training images, drawn with the seed, that is not trained: the best epoch is
+    chosen on it. 0 chooses on the test images."""
     min_area_px: Annotated[int, Range(0)] = 1000
     """COCO segmentation: training images with fewer pixels of VOC's classes are left out."""
 
@@ -71,6 +74,8 @@ class ModelOptions:
     epochs=0 evaluates as it is."""
     auxiliary_weight: Annotated[float, Range(0)] = 0.5
     """Weight of the auxiliary head's loss in fcn and deeplabv3."""
+    auxiliary_rate: Annotated[float, Range(0)] = 10.0
+    """Learning rate of the auxiliary head relative to the others, as in torchvision's recipe."""
     num_proposals: Annotated[int, Range(1)] = 1000
     """faster_rcnn: proposals that a test image keeps; training keeps twice as many."""
 

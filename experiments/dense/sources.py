@@ -23,6 +23,7 @@ from experiments.dense.label_maps import CocoLabels, LabelledImages, VocLabels
 from experiments.dense.options import DataOptions, Options
 from experiments.dense.voc_labels import area_of_classes
 from experiments.runtime.seeds import numpy_generator
+from experiments.runtime.splits import split_of
 from merge.errors import DataError
 from merge.storage.json_files import canonical_json
 
@@ -33,6 +34,9 @@ AnyImages = LabelledImages | BoxAnnotations | ImageFolder
 _LAYOUTS = {"shapes3_voc": "VOC2012", "shapes3_coco": "COCO2017"}
 _TEST_SEED = 0
 
+TEST, VALIDATION = "test", "validation"
+"""Lists of images that an evaluation goes through."""
+
 
 @dataclass(frozen=True, slots=True)
 class Images:
@@ -41,9 +45,17 @@ class Images:
     train: AnyImages
     test: AnyImages
     train_places: tuple[int, ...]
-    """Which of the training images a run uses."""
+    """Which of the training images a run trains on."""
+    validation_places: tuple[int, ...]
+    """Which of the training images the best epoch is chosen on; none: on the tested ones."""
     test_places: tuple[int, ...]
     fingerprint: str
+
+    def of_list(self, name: str) -> tuple[AnyImages, tuple[int, ...]]:
+        """The images of the list "test" or "validation", and which of them are in it."""
+        if name == VALIDATION:
+            return self.train, self.validation_places
+        return self.test, self.test_places
 
 
 def open_images(options: Options, data_root: Path | None, cache_dir: Path) -> Images:
@@ -65,7 +77,8 @@ def missing_photographs(images: Images) -> list[Path]:
     Of folders of images there are none: what is there is the data set.
     """
     missing: set[Path] = set()
-    for part, places in ((images.train, images.train_places), (images.test, images.test_places)):
+    trained = (*images.train_places, *images.validation_places)
+    for part, places in ((images.train, trained), (images.test, images.test_places)):
         if not isinstance(part, ImageFolder):
             there = {path.name for path in part.photographs.glob("*")}
             names = (part.files[place] for place in places)
@@ -142,7 +155,12 @@ def _chosen(
     tested = _subset(range(len(test.files)), data.num_test_images, _TEST_SEED, "test images")
     if not places or not tested:
         raise DataError(f"{data.dataset} has no image to {'test' if places else 'train'} on")
-    return Images(train, test, places, tested, fingerprint)
+    validating: tuple[int, ...] = ()
+    if data.validation_fraction:
+        kept, left_out = split_of(len(places), data.validation_fraction, options.runtime.seed)
+        validating = tuple(places[n] for n in left_out)
+        places = tuple(places[n] for n in kept)
+    return Images(train, test, places, validating, tested, fingerprint)
 
 
 def _usable(images: AnyImages, min_area_px: int) -> list[int]:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from experiments.dense.data import Augmentation
 from experiments.dense.models.network import DenseModel, head_parts
 from experiments.dense.options import Options
-from experiments.dense.sources import Images
+from experiments.dense.sources import TEST, VALIDATION, Images
 from experiments.runtime.run_context import RunContext
-from experiments.runtime.stages import Stage
+from experiments.runtime.stages import ParameterGroup, Stage
 from experiments.runtime.task import Task
 from merge.storage.json_files import Json, canonical_json
 
@@ -28,7 +28,9 @@ class DenseTask(Task):
 
     def __init__(self, options: Options, context: RunContext, images: Images) -> None:
         super().__init__(options, context)
-        self.images = images
+        self.data = images
+        if images.validation_places:
+            self.validation_list = VALIDATION
 
     @abstractmethod
     def build(self) -> DenseModel:
@@ -47,12 +49,24 @@ class DenseTask(Task):
         """One; with a frozen backbone only the head trains, and batch statistics rest too."""
         network = self.options.network
         is_frozen = network.variant == "frozen_backbone"
-        trains = head_parts(network) if is_frozen else None
-        return [replace(stage, trains=trains) for stage in super().stages()]
+        changes = {
+            "trains": head_parts(network) if is_frozen else None,
+            "groups": self.groups(),
+            "image_size": self.options.crop_size or None,
+        }
+        return [replace(stage, **changes) for stage in super().stages()]
+
+    def groups(self) -> tuple[ParameterGroup, ...]:
+        """Parts of the model with a learning rate of their own."""
+        return ()
+
+    def lists(self) -> tuple[str, ...]:
+        """The test images, and those on which the best epoch is chosen."""
+        return (TEST, VALIDATION) if self.validation_list else (TEST,)
 
     def num_train_items(self) -> int:
         """Training images in an epoch."""
-        return len(self.images.train_places)
+        return len(self.data.train_places)
 
     def frozen(self, model: nn.Module) -> Mapping[str, Tensor]:
         """The state of a frozen backbone."""
@@ -63,8 +77,9 @@ class DenseTask(Task):
         """A run goes on only with the same weights, data and images."""
         return {
             "weights": cast(DenseModel, model).weights_id,
-            "data": self.images.fingerprint,
-            "training images": self._hash(self.images.train_places),
+            "data": self.data.fingerprint,
+            "training images": self._hash(self.data.train_places),
+            "validation images": self._hash(self.data.validation_places),
             "test images": self.test_list_hash,
         }
 
@@ -74,9 +89,10 @@ class DenseTask(Task):
             "task": self.options.task,
             "protocol": self.protocol(),
             "weights": cast(DenseModel, model).weights_id,
-            "data_fingerprint": self.images.fingerprint,
-            "train_images": len(self.images.train_places),
-            "test_images": len(self.images.test_places),
+            "data_fingerprint": self.data.fingerprint,
+            "train_images": len(self.data.train_places),
+            "validation_images": len(self.data.validation_places),
+            "test_images": len(self.data.test_places),
             "test_list_hash": self.test_list_hash,
             "num_parameters": sum(each.numel() for each in model.parameters()),
         }
@@ -84,8 +100,8 @@ class DenseTask(Task):
     @property
     def test_list_hash(self) -> str:
         """A digest of the names of the tested images."""
-        files = self.images.test.files
-        return self._hash([files[place] for place in self.images.test_places])
+        files = self.data.test.files
+        return self._hash([files[place] for place in self.data.test_places])
 
     def augmentation(self, epoch: int) -> Augmentation:
         """The random stream of an epoch's images."""

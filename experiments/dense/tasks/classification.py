@@ -38,7 +38,7 @@ class ClassificationTask(DenseTask):
         """Random crops of the training images."""
         return ClassTraining(
             self._train,
-            self.images.train_places,
+            self.data.train_places,
             self.options,
             self.augmentation(epoch),
             self.options.crop_size,
@@ -54,14 +54,10 @@ class ClassificationTask(DenseTask):
         return [Term(cross_entropy(output.float(), batch[1]), "items")]
 
     def eval_data(self, name: str) -> ClassTest:
-        """The test images."""
-        del name
-        return ClassTest(
-            cast(ImageFolder, self.images.test),
-            self.images.test_places,
-            self.options.short_side,
-            self.options.crop_size,
-        )
+        """The images of a list."""
+        images, places = self.data.of_list(name)
+        options = self.options
+        return ClassTest(cast(ImageFolder, images), places, options.short_side, options.crop_size)
 
     def tally(self, name: str) -> ClassTally:
         """Right images by class."""
@@ -77,4 +73,4 @@ class ClassificationTask(DenseTask):
 
     @property
     def _train(self) -> ImageFolder:
-        return cast(ImageFolder, self.images.train)
+        return cast(ImageFolder, self.data.train)

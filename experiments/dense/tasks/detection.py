@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +21,7 @@ from experiments.dense.data import (
 )
 from experiments.dense.models.detection import Detector, build_detection
 from experiments.dense.models.published import NUM_OUTPUTS
+from experiments.dense.sources import TEST
 from experiments.dense.tally import BoxTally, Detections
 from experiments.dense.tasks.base import DenseTask
 from experiments.runtime.progress import Evaluation
@@ -49,7 +49,7 @@ class DetectionTask(DenseTask):
     def train_data(self, epoch: int) -> BoxTraining:
         """The training images with their boxes."""
         flip_probability = self.options.images.flip_probability
-        places = self.images.train_places
+        places = self.data.train_places
         return BoxTraining(self._train, places, flip_probability, self.augmentation(epoch))
 
     def collate(self, items: Sequence[Any]) -> BoxBatch:
@@ -78,14 +78,12 @@ class DetectionTask(DenseTask):
         return [Term(value.float(), "items") for value in output.values()]
 
     def eval_data(self, name: str) -> BoxTest:
-        """The test images."""
-        del name
-        return BoxTest(self._test)
+        """The images of a list."""
+        return BoxTest(self._annotations(name))
 
     def tally(self, name: str) -> BoxTally:
-        """The boxes of all images."""
-        del name
-        return BoxTally(self._test)
+        """The boxes of all images of a list."""
+        return BoxTally(self._annotations(name))
 
     def predict(self, model: nn.Module, item: BoxItem, device: torch.device) -> Detections:
         """The boxes that are found, in pixels of the photograph."""
@@ -97,9 +95,8 @@ class DetectionTask(DenseTask):
 
     def describe(self, evaluation: Evaluation) -> dict[str, Json]:
         """The average precision of each category that has an object."""
-        (state,) = evaluation.states.values()
-        found = self.tally("test").average_precision(state)
-        names = self._test.categories
+        found = self.tally(TEST).average_precision(evaluation.states[TEST])
+        names = self._train.categories
         return {
             **evaluation.summary(),
             "ap_per_category": {names[key]: value for key, value in found.by_category.items()},
@@ -107,11 +104,10 @@ class DetectionTask(DenseTask):
 
     @property
     def _train(self) -> BoxAnnotations:
-        return cast(BoxAnnotations, self.images.train)
+        return cast(BoxAnnotations, self.data.train)
 
-    @cached_property
-    def _test(self) -> BoxAnnotations:
-        """The tested images alone."""
-        annotations = cast(BoxAnnotations, self.images.test)
-        images = tuple(annotations.images[place] for place in self.images.test_places)
-        return replace(annotations, images=images)
+    def _annotations(self, name: str) -> BoxAnnotations:
+        """Those of the images of a list alone."""
+        images, places = self.data.of_list(name)
+        annotations = cast(BoxAnnotations, images)
+        return replace(annotations, images=tuple(annotations.images[place] for place in places))

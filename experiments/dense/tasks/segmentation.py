@@ -14,10 +14,12 @@ from experiments.dense.data import PixelItem, PixelTest, PixelTraining
 from experiments.dense.label_maps import LabelledImages
 from experiments.dense.models.network import DenseModel
 from experiments.dense.models.segmentation import build_segmentation
+from experiments.dense.sources import TEST
 from experiments.dense.tally import PixelTally, iou_per_class
 from experiments.dense.tasks.base import DenseTask
 from experiments.dense.voc_labels import NUM_CLASSES
 from experiments.runtime.progress import Evaluation
+from experiments.runtime.stages import ParameterGroup
 from experiments.runtime.task import Selection, Term
 from merge.storage.json_files import Json
 
@@ -35,11 +37,18 @@ class SegmentationTask(DenseTask):
         """Size of the test images, and what is counted."""
         return f"short side {self.options.short_side}, counted at that size, {NUM_CLASSES} classes"
 
+    def groups(self) -> tuple[ParameterGroup, ...]:
+        """The auxiliary head learns faster."""
+        if self.options.network.model == "lraspp":
+            return ()
+        parts, rate = ("net.aux_classifier",), self.options.network.auxiliary_rate
+        return (ParameterGroup(parts=parts, rate_factor=rate),)
+
     def train_data(self, epoch: int) -> PixelTraining:
         """Crops of the training images."""
         return PixelTraining(
-            cast(LabelledImages, self.images.train),
-            self.images.train_places,
+            cast(LabelledImages, self.data.train),
+            self.data.train_places,
             self.options,
             self.augmentation(epoch),
             self.options.crop_size,
@@ -63,10 +72,9 @@ class SegmentationTask(DenseTask):
         ]
 
     def eval_data(self, name: str) -> PixelTest:
-        """The test images."""
-        del name
-        images = cast(LabelledImages, self.images.test)
-        return PixelTest(images, self.images.test_places, self.options.short_side)
+        """The images of a list."""
+        images, places = self.data.of_list(name)
+        return PixelTest(cast(LabelledImages, images), places, self.options.short_side)
 
     def tally(self, name: str) -> PixelTally:
         """The confusion matrix."""
@@ -81,7 +89,7 @@ class SegmentationTask(DenseTask):
 
     def describe(self, evaluation: Evaluation) -> dict[str, Json]:
         """The IoU of each class; null of one that is neither there nor predicted."""
-        (state,) = evaluation.states.values()
+        state = evaluation.states[TEST]
         iou = [None if math.isnan(value) else value for value in iou_per_class(state).tolist()]
         return {
             **evaluation.summary(),
