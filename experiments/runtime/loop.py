@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,17 +19,17 @@ from experiments.runtime.distributed import Ranks, all_reduce_sum
 from experiments.runtime.evaluate import evaluate
 from experiments.runtime.events import EventLog, ScalarLog
 from experiments.runtime.learner import Learner
-from experiments.runtime.loaders import LoaderSettings, load_batches
+from experiments.runtime.loaders import LoaderSettings
 from experiments.runtime.meter import LossMeter
 from experiments.runtime.precision import Precision
 from experiments.runtime.progress import Evaluation, Progress
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import TrainSampler
-from experiments.runtime.seeds import torch_generator
 from experiments.runtime.snapshots import Snapshots
 from experiments.runtime.stages import Timetable
 from experiments.runtime.stop import Stopped, StopRequest
 from experiments.runtime.task import Task
+from experiments.runtime.train_loader import TrainLoader
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +70,17 @@ class Trainer:
             world_size=setup.ranks.world_size,
             seed=self._options.seed,
         )
+        self._loader = TrainLoader(
+            setup.task.train_data,
+            setup.task.collate,
+            self._sampler,
+            (self._options.seed, setup.ranks.rank),
+            LoaderSettings(
+                num_workers=setup.context.num_workers,
+                timeout_s=self._options.loader_timeout_s,
+                pin_memory=setup.ranks.device.type == "cuda",
+            ),
+        )
         self._meter = LossMeter(setup.ranks.device)
         self._scalars = ScalarLog(None, first_step=0)
         self._mark = time.monotonic()
@@ -94,6 +104,7 @@ class Trainer:
             self._setup.events.emit("stopped", epoch=self.progress.epoch, step=self.progress.step)
             raise
         finally:
+            self._loader.close()
             self._scalars.close()
         return self.progress
 
@@ -151,30 +162,16 @@ class Trainer:
         stage = setup.stages.at(epoch)
         if stage is not setup.task.stage:
             setup.learner.begin_stage(stage)
+            # Its processes know the stage before.
+            self._loader.close()
             setup.events.emit("stage", stage=stage.name, epoch=epoch, epochs=stage.epochs)
             logger.info("stage %s: %d epochs", stage.name, stage.epochs)
 
     def _train_steps(self) -> None:
         """The steps of the present epoch that are not done yet."""
         self._sampler.set_epoch(self.progress.epoch, first_step=self.progress.step)
-        for batch in self._loader():
+        for batch in self._loader.batches(self.progress.epoch):
             self._step(batch, self._agree(batch))
-
-    def _loader(self) -> Iterator[Batch]:
-        """Batches of this rank in the sampler's order."""
-        setup = self._setup
-        # A loader draws a seed for its workers. From the global generator, a run that goes on
-        # inside an epoch would draw it once more, and all dropout after it would differ.
-        generator = torch_generator(
-            self._options.seed, "loader", setup.ranks.rank, self.progress.epoch
-        )
-        data, collate = setup.task.train_data(self.progress.epoch), setup.task.collate
-        settings = LoaderSettings(
-            num_workers=setup.context.num_workers,
-            timeout_s=self._options.loader_timeout_s,
-            pin_memory=setup.ranks.device.type == "cuda",
-        )
-        return load_batches(data, self._sampler, collate, generator, settings)
 
     def _agree(self, batch: Batch) -> dict[str, float]:
         """This rank's share of what the loss counts, over the mean share; stop or save if due.
