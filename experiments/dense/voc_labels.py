@@ -6,6 +6,7 @@ whatever class, is ignored; crowds are drawn as all else; other categories are b
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from experiments.datasets.coco_boxes import BoxImage, BoxObject
 from experiments.datasets.labels import IGNORE, Bytes
 
 NUM_CLASSES = 21
+
+# A polygon is x, y, x, y, ...; pycocotools would take one of two points for a box.
+_MIN_POLYGON_NUMBERS = 6
 
 _CATEGORIES = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
 CLASS_OF = {category: class_id for class_id, category in enumerate(_CATEGORIES, start=1)}
@@ -45,9 +49,16 @@ def _of_classes(image: BoxImage) -> list[BoxObject]:
 
 def _mask(found: BoxObject, height: int, width: int) -> Bytes:
     region: Any = found.region
-    if isinstance(region, dict) and isinstance(region["counts"], str | bytes):
-        rles = [region]
-    else:
-        rles = rle_tools.frPyObjects(region, height, width)
-    mask: Bytes = rle_tools.decode(rle_tools.merge(rles if isinstance(rles, list) else [rles]))
+    with warnings.catch_warnings():
+        # pycocotools' arrays do not know numpy 2's `copy` keyword; numpy copes, but warns.
+        warnings.filterwarnings("ignore", "__array__", DeprecationWarning)
+        if isinstance(region, list):
+            polygons = [each for each in region if len(each) >= _MIN_POLYGON_NUMBERS]
+            rles = rle_tools.frPyObjects(polygons, height, width) if polygons else []
+        else:
+            is_packed = isinstance(region["counts"], str | bytes)
+            rles = [region if is_packed else rle_tools.frPyObjects(region, height, width)]
+        if not rles:
+            return np.zeros((height, width), np.uint8)
+        mask: Bytes = rle_tools.decode(rle_tools.merge(rles))
     return mask

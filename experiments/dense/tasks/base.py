@@ -49,12 +49,15 @@ class DenseTask(Task):
         """One; with a frozen backbone only the head trains, and batch statistics rest too."""
         network = self.options.network
         is_frozen = network.variant == "frozen_backbone"
-        changes = {
-            "trains": head_parts(network) if is_frozen else None,
-            "groups": self.groups(),
-            "image_size": self.options.crop_size or None,
-        }
-        return [replace(stage, **changes) for stage in super().stages()]
+        (stage,) = super().stages()
+        return [
+            replace(
+                stage,
+                trains=head_parts(network) if is_frozen else None,
+                groups=self.groups(),
+                image_size=self.options.crop_size or None,
+            )
+        ]
 
     def groups(self) -> tuple[ParameterGroup, ...]:
         """Parts of the model with a learning rate of their own."""
