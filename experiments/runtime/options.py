@@ -70,6 +70,14 @@ class DecidesNoNumber:
 FREE = DecidesNoNumber()
 
 
+@dataclass(frozen=True, slots=True)
+class DecidesTests:
+    """What a finished training may be tested under anew: `replicate evaluate` may change it."""
+
+
+TESTS = DecidesTests()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeOptions:
     """What the runtime does in every experiment."""
@@ -87,6 +95,8 @@ class RuntimeOptions:
     """Root of all random streams of the training."""
     eval_every: Annotated[int, Range(1)] = 1
     """Epochs between two evaluations; the last epoch is always evaluated."""
+    eval_chunk: Annotated[int, Range(1), TESTS] = 1
+    """Test items that are predicted together; more of them may round in another way."""
     report: Literal["best", "final"] = "best"
     """Epoch whose metrics are the result; choosing the best on tested data is the field's habit."""
     checkpoint_every_steps: Annotated[int, Range(0), FREE] = 0
@@ -149,6 +159,8 @@ class Leaf:
 def leaves(kind: type) -> list[Leaf]:
     """All options of the dataclass `kind`, in the order in which `options.yaml` lists them.
 
+    `MAY_SKIP_TRAINING: ClassVar[bool] = True` in `kind` permits runs of 0 epochs: the model that
+    `build_model` returns is evaluated, such as one with published weights.
     TypeError where it is no dataclass with defaults, of options with names of their own.
     """
     if not dataclasses.is_dataclass(kind):
@@ -165,7 +177,16 @@ def leaves(kind: type) -> list[Leaf]:
     order: tuple[str, ...] = getattr(kind, "ORDER", tuple(found))
     if sorted(order) != sorted(found):
         raise TypeError(f"{kind.__name__}.ORDER does not name each of its options once")
+    if getattr(kind, "MAY_SKIP_TRAINING", False):
+        found = {name: _without_training(leaf) for name, leaf in found.items()}
     return [found[name] for name in order]
+
+
+def _without_training(leaf: Leaf) -> Leaf:
+    """`leaf`; the runtime's epochs may be 0."""
+    if (leaf.owner, leaf.field) != (RuntimeOptions, "epochs"):
+        return leaf
+    return dataclasses.replace(leaf, option=dataclasses.replace(leaf.option, minimum=0))
 
 
 def declared(kind: type, experiment: str) -> Options:
@@ -264,6 +285,7 @@ def _option(name: str, plain: object, notes: tuple[object, ...]) -> Option:
         minimum=limits.least,
         maximum=limits.largest,
         decides_numbers=FREE not in notes,
+        is_test_setting=TESTS in notes,
     )
 
 
