@@ -44,7 +44,8 @@ def load_tested_model(run: OpenRun) -> TestedModel:
     state = decode_checkpoint(_read(run, checkpoint), run.context.checkpoint_path)
     _refuse_foreign(run, checkpoint, state)
     try:
-        load_trained_state(run.task, run.model, state["model"])
+        # A last.pt holds the raw weights too; the moving average is what is tested.
+        load_trained_state(run.task, run.model, state.get("average", state["model"]))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UsageError(
