@@ -7,9 +7,9 @@ were measured with.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from experiments.runtime.options import OptimiserOptions, Range, RuntimeOptions
+from experiments.runtime.options import TESTS, OptimiserOptions, Range, RuntimeOptions
 from merge.errors import UsageError
 
 TaskName = Literal["segmentation", "detection", "classification"]
@@ -39,7 +39,7 @@ class DataOptions:
     outside of val."""
     num_train_images: Annotated[int, Range(0)] = 0
     """Training images, drawn with the seed; 0 is all."""
-    num_test_images: Annotated[int, Range(0)] = 0
+    num_test_images: Annotated[int, Range(0), TESTS] = 0
     """Test images, drawn with one seed for all runs; 0 is all."""
     validation_fraction: Annotated[float, Range(0, 0.9)] = 0.0
     """Part of the training images, drawn with the seed, that is not trained: the best epoch is
@@ -76,7 +76,7 @@ class ModelOptions:
     """Weight of the auxiliary head's loss in fcn and deeplabv3."""
     auxiliary_rate: Annotated[float, Range(0)] = 10.0
     """Learning rate of the auxiliary head relative to the others, as in torchvision's recipe."""
-    num_proposals: Annotated[int, Range(1)] = 1000
+    num_proposals: Annotated[int, Range(1), TESTS] = 1000
     """faster_rcnn: proposals that a test image keeps; training keeps twice as many."""
 
 
@@ -84,9 +84,9 @@ class ModelOptions:
 class ImageOptions:
     """Sizes of the images, and how training images are varied."""
 
-    short_side: Annotated[int, Range(0)] = 0
+    short_side: Annotated[int, Range(0), TESTS] = 0
     """Shorter side of a resized image in pixels; 0 is 520 (segmentation), 800, 256."""
-    long_side: Annotated[int, Range(0)] = 0
+    long_side: Annotated[int, Range(0), TESTS] = 0
     """Detection: largest longer side of a resized image in pixels; 0 is 1333."""
     crop_size: Annotated[int, Range(0)] = 0
     """Side of training crops, of classification also of the tested centre; 0 is 480 and 224."""
@@ -114,6 +114,8 @@ _LONG_SIDE = 1333
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """All options of a run, in groups."""
+
+    MAY_SKIP_TRAINING: ClassVar[bool] = True
 
     task: TaskName = "segmentation"
     """What is learned; the model and the data set must be of it."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.datasets.coco_boxes import BoxAnnotations, BoxImage, Split, open_coco
-from experiments.datasets.image_folder import ImageFolder, read_train_and_val
+from experiments.datasets.image_folder import ImageFolder, read_image_folder, read_train_and_val
 from experiments.datasets.layouts import read_names, voc_root
 from experiments.datasets.shape_images import ensure_shapes5
 from experiments.datasets.shape_layouts import ensure_shapes3
@@ -26,8 +26,6 @@ from experiments.runtime.seeds import numpy_generator
 from experiments.runtime.splits import split_of
 from merge.errors import DataError
 from merge.storage.json_files import canonical_json
-
-SPLITS: tuple[Split, Split] = ("train", "val")
 
 AnyImages = LabelledImages | BoxAnnotations | ImageFolder
 
@@ -59,15 +57,17 @@ class Images:
 
 
 def open_images(options: Options, data_root: Path | None, cache_dir: Path) -> Images:
-    """Open the data set. DataError names what is missing, and how to get it."""
+    """Open the data set. DataError names what is missing, and how to get it.
+
+    A run without training reads the test images alone: its `train` is `test`.
+    """
     options.check()
     root = _root(options.data.dataset, data_root, cache_dir)
     if options.task == "classification":
-        train, test = read_train_and_val(root, cache_dir)
-        return _chosen(options, train, test, f"{train.fingerprint} {test.fingerprint}")
+        return _folders(options, root, cache_dir)
     if options.task == "segmentation":
         return _label_maps(options, root)
-    boxes, tested = (_boxes(options.data.dataset, root, split) for split in SPLITS)
+    boxes, tested = (_boxes(options.data.dataset, root, split) for split in _splits(options))
     return _chosen(options, boxes, tested, f"{boxes.fingerprint()} {tested.fingerprint()}")
 
 
@@ -103,6 +103,18 @@ def _root(dataset: str, data_root: Path | None, cache_dir: Path) -> Path:
     return voc_root(data_root) if dataset == "voc2012" else data_root
 
 
+def _splits(options: Options) -> tuple[Split, Split]:
+    return ("train" if options.runtime.epochs else "val"), "val"
+
+
+def _folders(options: Options, root: Path, cache_dir: Path) -> Images:
+    if options.runtime.epochs:
+        train, test = read_train_and_val(root, cache_dir)
+    else:
+        train = test = read_image_folder(root, "val", cache_dir)
+    return _chosen(options, train, test, f"{train.fingerprint} {test.fingerprint}")
+
+
 def _boxes(dataset: str, root: Path, split: Split) -> BoxAnnotations:
     if dataset in {"voc2012", "shapes3_voc"}:
         return open_voc_boxes(root, split)
@@ -112,9 +124,9 @@ def _boxes(dataset: str, root: Path, split: Split) -> BoxAnnotations:
 def _label_maps(options: Options, root: Path) -> Images:
     data = options.data
     if data.dataset in {"voc2012", "shapes3_voc"}:
-        train, test = (_voc_labels(root, data, split) for split in SPLITS)
+        train, test = (_voc_labels(root, data, split) for split in _splits(options))
         return _chosen(options, train, test, _fingerprint_of_files(train, test))
-    boxes, tested = (_boxes(data.dataset, root, split) for split in SPLITS)
+    boxes, tested = (_boxes(data.dataset, root, split) for split in _splits(options))
     fingerprint = f"{boxes.fingerprint()} {tested.fingerprint()}"
     return _chosen(options, CocoLabels(boxes), CocoLabels(tested), fingerprint)
 
@@ -150,13 +162,13 @@ def _chosen(
     fingerprint: str,
 ) -> Images:
     data = options.data
-    usable = _usable(train, data.min_area_px)
+    usable = _usable(train, data.min_area_px) if options.runtime.epochs else ()
     places = _subset(usable, data.num_train_images, options.runtime.seed, "train images")
     tested = _subset(range(len(test.files)), data.num_test_images, _TEST_SEED, "test images")
-    if not places or not tested:
-        raise DataError(f"{data.dataset} has no image to {'test' if places else 'train'} on")
+    if not tested or not (places or options.runtime.epochs == 0):
+        raise DataError(f"{data.dataset} has no image to {'train' if tested else 'test'} on")
     validating: tuple[int, ...] = ()
-    if data.validation_fraction:
+    if data.validation_fraction and places:
         kept, left_out = split_of(len(places), data.validation_fraction, options.runtime.seed)
         validating = tuple(places[n] for n in left_out)
         places = tuple(places[n] for n in kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -68,8 +69,14 @@ class ClassificationTask(DenseTask):
         self, model: nn.Module, item: ClassItem, device: torch.device
     ) -> NDArray[np.float32]:
         """The score of each class."""
-        scores: NDArray[np.float32] = model(item.image.to(device)[None])[0].float().cpu().numpy()
-        return scores
+        return self.predict_chunk(model, [item], device)[0]
+
+    def predict_chunk(
+        self, model: nn.Module, items: Sequence[ClassItem], device: torch.device
+    ) -> Sequence[NDArray[np.float32]]:
+        """The scores of several images, which all have one size."""
+        images_B3HW = torch.stack([item.image for item in items]).to(device)
+        return list(model(images_B3HW).float().cpu().numpy())
 
     @property
     def _train(self) -> ImageFolder:

@@ -87,11 +87,13 @@ class DetectionTask(DenseTask):
 
     def predict(self, model: nn.Module, item: BoxItem, device: torch.device) -> Detections:
         """The boxes that are found, in pixels of the photograph."""
-        (found,) = model([item.image.to(device)])
-        boxes = found["boxes"].double().cpu().numpy()
-        boxes[:, 2:] -= boxes[:, :2]
-        scores = found["scores"].double().cpu().numpy()
-        return Detections(boxes, scores, found["labels"].cpu().numpy().astype(np.int64))
+        return self.predict_chunk(model, [item], device)[0]
+
+    def predict_chunk(
+        self, model: nn.Module, items: Sequence[BoxItem], device: torch.device
+    ) -> Sequence[Detections]:
+        """The boxes of several images, which the detector pads to one size."""
+        return [_detections(each) for each in model([item.image.to(device) for item in items])]
 
     def describe(self, evaluation: Evaluation) -> dict[str, Json]:
         """The average precision of each category that has an object."""
@@ -111,3 +113,11 @@ class DetectionTask(DenseTask):
         images, places = self.data.of_list(name)
         annotations = cast(BoxAnnotations, images)
         return replace(annotations, images=tuple(annotations.images[place] for place in places))
+
+
+def _detections(found: dict[str, Tensor]) -> Detections:
+    """With width and height in the place of the second corner."""
+    boxes = found["boxes"].double().cpu().numpy()
+    boxes[:, 2:] -= boxes[:, :2]
+    scores = found["scores"].double().cpu().numpy()
+    return Detections(boxes, scores, found["labels"].cpu().numpy().astype(np.int64))
