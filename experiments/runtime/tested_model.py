@@ -45,7 +45,8 @@ def load_tested_model(run: OpenRun) -> TestedModel:
     _refuse_foreign(run, checkpoint, state)
     try:
         # A last.pt holds the weights that train, and the average of them that is tested.
-        load_trained_state(run.task, run.model, state.get("average", state["model"]))
+        tested = state["average"] if "average" in state else state["model"]
+        load_trained_state(run.task, run.model, tested)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UsageError(
