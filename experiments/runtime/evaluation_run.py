@@ -16,7 +16,6 @@ import torch
 
 from experiments.runtime.checkpoint import load_checkpoint, save_checkpoint
 from experiments.runtime.evaluate import Partial, Saving, evaluate
-from experiments.runtime.evaluation_round import evaluation_of
 from experiments.runtime.events import EventLog
 from experiments.runtime.opening import OpenRun
 from experiments.runtime.progress import Evaluation
@@ -64,13 +63,16 @@ class _EvaluationRun:
         self._restore()
         task, run = self._run.task, self._run
         self.events.emit("start", epoch=self._tested.epoch, world_size=run.ranks.world_size)
-        for name in task.lists():
+        # The validation list chose the best epoch of the training: it is no part of a test.
+        tested = [name for name in task.lists() if name != task.validation_list]
+        for name in tested:
             if name not in self._done:
                 self._done[name] = self._measure(name)
                 self._begun = {}
                 self._save()
-        states = {name: self._done[name] for name in task.lists()}
-        return evaluation_of(task, run.declared, self._tested.epoch, states)
+        states = {name: self._done[name] for name in tested}
+        metrics = run.declared.check(task.metrics(states), task.selection)
+        return Evaluation(self._tested.epoch, metrics, states)
 
     def finish(self, evaluation: Evaluation) -> None:
         """Write the files of the run; the result comes last, as the executor looks for it."""
