@@ -45,7 +45,8 @@ def load_tested_model(run: OpenRun) -> TestedModel:
     _refuse_foreign(run, checkpoint, state)
     try:
         # A last.pt holds the raw weights too; the moving average is what is tested.
-        load_trained_state(run.task, run.model, state.get("average", state["model"]))
+        model = state["average"] if "average" in state else state["model"]
+        load_trained_state(run.task, run.model, model)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UsageError(
