@@ -9,17 +9,17 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.datasets.verify.findings import EXIT_CODES, Findings
+from experiments.datasets.verify.findings import Findings
+from experiments.datasets.verify.report import document, exit_code, lines
 from experiments.dense.verify.checks import COUNTS, verify
 from merge.errors import PapergridError
 from merge.foreign_text import guarded_output
-from merge.storage.json_files import Json
 
 SCHEMA = 1
+_ADVICE = "unpack what is missing or wrong again (docs/dense.md says from where)"
 
 
 @guarded_output()
@@ -38,35 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if arguments.json:
-        print(json.dumps({"schema": SCHEMA, "datasets": [_document(f) for f in found]}, indent=1))
+        print(json.dumps({"schema": SCHEMA, "datasets": [document(f) for f in found]}, indent=1))
     else:
-        print("\n".join(line for findings in found for line in _lines(findings)))
-    codes = {findings.exit_code for findings in found}
-    return next((code for code in (EXIT_CODES["wrong"], *codes) if code in codes and code), 0)
-
-
-def _document(findings: Findings) -> dict[str, Json]:
-    return {
-        "dataset": findings.dataset,
-        "exit_code": findings.exit_code,
-        "checked": dict(findings.checked),
-        "problems_by_kind": dict(findings.totals),
-        "problems": [asdict(problem) for problem in findings.kept],
-    }
-
-
-def _lines(findings: Findings) -> Iterator[str]:
-    verdict = f"{findings.totals.total():,} problems" if findings.totals else "no problem"
-    yield f"{findings.dataset}: {verdict}"
-    for what, number in findings.checked.items():
-        yield f"  {what:<20} {number:>7,}"
-    for problem in findings.kept:
-        yield f"  {problem.severity:<8} {problem.kind}: {problem.message}"
-    for kind, number in findings.totals.items():
-        if number > findings.limit:
-            yield f"  and {number - findings.limit:,} more of the kind {kind!r} (--limit)"
-    if findings.totals:
-        yield "  to mend it: unpack what is missing or wrong again (docs/dense.md says from where)"
+        print("\n".join(line for findings in found for line in lines(findings, _ADVICE)))
+    return exit_code(found)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
