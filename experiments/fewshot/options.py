@@ -39,9 +39,14 @@ class DataOptions:
 class BackboneOptions:
     """The feature extractor."""
 
-    backbone: Literal["resnet18", "resnet50", "resnet101", "efficientnet_lite0"] = (
-        "efficientnet_lite0"
-    )
+    backbone: Literal[
+        "resnet18",
+        "resnet50",
+        "resnet101",
+        "efficientnet_lite0",
+        "efficientnet_lite1",
+        "efficientnet_lite2",
+    ] = "efficientnet_lite0"
     """Feature extractor; frozen unless it is trained from scratch."""
     from_scratch: bool = False
     """Start the backbone from random weights and train it too; no weight file is needed."""
@@ -209,6 +214,11 @@ class Options:
     def test_seeds(self) -> tuple[int, ...]:
         """The test seeds, the protocol's own where none is named."""
         return self.test.test_seeds or (DEFAULT_TEST_SEED[self.data.protocol],)
+
+    @property
+    def num_iterations(self) -> int:
+        """How often the method predicts an episode, each time refined."""
+        return self.abcb.iterations if self.method == "abcb" else 1
 
     @property
     def counts_at_original_size(self) -> bool:
