@@ -26,6 +26,11 @@ class Precision:
         """The context of a forward pass."""
         return torch.autocast(self.device.type, dtype=_DTYPES[self.amp], enabled=self.amp != "off")
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of products in a forward pass."""
+        return _DTYPES[self.amp]
+
     def new_scaler(self) -> torch.amp.GradScaler:
         """A loss scaler, which does nothing except with fp16."""
         return torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")

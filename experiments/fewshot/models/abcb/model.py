@@ -60,9 +60,9 @@ class Abcb(FewShotModel):
         """Whether token sets are ranges of all cells; else they are padded to the largest one."""
         self._one_iteration = self._iteration
 
-    def compile_iteration(self) -> None:
-        """Compile an iteration once for all; only for fixed shapes, others would compile anew."""
-        self._one_iteration = torch.compile(self._iteration, fullgraph=True)
+    def compile_iteration(self, *, dynamic: bool | None) -> None:
+        """Compile an iteration once for all of them; other than fixed shapes compile anew."""
+        self._one_iteration = torch.compile(self._iteration, fullgraph=True, dynamic=dynamic)
 
     def _start_as_comparison(self) -> None:
         self.neck.start_faithful()
