@@ -7,6 +7,7 @@ stays as it is, so that names in checkpoints do not change.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -34,7 +35,8 @@ class ConstantBackbone(nn.Module):
         self._source = (backbone,)  # in a tuple: its weights are no part of this module
         self.dtype = dtype
         self.stages = folded(backbone.stages)
-        self.stages.to(dtype=dtype, memory_format=torch.channels_last)
+        self.stages.to(dtype=dtype)
+        self.stages.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
@@ -74,7 +76,7 @@ def _pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
     children = dict(parent.named_children())
     if isinstance(parent, nn.Sequential):
         names = list(children)
-        candidates = tuple(zip(names, names[1:], strict=False))
+        candidates = tuple(itertools.pairwise(names))
     else:
         candidates = _LITE_PAIRS.get(type(parent).__name__, _PAIRS)
     for conv_name, norm_name in candidates:
@@ -90,6 +92,7 @@ def _is_norm(module: nn.Module) -> bool:
 def _fold(parent: nn.Module, conv_name: str, norm_name: str) -> None:
     conv, norm = parent.get_submodule(conv_name), parent.get_submodule(norm_name)
     assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
     with torch.no_grad():
         conv.weight, conv.bias = _fused(conv, norm)
     # timm's batch norm carries the activation, which stays.
@@ -97,14 +100,16 @@ def _fold(parent: nn.Module, conv_name: str, norm_name: str) -> None:
     setattr(parent, norm_name, nn.Sequential(*rest) if rest else nn.Identity())
 
 
-def _fused(conv: nn.Conv2d, norm: nn.Module) -> tuple[nn.Parameter, nn.Parameter]:
+def _fused(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[nn.Parameter, nn.Parameter]:
     """In float64: rounded once, when the weights are cast."""
     mean, variance, weight, bias = (
         getattr(norm, name).double() for name in ("running_mean", "running_var", "weight", "bias")
     )
     conv_bias = None if conv.bias is None else conv.bias.double()
     fused = fuse_conv_bn_weights(
-        conv.weight.double(), conv_bias, mean, variance, float(norm.eps), weight, bias
+        conv.weight.double(), conv_bias, mean, variance, norm.eps, weight, bias
     )
     new_weight, new_bias = (each.to(conv.weight.dtype) for each in fused)
-    return nn.Parameter(new_weight, requires_grad=False), nn.Parameter(new_bias, requires_grad=False)
+    return nn.Parameter(new_weight, requires_grad=False), nn.Parameter(
+        new_bias, requires_grad=False
+    )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from experiments.backbones.constant import ConstantBackbone
 from experiments.fewshot.models.abcb.histogram import front_histogram
 from experiments.fewshot.models.abcb.model import Abcb
+from experiments.fewshot.models.abcb.packed import Reach, ranged_attention
 from experiments.fewshot.models.base import FewShotModel
 from experiments.fewshot.options import OnCuda, TrainingOptions
 from experiments.runtime.precision import Precision
@@ -44,9 +45,7 @@ def make_faster(
     return chosen
 
 
-def _chosen(
-    model: FewShotModel, options: TrainingOptions, device: torch.device
-) -> tuple[str, ...]:
+def _chosen(model: FewShotModel, options: TrainingOptions, device: torch.device) -> tuple[str, ...]:
     if options.constant_backbone == "on" and not model.backbone.is_frozen:
         raise UsageError(
             "constant_backbone=on, but this backbone is trained (from_scratch): set it to auto"
@@ -58,7 +57,9 @@ def _chosen(
         "compile": True,
     }
     return tuple(
-        name for name, does_fit in fits.items() if does_fit and is_on(getattr(options, name), device)
+        name
+        for name, does_fit in fits.items()
+        if does_fit and is_on(getattr(options, name), device)
     )
 
 
@@ -101,10 +102,17 @@ def _try_compiler(device: torch.device) -> None:
 
 
 def _try_kernel(device: torch.device) -> None:
-    """One histogram of one vector, which builds the kernel."""
+    """One attention and one histogram of one vector, which builds the kernel."""
     unit = torch.ones(1, 1, 16, device=device) / 4
     counts = torch.ones(1, dtype=torch.int32, device=device)
-    _tried("fixed_shapes", "its Triton kernel does", lambda: front_histogram(unit, counts, 2))
+    tokens = unit.to(torch.float16)
+    reach = Reach(counts - 1, counts, counts - 1, counts)
+
+    def one_of_each() -> None:
+        front_histogram(unit, counts, 2)
+        ranged_attention(tokens, tokens, tokens, reach, 2)
+
+    _tried("fixed_shapes", "its kernels do", one_of_each)
 
 
 def _tried(option: str, what: str, action: Callable[[], object]) -> None:
@@ -114,8 +122,8 @@ def _tried(option: str, what: str, action: Callable[[], object]) -> None:
         reason = str(error).strip().partition("\n")[0]
         raise UsageError(
             f"{option} is on, but {what} not work here ({type(error).__name__}: {reason}): install "
-            "a C++ compiler (g++, or name one in CXX) and Python's headers, or set "
-            f"{option}=off"
+            "a C++ compiler (g++, or name one in CXX) and Python's headers, and on CUDA torch 2.11 "
+            f"or newer; or set {option}=off"
         ) from error
 
 

@@ -13,7 +13,6 @@ from experiments.fewshot.episodes.protocols import DEFAULT_TEST_SEED
 from experiments.runtime.options import FREE, OptimiserOptions, Prefix, Range, RuntimeOptions
 from merge.errors import UsageError
 
-
 OnCuda = Literal["auto", "on", "off"]
 """auto is on with CUDA and off on the CPU."""
 
@@ -218,8 +217,8 @@ class Options:
         "test_seeds", "eval_every", "report", "checkpoint_every_steps", "checkpoint_every_s",
         "feature_cache_mb", "num_panels", "tensorboard", "collective_timeout_s", "loader_timeout_s",
         "clip_norm", "ema_decay", "sync_batch_norm", "checkpoint_activations", "deterministic",
-        "nesterov", "decay_norms_and_biases", "schedule", "milestones", "gamma", "warmup_epochs",
-        "warmup_factor",
+        "tf32", "nesterov", "decay_norms_and_biases", "schedule", "milestones", "gamma",
+        "warmup_epochs", "warmup_factor",
     )
     # fmt: on
 

@@ -23,7 +23,7 @@ from experiments.runtime.experiment import Experiment
 from experiments.runtime.learner import Learner
 from experiments.runtime.loop import Trainer
 from experiments.runtime.options import ExperimentOptions, build
-from experiments.runtime.precision import choose_precision
+from experiments.runtime.precision import choose_precision, use_tf32
 from experiments.runtime.result import build_result
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import divide_batch
@@ -73,6 +73,7 @@ def _set_up(
 ) -> Setup:
     precision = choose_precision(options.runtime.amp, ranks.device)
     use_reproducible_math(ranks.device, is_deterministic=options.runtime.deterministic)
+    use_tf32(ranks.device, options.runtime.tf32)
     task = experiment.open_task(options, context)
     declared = read_declared_metrics(experiment, context.metric)
     declared.check_selection(getattr(task, "selection", None))

@@ -1,12 +1,14 @@
-"""The affinity histogram in one pass on a GPU: Triton kernels for the sums above and their gradient.
+"""The affinity histogram in one pass on a GPU: Triton kernels for its sums and their gradient.
 
 A tile of affinities lives in registers: it is computed, shared out to the bins and forgotten. Only
 tiles on and above the diagonal are computed forward. Rows from a set's size on are padding and are
-never read, so no shape depends on the sizes, and the host reads none. Nothing is added with atomics:
-the same input gives the same bits.
+never read, so no shape depends on the sizes, and the host reads none. Nothing is added with
+atomics: the same input gives the same bits.
 
 Without a GPU the kernels run in Triton's interpreter (TRITON_INTERPRET=1 before the first import).
 """
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
@@ -84,7 +86,7 @@ def gradient(unit_BMC: Tensor, counts_B: Tensor, slopes_BL: Tensor) -> Tensor:
 
 def _channel_step(channels: int) -> int:
     # A tile product on tensor cores needs at least 16.
-    return min(CHANNEL_STEP, max(16, next_power_of_2(channels)))
+    return min(CHANNEL_STEP, max(16, int(next_power_of_2(channels))))
 
 
 def _precision(unit_BMC: Tensor) -> str:

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.varlen import varlen_attn
 
 OUT_OF_REACH = -1e4
 """A bias at which a key has no weight, and which float16 can hold."""
@@ -30,16 +29,16 @@ _HALF_TYPES = (torch.float16, torch.bfloat16)
 class Order:
     """The cells of each row in a new order: its members first, then all others."""
 
-    cells_BN: Tensor
-    """The cell that comes to each place."""
-    places_BN: Tensor
-    """The place to which each cell comes."""
-    num_members_B: Tensor
-    """int32."""
+    cells: Tensor
+    """The cell that comes to each place, B N."""
+    places: Tensor
+    """The place to which each cell comes, B N."""
+    num_members: Tensor
+    """int32 B."""
 
     def __call__(self, grid_BNC: Tensor) -> Tensor:
         """The cells in the new order, B N C."""
-        arranged_BNC: Tensor = _Rearranged.apply(grid_BNC, self.cells_BN, self.places_BN)
+        arranged_BNC: Tensor = _Rearranged.apply(grid_BNC, self.cells, self.places)
         return arranged_BNC
 
 
@@ -102,7 +101,7 @@ def ranged_attention(
     Half types on a GPU are packed and no product out of reach is computed. Other types take the
     fixed shape with a bias that removes keys: exact too, and as little memory, but more products.
     """
-    heads = [x.unflatten(2, (num_heads, -1)) for x in (q_BMC, k_BNC, v_BNC)]
+    heads = [x.reshape(*x.shape[:2], num_heads, -1) for x in (q_BMC, k_BNC, v_BNC)]
     if q_BMC.is_cuda and q_BMC.dtype in _HALF_TYPES:
         out_BMHD = _packed(heads, reach, bias_BN)
     else:
@@ -111,20 +110,25 @@ def ranged_attention(
 
 
 def _packed(heads: list[Tensor], reach: Reach, bias_BN: Tensor | None) -> Tensor:
+    # Not before torch 2.10; nothing else here needs so new a version.
+    from torch.nn.attention.varlen import varlen_attn
+
     q, k, v = with_bias(heads, None if bias_BN is None else bias_BN[:, :, None])
     cu_q, cu_k = sequences(reach, q.shape[1], k.shape[1])
     batch, width = q.shape[0], heads[0].shape[3]
     # cuDNN would build a plan for each new problem: 156 ms instead of 1.9 where sizes change.
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         out: Any = varlen_attn(
-            *(x.flatten(0, 1) for x in (q, k, v)),
+            q.flatten(0, 1),
+            k.flatten(0, 1),
+            v.flatten(0, 1),
             cu_q,
             cu_k,
             q.shape[1],
             k.shape[1],
             scale=1 / math.sqrt(width),
         )
-    out_BMHD: Tensor = out.unflatten(0, (batch, -1))[..., :width]
+    out_BMHD: Tensor = out.view(batch, -1, *out.shape[1:])[..., :width]
     return out_BMHD
 
 
@@ -155,12 +159,10 @@ def _fixed(heads: list[Tensor], reach: Reach, bias_BN: Tensor | None) -> Tensor:
     is_seen_BN = _between(keys_N, reach.k_start, reach.k_stop)
     shift_BN = torch.zeros_like(is_seen_BN, dtype=heads[0].dtype) if bias_BN is None else bias_BN
     shift_BN = shift_BN.where(is_seen_BN, OUT_OF_REACH)
-    q, k, v = with_bias(heads, shift_BN[:, :, None])
+    q, k, v = (x.transpose(1, 2) for x in with_bias(heads, shift_BN[:, :, None]))
     width = heads[0].shape[3]
     with fused_attention(q):
-        out = functional.scaled_dot_product_attention(
-            *(x.transpose(1, 2) for x in (q, k, v)), scale=1 / math.sqrt(width)
-        )
+        out = functional.scaled_dot_product_attention(q, k, v, scale=1 / math.sqrt(width))
     return out.transpose(1, 2)[..., :width].where(sees_BM[:, :, None, None], 0)
 
 

@@ -101,10 +101,10 @@ class EvolutionFeature(nn.Module):
         if self.parts == "pixel":
             return evolution_BNC
         parts = [
-            front_histogram(order(unit), order.num_members_B, self.num_bins)
+            front_histogram(order(unit), order.num_members, self.num_bins)
             for unit in (cells.unit_colour, cells.unit_features)
         ]
-        statistics_BC = self.statistics(torch.cat(parts, dim=1))
+        statistics_BC: Tensor = self.statistics(torch.cat(parts, dim=1))
         return evolution_BNC + statistics_BC[:, None].to(evolution_BNC.dtype)
 
 
@@ -160,9 +160,10 @@ class SupportModulation(nn.Module):
     def modulate(self, support: Tokens, cells: PreparedCells, is_foreground_BN: Tensor) -> Tokens:
         """`forward` in fixed shapes: sets are ranges of cells in a new order, not padded."""
         order = members_first(is_foreground_BN)
-        num_foreground = order.num_members_B
-        none, every = torch.zeros_like(num_foreground), num_foreground.new_full(
-            num_foreground.shape, is_foreground_BN.shape[1]
+        num_foreground = order.num_members
+        none, every = (
+            torch.zeros_like(num_foreground),
+            num_foreground.new_full(num_foreground.shape, is_foreground_BN.shape[1]),
         )
         context_BNC = self.to_context.ranged(
             order(cells.queries),

@@ -70,7 +70,7 @@ def pack_in_place(grid_BNC: Tensor, is_member_BN: Tensor) -> Tokens:
     """`pack` in a shape that does not depend on the sizes: all N cells, the members first."""
     order = members_first(is_member_BN)
     places_N = torch.arange(is_member_BN.shape[1], device=is_member_BN.device)
-    return Tokens(order(grid_BNC), places_N < order.num_members_B[:, None])
+    return Tokens(order(grid_BNC), places_N < order.num_members[:, None])
 
 
 def support_cells(mask_BKHW: Tensor, size_hw: tuple[int, int], threshold: float) -> Tensor:
