@@ -35,8 +35,7 @@ class ConstantBackbone(nn.Module):
         self._source = (backbone,)  # in a tuple: its weights are no part of this module
         self.dtype = dtype
         self.stages = folded(backbone.stages)
-        self.stages.to(dtype=dtype)
-        self.stages.to(memory_format=torch.channels_last)
+        _cast(self.stages, dtype)
 
     @torch.no_grad()
     def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
@@ -69,6 +68,17 @@ def folded(stages: nn.ModuleList) -> nn.ModuleList:
     if left:
         raise ValueError(f"batch norm at an unknown place in the backbone: {left[0]}")
     return ours
+
+
+def _cast(stages: nn.ModuleList, dtype: torch.dtype) -> None:
+    """Weights in `dtype` and channels-last. After folding only convolutions have any."""
+    for conv in stages.modules():
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        weight = conv.weight.detach().to(dtype=dtype, memory_format=torch.channels_last)
+        conv.weight = nn.Parameter(weight, requires_grad=False)
+        if conv.bias is not None:
+            conv.bias = nn.Parameter(conv.bias.detach().to(dtype), requires_grad=False)
 
 
 def _pairs(parent: nn.Module) -> Iterator[tuple[str, str]]:
