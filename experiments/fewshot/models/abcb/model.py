@@ -58,11 +58,13 @@ class Abcb(FewShotModel):
             self._start_as_comparison()
         self.has_fixed_shapes = False
         """Whether token sets are ranges of all cells; else they are padded to the largest one."""
-        self._one_iteration = self._iteration
+        # Without self, so that a copy of the model does not compute with this one's weights.
+        self._one_iteration = type(self)._iteration
 
     def compile_iteration(self, *, dynamic: bool | None) -> None:
         """Compile an iteration once for all of them; other than fixed shapes compile anew."""
-        self._one_iteration = torch.compile(self._iteration, fullgraph=True, dynamic=dynamic)
+        iteration = type(self)._iteration
+        self._one_iteration = torch.compile(iteration, fullgraph=True, dynamic=dynamic)
 
     def _start_as_comparison(self) -> None:
         self.neck.start_faithful()
@@ -97,7 +99,9 @@ class Abcb(FewShotModel):
             return predictions, hats
         prepared = self._prepare(query, prepared_BNC)
         for _ in range(self.options.iterations - 1):
-            support, hat_BN2, logits_BN2 = self._one_iteration(support, predictions[-1], prepared)
+            support, hat_BN2, logits_BN2 = self._one_iteration(
+                self, support, predictions[-1], prepared
+            )
             if hat_BN2 is not None:
                 hats.append(hat_BN2)
             predictions.append(logits_BN2)
