@@ -197,7 +197,7 @@ def test_classification_is_swept_over_rates_and_seeds_merged_and_reported(tmp_pa
     (tmp_path / "study.yaml").write_text(STUDY)
     done = replicate("--study", "study.yaml", "--devices", "cpu:2", cwd=tmp_path, timeout_s=250)
     assert done.returncode == 0, done.stderr
-    output = tmp_path / "outputs" / "shapes"
+    output = tmp_path / "outputs" / "study"
     cells = read_json(output / "replication_results.json")["results"]
     assert {name: cell["complete"] for name, cell in cells.items()} == {
         "lr0.01": True,
