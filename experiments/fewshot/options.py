@@ -39,9 +39,14 @@ class DataOptions:
 class BackboneOptions:
     """The feature extractor."""
 
-    backbone: Literal["resnet18", "resnet50", "resnet101", "efficientnet_lite0"] = (
-        "efficientnet_lite0"
-    )
+    backbone: Literal[
+        "resnet18",
+        "resnet50",
+        "resnet101",
+        "efficientnet_lite0",
+        "efficientnet_lite1",
+        "efficientnet_lite2",
+    ] = "efficientnet_lite0"
     """Feature extractor; frozen unless it is trained from scratch."""
     from_scratch: bool = False
     """Start the backbone from random weights and train it too; no weight file is needed."""
