@@ -11,7 +11,7 @@ _SERVER = "http://people.csail.mit.edu/tjudd/WherePeopleLook"
 
 NUM_IMAGES = 1003
 NUM_OBSERVERS = 15
-LICENCE = "for research; cite Judd, Ehinger, Durand, Torralba, Learning to predict where humans look, 2009"
+LICENCE = "for research; cite Judd et al., Learning to predict where humans look, ICCV 2009"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,17 @@ model that finds beacons must beat the centre bias, and one that marks every obj
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
+from experiments.datasets.generated import ensure_generated
 from experiments.runtime.seeds import numpy_generator
 from experiments.saliency.files import IMAGES, MAPS
 from experiments.saliency.metrics import blurred
 from experiments.saliency.points import Points, Size, cells_of, counts_of
-from merge.storage.atomic import fsync_folder, fsync_tree, storage_errors
 
 VERSION = 1
 NUM_IMAGES = 101
@@ -34,29 +32,9 @@ _BEACON, _STONE = (250, 170, 60), (70, 80, 110)
 
 
 def ensure_beacons(folder: Path) -> Path:
-    """The data set's root below `folder`, made there first where it is absent (a second).
-
-    Built aside under a lock and renamed into place. StorageError where the file system refuses.
-    """
+    """The data set's root below `folder`, made there first where it is absent (a second)."""
     root = folder / f"beacons-{VERSION}"
-    if root.is_dir():
-        return root
-    with storage_errors(root):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{root.name}.lock"):
-            if not root.is_dir():
-                _build(root)
-    return root
-
-
-def _build(root: Path) -> None:
-    unfinished = root.with_name(f".{root.name}.unfinished")
-    # Only a process that was killed leaves it behind: the lock keeps living ones out.
-    shutil.rmtree(unfinished, ignore_errors=True)
-    write_beacons(unfinished, NUM_IMAGES)
-    fsync_tree(unfinished)
-    unfinished.rename(root)
-    fsync_folder(root.parent)
+    return ensure_generated(root, lambda unfinished: write_beacons(unfinished, NUM_IMAGES))
 
 
 def write_beacons(root: Path, num_images: int) -> None:

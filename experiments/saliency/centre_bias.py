@@ -29,8 +29,8 @@ from experiments.saliency.points import (
 class Pool:
     """The fixations of many images, in fractions of width and height."""
 
-    fractions_N2: Points
-    owners_N: NDArray[np.int64]
+    fractions: Points
+    owners: NDArray[np.int64]
     """The image that each belongs to."""
 
     @classmethod
@@ -42,7 +42,7 @@ class Pool:
 
     def cells_without(self, image: int, size: Size) -> Cells:
         """Pixels of an image of `size` where people looked in all images but `image`."""
-        return cells_of_fractions(self.fractions_N2[self.owners_N != image], size)
+        return cells_of_fractions(self.fractions[self.owners != image], size)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,6 +10,9 @@ from experiments.saliency.options import Options
 from experiments.saliency.source import Source, fractions
 from experiments.saliency.splits import Split, fold_of, holdout
 
+TEST, VALIDATION = "test", "validation"
+"""The lists that are evaluated."""
+
 
 @dataclass(frozen=True, slots=True)
 class SaliencyData:
@@ -36,20 +39,24 @@ class SaliencyData:
             epoch=epoch,
         )
 
-    def test_items(self) -> EvalItems:
-        """The tested images."""
+    def eval_items(self, name: str) -> EvalItems:
+        """The images of the list `name`: test or validation."""
         return EvalItems(
             source=self.source,
-            images=self.split.test,
+            images=self.images(name),
             bias=self.bias,
             others=self.everyone,
             size=self.options.input_size,
             blur_px=self.options.pixels_per_degree,
         )
 
+    def images(self, name: str) -> tuple[int, ...]:
+        """Places of the images of the list `name`."""
+        return self.split.validation if name == VALIDATION else self.split.test
+
 
 def split_data(options: Options, source: Source) -> SaliencyData:
-    """Divide the images as the options say. DataError: there are too few."""
+    """Divide the images as the options say. UsageError: there are too few."""
     split = choose_split(options, len(source.stimuli))
     points = fractions(source)
     bias = CentreBias(
@@ -60,6 +67,10 @@ def split_data(options: Options, source: Source) -> SaliencyData:
 
 def choose_split(options: Options, num_images: int) -> Split:
     """The training and test images among `num_images`."""
-    if options.data.split == "folds":
-        return fold_of(num_images, options.data.fold, options.data.split_seed)
-    return holdout(num_images, options.data.split_seed)
+    data = options.data
+    whole = (
+        fold_of(num_images, data.fold, data.split_seed)
+        if data.split == "folds"
+        else holdout(num_images, data.split_seed)
+    )
+    return whole.validated(data.validation, data.split_seed)

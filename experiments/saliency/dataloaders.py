@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, RandomSampler, Sampler
 
 from experiments.runtime.seeds import torch_generator
 from experiments.saliency.files import FileSource
@@ -37,7 +37,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Loader = DataLoader[dict[str, Any]]
 
 
-def create_mit1003_dataloaders(  # noqa: PLR0913
+def create_mit1003_dataloaders(  # noqa: PLR0913, PLR0917
     data_path: str | Path,
     batch_size: int = 32,
     num_workers: int = 8,
@@ -59,9 +59,9 @@ def create_mit1003_dataloaders(  # noqa: PLR0913
         index            B int64: the image's place among all, sorted by name
 
     The training images are shuffled, with a DistributedSampler where there are several processes;
-    call its `set_epoch` before each epoch. Shards are disjoint: what divides into no equal shards is
-    left out, other images in each epoch. Validation images keep their order, and over all processes
-    each comes once, so shards may differ by one image.
+    call its `set_epoch` before each epoch. Shards are disjoint: where images do not divide into
+    equal shards, the rest is left out, another rest in each epoch. Validation images keep their
+    order, and over all processes each comes once, so shards may differ by one image.
 
     DataError: files are missing or damaged. UsageError: there is no such rank.
     """
@@ -85,7 +85,7 @@ def create_mit1003_dataloaders(  # noqa: PLR0913
 
 
 @dataclass(frozen=True, slots=True)
-class Mit1003Items:
+class Mit1003Items(Dataset[dict[str, Any]]):
     """Some images of the data set, each with its fixations at one size."""
 
     source: Source
@@ -134,7 +134,7 @@ def _train_sampler(items: Mit1003Items, seed: int, world_size: int, rank: int) -
         return RandomSampler(items, generator=torch_generator(seed, "mit1003", "train"))
     # Without drop_last it fills shards up with images that another process has: 902 became 904.
     return DistributedSampler(
-        items,  # type: ignore[arg-type]
+        items,
         num_replicas=world_size,
         rank=rank,
         shuffle=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self, cast
 
@@ -60,7 +61,9 @@ class TimmFeatures(nn.Module):
     def forward(self, image_B3HW: Tensor) -> tuple[Tensor, ...]:
         with torch.no_grad():
             x = (image_B3HW - self._mean) / self._std
-            levels = self.network.forward_intermediates(x, self.places, intermediates_only=True)
+            # Of a timm model; nn.Module declares all attributes as tensors or modules.
+            read = cast("Callable[..., list[Tensor]]", self.network.forward_intermediates)
+            levels = read(x, self.places, intermediates_only=True)
         return tuple(levels)
 
 

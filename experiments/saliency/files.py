@@ -98,8 +98,8 @@ def to_arrays(stimuli: Iterable[Stimulus]) -> Arrays:
     return {
         "names": np.frombuffer(text, np.uint8),
         "sizes": np.array([row.size for row in rows], np.int32).reshape(-1, 2),
-        "fixations": np.concatenate([np.empty((0, 2)), *(row.fixations_N2 for row in rows)]),
-        "offsets": np.cumsum([0, *(len(row.fixations_N2) for row in rows)]),
+        "fixations": np.concatenate([np.empty((0, 2)), *(row.points for row in rows)]),
+        "offsets": np.cumsum([0, *(len(row.points) for row in rows)]),
     }
 
 
@@ -132,7 +132,7 @@ def _points(path: Path, size: Size) -> Points:
     if white.shape != size[::-1]:
         raise DataError(f"{path} has not the size of its image, {size[0]} x {size[1]} pixels")
     # The middle of each pixel.
-    return np.argwhere(white)[:, ::-1] + 0.5
+    return np.argwhere(white)[:, ::-1].astype(np.float64) + 0.5
 
 
 def _existing(paths: Iterable[Path]) -> Iterator[Path]:

@@ -156,6 +156,6 @@ def _check(file: Any, path: Path, fixations: FixationSource | None) -> None:  # 
         )
     if fixations is not None and file.attrs["fixations"] != fixations:
         raise DataError(
-            f"{path} holds the fixations of {file.attrs['fixations']!r}, not of {fixations!r}: make "
-            f"another with `replicate data mit1003-hdf5 --fixations {fixations}`"
+            f"{path} holds the fixations of {file.attrs['fixations']!r}, not of {fixations!r}: "
+            f"make another with `replicate data mit1003-hdf5 --fixations {fixations}`"
         )

@@ -13,11 +13,18 @@ from torch import Tensor
 from experiments.runtime.seeds import numpy_generator
 from experiments.saliency.centre_bias import CentreBias, Pool
 from experiments.saliency.metrics import Fixated
-from experiments.saliency.points import Size, cells_of, cells_of_fractions, counts_of, rescaled
+from experiments.saliency.points import (
+    Grid,
+    Size,
+    cells_of,
+    cells_of_fractions,
+    counts_of,
+    rescaled,
+)
 from experiments.saliency.source import Rgb, Source, Stimulus, read_rgb
 
 TrainBatch = dict[str, Tensor]
-"""image B3HW uint8; counts Bhw and log_bias Bhw float32, on the cells of the first feature level."""
+"""image B3HW uint8; counts Bhw and log_bias Bhw float32, on cells of CELL_PX."""
 
 CELL_PX = 8
 """Pixels per cell of a training's density: the stride of the finest features."""
@@ -41,18 +48,15 @@ class TrainItems:
     def __getitem__(self, index: int) -> TrainBatch:
         place = self.images[index]
         cells = grid_size(self.size)
-        arrays = {
-            "image": resized(read_rgb(self.source, place), self.size),
-            "counts": fixation_counts(self.source.stimuli[place], cells),
-            "log_bias": self.bias.log_density(place, cells),
-        }
         rng = numpy_generator(self.seed, "flip", self.epoch, index)
-        if rng.random() < self.flip_probability:
-            arrays = {name: array[:, ::-1] for name, array in arrays.items()}
+        step = -1 if rng.random() < self.flip_probability else 1
+        image_HW3 = resized(read_rgb(self.source, place), self.size)[:, ::step]
+        counts_hw = fixation_counts(self.source.stimuli[place], cells)[:, ::step]
+        log_bias_hw = self.bias.log_density(place, cells)[:, ::step]
         return {
-            "image": as_image(arrays["image"]),
-            "counts": _as_floats(arrays["counts"]),
-            "log_bias": _as_floats(arrays["log_bias"]),
+            "image": as_image(image_HW3),
+            "counts": _as_floats(counts_hw),
+            "log_bias": _as_floats(log_bias_hw),
         }
 
 
@@ -60,7 +64,7 @@ class TrainItems:
 class EvalItem:
     """One tested image."""
 
-    image_3HW: Tensor
+    image: Tensor
     """uint8, at the model's input size."""
     truth: Fixated
     """At the image's own size; its baseline is the centre bias that the model starts from."""
@@ -86,9 +90,9 @@ class EvalItems:
         stimulus = self.source.stimuli[place]
         image = resized(read_rgb(self.source, place), self.size)
         truth = Fixated(
-            fixations_N=cells_of(stimulus.fixations_N2, stimulus.size),
-            others_M=self.others.cells_without(place, stimulus.size),
-            log_baseline_HW=self.bias.log_density(place, stimulus.size),
+            fixations=cells_of(stimulus.points, stimulus.size),
+            others=self.others.cells_without(place, stimulus.size),
+            log_baseline=self.bias.log_density(place, stimulus.size),
             blur_px=self.blur_px,
         )
         return EvalItem(as_image(image), truth)
@@ -99,11 +103,9 @@ def grid_size(size: Size) -> Size:
     return -(-size[0] // CELL_PX), -(-size[1] // CELL_PX)
 
 
-def fixation_counts(
-    stimulus: Stimulus, to: Size
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def fixation_counts(stimulus: Stimulus, to: Size) -> Grid:
     """Fixations in each pixel of the image once it is resized to `to`, H x W."""
-    fractions_N2 = rescaled(stimulus.fixations_N2, stimulus.size, (1, 1))
+    fractions_N2 = rescaled(stimulus.points, stimulus.size, (1, 1))
     return counts_of(cells_of_fractions(fractions_N2, to), to)
 
 
@@ -118,5 +120,5 @@ def as_image(image_HW3: Rgb) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image_HW3.transpose(2, 0, 1)))
 
 
-def _as_floats(grid: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Tensor:
+def _as_floats(grid: Grid) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(grid, np.float32))

@@ -8,8 +8,9 @@ Conventions (saliency.tuebingen.ai/evaluation.html), the same as the library pys
 * sAUC: the same, with the fixations of all other images as negatives, moved to this image's size.
 * NSS: mean over fixations of the map minus its mean, over its standard deviation (of a population).
 * CC, KL, SIM compare with the empirical map: the fixations convolved with a Gaussian of one degree
-  of visual angle (35 px in MIT1003), the image's edge repeated outwards. KL is that of the empirical
-  density from the predicted one, in nats, with 2.2204e-16 added to quotient and denominator.
+  of visual angle (35 px in MIT1003), the image's edge repeated outwards. KL is that of the
+  empirical density from the predicted one, in nats, with 2.2204e-16 added to quotient and
+  denominator.
 * Information gain: mean over fixations of the log density minus that of the baseline, in bits.
 
 A predicted density is turned into the map that it expects to score best in each metric (Kuemmerer
@@ -38,11 +39,11 @@ _EPSILON = 2.2204e-16
 class Fixated:
     """One image's truth."""
 
-    fixations_N: Cells
+    fixations: Cells
     """Where people looked; at least one."""
-    others_M: Cells
+    others: Cells
     """Where they looked in all other images, moved to this image's size."""
-    log_baseline_HW: Grid
+    log_baseline: Grid
     """Log density of the baseline; what a pixel holds sums to 1."""
     blur_px: float
     """Standard deviation of the Gaussian in pixels: one degree of visual angle."""
@@ -51,15 +52,15 @@ class Fixated:
 def scores(log_density_HW: Grid, truth: Fixated) -> NDArray[np.float64]:
     """All METRICS of a predicted log density (natural logarithm, pixels sum to 1)."""
     density_HW = np.exp(log_density_HW)
-    ratio_HW = log_density_HW - truth.log_baseline_HW
+    ratio_HW = log_density_HW - truth.log_baseline
     height, width = density_HW.shape
-    empirical_HW = blurred(counts_of(truth.fixations_N, (width, height)), truth.blur_px)
+    empirical_HW = blurred(counts_of(truth.fixations, (width, height)), truth.blur_px)
     expected_HW = blurred(density_HW, truth.blur_px)
     found = {
-        "ig": information_gain(log_density_HW, truth.log_baseline_HW, truth.fixations_N),
-        "auc": auc(log_density_HW, truth.fixations_N, log_density_HW.ravel()),
-        "sauc": auc(ratio_HW, truth.fixations_N, ratio_HW.ravel()[truth.others_M]),
-        "nss": nss(density_HW, truth.fixations_N),
+        "ig": information_gain(log_density_HW, truth.log_baseline, truth.fixations),
+        "auc": auc(log_density_HW, truth.fixations, log_density_HW.ravel()),
+        "sauc": auc(ratio_HW, truth.fixations, ratio_HW.ravel()[truth.others]),
+        "nss": nss(density_HW, truth.fixations),
         "cc": cc(expected_HW, empirical_HW),
         "kl": kl(expected_HW, empirical_HW),
         "sim": sim(expected_HW, empirical_HW),
@@ -93,13 +94,13 @@ def cc(map_HW: Grid, empirical_HW: Grid) -> float:
 
 
 def kl(map_HW: Grid, empirical_HW: Grid) -> float:
-    """Divergence of the empirical density from the predicted one, in nats; maps are divided by their sums."""
+    """Divergence of the empirical density from the predicted one, in nats."""
     predicted, wanted = _as_density(map_HW), _as_density(empirical_HW)
     return float((wanted * np.log(_EPSILON + wanted / (predicted + _EPSILON))).sum())
 
 
 def sim(map_HW: Grid, empirical_HW: Grid) -> float:
-    """Sum of the smaller of both densities in each pixel."""
+    """Sum of the smaller of both densities in each pixel; maps are divided by their sums."""
     return float(np.minimum(_as_density(map_HW), _as_density(empirical_HW)).sum())
 
 
@@ -110,8 +111,8 @@ def blurred(map_HW: Grid, sigma_px: float) -> Grid:
 
 
 def _standardised(map_HW: Grid) -> Grid:
-    centred_HW = map_HW - map_HW.mean()
-    deviation = centred_HW.std()
+    centred_HW: Grid = map_HW - map_HW.mean()
+    deviation = float(centred_HW.std())
     return centred_HW / deviation if deviation else centred_HW
 
 

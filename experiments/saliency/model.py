@@ -1,8 +1,8 @@
 """A DeepGaze-style readout: from frozen features to a density over the image's pixels.
 
 Features of a frozen backbone are normalised in each cell, 1x1 convolutions read a priority from
-them, a Gaussian blurs it, the log density of the centre bias is added, and a softmax over all pixels
-makes the density (Kuemmerer et al., DeepGaze II, ICCV 2017).
+them, a Gaussian blurs it, the log density of the centre bias is added, and a softmax over all
+pixels makes the density (Kuemmerer et al., DeepGaze II, ICCV 2017).
 
 The last convolution begins at zero: the untrained model is the centre bias, exactly.
 """

@@ -18,15 +18,18 @@ class DataOptions:
     dataset: Literal["mit1003", "beacons"] = "mit1003"
     """Data set; beacons is generated on first use and needs no data root."""
     fixations: Literal["points", "observers"] = "points"
-    """Of mit1003: white pixels of ALLFIXATIONMAPS, or fixations found in the recordings of DATA."""
+    """Of mit1003: white pixels of ALLFIXATIONMAPS, or fixations in the recordings of DATA."""
     storage: Annotated[Literal["files", "hdf5"], FREE] = "files"
-    """Of mit1003: the published folders, or mit1003.hdf5 in the data root; the numbers are equal."""
+    """Of mit1003: the published folders, or mit1003.hdf5 in the data root; numbers are equal."""
     split: Literal["holdout", "folds"] = "holdout"
     """One seeded split of nine tenths to one (902 and 101 images), or ten folds."""
     fold: Annotated[int, Range(0, 9)] = 0
     """With split=folds: the tenth of the images that is tested."""
     split_seed: Annotated[int, Range(0)] = 42
     """Seed of the split and of the folds."""
+    validation: Annotated[float, Range(0, 0.9)] = 0.0
+    """Share of the training images on which the best epoch is chosen with report=best; with 0 it
+    is chosen on the tested images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ class ModelOptions:
     """The readout and its features."""
 
     backbone: str = "efficientnet_lite0"
-    """Frozen features: efficientnet_lite0, resnet50, ..., or a model of timm with --weights FILE."""
+    """Frozen features: efficientnet_lite0, resnet50, ..., or a timm model with --weights FILE."""
     hidden: Annotated[tuple[int, ...], Range(1)] = (32, 16, 2)
     """Channels of the readout's hidden 1x1 convolutions."""
     blur_cells: Annotated[float, Range(0.1)] = 1.0

@@ -58,4 +58,5 @@ def inside(points_N2: Points, size: Size) -> NDArray[np.bool_]:
 
     Eye trackers report what they lost at the edge; the reference library leaves it out likewise.
     """
-    return ((points_N2 > 0) & (points_N2 < np.array(size))).all(axis=1)
+    is_inside_N2 = (points_N2 > 0) & (points_N2 < np.array(size))
+    return is_inside_N2[:, 0] & is_inside_N2[:, 1]

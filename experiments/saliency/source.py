@@ -28,7 +28,7 @@ class Stimulus:
     name: str
     """File name without its ending."""
     size: Size
-    fixations_N2: Points
+    points: Points
     """In pixels of the image at its own size; several may be equal."""
 
 
@@ -78,15 +78,15 @@ def read_file(path: Path) -> bytes:
 
 def fractions(source: Source) -> list[Points]:
     """The fixations of each image as fractions of its width and height."""
-    return [normalised(each.fixations_N2, each.size) for each in source.stimuli]
+    return [normalised(each.points, each.size) for each in source.stimuli]
 
 
 def fingerprint(source: Source) -> str:
     """16 hex digits of names, sizes and fixations: equal for equal data in any storage."""
-    names = [[each.name, *each.size, len(each.fixations_N2)] for each in source.stimuli]
+    names = [[each.name, *each.size, len(each.points)] for each in source.stimuli]
     sha = hashlib.sha256(canonical_json(names))
     for each in source.stimuli:
-        sha.update(each.fixations_N2.astype("<f8").tobytes())
+        sha.update(each.points.astype("<f8").tobytes())
     return sha.hexdigest()[:16]
 
 
@@ -94,7 +94,7 @@ def check_fixated(stimuli: Sequence[Stimulus], where: Path) -> None:
     """DataError unless there are images, each with a fixation."""
     if not stimuli:
         raise DataError(f"{where} holds no image")
-    empty = [each.name for each in stimuli if not len(each.fixations_N2)]
+    empty = [each.name for each in stimuli if not len(each.points)]
     if empty:
         raise DataError(
             f"{where}: {len(empty)} images have no fixation, {empty[0]} among them: no metric "

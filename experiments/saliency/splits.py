@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from experiments.runtime.splits import split_of
+
 SplitName = Literal["holdout", "folds"]
 
 NUM_FOLDS = 10
@@ -19,6 +21,21 @@ class Split:
 
     train: tuple[int, ...]
     test: tuple[int, ...]
+    validation: tuple[int, ...] = ()
+    """On which the best epoch is chosen."""
+
+    def validated(self, share: float, seed: int) -> Split:
+        """With a share of the training images for the choice of the best epoch.
+
+        UsageError: it leaves none on one side.
+        """
+        if not share:
+            return self
+        training, validating = split_of(len(self.train), share, seed)
+        train, validation = (
+            tuple(self.train[place] for place in places) for places in (training, validating)
+        )
+        return Split(train, self.test, validation)
 
 
 def holdout(num_images: int, seed: int = 42) -> Split:

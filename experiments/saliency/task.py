@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.task import Selection, Task, Term
-from experiments.saliency.data import SaliencyData, split_data
+from experiments.saliency.data import TEST, VALIDATION, SaliencyData, split_data
 from experiments.saliency.features import build_features
 from experiments.saliency.items import EvalItem, EvalItems, TrainBatch, TrainItems
 from experiments.saliency.model import SaliencyModel
@@ -34,6 +34,7 @@ class SaliencyTask(Task):
     def __init__(self, options: Options, context: RunContext, data: SaliencyData) -> None:
         super().__init__(options, context)
         self.data = data
+        self.validation_list = VALIDATION if data.split.validation else None
 
     def build_model(self, device: torch.device) -> SaliencyModel:
         """The readout over frozen features."""
@@ -70,22 +71,29 @@ class SaliencyTask(Task):
         """The features' state."""
         return cast(SaliencyModel, model).features.state_dict(prefix="features.")
 
+    def image_size(self, epoch: int) -> tuple[int, int]:
+        """Height and width of the model's input."""
+        del epoch
+        return self.options.input_size[::-1]
+
+    def lists(self) -> tuple[str, ...]:
+        """The tested images, and those on which the best epoch is chosen, where there are any."""
+        return (TEST,) if self.validation_list is None else (TEST, VALIDATION)
+
     def eval_data(self, name: str) -> EvalItems:
-        """The tested images."""
-        del name
-        return self.data.test_items()
+        """The images of a list."""
+        return self.data.eval_items(name)
 
     def tally(self, name: str) -> ImageScores:
-        """The scores of each tested image."""
-        del name
-        return ImageScores(len(self.data.split.test))
+        """The scores of each image of a list."""
+        return ImageScores(len(self.data.images(name)))
 
     def predict(self, model: nn.Module, item: EvalItem, device: torch.device) -> Grid:
         """Log density over the pixels of the image at its own size, float64."""
         saliency = cast(SaliencyModel, model)
-        priority_B1hw = saliency.priority(item.image_3HW[None].to(device))
+        priority_B1hw = saliency.priority(item.image[None].to(device))
         # On any device in double precision: a softmax over a million pixels.
-        log_bias_BHW = torch.from_numpy(item.truth.log_baseline_HW)[None].to(device)
+        log_bias_BHW = torch.from_numpy(item.truth.log_baseline)[None].to(device)
         found: Grid = saliency.log_density(priority_B1hw, log_bias_BHW)[0].cpu().numpy()
         return found
 
@@ -99,8 +107,8 @@ class SaliencyTask(Task):
 
     def describe(self, evaluation: Evaluation) -> dict[str, Json]:
         """The metrics, and the information gain of each tested image."""
-        (rows,) = evaluation.states.values()
-        gains = dict(zip(self._test_names(), np.asarray(rows)[:, 0].tolist(), strict=True))
+        rows = np.asarray(evaluation.states[TEST])
+        gains = dict(zip(self._test_names(), rows[:, 0].tolist(), strict=True))
         return {**evaluation.summary(), "ig_per_image": gains}
 
     def details(self, model: nn.Module) -> dict[str, Json]:
@@ -111,6 +119,7 @@ class SaliencyTask(Task):
             "test_list_hash": self._test_list_hash(),
             "train_images": len(self.data.split.train),
             "test_images": len(self.data.split.test),
+            "validation_images": len(self.data.split.validation),
             "fixations": self.options.data.fixations,
             "split": self.options.data.split,
         }

@@ -50,7 +50,7 @@ def _convert(arguments: argparse.Namespace) -> dict[str, object]:
     return {
         "file": str(path),
         "images": len(source.stimuli),
-        "fixations": sum(len(each.fixations_N2) for each in source.stimuli),
+        "fixations": sum(len(each.points) for each in source.stimuli),
         "fingerprint": fingerprint(source),
     }
 

@@ -99,7 +99,7 @@ def _count_fixations(path: Path, image: Path, findings: Findings) -> None:
 def _verify_hdf5(path: Path, findings: Findings, *, is_deep: bool) -> None:
     source = Hdf5Source.open(path)
     findings.expect_count("images", len(source.stimuli), NUM_IMAGES)
-    findings.checked["fixations"] = sum(len(each.fixations_N2) for each in source.stimuli)
+    findings.checked["fixations"] = sum(len(each.points) for each in source.stimuli)
     for index in range(len(source.stimuli) if is_deep else 1):
         try:
             read_rgb(source, index)

@@ -1,8 +1,8 @@
 """The centre bias of MIT1003 on the fixations of its 15 observers, without its photographs.
 
 The file lists the fixations that another study found in the same recordings, initial ones included.
-The reference library finds 104,171 of its own without the initial ones, of mean x 487.137 and mean y
-392.727; the authors' program tells fixations apart by other thresholds than that study's, so the
+The reference library finds 104,171 of its own without the initial ones, of mean x 487.137 and mean
+y 392.727; the authors' program tells fixations apart by other thresholds than that study's, so the
 numbers differ and the means nearly agree. Sizes of the images are not in the file: here an image is
 1024 x 768 pixels, or 768 x 1024 where people looked further down than to the right.
 """
@@ -68,9 +68,9 @@ def baseline_scores(images, fold):
         full, points = images[place]
         size = (full[0] // SCALE, full[1] // SCALE)
         truth = Fixated(
-            fixations_N=cells_of(rescaled(points, full, size), size),
-            others_M=everyone.cells_without(place, size),
-            log_baseline_HW=np.full(size[::-1], -np.log(size[0] * size[1])),
+            fixations=cells_of(rescaled(points, full, size), size),
+            others=everyone.cells_without(place, size),
+            log_baseline=np.full(size[::-1], -np.log(size[0] * size[1])),
             blur_px=35 / SCALE,
         )
         rows.append(scores(bias.log_density(place, size), truth))

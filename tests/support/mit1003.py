@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def gaze_over(
     rng = np.random.default_rng(0)
     rests = [np.tile(place, (samples, 1)) for place in np.array(places, np.float64)]
     parts = [rests[0]]
-    for before, after in zip(rests, rests[1:], strict=False):
+    for before, after in itertools.pairwise(rests):
         parts += [np.linspace(before[0], after[0], 7)[1:-1], after]
     path = np.concatenate(parts)
     return path + noise_px * rng.standard_normal(path.shape)

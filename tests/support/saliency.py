@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from support.mit1003 import small_copy
 from torch import Tensor, nn
 
 from experiments.runtime.options import build
@@ -15,6 +14,7 @@ from experiments.saliency.files import FileSource
 from experiments.saliency.model import SaliencyModel
 from experiments.saliency.options import Options
 from experiments.saliency.task import SaliencyTask
+from support.mit1003 import small_copy
 
 SMALL: dict[str, Any] = {
     "dataset": "beacons",

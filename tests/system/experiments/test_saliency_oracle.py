@@ -82,7 +82,8 @@ def log_density(kind: str, size: tuple[int, int], rng: np.random.Generator) -> n
 def test_the_metrics_and_the_centre_bias_are_those_of_pysaliency(tmp_path: Path):
     rng = np.random.default_rng(4)
     sizes = [(40, 30), (33, 48), (48, 36)]
-    points = [rng.uniform(0.01, 1, (count, 2)) * size for count, size in zip((7, 12, 1), sizes)]
+    numbers = zip((7, 12, 1), sizes, strict=True)
+    points = [rng.uniform(0.01, 1, (number, 2)) * size for number, size in numbers]
     # Several fixations in one pixel, each of which counts.
     points[1] = np.concatenate([points[1], points[1][:3] // 1 + 0.5])
     fractions = [normalised(each, size) for each, size in zip(points, sizes, strict=True)]
@@ -93,9 +94,9 @@ def test_the_metrics_and_the_centre_bias_are_those_of_pysaliency(tmp_path: Path)
         # pysaliency adds `eps` to the sum of the kernels of all fixations, not to their density.
         uniform = EPS / ((1 - EPS) * num_others + EPS)
         truth = Fixated(
-            fixations_N=cells_of(points[i], size),
-            others_M=pool.cells_without(i, size),
-            log_baseline_HW=CentreBias(pool, BANDWIDTH, uniform).log_density(i, size),
+            fixations=cells_of(points[i], size),
+            others=pool.cells_without(i, size),
+            log_baseline=CentreBias(pool, BANDWIDTH, uniform).log_density(i, size),
             blur_px=BLUR_PX,
         )
         predicted = log_density(kind, size, rng)
@@ -107,7 +108,7 @@ def test_the_metrics_and_the_centre_bias_are_those_of_pysaliency(tmp_path: Path)
         given[f"expected{i}"] = blurred(np.exp(predicted), BLUR_PX)
         given[f"empirical{i}"] = blurred(counts, BLUR_PX)
         ours.append(scores(predicted, truth))
-        baselines.append(truth.log_baseline_HW)
+        baselines.append(truth.log_baseline)
     np.savez(tmp_path / "cases.npz", **given)
     theirs = ask_oracle(ORACLE, tmp_path / "cases.npz", str(BANDWIDTH), str(EPS))
     for name, column in zip(METRICS, np.transpose(ours), strict=True):

@@ -48,7 +48,7 @@ def test_it_beats_the_centre_bias_and_the_untrained_model(undisturbed):
 
 
 def test_its_numbers_are_the_frozen_ones(undisturbed):
-    """Of an epoch's loss and the metrics; vector instructions of other CPUs sum in another order."""
+    """Of losses and metrics; vector instructions of other CPUs sum in another order."""
     golden, result = json.loads(GOLDEN.read_text()), undisturbed.result(1)
     assert result["details"]["test_list_hash"] == golden["test_list_hash"]
     losses = [entry["loss"] for entry in result["details"]["history"]]

@@ -122,7 +122,7 @@ def test_a_batch_has_image_map_and_fixations_at_one_size(root):
     assert batch["fixation_map"].max() <= 1
     # Resizing moves fixations into other pixels, and loses none.
     source = FileSource.open(root, root / "cache", "points")
-    numbers = [len(source.stimuli[index].fixations_N2) for index in batch["index"]]
+    numbers = [len(source.stimuli[index].points) for index in batch["index"]]
     assert batch["fixation_counts"].sum(dim=(1, 2, 3)).tolist() == numbers
 
 

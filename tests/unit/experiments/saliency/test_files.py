@@ -29,7 +29,7 @@ def test_images_and_fixations_are_found_where_users_have_them(tmp_path, folder):
     assert [each.name for each in source.stimuli] == sorted(POINTS)
     for each in source.stimuli:
         assert each.size == (40, 30)
-        assert each.fixations_N2.tolist() == POINTS[each.name].tolist()
+        assert each.points.tolist() == POINTS[each.name].tolist()
     assert read_rgb(source, 1).shape == (30, 40, 3)
 
 
@@ -38,7 +38,7 @@ def test_the_generated_set_holds_the_fixations_that_were_drawn(tmp_path):
     source = FileSource.open(root, tmp_path / "cache", "points")
     for index, stimulus in enumerate(source.stimuli):
         drawn = set(cells_of(draw(index)[1], stimulus.size).tolist())
-        assert set(cells_of(stimulus.fixations_N2, stimulus.size).tolist()) == drawn
+        assert set(cells_of(stimulus.points, stimulus.size).tolist()) == drawn
 
 
 def test_the_index_is_made_once_and_anew_where_a_file_changed(copy, tmp_path):
@@ -61,7 +61,7 @@ def test_fixations_of_several_observers_come_from_their_recordings(tmp_path):
     source = FileSource.open(copy, tmp_path / "cache", "observers")
     for each in source.stimuli:
         # Without the first one, and the last one, which lies outside; each observer counts.
-        assert np.round(each.fixations_N2).tolist() == [[200, 150], [350, 80]] * 2
+        assert np.round(each.points).tolist() == [[200, 150], [350, 80]] * 2
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,8 @@ def test_without_download_it_says_what_to_get(tmp_path, capsys):
     assert not (tmp_path / "data").exists()
 
 
-def test_generated_images_are_ready_without_a_data_root(tmp_path, capsys):
+def test_generated_images_are_ready_without_a_data_root(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.saliency.beacons.NUM_IMAGES", 3)
     assert prepare(["--datasets", "beacons", "--cache-dir", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "beacons is ready\n"
 

@@ -63,17 +63,15 @@ def test_an_image_is_scored_at_its_own_size_with_its_own_fixations(task):
     for place, item in enumerate(items[index] for index in range(len(items))):
         stimulus = task.data.source.stimuli[task.data.split.test[place]]
         assert isinstance(item, EvalItem)
-        assert item.image_3HW.shape == (3, 32, 48)
-        assert item.truth.log_baseline_HW.shape == stimulus.size[::-1]
-        assert np.array_equal(
-            item.truth.fixations_N, cells_of(stimulus.fixations_N2, stimulus.size)
-        )
-        others = sum(len(each.fixations_N2) for each in task.data.source.stimuli)
-        assert len(item.truth.others_M) == others - len(stimulus.fixations_N2)
+        assert item.image.shape == (3, 32, 48)
+        assert item.truth.log_baseline.shape == stimulus.size[::-1]
+        assert np.array_equal(item.truth.fixations, cells_of(stimulus.points, stimulus.size))
+        others = sum(len(each.points) for each in task.data.source.stimuli)
+        assert len(item.truth.others) == others - len(stimulus.points)
 
 
 def test_the_centre_bias_knows_the_training_images_alone(task):
-    owners = set(task.data.bias.pool.owners_N.tolist())
+    owners = set(task.data.bias.pool.owners.tolist())
     assert owners == set(task.data.split.train)
 
 
@@ -82,9 +80,7 @@ def test_images_reach_the_model_as_they_are_and_fixations_as_counts(task):
     assert batch["image"].dtype == torch.uint8
     assert batch["image"].shape == (3, 3, 32, 48)
     assert batch["counts"].shape == batch["log_bias"].shape == (3, 4, 6)
-    numbers = [
-        len(task.data.source.stimuli[place].fixations_N2) for place in task.data.split.train[:3]
-    ]
+    numbers = [len(task.data.source.stimuli[place].points) for place in task.data.split.train[:3]]
     assert batch["counts"].sum(dim=(1, 2)).tolist() == numbers
     assert task.weights(batch) == {"fixations": sum(numbers), "images": 3}
 
