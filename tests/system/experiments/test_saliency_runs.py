@@ -95,6 +95,15 @@ def test_it_is_swept_over_two_axes_merged_and_reported(tmp_path, cache):
     assert "centre bias" in (output / "report.md").read_text()
 
 
+def test_slurm_scripts_ask_for_4_gpus(tmp_path):
+    words = ("--study", "saliency", "--where", "dataset=beacons", "--folds", "0", "--dry-run")
+    shown = replicate("submit", "--slurm", *words, "--output-dir", tmp_path / "out", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    for line in ("#SBATCH --gres=gpu:4", "#SBATCH --time=12:00:00", "--devices-per-run 4"):
+        assert line in shown.stdout
+    assert not (tmp_path / "out").exists()
+
+
 if torch.cuda.is_available():
 
     def test_one_epoch_trains_on_a_cuda_device(tmp_path, cache):
