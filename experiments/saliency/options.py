@@ -51,8 +51,9 @@ class BiasOptions:
     bias_bandwidth: Annotated[float, Range(0.0001, 1)] = 0.02154
     """Standard deviation of its kernel as a fraction of width and height; 10 ** -1.667 is the one
     that DeepGaze's authors found by cross-validation on MIT1003."""
-    bias_uniform: Annotated[float, Range(0, 1)] = 1.3e-15
-    """Share of the uniform density in it, by the same authors."""
+    bias_uniform: Annotated[float, Range(1e-30, 1)] = 1.3e-15
+    """Share of the uniform density in it, by the same authors; with none a pixel far from all
+    fixations would be impossible."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,11 +90,20 @@ class SaliencyTask(Task):
 
     def predict(self, model: nn.Module, item: EvalItem, device: torch.device) -> Grid:
         """Log density over the pixels of the image at its own size, float64."""
+        return self.predict_chunk(model, [item], device)[0]
+
+    def predict_chunk(
+        self, model: nn.Module, items: Sequence[EvalItem], device: torch.device
+    ) -> list[Grid]:
+        """The same for several images, whose features are computed together."""
         saliency = cast(SaliencyModel, model)
-        priority_B1hw = saliency.priority(item.image[None].to(device))
-        # On any device in double precision: a softmax over a million pixels.
-        log_bias_BHW = torch.from_numpy(item.truth.log_baseline)[None].to(device)
-        found: Grid = saliency.log_density(priority_B1hw, log_bias_BHW)[0].cpu().numpy()
+        priority_B1hw = saliency.priority(torch.stack([item.image for item in items]).to(device))
+        found: list[Grid] = []
+        for priority_1hw, item in zip(priority_B1hw, items, strict=True):
+            # In double precision on any device: a softmax over a million pixels.
+            log_bias_1HW = torch.from_numpy(item.truth.log_baseline)[None].to(device)
+            log_density_1HW = saliency.log_density(priority_1hw[None], log_bias_1HW)
+            found.append(log_density_1HW[0].cpu().numpy())
         return found
 
     def identity(self, model: nn.Module) -> dict[str, str]:

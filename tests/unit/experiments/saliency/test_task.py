@@ -58,6 +58,18 @@ def test_one_two_and_three_ranks_score_the_same_to_the_last_bit(task):
     assert metrics["auc"] > 0.5
 
 
+def test_images_that_are_predicted_together_get_the_same_densities(task):
+    model = new_model().eval()
+    torch.nn.init.normal_(model.readout.layers[-1].weight)
+    items = [task.eval_data("test")[place] for place in range(3)]
+    with torch.inference_mode():
+        together = task.predict_chunk(model, items, CPU)
+        for item, density in zip(items, together, strict=True):
+            assert density.shape == item.truth.log_baseline.shape
+            assert np.allclose(density, task.predict(model, item, CPU), atol=1e-5)
+            assert np.abs(density - item.truth.log_baseline).max() > 1e-3
+
+
 def test_an_image_is_scored_at_its_own_size_with_its_own_fixations(task):
     items = task.eval_data("test")
     for place, item in enumerate(items[index] for index in range(len(items))):
