@@ -35,9 +35,9 @@ SCHEMA = 1
 @guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare the data sets that `argv` names; the exit code."""
-    arguments = _parse(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:
+        arguments = _parse(argv)
         done = [_prepare(dataset, arguments) for dataset in dict.fromkeys(arguments.datasets)]
     except PapergridError as error:
         print(f"replicate: {error}", file=sys.stderr)

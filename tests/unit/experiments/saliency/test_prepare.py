@@ -84,6 +84,12 @@ def test_without_download_it_says_what_to_get(tmp_path, capsys):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("flags", [("--tries", "0"), ("--timeout", "-1")])
+def test_a_flag_out_of_range_is_refused(tmp_path, flags, capsys):
+    assert prepare(words(tmp_path, *flags)) == 2
+    assert "--tries is a number from 1" in capsys.readouterr().err
+
+
 def test_generated_images_are_ready_without_a_data_root(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("experiments.saliency.beacons.NUM_IMAGES", 3)
     assert prepare(["--datasets", "beacons", "--cache-dir", str(tmp_path)]) == 0
