@@ -88,7 +88,8 @@ def _acceleration(gaze_T2: Points) -> NDArray[np.float64]:
     """Difference of the speeds in the windows that begin at a sample and one later, px/s."""
     steps_T = np.hypot(*np.diff(gaze_T2, axis=0, prepend=gaze_T2[:1]).T)
     smooth_T = np.convolve(steps_T, np.full(_WINDOW, 1 / _WINDOW))[: len(steps_T)]
-    # From `_WINDOW` steps before and after: a window's speed is its sum over its duration.
+    # The sums of two windows one sample apart differ by the step that enters and the one that
+    # leaves. The authors' windows hold one step more than the four that they divide by.
     gained_T = np.roll(smooth_T, -(_WINDOW + 1)) - smooth_T
     gained_T[len(gained_T) - _WINDOW - 1 :] = 0
     return gained_T * SAMPLES_PER_S / _WINDOW

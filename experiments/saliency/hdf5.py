@@ -8,8 +8,8 @@
     images       N byte strings: the JPEG files as they are, so no number depends on the storage
     maps         N byte strings: the JPEG files of the smoothed maps
 
-HDF5's library is not made for processes that share an open file after a fork: they share its place
-in the file and its cache, and read each other's bytes. So each process opens its own.
+HDF5's library is not made for processes that share an open file after a fork: they share its
+position in the file and may read each other's bytes. So each process opens the file for itself.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ def found(tmp_path, *, data_root=None, weights=None, is_quick=False, **config):
     return list(problems([config], places))
 
 
-def test_generated_images_and_packaged_weights_lack_nothing(tmp_path):
+def test_generated_images_and_packaged_weights_lack_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.saliency.beacons.NUM_IMAGES", 3)
     assert found(tmp_path, dataset="beacons", backbone="efficientnet_lite0") == []
 
 
