@@ -1,0 +1,69 @@
+"""What one run trains, validates and tests on. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.camouflage.data.layouts import Layout, find_cod10k
+from experiments.camouflage.data.pairs import Pair, fingerprint, names_hash, read_pairs
+from experiments.camouflage.data.tiny import ensure_tiny_cod10k
+from experiments.camouflage.options import DataOptions
+from experiments.runtime.splits import split_of
+from merge.storage.json_files import Json
+
+
+@dataclass(frozen=True, slots=True)
+class CamouflageData:
+    """The images of a run; all of them follow from the configuration and the data set."""
+
+    layout: Layout
+    train: tuple[Pair, ...]
+    validation: tuple[Pair, ...]
+    """Taken from the training images; empty where the best epoch is chosen on the test images."""
+    test: tuple[Pair, ...]
+    fingerprint: str
+    """Of all three together."""
+
+    @property
+    def validation_hash(self) -> str:
+        """Hash of the names that validate."""
+        return names_hash(self.validation)
+
+    def of(self, name: str) -> tuple[Pair, ...]:
+        """The images of the list `val` or `test`."""
+        return self.validation if name == "val" else self.test
+
+    def details(self) -> dict[str, Json]:
+        """What must be equal to compare two results."""
+        return {
+            "data_layout": self.layout.name,
+            "data_fingerprint": self.fingerprint,
+            "train_images": len(self.train),
+            "validation_images": len(self.validation),
+            "validation_hash": self.validation_hash,
+            "test_images": len(self.test),
+            "test_list_hash": names_hash(self.test),
+            "eval_size": "original",
+        }
+
+
+def find_data(options: DataOptions, data_root: Path | None, cache_dir: Path) -> Layout:
+    """The copy of the data set that the options name. DataError: there is none."""
+    if options.dataset == "tiny_cod10k":
+        return find_cod10k(ensure_tiny_cod10k(cache_dir))
+    return find_cod10k(data_root)
+
+
+def open_data(options: DataOptions, data_root: Path | None, cache_dir: Path) -> CamouflageData:
+    """The three lists. DataError: data is missing. UsageError: too few images to validate."""
+    layout = find_data(options, data_root, cache_dir)
+    training, test = (
+        read_pairs(layout.splits[split], options.subset) for split in ("train", "test")
+    )
+    train, validation = training, ()
+    if options.best_on == "validation":
+        trains, validates = split_of(len(training), options.validation, options.validation_seed)
+        train = tuple(training[index] for index in trains)
+        validation = tuple(training[index] for index in validates)
+    return CamouflageData(layout, train, validation, test, fingerprint([*training, *test]))

@@ -1,0 +1,103 @@
+"""A small generated data set in the layout of COD10K-v3: textures on textures, made on first use.
+
+Object and ground of an image have one colour, one contrast and stripes of one width; only the
+direction of the stripes differs. No mean colour tells them apart, and a small network learns to.
+
+    tiny-cod10k-<version>/{Train,Test}/Image/COD10K-CAM-0-Generated-0-Blob-<n>.jpg
+    tiny-cod10k-<version>/{Train,Test}/GT_Object/<same name>.png
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from PIL import Image
+
+from experiments.camouflage.data.layouts import SplitName
+from experiments.runtime.seeds import numpy_generator
+from merge.storage.atomic import fsync_folder, fsync_tree, storage_errors
+
+VERSION = 1
+"""Raised with every change of what is drawn."""
+
+COUNTS: dict[SplitName, int] = {"train": 48, "test": 19}
+"""Images with an object; there are a few more without one."""
+
+_WITHOUT_OBJECT = 3
+_SIDES_PX = (56, 88)
+_Picture = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def ensure_tiny_cod10k(folder: Path) -> Path:
+    """The data set's root below `folder`, made there first where it is absent (a second).
+
+    StorageError where the file system refuses.
+    """
+    root = folder / f"tiny-cod10k-{VERSION}"
+    if root.is_dir():
+        return root
+    with storage_errors(root):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{root.name}.lock"):
+            if not root.is_dir():
+                _build(root)
+    return root
+
+
+def draw(name: str, *, has_object: bool) -> _Picture:
+    """RGB image HW3 and mask HW of 0 and 255; a function of the name alone."""
+    rng = numpy_generator(10, "tiny-cod10k", VERSION, name)
+    height, width = (int(side) for side in rng.integers(*_SIDES_PX, size=2))
+    object_HW = _blob(height, width, rng) if has_object else np.zeros((height, width), np.bool_)
+    across, along = (_stripes(height, width, angle, rng) for angle in (0.0, np.pi / 2))
+    texture_HW = np.where(object_HW, along, across) + 0.25 * rng.standard_normal((height, width))
+    colour = rng.uniform(90, 165, size=3)
+    image = colour + 40 * texture_HW[..., None]
+    return image.clip(0, 255).astype(np.uint8), object_HW.astype(np.uint8) * 255
+
+
+def _blob(height: int, width: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A smooth closed shape around a point near the middle."""
+    rows, columns = np.mgrid[:height, :width]
+    row, column = rng.uniform(0.35, 0.65, size=2) * (height, width)
+    angles = np.arctan2(rows - row, columns - column)
+    waves = [rng.uniform(-0.15, 0.15) * np.cos(k * angles + rng.uniform(0, 6.3)) for k in (2, 3)]
+    radius = rng.uniform(0.2, 0.33) * min(height, width) * (1 + sum(waves))
+    return np.asarray(np.hypot(rows - row, columns - column) < radius)
+
+
+def _stripes(
+    height: int, width: int, angle: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    rows, columns = np.mgrid[:height, :width]
+    turned = angle + rng.uniform(-0.25, 0.25)
+    place = rows * np.sin(turned) + columns * np.cos(turned)
+    return np.asarray(np.sin(2 * np.pi * place / 6 + rng.uniform(0, 6.3)))
+
+
+def _build(root: Path) -> None:
+    unfinished = root.with_name(f".{root.name}.unfinished")
+    # Only one killed before its rename leaves it behind: the lock keeps living builders out.
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    for split, title in (("train", "Train"), ("test", "Test")):
+        _write_split(unfinished / title, split)  # type: ignore[arg-type]
+    fsync_tree(unfinished)
+    unfinished.rename(root)
+    fsync_folder(root.parent)
+
+
+def _write_split(folder: Path, split: SplitName) -> None:
+    images, masks = folder / "Image", folder / "GT_Object"
+    for each in (images, masks):
+        each.mkdir(parents=True)
+    kinds = ["CAM"] * COUNTS[split] + ["NonCAM"] * _WITHOUT_OBJECT
+    for number, kind in enumerate(kinds, start=1):
+        name = f"COD10K-{kind}-0-Generated-0-Blob-{split}{number}"
+        image_HW3, mask_HW = draw(name, has_object=kind == "CAM")
+        Image.fromarray(image_HW3).save(images / f"{name}.jpg", quality=95, subsampling=0)
+        Image.fromarray(mask_HW).save(masks / f"{name}.png")
