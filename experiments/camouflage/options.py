@@ -27,6 +27,10 @@ class DataOptions:
     """Seed by which they are drawn; repeats with other training seeds share them."""
     best_on: Literal["validation", "test"] = "validation"
     """Images on which the best epoch is chosen; with test all training images train."""
+    images_per_epoch: Annotated[int, Range(0)] = 0
+    """Training images that are drawn for each epoch; 0 is all of them."""
+    test_images: Annotated[int, Range(0)] = 0
+    """Test images, drawn once by validation_seed, for a quick look; 0 is all of them."""
 
     def __post_init__(self) -> None:
         if self.best_on == "validation" and self.validation == 0:

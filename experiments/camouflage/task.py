@@ -63,15 +63,12 @@ class CamouflageTask(Task):
             ),
         ]
 
-    def num_train_items(self) -> int:
-        """Images that train."""
-        return len(self.data.train)
-
     def train_data(self, epoch: int) -> TrainImages:
         """The training images as this epoch varies them."""
         options = self.options
         seed = options.runtime.seed
-        return TrainImages(self.data.train, options.image_size, options.augment, seed, epoch)
+        pairs = self.data.epoch(options.data.images_per_epoch, seed, epoch)
+        return TrainImages(pairs, options.image_size, options.augment, seed, epoch)
 
     def forward(self, model: nn.Module, batch: TrainBatch) -> Maps:
         """Logits of all levels."""

@@ -9,6 +9,7 @@ from experiments.camouflage.data.layouts import Layout, find_cod10k
 from experiments.camouflage.data.pairs import Pair, fingerprint, names_hash, read_pairs
 from experiments.camouflage.data.tiny import ensure_tiny_cod10k
 from experiments.camouflage.options import DataOptions
+from experiments.runtime.seeds import numpy_generator
 from experiments.runtime.splits import split_of
 from merge.storage.json_files import Json
 
@@ -23,12 +24,19 @@ class CamouflageData:
     """Taken from the training images; empty where the best epoch is chosen on the test images."""
     test: tuple[Pair, ...]
     fingerprint: str
-    """Of all three together."""
+    """Of all images of the data set together."""
 
     @property
     def validation_hash(self) -> str:
         """Hash of the names that validate."""
         return names_hash(self.validation)
+
+    def epoch(self, num_images: int, seed: int, epoch: int) -> tuple[Pair, ...]:
+        """The images that train in `epoch`: `num_images` of them, or all for 0."""
+        if not 0 < num_images < len(self.train):
+            return self.train
+        order = numpy_generator(seed, "epoch images", epoch).permutation(len(self.train))
+        return tuple(self.train[index] for index in order[:num_images])
 
     def of(self, name: str) -> tuple[Pair, ...]:
         """The images of the list `val` or `test`."""
@@ -66,4 +74,14 @@ def open_data(options: DataOptions, data_root: Path | None, cache_dir: Path) -> 
         trains, validates = split_of(len(training), options.validation, options.validation_seed)
         train = tuple(training[index] for index in trains)
         validation = tuple(training[index] for index in validates)
-    return CamouflageData(layout, train, validation, test, fingerprint([*training, *test]))
+    return CamouflageData(
+        layout, train, validation, _sample(test, options), fingerprint([*training, *test])
+    )
+
+
+def _sample(pairs: tuple[Pair, ...], options: DataOptions) -> tuple[Pair, ...]:
+    """All of the test images, or as many as the options ask for, in their order."""
+    if not 0 < options.test_images < len(pairs):
+        return pairs
+    order = numpy_generator(options.validation_seed, "test images").permutation(len(pairs))
+    return tuple(pairs[index] for index in sorted(order[: options.test_images]))
