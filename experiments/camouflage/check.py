@@ -1,4 +1,4 @@
-"""What runs need before they start: the data set, weight files, options that go together. No torch."""
+"""What runs need before they start: data, weight files, options that go together. No torch."""
 
 from __future__ import annotations
 

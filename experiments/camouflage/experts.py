@@ -49,7 +49,7 @@ class SparseExperts(nn.Module):
         order, inverse, counts = grouped(chosen_NK, len(self.experts))
         # Each row is gathered once, so the sums of the backward pass have one order on a GPU too.
         rows = pixels_NC[:, None].expand(-1, top_k, -1).reshape(num_pixels * top_k, -1)
-        parts = rows.index_select(0, order).split(counts)
+        parts = torch.split(rows.index_select(0, order), counts)
         # Experts without a pixel compute 0 rows: their gradients are then 0, not absent, and DDP
         # need not search for unused parameters.
         answers = [expert(part) for expert, part in zip(self.experts, parts, strict=True)]

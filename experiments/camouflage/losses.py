@@ -31,7 +31,7 @@ def loss_terms(maps: Maps, truth_B1HW: Tensor, balance_weight: float) -> Sequenc
         Term(structure_loss(_resized(logits, truth), truth, weights).mean(), "items")
         for logits in maps.logits
     ]
-    return [*terms, Term(maps.balance_B.float().mean(), "items", balance_weight)]
+    return [*terms, Term(maps.balance.float().mean(), "items", balance_weight)]
 
 
 def rim_weights(truth_B1HW: Tensor) -> Tensor:

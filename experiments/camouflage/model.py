@@ -21,14 +21,16 @@ class Maps(NamedTuple):
 
     logits: tuple[Tensor, ...]
     """One B1hw tensor a level, the finest first: that is the prediction."""
-    balance_B: Tensor
-    """Mean balance loss of the levels with experts, for each image."""
+    balance: Tensor
+    """B: mean balance loss of the levels with experts, for each image."""
 
 
 class Level(nn.Module):
     """One step of the decoder, from a coarser level to a finer one."""
 
-    def __init__(self, encoder_channels: int, options: DecoderOptions, *, has_experts: bool) -> None:
+    def __init__(
+        self, encoder_channels: int, options: DecoderOptions, *, has_experts: bool
+    ) -> None:
         super().__init__()
         channels = options.channels
         self.lateral = nn.Conv2d(encoder_channels, channels, 1)

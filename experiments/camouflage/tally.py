@@ -18,7 +18,7 @@ class ImageTally(Tally[Grey, EvalItem]):
 
     def add(self, index: int, prediction: Grey, item: EvalItem) -> None:
         """Score one image at its own size."""
-        self._rows[index] = image_scores(prediction, item.truth_HW)
+        self._rows[index] = image_scores(prediction, item.truth)
 
     def state(self) -> Sums:
         """Images by columns, float64."""

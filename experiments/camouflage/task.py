@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -19,23 +19,20 @@ from experiments.camouflage.options import Options
 from experiments.camouflage.tally import ImageTally
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.stages import ParameterGroup, Stage
-from experiments.runtime.task import Selection, Sums, Task, Term
+from experiments.runtime.task import Selection, Task, Term
 from merge.storage.json_files import Json
-
-SHOWN = "s_alpha"
-"""The measure by which the best epoch is chosen."""
 
 
 class CamouflageTask(Task):
     """Trains on images with masks; tests at each image's own size."""
 
+    selection = Selection("s_alpha", "max")
     options: Options
 
     def __init__(self, options: Options, context: RunContext, data: CamouflageData) -> None:
         super().__init__(options, context)
         self.data = data
-        is_validated = options.data.best_on == "validation"
-        self.selection = Selection(f"val_{SHOWN}" if is_validated else SHOWN, "max")
+        self.validation_list = "val" if data.validation else None
 
     def build_model(self, device: torch.device) -> CamouflageModel:
         """Encoder and decoder; both train, where the stage says so."""
@@ -101,16 +98,7 @@ class CamouflageTask(Task):
         """The grey maps of several images, each at the size of its mask, rounded as in a PNG."""
         images = torch.stack([item.image for item in items]).to(device)
         logits = cast(Maps, model(images)).logits[0].float()
-        return [
-            _grey_map(each, item.truth_HW.shape)
-            for each, item in zip(logits, items, strict=True)
-        ]
-
-    def metrics(self, states: Mapping[str, Sums]) -> dict[str, float]:
-        """The measures over the test images, and `val_...` over the validation images."""
-        scores = {name: self.tally(name).metrics(state) for name, state in states.items()}
-        validation = {f"val_{name}": value for name, value in scores.get("val", {}).items()}
-        return {**scores["test"], **validation}
+        return [_grey_map(each, item.truth.shape) for each, item in zip(logits, items, strict=True)]
 
     def identity(self, model: nn.Module) -> dict[str, str]:
         """A run goes on only with the same weights, data and validation images."""

@@ -1,4 +1,4 @@
-"""`replicate data verify-cod10k`: is a copy of COD10K whole? No torch.
+"""What `replicate data verify --datasets cod10k` starts: is the copy whole? No torch.
 
 Exit codes: 0 all is well, 3 something is missing, 1 something is wrong (or both), 2 usage.
 """
@@ -48,7 +48,7 @@ def _look(arguments: argparse.Namespace, findings: Findings) -> Layout | None:
         findings.missing("layout", str(error))
         return None
     for split in SPLITS:
-        wanted = None if arguments.subset_on_purpose else PUBLISHED_COUNTS[split]
+        wanted = None if arguments.any_count else PUBLISHED_COUNTS[split]
         _look_at_split(layout, split, wanted, findings, is_deep=arguments.deep)
     return layout
 
@@ -105,9 +105,10 @@ def _lines(layout: Layout | None, findings: Findings) -> Iterator[str]:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="verify", usage=argparse.SUPPRESS, allow_abbrev=False)
+    parser.add_argument("--datasets", nargs="+", choices=("cod10k",))
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--deep", action="store_true")
-    parser.add_argument("--subset-on-purpose", action="store_true")
+    parser.add_argument("--any-count", action="store_true")
     parser.add_argument("--limit", type=_limit, default=10)
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(argv)

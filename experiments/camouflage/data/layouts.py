@@ -99,7 +99,9 @@ def _first(parent: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _list_file(root: Path, folder: str, split: SplitName) -> Path | None:
-    places = itertools.product((root / "Info", root / folder / "Info", root / folder), ("CAM", "cam"))
+    places = itertools.product(
+        (root / "Info", root / folder / "Info", root / folder), ("CAM", "cam")
+    )
     files = (place / f"{word}_{split}.txt" for place, word in places)
     return next((path for path in files if path.is_file()), None)
 

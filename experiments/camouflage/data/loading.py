@@ -34,7 +34,8 @@ class EvalItem:
 
     image: Tensor
     """3HW, uint8"""
-    truth_HW: NDArray[np.bool_]
+    truth: NDArray[np.bool_]
+    """HW, at the image's own size"""
 
 
 @dataclass(frozen=True, slots=True)

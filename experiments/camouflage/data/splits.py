@@ -69,14 +69,21 @@ def open_data(options: DataOptions, data_root: Path | None, cache_dir: Path) -> 
     training, test = (
         read_pairs(layout.splits[split], options.subset) for split in ("train", "test")
     )
-    train, validation = training, ()
-    if options.best_on == "validation":
-        trains, validates = split_of(len(training), options.validation, options.validation_seed)
-        train = tuple(training[index] for index in trains)
-        validation = tuple(training[index] for index in validates)
+    train, validation = _divided(training, options)
     return CamouflageData(
         layout, train, validation, _sample(test, options), fingerprint([*training, *test])
     )
+
+
+def _divided(
+    training: tuple[Pair, ...], options: DataOptions
+) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """The images that train, and those that validate; none where the test images choose."""
+    if options.best_on == "test":
+        return training, ()
+    parts = split_of(len(training), options.validation, options.validation_seed)
+    train, validation = (tuple(training[index] for index in part) for part in parts)
+    return train, validation
 
 
 def _sample(pairs: tuple[Pair, ...], options: DataOptions) -> tuple[Pair, ...]:

@@ -61,12 +61,12 @@ def draw(name: str, *, has_object: bool) -> _Picture:
 
 
 def _blob(height: int, width: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """A smooth closed shape around a point near the middle."""
+    """A smooth closed shape, which may lie off the middle."""
     rows, columns = np.mgrid[:height, :width]
-    row, column = rng.uniform(0.35, 0.65, size=2) * (height, width)
+    row, column = rng.uniform(0.25, 0.75, size=2) * (height, width)
     angles = np.arctan2(rows - row, columns - column)
     waves = [rng.uniform(-0.15, 0.15) * np.cos(k * angles + rng.uniform(0, 6.3)) for k in (2, 3)]
-    radius = rng.uniform(0.2, 0.33) * min(height, width) * (1 + sum(waves))
+    radius = rng.uniform(0.18, 0.3) * min(height, width) * (1 + sum(waves))
     return np.asarray(np.hypot(rows - row, columns - column) < radius)
 
 

@@ -31,7 +31,8 @@ def answer():
                 measure.step(pred=cases[name + ".map"], gt=cases[name + ".truth"])
         e = each["e"].get_results()["em"]
         return {
-            "s_alpha": float(each["s"].get_results()["sm"]), "mae": float(each["m"].get_results()["mae"]),
+            "s_alpha": float(each["s"].get_results()["sm"]),
+            "mae": float(each["m"].get_results()["mae"]),
             "weighted_f": float(each["w"].get_results()["wfm"]), "e_adaptive": float(e["adp"]),
             "e_mean": float(e["curve"].mean()), "e_max": float(e["curve"].max()),
         }

@@ -103,7 +103,7 @@ def test_validation_images_are_drawn_from_the_training_images_and_are_no_sorted_
     data = open_data(TINY, None, tiny.parent)
     assert len(data.train) + len(data.validation) == COUNTS["train"]
     names = [{pair.name for pair in part} for part in (data.train, data.validation, data.test)]
-    assert not (names[0] & names[1] or names[1] & names[2] or names[0] & names[2])
+    assert len(frozenset.union(*map(frozenset, names))) == sum(map(len, names))
     trained = sorted(names[0] | names[1])
     assert sorted(names[1]) != trained[: len(names[1])]
     assert len(data.test) == COUNTS["test"]
@@ -138,8 +138,8 @@ def test_tested_images_keep_their_masks_at_their_own_size(tiny):
     sizes = set()
     for item, pair in zip(list(EvalImages(data.test, 32)), data.test, strict=True):
         assert item.image.shape == (3, 32, 32)
-        assert item.truth_HW.shape == np.asarray(Image.open(pair.mask)).shape
-        sizes.add(item.truth_HW.shape)
+        assert item.truth.shape == np.asarray(Image.open(pair.mask)).shape
+        sizes.add(item.truth.shape)
     assert len(sizes) > 5
 
 
