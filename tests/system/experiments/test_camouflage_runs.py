@@ -62,10 +62,10 @@ def test_two_ranks_learn_and_beat_what_needs_no_image(undisturbed, cache):
     assert result["metrics"].keys() == MEASURES
     data = open_data(DataOptions(dataset="tiny_cod10k"), None, cache)
     mean_mask, black = _trivial(data)
-    for measure in ("s_alpha", "iou", "weighted_f"):
-        learnt = result["metrics"][measure]
-        assert learnt > details["untrained"][measure] + 0.25
-        assert learnt > max(mean_mask[measure], black[measure]) + 0.1
+    for name in ("s_alpha", "iou", "weighted_f"):
+        learnt = result["metrics"][name]
+        assert learnt > details["untrained"][name] + 0.25
+        assert learnt > max(mean_mask[name], black[name]) + 0.1
     assert result["metrics"]["mae"] < min(black["mae"], mean_mask["mae"]) - 0.03
 
 
