@@ -1,10 +1,11 @@
 """How much faster two devices train than one, at a fixed batch a device.
 
-    python benchmarks/two_devices.py [--device cpu|cuda] [--per-device-batch N] [--set KEY=VALUE ...]
+    python benchmarks/two_devices.py [--device cpu|cuda] [--per-device-batch N] [--set KEY=VALUE]
 
 Trains the experiment `camouflage` on its generated set twice, with one rank and with two, each rank
 with the same batch: the global batch of two is twice as large, and an epoch has half of the steps.
-The ratio is that of images a second in the epochs between the first one, which warms caches up, and the last.
+The ratio is that of images a second in the epochs between the first one, which warms caches up, and
+the last.
 Exits 1 where two devices are slower than one.
 """
 

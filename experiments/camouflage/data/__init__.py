@@ -1,1 +1,1 @@
-"""COD10K on disk: finding it, reading it, and a small generated set in the same layout."""
+"""COD10K on disk: finding it and reading it."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from experiments.camouflage.data.layouts import Layout, find_cod10k
 from experiments.camouflage.data.pairs import Pair, fingerprint, names_hash, read_pairs
-from experiments.camouflage.data.tiny import ensure_tiny_cod10k
 from experiments.camouflage.options import DataOptions
+from experiments.datasets.tiny_cod10k import ensure_tiny_cod10k
 from experiments.runtime.seeds import numpy_generator
 from experiments.runtime.splits import split_of
 from merge.storage.json_files import Json

@@ -10,7 +10,7 @@ from PIL import Image
 
 from experiments.camouflage import prepare, verify
 from experiments.camouflage.check import problems
-from experiments.camouflage.data.tiny import ensure_tiny_cod10k
+from experiments.datasets.tiny_cod10k import ensure_tiny_cod10k
 from experiments.runtime.check import Places
 
 

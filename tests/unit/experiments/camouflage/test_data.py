@@ -12,8 +12,8 @@ from experiments.camouflage.data.layouts import find_cod10k
 from experiments.camouflage.data.loading import EvalImages, TrainImages
 from experiments.camouflage.data.pairs import object_of, read_pair, read_pairs
 from experiments.camouflage.data.splits import open_data
-from experiments.camouflage.data.tiny import COUNTS, draw, ensure_tiny_cod10k
 from experiments.camouflage.options import AugmentOptions, DataOptions
+from experiments.datasets.tiny_cod10k import COUNTS, draw, ensure_tiny_cod10k
 from merge.errors import DataError, UsageError
 
 TINY = DataOptions(dataset="tiny_cod10k")

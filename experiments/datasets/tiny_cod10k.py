@@ -9,22 +9,19 @@ direction of the stripes differs. No mean colour tells them apart, and a small n
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
-from experiments.camouflage.data.layouts import SplitName
+from experiments.datasets.generated import ensure_generated
 from experiments.runtime.seeds import numpy_generator
-from merge.storage.atomic import fsync_folder, fsync_tree, storage_errors
 
 VERSION = 1
 """Raised with every change of what is drawn."""
 
-COUNTS: dict[SplitName, int] = {"train": 48, "test": 19}
+COUNTS = {"train": 48, "test": 19}
 """Images with an object; there are a few more without one."""
 
 _WITHOUT_OBJECT = 3
@@ -37,15 +34,7 @@ def ensure_tiny_cod10k(folder: Path) -> Path:
 
     StorageError where the file system refuses.
     """
-    root = folder / f"tiny-cod10k-{VERSION}"
-    if root.is_dir():
-        return root
-    with storage_errors(root):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{root.name}.lock"):
-            if not root.is_dir():
-                _build(root)
-    return root
+    return ensure_generated(folder / f"tiny-cod10k-{VERSION}", _write)
 
 
 def draw(name: str, *, has_object: bool) -> _Picture:
@@ -79,23 +68,16 @@ def _stripes(
     return np.asarray(np.sin(2 * np.pi * place / 6 + rng.uniform(0, 6.3)))
 
 
-def _build(root: Path) -> None:
-    unfinished = root.with_name(f".{root.name}.unfinished")
-    # Only one killed before its rename leaves it behind: the lock keeps living builders out.
-    if unfinished.exists():
-        shutil.rmtree(unfinished)
-    for split, title in (("train", "Train"), ("test", "Test")):
-        _write_split(unfinished / title, split)  # type: ignore[arg-type]
-    fsync_tree(unfinished)
-    unfinished.rename(root)
-    fsync_folder(root.parent)
+def _write(root: Path) -> None:
+    for split, num_images in COUNTS.items():
+        _write_split(root / split.capitalize(), split, num_images)
 
 
-def _write_split(folder: Path, split: SplitName) -> None:
+def _write_split(folder: Path, split: str, num_images: int) -> None:
     images, masks = folder / "Image", folder / "GT_Object"
     for each in (images, masks):
         each.mkdir(parents=True)
-    kinds = ["CAM"] * COUNTS[split] + ["NonCAM"] * _WITHOUT_OBJECT
+    kinds = ["CAM"] * num_images + ["NonCAM"] * _WITHOUT_OBJECT
     for number, kind in enumerate(kinds, start=1):
         name = f"COD10K-{kind}-0-Generated-0-Blob-{split}{number}"
         image_HW3, mask_HW = draw(name, has_object=kind == "CAM")
