@@ -25,8 +25,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         "--study",
         default=DEFAULT_STUDY,
         metavar="NAME|FILE",
-        help=f"a built-in study ({', '.join(built_in_studies())}) or a study file "
-        "(default: %(default)s)",
+        help=f"{', '.join(built_in_studies())}, or a study file (default: %(default)s)",
     )
     group.add_argument(
         "--set",
