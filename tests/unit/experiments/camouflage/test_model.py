@@ -102,22 +102,24 @@ def test_the_structure_loss_weighs_pixels_near_the_rim():
         )
 
 
-def test_a_weight_file_of_timm_is_loaded_strictly_and_named_in_the_result(tmp_path):
+@pytest.mark.parametrize("backbone", ["edgenext_xx_small", "test_efficientnet"])
+def test_a_weight_file_of_timm_is_loaded_strictly_and_named_in_the_result(tmp_path, backbone):
+    """Of the first one timm renames the parts for its features-only form."""
     torch.manual_seed(3)
-    whole = timm.create_model("test_convnext", pretrained=False)
-    path = tmp_path / "test_convnext.pth"
+    whole = timm.create_model(backbone, pretrained=False).eval()
+    path = tmp_path / f"{backbone}.pth"
     torch.save(whole.state_dict(), path)
-    encoder = build_encoder("test_convnext", weights=tmp_path, from_scratch=False)
-    assert encoder.weights_id.startswith("test_convnext.pth sha256:")
-    assert torch.equal(
-        encoder.features.state_dict()["stages_1.blocks.0.mlp.fc1.weight"],
-        whole.state_dict()["stages.1.blocks.0.mlp.fc1.weight"],
-    )
+    encoder = build_encoder(backbone, weights=tmp_path, from_scratch=False).eval()
+    assert encoder.weights_id.startswith(f"{backbone}.pth sha256:")
+    images = torch.rand(1, 3, 64, 64) * 255
+    mean, std = (torch.tensor(whole.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    expected = whole.forward_intermediates((images / 255 - mean) / std, intermediates_only=True)
+    assert torch.allclose(encoder(images)[-1], expected[-1], atol=1e-4)
     state = whole.state_dict()
-    state.pop("stages.1.blocks.0.mlp.fc1.weight")
+    state.pop(next(name for name in state if name.startswith(("stages.1", "blocks.1"))))
     torch.save(state, path)
     with pytest.raises(DataError, match="does not fit this backbone: 1 missing"):
-        build_encoder("test_convnext", weights=path, from_scratch=False)
+        build_encoder(backbone, weights=path, from_scratch=False)
 
 
 def test_a_backbone_without_weights_or_of_no_use_is_refused_with_what_to_do(tmp_path, monkeypatch):
