@@ -74,6 +74,8 @@ def build_encoder(backbone: str, *, weights: Path | None, from_scratch: bool) ->
     """
     if from_scratch and weights is not None:
         raise UsageError("--weights and --from-scratch exclude each other: give one of them")
+    _check_name(backbone)
+    file = None if from_scratch else read_weights(weights_of(backbone), weights)
     whole, features = _create(backbone, features_only=False), _create(backbone, features_only=True)
     strides = features.feature_info.reduction()
     indices = tuple(i for i, stride in enumerate(strides) if stride >= _LEAST_STRIDE)
@@ -82,15 +84,16 @@ def build_encoder(backbone: str, *, weights: Path | None, from_scratch: bool) ->
             f"backbone {backbone!r} has levels of the strides {strides}: this decoder needs a "
             "pyramid, such as that of edgenext_base or resnet50"
         )
-    weights_id = RANDOM_WEIGHTS_ID
-    if not from_scratch:
-        weights_id = _load(whole, backbone, weights)
+    if file is not None:
+        load = load_in_order if backbone in PACKAGED else load_strictly
+        load(whole, file)
         _copy(whole, features)
     mean_std = _PACKAGED_MEAN_STD if backbone in PACKAGED else _mean_std(whole)
+    weights_id = file.weights_id if file else RANDOM_WEIGHTS_ID
     return Encoder(features, indices, mean_std=mean_std, weights_id=weights_id)
 
 
-def _create(backbone: str, *, features_only: bool) -> Any:  # noqa: ANN401
+def _check_name(backbone: str) -> None:
     import timm
 
     name = timm_name(backbone)
@@ -99,20 +102,15 @@ def _create(backbone: str, *, features_only: bool) -> Any:  # noqa: ANN401
         raise UsageError(
             f"timm has no model {backbone!r}{': nearest are ' + ', '.join(near) if near else ''}"
         )
+
+
+def _create(backbone: str, *, features_only: bool) -> Any:  # noqa: ANN401
+    import timm
+
     try:
-        return timm.create_model(name, pretrained=False, features_only=features_only)
+        return timm.create_model(timm_name(backbone), pretrained=False, features_only=features_only)
     except (RuntimeError, NotImplementedError) as error:
         raise UsageError(f"backbone {backbone!r} has no features-only form: {error}") from error
-
-
-def _load(whole: nn.Module, backbone: str, weights: Path | None) -> str:
-    """Load a weight file into the whole model, strictly; its id."""
-    file = read_weights(weights_of(backbone), weights)
-    if backbone in PACKAGED:
-        load_in_order(whole, file)
-    else:
-        load_strictly(whole, file)
-    return file.weights_id
 
 
 def _copy(whole: nn.Module, features: nn.Module) -> None:

@@ -5,18 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 
-import pytest
 from PIL import Image
 
 from experiments.camouflage import prepare, verify
 from experiments.camouflage.check import problems
-from experiments.datasets.tiny_cod10k import ensure_tiny_cod10k
 from experiments.runtime.check import Places
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return ensure_tiny_cod10k(tmp_path_factory.mktemp("tiny"))
 
 
 def found(tiny, *configs, data_root=None, weights=None):

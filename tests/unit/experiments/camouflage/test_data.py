@@ -13,15 +13,10 @@ from experiments.camouflage.data.loading import EvalImages, TrainImages
 from experiments.camouflage.data.pairs import object_of, read_pair, read_pairs
 from experiments.camouflage.data.splits import open_data
 from experiments.camouflage.options import AugmentOptions, DataOptions
-from experiments.datasets.tiny_cod10k import COUNTS, draw, ensure_tiny_cod10k
+from experiments.datasets.tiny_cod10k import COUNTS, draw
 from merge.errors import DataError, UsageError
 
 TINY = DataOptions(dataset="tiny_cod10k")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return ensure_tiny_cod10k(tmp_path_factory.mktemp("tiny"))
 
 
 def copied(tiny, root, *, layout="COD10K-v3"):
