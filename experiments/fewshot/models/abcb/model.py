@@ -159,6 +159,9 @@ class Abcb(FewShotModel):
         size_hw = features_NChw.shape[-2], features_NChw.shape[-1]
         features_BNC = _cells(features_NChw).reshape(mask_BKHW.shape[0], -1, self.options.channels)
         is_member_BN = support_cells(mask_BKHW, size_hw, self.options.support_threshold)
+        return self._tokens(features_BNC, is_member_BN)
+
+    def _tokens(self, features_BNC: Tensor, is_member_BN: Tensor) -> Tokens:
         return (pack_in_place if self.has_fixed_shapes else pack)(features_BNC, is_member_BN)
 
     def _average_shots(
