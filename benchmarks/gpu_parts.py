@@ -219,9 +219,8 @@ BF16 = 2.0**-8
 def _error(ours: list[Tensor], oracle: list[Tensor]) -> float:
     """Largest difference, in roundings of bf16 of the largest value."""
     pairs = zip(ours, oracle, strict=True)
-    return (
-        max(float((a.double() - b.double()).abs().max() / b.abs().max()) for a, b in pairs) / BF16
-    )
+    errors = [(a.double() - b.double()).abs().max() / b.abs().max() for a, b in pairs]
+    return max(float(error.detach()) for error in errors) / BF16
 
 
 def _histogram_error(scale: Scale, *, of_gradient: bool = False) -> float:
