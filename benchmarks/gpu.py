@@ -201,7 +201,9 @@ def _take(line: str, measured: Measured) -> None:
 def _measure(arguments: argparse.Namespace) -> int:
     """Measure parts; one line of JSON for each."""
     sys.path.insert(0, str(Path(__file__).parent))
-    from gpu_parts import PARTS, Scale, rank
+    from gpu_models import Scale
+    from gpu_parts import PARTS
+    from gpu_runs import rank
 
     scale = Scale(arguments.device, arguments.small, arguments.data_root)
     for part in arguments.child:

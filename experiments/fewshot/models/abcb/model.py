@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -63,10 +64,9 @@ class Abcb(FewShotModel):
 
     def compile_iterations(self, *, dynamic: bool | None) -> None:
         """Compile what comes before them, and one for all; only fixed shapes stay compiled."""
-        self._begin, self._one_iteration = (
-            torch.compile(part, fullgraph=True, dynamic=dynamic)
-            for part in (type(self)._beginning, type(self)._iteration)
-        )
+        compiled = functools.partial(torch.compile, fullgraph=True, dynamic=dynamic)
+        self._begin = compiled(type(self)._beginning)
+        self._one_iteration = compiled(type(self)._iteration)
 
     def _start_as_comparison(self) -> None:
         self.neck.start_faithful()
