@@ -17,6 +17,7 @@
     attempts/0001/                attempt.json env.json stdout.log stderr.log
                                   events.jsonl result.json
     checkpoints/last.pt best.pt
+    training.log metrics.json     its epochs, and its model_info.txt, for people (rebuildable)
     result.json                   immutable, created exclusively
     result.aside-*.json           a second result, kept and reported, never counted
 """
@@ -39,6 +40,8 @@ RESERVED_NAMES = frozenset(
         "code",
         "logs",
         "merged_results.json",
+        "metrics.json",
+        "model_info.txt",
         "panels",
         "replication_results.json",
         "report.csv",
@@ -52,6 +55,7 @@ RESERVED_NAMES = frozenset(
         "submissions",
         "sweep.json",
         "tensorboard",
+        "training.log",
     }
 )
 """Names that the layout of an output folder uses itself, at any depth."""
@@ -170,6 +174,21 @@ class RunPaths:
     @property
     def best_checkpoint(self) -> Path:
         return self.checkpoints / "best.pt"
+
+    @property
+    def training_log(self) -> Path:
+        """The epochs as lines of text, as our own trainers write them."""
+        return self.root / "training.log"
+
+    @property
+    def metrics(self) -> Path:
+        """The epochs and evaluations as JSON."""
+        return self.root / "metrics.json"
+
+    @property
+    def model_info(self) -> Path:
+        """Parameters and layers of the model."""
+        return self.root / "model_info.txt"
 
     @property
     def tensorboard(self) -> Path:
