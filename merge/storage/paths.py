@@ -221,6 +221,11 @@ class RunPaths:
     def attempt(self, number: int) -> AttemptPaths:
         return AttemptPaths(self.attempts / f"{number:04d}", self.disk)
 
+    @property
+    def attempt_by_hand(self) -> AttemptPaths:
+        """Of a trainer that a person starts without papergrid; no executor counts it."""
+        return AttemptPaths(self.attempts / "by-hand", self.disk)
+
     def attempt_number(self, name: str) -> int | None:
         """The number of the attempt whose record's path is `name`; None where it is none."""
         folder = Path(name).parent.name

@@ -41,9 +41,20 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """`--profile`."""
+    parser.add_argument(
+        "--profile",
+        metavar="NAME|FILE",
+        help="hardware: local, t4x2, g5, p3 or a YAML file; sets devices per run, precision, items "
+        "per device at a time and loaders, and keeps the global batch (docs/profiles.md)",
+    )
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """All that `run` takes, for the commands that show or check beforehand what it would do."""
     add_study(parser)
+    add_profile(parser)
     add_selection(parser)
     add_output(parser)
     add_machine(parser).add_argument(

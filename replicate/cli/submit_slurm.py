@@ -79,9 +79,6 @@ def _add_inside_of_jobs(group: argparse._ArgumentGroup) -> None:
         metavar="LINE",
         help="shell line before the work, such as 'module load cuda'; may be repeated",
     )
-    group.add_argument(
-        "--profile", type=Path, metavar="FILE", help="YAML file with defaults for your cluster"
-    )
 
 
 def _add_division(group: argparse._ArgumentGroup) -> None:
@@ -175,10 +172,11 @@ def _raises(
 
 
 def _layers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from orchestrator.slurm.request import check_flags, read_profile
+    from orchestrator.slurm.request import check_flags
 
-    profile = read_profile(arguments.profile) if arguments.profile else {}
-    return [profile, check_flags({key: getattr(arguments, key) for key in _KEYS})]
+    # The same file may say what a cluster's jobs ask for.
+    profile = plan_verb.profile_of(arguments).slurm if arguments.profile else {}
+    return [dict(profile), check_flags({key: getattr(arguments, key) for key in _KEYS})]
 
 
 def _request(resources: Resources, layers: list[dict[str, Any]]) -> SlurmRequest:

@@ -6,18 +6,22 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from merge.errors import UsageError
 from merge.records.sweep import Run
 from orchestrator.plan.plan import Plan
 from replicate.api import check_plan, plan
+from replicate.catalogue import find_profile
 from replicate.cli import arguments as flags
 from replicate.cli.s3_arguments import sync_target
 from replicate.cli.this_machine import on_this_machine, print_note
 from replicate.views.columns import align
 from replicate.views.forecast import Forecast, forecast
 from replicate.views.table import counted, duration
+
+if TYPE_CHECKING:
+    from orchestrator.studies.profiles import Profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +75,8 @@ def plan_of_run(arguments: argparse.Namespace, num_shards: int | None = None) ->
 
 def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Plan:
     """The plan that the flags of `run`, `submit` or `plan` ask for."""
+    if arguments.profile is not None:
+        print_note(profile_of(arguments).text())
     # An empty --shard-by, from an unset variable of a script, is no axis.
     axes = (arguments.shard_by or "").split(",")
     return plan(
@@ -78,11 +84,19 @@ def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Pla
         where=flags.selection(arguments),
         settings=flags.settings(arguments),
         debug=arguments.debug,
+        profile=arguments.profile,
         shard_by=[axis.strip() for axis in axes if axis.strip()],
         shard=arguments.shard,
         num_shards=num_shards,
         output=flags.output_folder(arguments),
     )
+
+
+def profile_of(arguments: argparse.Namespace) -> Profile:
+    """The profile that `--profile` names."""
+    from orchestrator.studies.profiles import read_profile
+
+    return read_profile(find_profile(arguments.profile))
 
 
 def plan_text(planned: Plan, output: Path, at_once: int = 1) -> str:

@@ -13,6 +13,7 @@ from replicate.cli import submit_servers, submit_slurm
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_study(parser)
+    flags.add_profile(parser)
     flags.add_selection(parser)
     flags.add_output(parser)
     flags.add_machine(parser)
