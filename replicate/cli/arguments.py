@@ -9,6 +9,7 @@ from pathlib import Path
 from merge.errors import UsageError
 from merge.records.records import EXPIRY_S
 from orchestrator.local.limits import GPUS_IN_USE, GRACE_S
+from replicate.cli.profile import add_profile
 from replicate.cli.s3_arguments import add_sync
 
 FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "folds": "fold"}
@@ -38,16 +39,6 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         "--debug",
         action="store_true",
         help="use the study's small settings, in a separate output folder",
-    )
-
-
-def add_profile(parser: argparse.ArgumentParser) -> None:
-    """`--profile`."""
-    parser.add_argument(
-        "--profile",
-        metavar="NAME|FILE",
-        help="hardware: local, t4x2, g5, p3 or a YAML file; sets devices per run, precision, items "
-        "per device at a time and loaders, and keeps the global batch (docs/profiles.md)",
     )
 
 
@@ -298,8 +289,7 @@ def settings(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _pair(flag: str, text: str, form: str) -> tuple[str, str]:
-    # At the first `=`: a value may hold more of them.
-    key, equals, value = text.partition("=")
+    key, equals, value = text.partition("=")  # a value may hold more of them
     if not equals or not key:
         raise UsageError(f"{flag} {text!r} is not of the form {form}")
     return key.strip(), value

@@ -17,8 +17,8 @@ from orchestrator.config.shell import quote
 from orchestrator.config.values import text_of
 from replicate import api
 from replicate.cli import arguments as flags
+from replicate.cli.profile import profile_of
 from replicate.cli.this_machine import print_note
-from replicate.cli.verbs import plan as plan_verb
 
 if TYPE_CHECKING:
     from merge.records.sweep import DeviceKind, Run
@@ -106,7 +106,7 @@ def sbatch_text(run: Run, output: Path, arguments: argparse.Namespace) -> str:
     from orchestrator.slurm.request import combine_layers
     from orchestrator.slurm.script import BatchJob, batch_text
 
-    profile = dict(plan_verb.profile_of(arguments).slurm) if arguments.profile else {}
+    profile = dict(profile_of(arguments).slurm) if arguments.profile else {}
     request = with_defaults(combine_layers([run.resources.slurm, profile]), run.resources)
     python = request.python or sys.executable
     return batch_text(

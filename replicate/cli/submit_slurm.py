@@ -16,6 +16,7 @@ from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import status_command
 from replicate.cli.preflight import refuse_changed_runs
+from replicate.cli.profile import profile_of
 from replicate.cli.s3_arguments import sync_words
 from replicate.cli.slurm_checks import (
     check_runs,
@@ -175,7 +176,7 @@ def _layers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from orchestrator.slurm.request import check_flags
 
     # The same file may say what a cluster's jobs ask for.
-    profile = plan_verb.profile_of(arguments).slurm if arguments.profile else {}
+    profile = profile_of(arguments).slurm if arguments.profile else {}
     return [dict(profile), check_flags({key: getattr(arguments, key) for key in _KEYS})]
 
 

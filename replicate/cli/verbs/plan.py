@@ -6,22 +6,19 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from merge.errors import UsageError
 from merge.records.sweep import Run
 from orchestrator.plan.plan import Plan
 from replicate.api import check_plan, plan
-from replicate.catalogue import find_profile
 from replicate.cli import arguments as flags
+from replicate.cli.profile import profile_of
 from replicate.cli.s3_arguments import sync_target
 from replicate.cli.this_machine import on_this_machine, print_note
 from replicate.views.columns import align
 from replicate.views.forecast import Forecast, forecast
 from replicate.views.table import counted, duration
-
-if TYPE_CHECKING:
-    from orchestrator.studies.profiles import Profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,13 +87,6 @@ def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Pla
         num_shards=num_shards,
         output=flags.output_folder(arguments),
     )
-
-
-def profile_of(arguments: argparse.Namespace) -> Profile:
-    """The profile that `--profile` names."""
-    from orchestrator.studies.profiles import read_profile
-
-    return read_profile(find_profile(arguments.profile))
 
 
 def plan_text(planned: Plan, output: Path, at_once: int = 1) -> str:
