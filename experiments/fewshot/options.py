@@ -216,6 +216,11 @@ class Options:
         return self.test.test_seeds or (DEFAULT_TEST_SEED[self.data.protocol],)
 
     @property
+    def num_iterations(self) -> int:
+        """How often the method predicts an episode, each time refined."""
+        return self.abcb.iterations if self.method == "abcb" else 1
+
+    @property
     def counts_at_original_size(self) -> bool:
         """Whether predictions are counted at the images' own size, not as they were resized."""
         return self.data.protocol == "bam" or self.data.eval_size == "original"

@@ -23,6 +23,8 @@ class Output:
     """B 2 h w, at feature or input resolution."""
     auxiliary: tuple[tuple[Tensor, float], ...] = ()
     """Further logits of the same layout with their weights in the loss."""
+    earlier: tuple[Tensor, ...] = ()
+    """The predictions before the last one, of a method that iterates; of the same layout."""
 
 
 class FewShotModel(nn.Module, ABC):
