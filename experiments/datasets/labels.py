@@ -30,7 +30,7 @@ def read_photograph(path: Path) -> Bytes:
 
 
 def open_photograph(path: Path) -> Image.Image:
-    """The whole photograph as RGB. DataError names a file that is missing, truncated or no image."""
+    """The whole photograph as RGB. DataError names a file that is missing or cannot be read."""
     with _readable(path, "photograph") as image:
         return image.convert("RGB")
 

@@ -46,7 +46,7 @@ class ModelOptions:
     """The network."""
 
     network: Network = "tiny"
-    """Network: resnet18 to resnet101 are torchvision's, those with a d timm's; tiny is for tests."""
+    """Network: resnet18 to resnet101 are torchvision's, those with a d timm's; tiny is a test's."""
     start: Literal["random", "weights"] = "random"
     """Begin with random weights, or with those of a weight file, its classifier included."""
     blur_pool: bool = False
