@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 
 import torch
 
@@ -19,14 +18,14 @@ from experiments.runtime.evaluation_round import evaluate_lists
 from experiments.runtime.events import ScalarLog
 from experiments.runtime.guard import Guard
 from experiments.runtime.image_sizes import check_image_size
-from experiments.runtime.loaders import LoaderSettings, load_batches
+from experiments.runtime.loaders import LoaderSettings
 from experiments.runtime.meter import LossMeter
 from experiments.runtime.progress import Evaluation, Progress
 from experiments.runtime.samplers import TrainSampler
-from experiments.runtime.seeds import torch_generator
 from experiments.runtime.setup import Setup
 from experiments.runtime.snapshots import Snapshots
 from experiments.runtime.stop import Stopped
+from experiments.runtime.train_loader import TrainLoader
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +48,17 @@ class Trainer:
             rank=setup.ranks.rank,
             world_size=setup.ranks.world_size,
             seed=self._options.seed,
+        )
+        self._loader = TrainLoader(
+            setup.task.train_data,
+            setup.task.collate,
+            self._sampler,
+            (self._options.seed, setup.ranks.rank),
+            LoaderSettings(
+                num_workers=setup.context.num_workers,
+                timeout_s=self._options.loader_timeout_s,
+                pin_memory=setup.ranks.device.type == "cuda",
+            ),
         )
         self._meter = LossMeter(setup.ranks.device)
         self._guard = Guard(setup.ranks)
@@ -74,6 +84,7 @@ class Trainer:
             self._setup.events.emit("stopped", epoch=self.progress.epoch, step=self.progress.step)
             raise
         finally:
+            self._loader.close()
             self._scalars.close()
         return self.progress
 
@@ -131,6 +142,8 @@ class Trainer:
         stage = setup.stages.at(epoch)
         if stage is not setup.task.stage:
             setup.learner.begin_stage(stage)
+            # Its processes know the stage before.
+            self._loader.close()
             setup.events.emit("stage", stage=stage.name, epoch=epoch, epochs=stage.epochs)
             logger.info("stage %s: %d epochs", stage.name, stage.epochs)
 
@@ -141,27 +154,11 @@ class Trainer:
         # No rank may read images of a new size while another is still in the old epoch.
         barrier(self._setup.ranks)
         is_first = True
-        for batch in self._loader():
+        for batch in self._loader.batches(epoch):
             if is_first:
                 check_image_size(task.images(batch), task.image_size(epoch), epoch)
                 is_first = False
             self._step(batch, self._agree(batch))
-
-    def _loader(self) -> Iterator[Batch]:
-        """Batches of this rank in the sampler's order."""
-        setup = self._setup
-        # A loader draws a seed for its workers. From the global generator, a run that goes on
-        # inside an epoch would draw it once more, and all dropout after it would differ.
-        generator = torch_generator(
-            self._options.seed, "loader", setup.ranks.rank, self.progress.epoch
-        )
-        data, collate = setup.task.train_data(self.progress.epoch), setup.task.collate
-        settings = LoaderSettings(
-            num_workers=setup.context.num_workers,
-            timeout_s=self._options.loader_timeout_s,
-            pin_memory=setup.ranks.device.type == "cuda",
-        )
-        return load_batches(data, self._sampler, collate, generator, settings)
 
     def _agree(self, batch: Batch) -> dict[str, float]:
         """This rank's share of what the loss counts, over the mean share; stop or save if due.
