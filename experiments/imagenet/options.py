@@ -119,7 +119,7 @@ class Options:
     augmentation: AugmentationOptions = AugmentationOptions()
     fixres: Annotated[FixResOptions, Prefix("fixres_")] = FixResOptions()
     optimiser: OptimiserOptions = OptimiserOptions(
-        lr=0.2,
+        lr=0.05,
         weight_decay=5e-5,
         decay_norms_and_biases=False,
         schedule="poly",

@@ -57,7 +57,7 @@ class ImageTally(Tally[Scored, Any]):
             "top1": float((classes == self._labels).mean()),
             "top5": float(in_top5.mean()),
             "f1": macro_f1(confusion(self._labels, classes, self._num_classes)),
-            "loss": float(loss.mean()),
+            "test_loss": float(loss.mean()),
         }
 
 

@@ -44,7 +44,7 @@ def test_the_metrics_are_those_of_scikit_learn_on_1_2_and_3_ranks(seed):
             "top1": (predicted == labels).mean(),
             "top5": top_k_accuracy_score(labels, logits.numpy(), k=5, labels=classes),
             "f1": f1_score(labels, predicted, average="macro", labels=classes, zero_division=0),
-            "loss": float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))),
+            "test_loss": float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))),
         },
         abs=1e-6,
     )
