@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from experiments.datasets.image_folder import ImageFolder
@@ -55,7 +57,7 @@ class Images:
 
     source: ImageFolder
     crop: Crop
-    chosen: Sequence[int] | None = None
+    chosen: NDArray[np.int64] | None = None
     """Their indices in `source`; None: all."""
 
     def __len__(self) -> int:

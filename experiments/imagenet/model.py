@@ -87,7 +87,7 @@ def build_classifier(
         load_strictly(network, weights)
         weights_id = weights.weights_id
     if options.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last)
     return Classifier(network, weights_id)
 
 
@@ -98,7 +98,8 @@ def build_network(name: str, num_classes: int) -> nn.Module:
     if name.endswith("d"):
         import timm
 
-        return cast(nn.Module, timm.create_model(name, num_classes=num_classes))
+        network: nn.Module = timm.create_model(name, num_classes=num_classes)
+        return network
     from torchvision import models
 
     return cast(nn.Module, getattr(models, name)(weights=None, num_classes=num_classes))

@@ -15,6 +15,7 @@ from experiments.imagenet.model import Classifier, build_classifier, build_netwo
 from experiments.imagenet.options import Options
 from experiments.imagenet.sizes import train_size
 from experiments.imagenet.tally import ImageTally, Scored
+from experiments.runtime.finite import require_finite
 from experiments.runtime.options import OptimiserOptions
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.stages import Stage
@@ -75,7 +76,8 @@ class ImagenetTask(Task):
 
     def image_size(self, epoch: int) -> int:
         """Side of the training images."""
-        return self.stage.image_size or train_size(epoch, self.options.sizes)
+        sizes = self.options.sizes
+        return sizes.test_size if self.stage.name == FIXRES else train_size(epoch, sizes)
 
     def num_train_items(self) -> int:
         """Images in an epoch."""
@@ -126,7 +128,7 @@ class ImagenetTask(Task):
         logits = model(images).float()
         if self.options.sizes.flip_test:
             logits = (logits + model(images.flip(3)).float()) / 2
-        return _scored(logits, labels)
+        return _scored(require_finite(logits, "the logits"), labels)
 
     def _laid_out(self, images_B3HW: Tensor) -> Tensor:
         if self.options.model.channels_last:
