@@ -15,7 +15,6 @@ from experiments.imagenet.model import Classifier, build_classifier, build_netwo
 from experiments.imagenet.options import Options
 from experiments.imagenet.sizes import train_size
 from experiments.imagenet.tally import ImageTally, Scored
-from experiments.runtime.finite import require_finite
 from experiments.runtime.options import OptimiserOptions
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.stages import Stage
@@ -128,7 +127,7 @@ class ImagenetTask(Task):
         logits = model(images).float()
         if self.options.sizes.flip_test:
             logits = (logits + model(images.flip(3)).float()) / 2
-        return _scored(require_finite(logits, "the logits"), labels)
+        return _scored(logits, labels)
 
     def _laid_out(self, images_B3HW: Tensor) -> Tensor:
         if self.options.model.channels_last:

