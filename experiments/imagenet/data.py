@@ -12,6 +12,7 @@ from experiments.datasets.image_folder import ImageFolder, read_train_and_val
 from experiments.datasets.shape_images import ensure_shapes5
 from experiments.imagenet.images import CentreCrops, Images, RandomCrops
 from experiments.imagenet.options import Options
+from experiments.runtime.seeds import numpy_generator
 from experiments.runtime.splits import split_of
 from merge.errors import DataError
 
@@ -28,6 +29,8 @@ class ImagenetData:
     """Indices of the training images that train."""
     held_out: NDArray[np.int64]
     """Of those on which the best epoch is chosen; empty where none are held out."""
+    tested: NDArray[np.int64]
+    """Indices of the test images; all of them, but for the option `subset`."""
 
     @property
     def num_classes(self) -> int:
@@ -47,12 +50,14 @@ class ImagenetData:
     def eval_images(self, name: str) -> Images:
         """The images of the list "test" or "validation"."""
         if name == "test":
-            return Images(self.test, self._test_crops())
+            return Images(self.test, self._test_crops(), self.tested)
         return Images(self.train, self._test_crops(), self.held_out)
 
     def labels(self, name: str) -> NDArray[np.int64]:
         """The true classes of a list."""
-        return self.test.labels if name == "test" else self.train.labels[self.held_out]
+        if name == "test":
+            return self.test.labels[self.tested]
+        return self.train.labels[self.held_out]
 
     def _test_crops(self) -> CentreCrops:
         return CentreCrops(self.options.sizes.test_size, self.options.sizes.test_crop)
@@ -61,11 +66,19 @@ class ImagenetData:
 def open_data(options: Options, data_root: Path | None, cache_dir: Path) -> ImagenetData:
     """List the images. DataError: there is no data root, or what it holds cannot be used."""
     train, test = read_train_and_val(find_root(options, data_root, cache_dir), cache_dir)
-    chosen, held_out = np.arange(len(train)), np.arange(0)
+    chosen, held_out = _used(train, options, "train"), np.arange(0)
     if options.data.validation:
-        parts = split_of(len(train), options.data.validation, options.runtime.seed)
-        chosen, held_out = (np.array(part, np.int64) for part in parts)
-    return ImagenetData(options, train, test, chosen, held_out)
+        parts = split_of(len(chosen), options.data.validation, options.runtime.seed)
+        chosen, held_out = (chosen[part] for part in parts)
+    return ImagenetData(options, train, test, chosen, held_out, _used(test, options, "test"))
+
+
+def _used(images: ImageFolder, options: Options, name: str) -> NDArray[np.int64]:
+    """Indices of the images that are used, in ascending order."""
+    if not 0 < options.data.subset < len(images):
+        return np.arange(len(images))
+    order = numpy_generator(options.runtime.seed, "subset", name).permutation(len(images))
+    return np.sort(order[: options.data.subset])
 
 
 def find_root(options: Options, data_root: Path | None, cache_dir: Path) -> Path:

@@ -57,14 +57,14 @@ class Images:
 
     source: ImageFolder
     crop: Crop
-    chosen: NDArray[np.int64] | None = None
-    """Their indices in `source`; None: all."""
+    chosen: NDArray[np.int64]
+    """Their indices in `source`."""
 
     def __len__(self) -> int:
-        return len(self.source) if self.chosen is None else len(self.chosen)
+        return len(self.chosen)
 
     def __getitem__(self, place: int) -> tuple[Bytes, int]:
         """RGB uint8 3HW and the label. DataError names a file that cannot be read."""
-        index = place if self.chosen is None else int(self.chosen[place])
+        index = int(self.chosen[place])
         image = open_photograph(self.source.path(index))
         return self.crop(image, index), int(self.source.labels[index])

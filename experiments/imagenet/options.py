@@ -39,6 +39,8 @@ class DataOptions:
     validation: Annotated[float, Range(0)] = 0.0
     """Share (below 1) or number of training images that are held out, to choose the best epoch on;
     0 holds out none."""
+    subset: Annotated[int, Range(0)] = 0
+    """Images of each split that are used, drawn by the seed, to try a recipe; 0 uses all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

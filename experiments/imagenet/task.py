@@ -150,7 +150,7 @@ class ImagenetTask(Task):
             "classes": self.data.num_classes,
             "train_images": len(self.data.chosen),
             "validation_images": len(self.data.held_out),
-            "test_images": len(self.data.test),
+            "test_images": len(self.data.tested),
             "test_size": sizes.test_size,
             "test_crop": sizes.test_crop,
             "flip_test": sizes.flip_test,

@@ -169,7 +169,7 @@ def test_published_weights_are_tested_by_one_command_as_torchvision_tests_them(t
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    result = read_json(tmp_path / "out" / "network=resnet18" / "result.json")
+    result = read_json(tmp_path / "out" / "resnet18" / "seed0" / "result.json")
     recipe = Compose(
         [
             *(Resize(64), CenterCrop(56), ToTensor()),
