@@ -9,6 +9,7 @@ from pathlib import Path
 from merge.errors import UsageError
 from merge.records.records import EXPIRY_S
 from orchestrator.local.limits import GPUS_IN_USE, GRACE_S
+from replicate.catalogue import built_in_studies
 from replicate.cli.s3_arguments import add_sync
 
 FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "folds": "fold"}
@@ -24,7 +25,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         "--study",
         default=DEFAULT_STUDY,
         metavar="NAME|FILE",
-        help="a built-in study (abcb, compare, demo) or a study file (default: %(default)s)",
+        help=f"{', '.join(built_in_studies())}, or a study file (default: %(default)s)",
     )
     group.add_argument(
         "--set",
