@@ -17,9 +17,12 @@ def id_of(row: str) -> str:
     return row.split("|")[1].strip()
 
 
-def test_every_promise_has_a_row_and_no_row_another_id():
+def test_every_promise_has_a_row():
     known = {f"{system}-{number}" for system, last in IDS.items() for number in range(1, last + 1)}
-    assert {id_of(row) for row in rows_of(PAGE)} == known
+    found = {id_of(row) for row in rows_of(PAGE)}
+    assert known <= found
+    # What was wrong in the originals has no number: `S2: the final epoch`.
+    assert [name for name in found - known if name.split(":")[0] not in IDS] == []
 
 
 def test_every_row_names_a_test_that_exists_or_says_what_supersedes_it():
@@ -33,8 +36,8 @@ def test_rows_stand_in_the_section_of_their_system():
     for section in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]:
         system = section[:2]
         for row in section.splitlines():
-            if re.match(r"\| S\d-", row):
-                assert row.startswith(f"| {system}-"), row
+            if re.match(r"\| S\d[-:]", row):
+                assert row.startswith((f"| {system}-", f"| {system}:")), row
 
 
 def test_a_row_that_is_to_come_stands_for_no_promise_that_is_kept():
