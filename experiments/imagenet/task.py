@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -14,7 +15,7 @@ from experiments.imagenet.images import Images
 from experiments.imagenet.model import Classifier, build_classifier, build_network, last_norm
 from experiments.imagenet.options import Options
 from experiments.imagenet.sizes import train_size
-from experiments.imagenet.tally import ImageTally, Scored
+from experiments.imagenet.tally import ImageTally, Scored, macro_f1
 from experiments.runtime.options import OptimiserOptions
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.stages import Stage
@@ -97,6 +98,18 @@ class ImagenetTask(Task):
         smoothing = self.options.augmentation.label_smoothing
         value = cross_entropy(output.float(), batch[1], label_smoothing=smoothing)
         return [Term(value, "items")]
+
+    def train_counts(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Training crops by true and predicted class, over the whole epoch and all ranks."""
+        num_classes = output.shape[1]
+        pairs = batch[1] * num_classes + output.argmax(1)
+        counts = torch.bincount(pairs, minlength=num_classes**2)
+        return {"confusion": counts.view(num_classes, num_classes)}
+
+    def train_metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
+        """Accuracy and macro F1 of an epoch's training crops, as fractions."""
+        table = counts["confusion"].cpu().numpy().astype(np.int64)
+        return {"acc": float(np.trace(table) / table.sum()), "f1": macro_f1(table)}
 
     def lists(self) -> tuple[str, ...]:
         """All test images; and the training images that are held out, where there are any."""

@@ -88,6 +88,19 @@ def test_the_final_epoch_is_the_last_one(sweep):
     assert [entry["epoch"] for entry in details["history"]] == list(range(1, 9))
 
 
+def test_the_log_shows_loss_accuracy_and_f1_of_training_and_test(sweep):
+    """Over both ranks: 200 crops in an epoch, of which a whole number is right."""
+    run = sweep[0] / "fixres2" / "seed0"
+    lines = (run / "training.log").read_text().splitlines()
+    assert len([line for line in lines if " | Learning Rate: " in line]) == 8
+    entry = result_of(sweep[0], "fixres2", 0)["details"]["history"][3]
+    train = f"Loss: {entry['loss']:.4f}, Acc: {entry['train_acc']:.4f}, F1: {entry['train_f1']:.4f}"
+    assert f"EPOCH 4 TRAIN - {train}" in lines
+    assert f"EPOCH 4 TEST - Top1: {entry['top1']:.4f}" in "\n".join(lines)
+    assert entry["train_acc"] * 200 == pytest.approx(round(entry["train_acc"] * 200))
+    assert lines[-1] == "Final epoch 8; best epoch " + lines[-1].rpartition(" ")[2]
+
+
 def test_the_numbers_are_the_frozen_ones(sweep):
     """Other vector instructions move the losses of two epochs by 3e-8 of their value, and by 3e-3
     in the end, as batch norm and ReLU multiply the difference."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import f1_score
 
 from experiments.datasets.image_folder import ImageFolder
 from experiments.datasets.shape_images import ensure_shapes5
@@ -89,9 +90,7 @@ def shapes_by_epoch(
 def test_a_real_batch_has_the_size_of_its_own_epoch(cache, num_workers):
     """Also from loader processes, which live on from one epoch to the next."""
     task = task_of(GROWING, cache)
-    assert shapes_by_epoch(task, num_workers=num_workers) == [
-        (20, 3, side, side) for side in SIZES
-    ]
+    assert shapes_by_epoch(task, num_workers=num_workers) == [(20, 3, side, side) for side in SIZES]
     with pytest.raises(UsageError, match="epoch 2 is set to images of 24x24 pixels, but"):
         shapes_by_epoch(task, late_by=1)
 
@@ -161,6 +160,23 @@ def test_label_smoothing_is_in_the_training_loss_alone(cache):
     )
     assert smoothed > plain
     assert plain == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)))
+
+
+def test_accuracy_and_f1_of_a_training_are_counted_over_all_of_its_batches(cache):
+    task, rng = task_of(Options(), cache), np.random.default_rng(0)
+    logits, labels = (
+        torch.from_numpy(rng.normal(size=(37, 5))),
+        torch.from_numpy(rng.integers(0, 5, 37)),
+    )
+    parts = [slice(0, 20), slice(20, 31), slice(31, 37)]
+    counts = [
+        task.train_counts(logits[part], (torch.empty(0), labels[part]))["confusion"]
+        for part in parts
+    ]
+    found = task.train_metrics({"confusion": torch.stack(counts).sum(0)})
+    predicted = logits.argmax(1)
+    assert found["acc"] == float((predicted == labels).double().mean())
+    assert found["f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
 
 
 def test_chunks_and_mirror_images_score_as_single_images_do(cache):
