@@ -131,7 +131,10 @@ def test_segmentation_gives_the_frozen_numbers(segmentation):
 def test_the_result_has_the_memory_of_the_ranks_and_both_batches(segmentation):
     details = segmentation.result(1)["details"]
     assert (details["global_batch"], details["world_size"], details["micro_batch"]) == (4, 2, 2)
-    assert details["peak_memory_mb"]["host"] > 0
+    by_rank = details["peak_memory_mb_by_rank"]["host"]
+    assert len(by_rank) == 2
+    assert max(by_rank) == details["peak_memory_mb"]["host"] > 0
+    assert details["evenness"]["host"] == pytest.approx(min(by_rank) / max(by_rank), abs=1e-4)
 
 
 def test_two_ranks_learn_detection_beyond_a_box_that_is_always_the_same(detection):
