@@ -90,7 +90,9 @@ def evaluation_plan(
             which="file", file=str(request.file), config_hash=run.config_hash, sha256=digest
         )
 
-    name = request.name or _name(settings, request.which, digest)
+    # What decides no number is in no name: it may change while an evaluation goes on.
+    named = {key: value for key, value in settings.items() if key not in trained.free_keys}
+    name = request.name or _name(named, request.which, digest)
     folder = evaluation_folder(output, name)
     runs = tuple(_tested(run, trained, settings, checkpoint(run)) for run in trained.runs)
     shown = {key: _shown(value) for key, value in settings.items()}
