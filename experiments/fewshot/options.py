@@ -215,6 +215,9 @@ class Options:
         "test_seeds", "eval_every", "eval_chunk", "report", "checkpoint_every_steps",
         "checkpoint_every_s", "feature_cache_mb", "num_panels", "tensorboard",
         "collective_timeout_s", "loader_timeout_s",
+        "clip_norm", "ema_decay", "sync_batch_norm", "checkpoint_activations", "deterministic",
+        "nesterov", "decay_norms_and_biases", "schedule", "milestones", "gamma", "warmup_epochs",
+        "warmup_factor",
     )
     # fmt: on
 

@@ -63,12 +63,14 @@ class _EvaluationRun:
         self._restore()
         task, run = self._run.task, self._run
         self.events.emit("start", epoch=self._tested.epoch, world_size=run.ranks.world_size)
-        for name in task.lists():
+        # The validation list chose the best epoch of the training: it is no part of a test.
+        tested = [name for name in task.lists() if name != task.validation_list]
+        for name in tested:
             if name not in self._done:
                 self._done[name] = self._measure(name)
                 self._begun = {}
                 self._save()
-        states = {name: self._done[name] for name in task.lists()}
+        states = {name: self._done[name] for name in tested}
         metrics = run.declared.check(task.metrics(states), task.selection)
         return Evaluation(self._tested.epoch, metrics, states)
 

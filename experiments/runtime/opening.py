@@ -37,7 +37,7 @@ def open_run(
 ) -> OpenRun:
     """Open the task and build its model; rank 0 writes the attempt's env.json."""
     precision = choose_precision(options.runtime.amp, ranks.device)
-    use_reproducible_math(ranks.device)
+    use_reproducible_math(ranks.device, is_deterministic=options.runtime.deterministic)
     task = experiment.open_task(options, context)
     declared = read_declared_metrics(experiment, context.metric)
     declared.check_selection(getattr(task, "selection", None))

@@ -18,13 +18,14 @@ from experiments.runtime.evaluation_run import evaluate_only
 from experiments.runtime.events import EventLog
 from experiments.runtime.experiment import Experiment
 from experiments.runtime.learner import Learner
-from experiments.runtime.loop import Setup, Trainer
+from experiments.runtime.loop import Trainer
 from experiments.runtime.opening import open_run
 from experiments.runtime.options import ExperimentOptions, build
 from experiments.runtime.result import build_result
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import divide_batch
 from experiments.runtime.seeds import seed_everything
+from experiments.runtime.setup import Setup
 from experiments.runtime.stop import Stopped, StopRequest
 from merge.storage.json_files import write_json
 
@@ -89,6 +90,7 @@ def _train(setup: Setup) -> None:
         progress = trainer.fit()
     except Stopped:
         return
+    setup.learner.finish()
     result = build_result(progress, setup)
     report = setup.task.options.runtime.report
     reported = progress.reported(report)

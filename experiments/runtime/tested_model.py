@@ -44,7 +44,9 @@ def load_tested_model(run: OpenRun) -> TestedModel:
     state = decode_checkpoint(_read(run, checkpoint), run.context.checkpoint_path)
     _refuse_foreign(run, checkpoint, state)
     try:
-        load_trained_state(run.task, run.model, state["model"])
+        # A last.pt holds the raw weights too; the moving average is what is tested.
+        model = state["average"] if "average" in state else state["model"]
+        load_trained_state(run.task, run.model, model)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UsageError(
