@@ -20,6 +20,9 @@ from experiments.runtime.options import (
 )
 from merge.errors import UsageError
 
+OnCuda = Literal["auto", "on", "off"]
+"""auto is on with CUDA and off on the CPU."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataOptions:
@@ -158,10 +161,15 @@ class TrainingOptions:
     """Training episodes in an epoch; 0 is one pass over the images (hsnet on PASCAL, pairs)."""
     dice_weight: Annotated[float, Range(0)] = 0.0
     """Weight of the Dice loss that is added to the cross entropy."""
-    compile: bool = False
-    """Compile backbone and neck with torch.compile; needs a C++ compiler, rounds differently."""
-    channels_last: bool = False
-    """Keep images and convolutions in the memory format channels-last; rounds differently."""
+    compile: OnCuda = "auto"
+    """Compile backbone, neck and iterations in fixed shapes; needs a C++ compiler."""
+    channels_last: OnCuda = "auto"
+    """Keep images and convolutions in the memory format channels-last."""
+    constant_backbone: OnCuda = "auto"
+    """Fold a frozen backbone's batch norm into its convolutions, and cast its weights once."""
+    fixed_shapes: OnCuda = "auto"
+    """Token sets of the method abcb as ranges of all cells, with a histogram kernel; on CUDA the
+    kernel needs a C++ compiler. As the three above: auto is on with CUDA; rounds differently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,13 +219,14 @@ class Options:
         "abcb_shot_fusion", "protocol", "eval_size", "mask_variant", "min_area_px", "image_size",
         "scale_min", "scale_max", "flip_probability", "epochs", "episodes_per_epoch",
         "global_batch", "micro_batch", "optimizer", "lr", "momentum", "weight_decay",
-        "poly_power", "dice_weight", "amp", "compile", "channels_last", "seed", "test_episodes",
+        "poly_power", "dice_weight", "amp", "compile", "channels_last",
+        "constant_backbone", "fixed_shapes", "seed", "test_episodes",
         "test_seeds", "eval_every", "eval_chunk", "report", "checkpoint_every_steps",
         "checkpoint_every_s", "feature_cache_mb", "num_panels", "tensorboard",
         "collective_timeout_s", "loader_timeout_s",
         "clip_norm", "ema_decay", "sync_batch_norm", "checkpoint_activations", "deterministic",
-        "nesterov", "decay_norms_and_biases", "schedule", "milestones", "gamma", "warmup_epochs",
-        "warmup_factor",
+        "tf32", "nesterov", "decay_norms_and_biases", "schedule", "milestones", "gamma",
+        "warmup_epochs", "warmup_factor",
     )
     # fmt: on
 

@@ -33,6 +33,16 @@ class FewShotModel(nn.Module, ABC):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
+        self._constant: tuple[nn.Module, ...] = ()
+
+    @property
+    def encoder(self) -> nn.Module:
+        """What computes features: the backbone, or the constant that stands for it."""
+        return self._constant[0] if self._constant else self.backbone
+
+    def keep_constant(self, constant: nn.Module) -> None:
+        """Let `constant` compute what the frozen backbone does; it is no part of the state."""
+        self._constant = (constant,)
 
     @property
     def mean_rgb(self) -> Rgb:
@@ -44,7 +54,7 @@ class FewShotModel(nn.Module, ABC):
 
         Those of a frozen backbone may be computed once and kept.
         """
-        features: Features = self.backbone(images_N3HW)
+        features: Features = self.encoder(images_N3HW)
         size = features[-1].shape[-2], features[-1].shape[-1]
         return tuple(
             level if level.shape[-2:] == size else functional.adaptive_avg_pool2d(level, size)

@@ -25,6 +25,9 @@ WRITERS = {
     "replicate/views/terminal.py": "/dev/null",
     "orchestrator/machine/cache_folder.py": "a cache folder for a user without a home",
     "experiments/runtime/write_options.py": "options.yaml in the source tree",
+    "experiments/saliency/prepare.py": "archives below a data root",
+    "experiments/saliency/hdf5.py": "a file below a data root, made whole or not at all",
+    "experiments/saliency/beacons.py": "generated images in a folder of the cache",
 }
 """Modules that change files by other means than merge.storage, and why."""
 DATA_ROOTS = ("experiments/datasets/", "experiments/fewshot/prepare/", "experiments/backbones/")
