@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from experiments.runtime.options import OptimiserOptions, Prefix, Range, RuntimeOptions
+from experiments.runtime.options import FREE, OptimiserOptions, Prefix, Range, RuntimeOptions
 from merge.errors import UsageError
 
 
@@ -110,6 +110,8 @@ class Options:
     decoder: DecoderOptions = DecoderOptions()
     image_size: Annotated[int, Range(32)] = 352
     """Side in pixels to which images are squeezed; scores count at the images' own size."""
+    num_panels: Annotated[int, Range(0), FREE] = 6
+    """Test images drawn with their maps as a PNG at the end."""
     augment: AugmentOptions = AugmentOptions()
     decoder_stage: Annotated[DecoderStageOptions, Prefix("decoder_")] = DecoderStageOptions()
     optimiser: OptimiserOptions = OptimiserOptions(
