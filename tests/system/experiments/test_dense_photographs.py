@@ -31,8 +31,8 @@ SEGMENTATION = (
 )
 DETECTION = (
     "task: detection, model: faster_rcnn, epochs: 5, global_batch: 2, optimizer: adamw, "
-    "lr: 0.0005, schedule: constant, weight_decay: 0, clip_norm: 5, num_proposals: 50, short_side: 160, "
-    "long_side: 256"
+    "lr: 0.0005, schedule: constant, weight_decay: 0, clip_norm: 5, num_proposals: 50, "
+    "short_side: 160, long_side: 256"
 )
 
 
