@@ -30,7 +30,10 @@ Box = tuple[float, float, float, float]
 LARGEST_CATEGORY = 1000
 """A detector has one output for each number up to the largest category id."""
 
-_ROOTS = (".", "COCO{year}", "coco{year}", "MSCOCO{year}", "mscoco{year}", "coco", "COCO", "mscoco")
+_ROOTS = (
+    *(".", "COCO{year}", "coco{year}", "MSCOCO{year}", "mscoco{year}", "coco", "COCO", "mscoco"),
+    *("MSCOCO", "coco20i", "coco/COCO{year}", "coco/MSCOCO{year}"),
+)
 
 
 @dataclass(frozen=True, slots=True)
