@@ -21,7 +21,6 @@ from experiments.fewshot.options import OnCuda, TrainingOptions
 from experiments.runtime.precision import Precision
 from merge.errors import UsageError
 
-
 _MOST_FORMS = 64
 
 
