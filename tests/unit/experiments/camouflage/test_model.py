@@ -79,7 +79,19 @@ def test_checkpointed_activations_change_no_gradient_and_save_memory():
         sum(term.value for term in loss_terms(maps, data.truth, 0.01)).backward()
         found[saves] = [each.grad for each in model.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(found[False], found[True], strict=True))
-    assert kept[True] < kept[False] / 4
+    assert kept[True] < kept[False] / 2, kept
+
+
+def test_a_block_is_computed_again_only_when_the_next_one_has_its_gradients():
+    """All blocks computed again at once would need as much memory as a plain pass."""
+    model = small_model(checkpoint_activations=True).train()
+    first, last = (model.encoder.features[f"stages_{stage}"].blocks[0] for stage in (0, 3))
+    seen: list[bool] = []
+    weight = next(last.parameters())
+    next(first.children()).register_forward_pre_hook(lambda *_: seen.append(weight.grad is not None))
+    maps = model(batch().image)
+    sum(term.value for term in loss_terms(maps, batch().truth, 0.01)).backward()
+    assert seen == [False, True]
 
 
 def test_the_structure_loss_weighs_pixels_near_the_rim():
