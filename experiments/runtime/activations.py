@@ -27,8 +27,8 @@ def checkpointed(module: nn.Module, *inputs: Any, enabled: bool) -> Any:  # noqa
 def checkpoint_blocks(network: nn.Module) -> None:
     """Each block of a network computes its activations again while it trains.
 
-    Block by block, because a network that is computed again as a whole has all of its activations
-    in memory once more when its backward pass begins: measured with edgenext_base, nothing is saved.
+    Block by block: a network that is computed again as a whole has all of its activations in memory
+    once more when its backward pass begins. Measured with edgenext_base, that saves nothing.
     A block is a module in a `Sequential` or `ModuleList`, of the network's parts or of their
     `blocks`. What is no block, such as a stem, stays as it is.
     """
@@ -38,7 +38,9 @@ def checkpoint_blocks(network: nn.Module) -> None:
 
 
 def _blocks(part: nn.Module) -> list[nn.Module]:
-    blocks = part if isinstance(part, nn.Sequential | nn.ModuleList) else getattr(part, "blocks", ())
+    blocks = (
+        part if isinstance(part, nn.Sequential | nn.ModuleList) else getattr(part, "blocks", ())
+    )
     # A single activation may work in place, on an input that is needed a second time.
     return [each for each in blocks if any(True for _ in each.children())]
 

@@ -32,6 +32,17 @@ def test_a_data_set_is_opened_as_a_run_opens_it(tmp_path):
     assert f"--data-root {root} --download" in problem.fix
 
 
+def test_a_split_that_leaves_nothing_is_found_before_the_first_run(tmp_path):
+    root = small_copy(tmp_path / "data", 4)
+    (problem,) = found(tmp_path, data_root=root, validation=0.1)
+    assert problem.about == "split"
+    assert "leaves 3 to train and 0 to validate: choose another" in problem.message
+    (problem,) = found(tmp_path, data_root=root, split="folds", fold=9)
+    assert "with split=folds a list of the 4 images is empty" in problem.message
+    (problem,) = found(tmp_path, dataset="beacons", validation=0.001)
+    assert "leaves 90 to train and 0 to validate" in problem.message
+
+
 def test_a_quick_check_indexes_nothing(tmp_path):
     root = small_copy(tmp_path / "data", 2)
     assert found(tmp_path, data_root=root, is_quick=True) == []
