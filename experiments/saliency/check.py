@@ -15,6 +15,7 @@ from experiments.backbones.weight_files import checked_sha256, find_weights, wei
 from experiments.datasets.index import NotIndexedError, no_building
 from experiments.runtime.check import Places, Problem
 from experiments.runtime.options import build
+from experiments.runtime.samplers import check_epoch
 from experiments.saliency import beacons
 from experiments.saliency.open_source import open_source
 from experiments.saliency.options import DataOptions, Options
@@ -32,15 +33,17 @@ def problems(configs: Sequence[Mapping[str, Any]], places: Places) -> Iterator[P
     chosen = [build(Options, config, "saliency") for config in configs]
     for backbone in sorted({options.model.backbone for options in chosen}):
         yield from _tried(backbone, partial(_find_weights, backbone, places))
-    for data in {_key(each.data): each.data for each in chosen}.values():
-        yield from _data_problems(data, places)
+    for options in {_key(each): each for each in chosen}.values():
+        yield from _data_problems(options, places)
 
 
-def _key(data: DataOptions) -> tuple[object, ...]:
-    return data.dataset, data.fixations, data.storage, data.split, data.validation
+def _key(options: Options) -> tuple[object, ...]:
+    data, batch = options.data, options.runtime.global_batch
+    return data.dataset, data.fixations, data.storage, data.split, data.validation, batch
 
 
-def _data_problems(data: DataOptions, places: Places) -> Iterator[Problem]:
+def _data_problems(options: Options, places: Places) -> Iterator[Problem]:
+    data = options.data
     try:
         num_images = beacons.NUM_IMAGES if data.dataset == "beacons" else _count(data, places)
     # OSError: a file that this user may not read.
@@ -49,7 +52,12 @@ def _data_problems(data: DataOptions, places: Places) -> Iterator[Problem]:
         yield Problem(data.dataset, str(error), fix)
         return
     if num_images is not None:
-        yield from _tried("split", partial(split_of_data, data, num_images))
+        yield from _tried("split", partial(_divide, options, num_images))
+
+
+def _divide(options: Options, num_images: int) -> None:
+    split = split_of_data(options.data, num_images)
+    check_epoch(len(split.train), options.runtime.global_batch)
 
 
 def _count(data: DataOptions, places: Places) -> int | None:
