@@ -15,6 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from experiments.backbones.cells import CellGrid, cell_grid
 from experiments.backbones.resnets import (
     DEEP_STEM_DEPTHS,
     load_resnet,
@@ -79,6 +80,7 @@ class Backbone(nn.Module):
         self.feature_scale = architecture.feature_scale
         self.is_frozen = weights_id != RANDOM_WEIGHTS_ID
         self.stages = nn.ModuleList(stages[: max(levels)])
+        self._grids: dict[tuple[tuple[int, int], int], CellGrid] = {}
         self.register_buffer("_mean", torch.tensor(self.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).view(3, 1, 1), persistent=False)
         if self.is_frozen:
@@ -92,6 +94,13 @@ class Backbone(nn.Module):
     def normalise(self, images_B3HW: Tensor) -> Tensor:
         """RGB in [0, 255] as the pretrained network saw it."""
         return (images_B3HW - self._mean) / self._std
+
+    def grid(self, image_hw: tuple[int, int], level: int | None = None) -> CellGrid:
+        """Where the cells of a level, or of the deepest one, lie in an image of this size."""
+        key = (image_hw, level or max(self.levels))
+        if key not in self._grids:
+            self._grids[key] = cell_grid(self.stages[: key[1]], image_hw)
+        return self._grids[key]
 
     def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
         """RGB in [0, 255] to one B C h w tensor per level, h = ceil(H / that level's stride)."""

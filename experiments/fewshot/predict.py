@@ -25,7 +25,7 @@ def predict_episode(
     of_shots = [cache.encode(model, *shot) for shot in zip(names, support, strict=True)]
     output = model.segment(query[None], of_query, stack_shots(of_shots), support_mask[None])
     # To the canvas in the same way as the loss does, so that training and test agree.
-    canvas = resize_logits(output.logits, item.placement.canvas_hw)
+    canvas = resize_logits(output.logits, output.grid)
     logits_2HW = restore_logits(canvas, item.placement)[0]
     prediction: NDArray[np.bool_] = (logits_2HW[1] > logits_2HW[0]).cpu().numpy()
     return prediction

@@ -108,19 +108,15 @@ class TrainTransform:
         return _on_canvas(image_HW3, mask_HW, canvas_hw, (top, left), self.fill_rgb)
 
 
-def restore_logits(logits_BChw: torch.Tensor, placement: Placement) -> torch.Tensor:
-    """Logits of the canvas, at any resolution, as float32 BCHW logits of the original image.
+def restore_logits(logits_BCHW: torch.Tensor, placement: Placement) -> torch.Tensor:
+    """Logits of the canvas's pixels as float32 BCHW logits of the original image.
 
-    Resized bilinearly to the canvas, the padding cut off, and what is left resized to the
-    original size. Everywhere a cell stands for its area, as where masks are pooled to features.
+    The padding is cut off, and what is left resized bilinearly, as the image was: a pixel stands
+    for its area.
     """
-    logits = _bilinear(logits_BChw.float(), placement.canvas_hw)
     height, width = placement.resized_hw
-    return _bilinear(logits[..., :height, :width], placement.original_hw)
-
-
-def _bilinear(logits_BChw: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
-    return interpolate(logits_BChw, size_hw, mode="bilinear", align_corners=False)
+    image = logits_BCHW.float()[..., :height, :width]
+    return interpolate(image, placement.original_hw, mode="bilinear", align_corners=False)
 
 
 def _scaled(size_hw: tuple[int, int], scale: float) -> tuple[int, int]:

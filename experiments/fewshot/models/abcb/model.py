@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from experiments.backbones.build import Backbone
+from experiments.backbones.cells import pixels_to_cells
 from experiments.fewshot.models.abcb.ic import InformationCleansing, entropy
 from experiments.fewshot.models.abcb.neck import Neck
 from experiments.fewshot.models.abcb.qp import QueryPrediction
@@ -53,14 +54,14 @@ class Abcb(FewShotModel):
         """Logits of iteration T; those of the earlier iterations and after SM are auxiliary."""
         if self.options.shot_fusion == "average" and support_mask_BKHW.shape[1] > 1:
             return self._average_shots(query_B3HW, query, support, support_mask_BKHW)
-        size_hw = query[0].shape[-2], query[0].shape[-1]
+        grid = self.grid(query_B3HW)
         cells = self._query_cells(query_B3HW, self.neck(torch.cat(query, dim=1)))
         tokens = self._support_tokens(support, support_mask_BKHW)
         predictions, hats = self._iterate(tokens, cells)
         weighted = [(logits, 1.0) for logits in predictions[:-1]]
         weighted += [(logits, self.options.auxiliary_weight) for logits in hats]
-        auxiliary = tuple((_to_grid(logits, size_hw), weight) for logits, weight in weighted)
-        return Output(_to_grid(predictions[-1], size_hw), auxiliary)
+        auxiliary = tuple((_to_grid(logits, grid.size_hw), weight) for logits, weight in weighted)
+        return Output(_to_grid(predictions[-1], grid.size_hw), grid, auxiliary)
 
     def _iterate(self, support: Tokens, query: QueryCells) -> tuple[list[Tensor], list[Tensor]]:
         """P_1 ... P_T and P_hat_1 ... P_hat_(T-1) as logits, B N 2 each."""
@@ -92,16 +93,15 @@ class Abcb(FewShotModel):
         return is_foreground_BN | peak_BN
 
     def _query_cells(self, query_B3HW: Tensor, features_BChw: Tensor) -> QueryCells:
-        size_hw = features_BChw.shape[-2], features_BChw.shape[-1]
-        colour_B3hw = functional.adaptive_avg_pool2d(query_B3HW, size_hw)
+        colour_B3hw = pixels_to_cells(query_B3HW, self.grid(query_B3HW))
         normalised_B3hw = self.backbone.normalise(colour_B3hw)
         return QueryCells(_cells(features_BChw), _cells(colour_B3hw), _cells(normalised_B3hw))
 
     def _support_tokens(self, support: Features, mask_BKHW: Tensor) -> Tokens:
         features_NChw = self.neck(torch.cat(support, dim=2).flatten(0, 1))
-        size_hw = features_NChw.shape[-2], features_NChw.shape[-1]
         features_BNC = _cells(features_NChw).reshape(mask_BKHW.shape[0], -1, self.options.channels)
-        is_member_BN = support_cells(mask_BKHW, size_hw, self.options.support_threshold)
+        grid = self.backbone.grid((mask_BKHW.shape[-2], mask_BKHW.shape[-1]))
+        is_member_BN = support_cells(mask_BKHW, grid, self.options.support_threshold)
         return pack(features_BNC, is_member_BN)
 
     def _average_shots(
@@ -120,6 +120,7 @@ class Abcb(FewShotModel):
         rows = zip(*(output.auxiliary for output in outputs), strict=True)
         return Output(
             torch.stack([output.logits for output in outputs]).mean(0),
+            outputs[0].grid,
             tuple((torch.stack([x for x, _ in row]).mean(0), row[0][1]) for row in rows),
         )
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support.fewshot import ALONE, fewshot_options, new_learner, new_method, task_without_data
+from support.fewshot import (
+    ALONE,
+    even_grid,
+    fewshot_options,
+    new_learner,
+    new_method,
+    task_without_data,
+)
 
 from experiments.fewshot.episode_counts import EpisodeCounts
 from experiments.fewshot.episodes.bam import Episode
@@ -94,12 +101,13 @@ def test_images_that_fit_are_decoded_once(source):
 def test_the_parts_of_the_ranks_average_to_the_loss_of_the_whole_batch(dice_weight):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(4, 2, 5, 5, generator=generator)
-    target = torch.randint(0, 2, (4, 9, 9), generator=generator).to(torch.uint8)
+    target = torch.randint(0, 2, (4, 5, 5), generator=generator).to(torch.uint8)
     target[:2, :, 3:] = 255
     numbers = [int((half != 255).sum()) for half in (target[:2], target[2:])]
 
     def loss(part: slice, share: float) -> torch.Tensor:
-        output = Output(logits[part], ((logits[part] * 2, 0.3),))
+        grid = even_grid((5, 5), step=1)
+        output = Output(logits[part], grid, ((logits[part] * 2, 0.3),))
         terms = loss_terms(output, target[part], dice_weight)
         return weighted_sum(terms, {"pixels": share, "episodes": 1.0})
 

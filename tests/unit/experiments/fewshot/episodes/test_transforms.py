@@ -7,8 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn.functional import adaptive_avg_pool2d, one_hot
+from support.fewshot import new_method
+from torch.nn.functional import one_hot
 
+from experiments.backbones.cells import cells_to_pixels, pixels_to_cells
 from experiments.fewshot.episodes.transforms import (
     FitLongerSide,
     Placement,
@@ -132,8 +134,10 @@ def test_a_right_answer_at_the_models_size_is_right_at_the_original_size(transfo
 def test_logits_at_feature_resolution_are_restored_without_a_shift():
     image, mask = picture(400, 300)
     sample, placement = FitLongerSide(size=128)(image, mask)
-    cells = adaptive_avg_pool2d((sample.mask == 1).float()[None, None], 16)
-    restored = restore_logits(torch.cat([1 - cells, cells], dim=1), placement)
+    grid = new_method("prototype", "efficientnet_lite0").backbone.grid((128, 128))
+    cells = pixels_to_cells((sample.mask == 1).float()[None, None], grid)
+    logits = cells_to_pixels(torch.cat([1 - cells, cells], dim=1), grid)
+    restored = restore_logits(logits, placement)
     centre = np.argwhere(restored[0].argmax(0).numpy()).mean(axis=0)
     # A cell of features is 25 pixels of the original.
     assert np.abs(centre - np.argwhere(mask).mean(axis=0)).max() < 5

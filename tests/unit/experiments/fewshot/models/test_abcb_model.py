@@ -106,7 +106,7 @@ def test_an_episode_does_not_depend_on_the_others_in_its_batch(
         alone = model(*(part[b : b + 1] for part in episode))
         pick = slice(b, b + 1)
         auxiliary = tuple((logits[pick], weight) for logits, weight in together.auxiliary)
-        _same(alone, Output(together.logits[pick], auxiliary))
+        _same(alone, Output(together.logits[pick], together.grid, auxiliary))
 
 
 def test_the_order_of_the_shots_does_not_matter(backbone: nn.Module) -> None:
