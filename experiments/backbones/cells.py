@@ -14,7 +14,6 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -140,8 +139,8 @@ def _pads_by_size(window: nn.Module) -> bool:
     return type(window).__name__ == "Conv2dSame"
 
 
-def _of_side(value: Any, dim: int) -> int:
-    return int(value[dim] if isinstance(value, tuple) else value)
+def _of_side(value: int | tuple[int, ...], dim: int) -> int:
+    return value[dim] if isinstance(value, tuple) else value
 
 
 @functools.lru_cache(maxsize=256)

@@ -13,6 +13,8 @@ from experiments.fewshot.episodes.protocols import DEFAULT_TEST_SEED
 from experiments.runtime.options import FREE, OptimiserOptions, Prefix, Range, RuntimeOptions
 from merge.errors import UsageError
 
+_DEEPEST = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataOptions:
@@ -75,8 +77,16 @@ class AbcbOptions:
     """Bins of the affinity histogram of the method abcb."""
     auxiliary_weight: Annotated[float, Range(0)] = 0.2
     """Weight of the predictions after support modulation in the loss of the method abcb."""
+    neck: Literal["correlation", "convolution"] = "correlation"
+    """Neck of the method abcb; correlation is HDMNet's matching, which the paper names."""
+    neck_dropout: Annotated[float, Range(0, 0.95)] = 0.5
+    """Dropout of channels in the correlation neck of the method abcb; that of HDMNet."""
     feature_levels: Literal["2,3", "3,4", "2,3,4"] = "2,3,4"
-    """Backbone levels that the method abcb reads; an inference."""
+    """Backbone levels whose features the method abcb joins, the correlation neck only those below
+    4; an inference."""
+    prior_levels: Literal["3", "4", "3,4"] = "4"
+    """Backbone levels whose cells the correlation neck of the method abcb compares; an
+    inference."""
     cell_scale: Literal["unit", "none"] = "unit"
     """Whether the method abcb scales each cell's features to a mean square of 1; an inference."""
     neck_end: Literal["linear", "relu"] = "linear"
@@ -102,8 +112,20 @@ class AbcbOptions:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """Backbone levels as numbers."""
-        return tuple(int(level) for level in self.feature_levels.split(","))
+        """Backbone levels that are read."""
+        if self.neck == "convolution":
+            return _numbers(self.feature_levels)
+        return tuple(sorted({*self.joined_levels, *self.compared_levels}))
+
+    @property
+    def joined_levels(self) -> tuple[int, ...]:
+        """Backbone levels whose features the correlation neck joins."""
+        return tuple(level for level in _numbers(self.feature_levels) if level < _DEEPEST)
+
+    @property
+    def compared_levels(self) -> tuple[int, ...]:
+        """Backbone levels whose cells the correlation neck compares."""
+        return _numbers(self.prior_levels)
 
     def check(self) -> None:
         """UsageError for values that do not go together; called where the method is built.
@@ -116,6 +138,10 @@ class AbcbOptions:
             )
         if not (0 < self.foreground_threshold < 1 and 0 < self.support_threshold <= 1):
             raise UsageError("method abcb: a threshold must lie between 0 and 1")
+
+
+def _numbers(levels: str) -> tuple[int, ...]:
+    return tuple(int(level) for level in levels.split(","))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +219,7 @@ class Options:
         "dataset", "fold", "shot", "backbone", "from_scratch", "output_stride", "resnet_stem",
         "method", "prototype_channels", "prototype_similarity_scale", "abcb_iterations",
         "abcb_channels", "abcb_num_heads", "abcb_num_bins", "abcb_auxiliary_weight",
-        "abcb_feature_levels", "abcb_cell_scale", "abcb_neck_end", "abcb_initialisation",
+        "abcb_neck", "abcb_neck_dropout", "abcb_feature_levels", "abcb_prior_levels", "abcb_cell_scale", "abcb_neck_end", "abcb_initialisation",
         "abcb_evolution", "abcb_has_cleansing", "abcb_confidence_bias", "abcb_normalisation",
         "abcb_foreground_threshold", "abcb_support_threshold", "abcb_empty_foreground",
         "abcb_shot_fusion", "protocol", "eval_size", "mask_variant", "min_area_px", "image_size",

@@ -8,8 +8,9 @@ from torch.nn import functional
 
 from experiments.backbones.build import Backbone
 from experiments.backbones.cells import pixels_to_cells
+from experiments.fewshot.models.abcb.correlation import CorrelationNeck
 from experiments.fewshot.models.abcb.ic import InformationCleansing, entropy
-from experiments.fewshot.models.abcb.neck import Neck
+from experiments.fewshot.models.abcb.neck import ConvolutionNeck
 from experiments.fewshot.models.abcb.qp import QueryPrediction
 from experiments.fewshot.models.abcb.sm import (
     EvolutionFeature,
@@ -29,7 +30,7 @@ class Abcb(FewShotModel):
         options.check()
         channels, heads, norm = options.channels, options.num_heads, options.normalisation
         self.options = options
-        self.neck = Neck(backbone.out_channels, channels, options.cell_scale, options.neck_end)
+        self.neck = _neck(backbone, options)
         self.qp = QueryPrediction(channels)
         # A step that never runs has no parameters: DDP waits for the gradient of every one.
         if options.iterations > 1:
@@ -55,8 +56,11 @@ class Abcb(FewShotModel):
         if self.options.shot_fusion == "average" and support_mask_BKHW.shape[1] > 1:
             return self._average_shots(query_B3HW, query, support, support_mask_BKHW)
         grid = self.grid(query_B3HW)
-        cells = self._query_cells(query_B3HW, self.neck(torch.cat(query, dim=1)))
-        tokens = self._support_tokens(support, support_mask_BKHW)
+        is_member_BN = support_cells(support_mask_BKHW, grid, self.options.support_threshold)
+        is_member_BKhw = is_member_BN.view(*support_mask_BKHW.shape[:2], *grid.size_hw)
+        f_q, f_s = self.neck(query, support, is_member_BKhw)
+        cells = self._query_cells(query_B3HW, f_q)
+        tokens = pack(_shots_cells(f_s), is_member_BN)
         predictions, hats = self._iterate(tokens, cells)
         weighted = [(logits, 1.0) for logits in predictions[:-1]]
         weighted += [(logits, self.options.auxiliary_weight) for logits in hats]
@@ -97,13 +101,6 @@ class Abcb(FewShotModel):
         normalised_B3hw = self.backbone.normalise(colour_B3hw)
         return QueryCells(_cells(features_BChw), _cells(colour_B3hw), _cells(normalised_B3hw))
 
-    def _support_tokens(self, support: Features, mask_BKHW: Tensor) -> Tokens:
-        features_NChw = self.neck(torch.cat(support, dim=2).flatten(0, 1))
-        features_BNC = _cells(features_NChw).reshape(mask_BKHW.shape[0], -1, self.options.channels)
-        grid = self.backbone.grid((mask_BKHW.shape[-2], mask_BKHW.shape[-1]))
-        is_member_BN = support_cells(mask_BKHW, grid, self.options.support_threshold)
-        return pack(features_BNC, is_member_BN)
-
     def _average_shots(
         self, query_B3HW: Tensor, query: Features, support: Features, support_mask_BKHW: Tensor
     ) -> Output:
@@ -125,9 +122,29 @@ class Abcb(FewShotModel):
         )
 
 
+def _neck(backbone: Backbone, options: AbcbOptions) -> ConvolutionNeck | CorrelationNeck:
+    levels, scale = backbone.out_channels, options.cell_scale
+    if options.neck == "convolution":
+        return ConvolutionNeck(levels, options.channels, scale, options.neck_end)
+    place_of = {level: place for place, level in enumerate(backbone.levels)}
+    return CorrelationNeck(
+        levels,
+        options.channels,
+        scale,
+        joined=[place_of[level] for level in options.joined_levels],
+        compared=[place_of[level] for level in options.compared_levels],
+        dropout=options.neck_dropout,
+    )
+
+
 def _cells(grid_BChw: Tensor) -> Tensor:
     """B C h w as B N C."""
     return grid_BChw.flatten(2).transpose(1, 2)
+
+
+def _shots_cells(grid_BKChw: Tensor) -> Tensor:
+    """B K C h w as B (K N) C."""
+    return grid_BKChw.permute(0, 1, 3, 4, 2).flatten(1, 3)
 
 
 def _to_grid(cells_BNC: Tensor, size_hw: tuple[int, int]) -> Tensor:
