@@ -44,7 +44,7 @@ demo: setup
 	@echo
 	@echo "To try next:"
 	@echo "  $(BIN)/replicate status $(DEMO_OUTPUT)"
-	@echo "  $(BIN)/replicate --study demo --shots 1 --set epochs=6 --output-dir outputs/longer"
+	@echo "  $(BIN)/replicate --study demo --backbones efficientnet_lite1 --set epochs=6 --output-dir outputs/longer"
 	@echo "  $(BIN)/replicate plan --datasets pascal5i --backbones resnet50"
 	@echo "  cd examples/bash && ../../$(BIN)/replicate --study study.yaml"
 

@@ -2,18 +2,20 @@
 
 An experiment may have a file `actions.json`: the actions that it adds to `replicate data`, each
 with a module of its folder, the flags that are handed on, and the form of the table in which the
-module's JSON is shown. It is JSON, not YAML, so that `replicate data --help` loads no library.
+module's JSON is shown. Actions of one name in several experiments are one command, where each names
+its "datasets". It is JSON, not YAML, so that `replicate data --help` loads no library.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from merge.errors import StudyError, UsageError
+from merge.wording import hint
 
 STUDIES = Path(__file__).parent / "studies"
 PUBLISHED = Path(__file__).parent / "published"
@@ -63,6 +65,29 @@ class DataAction:
     has_cache: bool = False
     table: ActionTable | None = None
     """None: the module prints for people itself."""
+    datasets: tuple[str, ...] = ()
+    """Values of its flag `datasets`. With them, several experiments may use one name."""
+    parts: tuple[DataAction, ...] = ()
+    """The actions of all experiments that use this name; empty for one alone."""
+
+    def for_datasets(self, names: Sequence[str]) -> DataAction:
+        """The part that knows all of `names`.
+
+        UsageError: one is unknown, or they belong to several experiments.
+        """
+        owners = {name: part for part in self.parts for name in part.datasets}
+        for name in names:
+            if name not in owners:
+                raise UsageError(
+                    f"--datasets {name}: there is no such data set{hint(name, owners)}"
+                )
+        found = {owners[name].experiment: owners[name] for name in names}
+        if len(found) > 1:
+            raise UsageError(
+                f"--datasets {' '.join(names)}: these belong to the experiments "
+                f"{' and '.join(found)}; give a command for the data sets of each"
+            )
+        return next(iter(found.values()))
 
 
 def built_in_studies() -> list[str]:
@@ -85,7 +110,10 @@ def find_study(reference: str | Path) -> Path:
 
 
 def data_actions(experiments: Path = _EXPERIMENTS) -> dict[str, DataAction]:
-    """The actions of all experiments by name; StudyError for a wrong file or a name used twice."""
+    """The actions of all experiments by name.
+
+    StudyError for a wrong file, or for a name used twice without the data sets of each.
+    """
     actions: dict[str, DataAction] = {}
     for path in sorted(experiments.glob(f"*/{_ACTIONS_FILE}")):
         try:
@@ -95,11 +123,26 @@ def data_actions(experiments: Path = _EXPERIMENTS) -> dict[str, DataAction]:
             problem = f"it is not a valid file of actions ({type(error).__name__}: {error})"
             raise StudyError(str(path), (problem,)) from error
         # Actions of all experiments share one command, so their names do too.
-        for name in found.keys() & actions.keys():
-            problem = f"experiment {actions[name].experiment!r} has an action {name!r} too"
-            raise StudyError(str(path), (f"{problem}: rename one of them",))
-        actions |= found
+        for name, action in found.items():
+            actions[name] = (
+                _joined(name, actions[name], action, path) if name in actions else action
+            )
     return actions
+
+
+def _joined(name: str, first: DataAction, second: DataAction, path: Path) -> DataAction:
+    """One action for the data sets of both, with the flags of both."""
+    parts = (*(first.parts or (first,)), second)
+    each = [dataset for part in parts for dataset in part.datasets]
+    if not all(part.datasets for part in parts) or len(set(each)) < len(each):
+        problem = f"experiment {first.experiment!r} has an action {name!r} too"
+        raise StudyError(
+            str(path),
+            (f'{problem}: rename one of them, or give each its own "datasets"',),
+        )
+    flags = {key: flag for part in parts for key, flag in part.flags.items()}
+    flags["datasets"] = replace(flags["datasets"], help=", ".join(each))
+    return replace(first, flags=flags, datasets=tuple(each), parts=parts)
 
 
 def _action(experiment: str, document: Mapping[str, Any]) -> DataAction:
@@ -110,5 +153,6 @@ def _action(experiment: str, document: Mapping[str, Any]) -> DataAction:
         experiment=experiment,
         flags=flags,
         table=table and ActionTable(**{**table, "columns": tuple(table["columns"])}),
+        datasets=tuple(fields.pop("datasets", ())),
         **fields,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -158,16 +159,16 @@ def _architecture(name: str, stem: Stem) -> Architecture:
     return _DEEP_STEMS[name]
 
 
-def _build_lite0(output_stride: int) -> nn.Module:
+def _build_lite(number: int, output_stride: int) -> nn.Module:
     import timm
 
     network: nn.Module = timm.create_model(
-        "tf_efficientnet_lite0", pretrained=False, output_stride=output_stride
+        f"tf_efficientnet_lite{number}", pretrained=False, output_stride=output_stride
     )
     return network
 
 
-def _split_lite0(network: nn.Module) -> list[nn.Module]:
+def _split_lite(network: nn.Module) -> list[nn.Module]:
     blocks = list(network.get_submodule("blocks").children())
     stem = [network.get_submodule("conv_stem"), network.get_submodule("bn1"), *blocks[:2]]
     return [
@@ -190,20 +191,27 @@ def _resnet(depth: int, channels: tuple[int, int, int], stem: Stem = "plain") ->
     )
 
 
+def _lite(number: int, channels: tuple[int, int, int], *, feature_scale: float) -> Architecture:
+    """Its levels end linear: level 2 and 3 have a standard deviation of about `feature_scale`."""
+    return Architecture(
+        build=partial(_build_lite, number),
+        split=_split_lite,
+        load=load_in_order,
+        source=weight_source(f"efficientnet_lite{number}"),
+        channels=channels,
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+        feature_scale=feature_scale,
+    )
+
+
 BACKBONES: dict[str, Architecture] = {
     "resnet18": _resnet(18, (128, 256, 512)),
     "resnet50": _resnet(50, (512, 1024, 2048)),
     "resnet101": _resnet(101, (512, 1024, 2048)),
-    "efficientnet_lite0": Architecture(
-        build=_build_lite0,
-        split=_split_lite0,
-        load=load_in_order,
-        source=weight_source("efficientnet_lite0"),
-        channels=(40, 112, 320),
-        mean=(127.0, 127.0, 127.0),
-        std=(128.0, 128.0, 128.0),
-        feature_scale=7.0,  # its levels end linear, with a standard deviation of about 7
-    ),
+    "efficientnet_lite0": _lite(0, (40, 112, 320), feature_scale=7.0),
+    "efficientnet_lite1": _lite(1, (40, 112, 320), feature_scale=8.0),
+    "efficientnet_lite2": _lite(2, (48, 120, 352), feature_scale=8.0),
 }
 """Names a study may use for its backbone."""
 

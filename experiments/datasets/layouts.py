@@ -27,7 +27,7 @@ _COCO_PARTS = ("annotations", "train2014", "val2014")
 
 _SBD_LIST_NAMES = ("train_noval.txt", "sbd_train_noval.txt")
 _SBD_FOLDERS = (".", "ImageSets/Segmentation", "sbd", "SBD", "benchmark_RELEASE/dataset", "dataset")
-_PAIR_LISTS = ("splits/pascal", "data/splits/pascal")
+_PAIR_LISTS = ("splits/{}", "data/splits/{}")
 _MERGED_LIST_NAMES = ("voc_sbd_merge_noduplicate.txt", "train_aug.txt", "trainaug.txt")
 _NUM_PASCAL_TRAIN = 5953
 """VOC train (1,464) and SBD train_noval (5,623), each name once."""
@@ -52,6 +52,8 @@ class CocoLayout:
 
     annotations: Mapping[str, Path]
     photographs: Mapping[str, Path]
+    pair_lists: Path | None = None
+    """The folder with HSNet's own `trn/` and `val/` lists, where there is one."""
 
 
 def voc_layout(root: Path) -> VocLayout:
@@ -85,7 +87,7 @@ def find_pascal5i(data_root: Path) -> VocLayout:
         masks=masks,
         train_lists=find_train_lists(root, data_root),
         val_list=root / "ImageSets" / "Segmentation" / "val.txt",
-        pair_lists=next((f for f in _pair_list_folders(root, data_root) if f.is_dir()), None),
+        pair_lists=_find_pair_lists("pascal", root, data_root),
     )
 
 
@@ -99,8 +101,10 @@ def voc_label_maps(root: Path, data_root: Path) -> Path | None:
     return _first_folder([root, data_root], "SegmentationClassAug")
 
 
-def _pair_list_folders(root: Path, data_root: Path) -> list[Path]:
-    return [top / folder for top in (data_root, root, root.parent) for folder in _PAIR_LISTS]
+def _find_pair_lists(name: str, root: Path, data_root: Path) -> Path | None:
+    tops = (data_root, root, root.parent)
+    folders = [top / folder.format(name) for top in tops for folder in _PAIR_LISTS]
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def find_train_lists(root: Path, data_root: Path) -> tuple[Path, ...]:
@@ -147,7 +151,11 @@ def find_coco20i(data_root: Path) -> CocoLayout:
             raise DataError(
                 f"there is no {path}: unpack annotations_trainval2014.zip in {root}; {_COCO_HELP}"
             )
-    return CocoLayout(annotations, {split: _coco_folder(root, split) for split in annotations})
+    return CocoLayout(
+        annotations,
+        {split: _coco_folder(root, split) for split in annotations},
+        _find_pair_lists("coco", root, data_root),
+    )
 
 
 def coco_root(data_root: Path) -> Path:

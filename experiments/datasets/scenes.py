@@ -43,17 +43,23 @@ class _Placed:
     radius: float
 
 
-def draw_scene(objects: Mapping[int, Look], rng: np.random.Generator) -> tuple[Bytes, Bytes]:
+def draw_scene(
+    objects: Mapping[int, Look],
+    rng: np.random.Generator,
+    *,
+    side_range_px: tuple[int, int] = _SIDE_RANGE_PX,
+    area_range_px: tuple[float, float] = _AREA_RANGE_PX,
+) -> tuple[Bytes, Bytes]:
     """An RGB image HW3 and its label map HW with one object of each class id in `objects`.
 
     Labels are 0 for the ground, the class id inside an object, 255 on boundaries.
     """
-    height, width = (int(side) for side in rng.integers(*_SIDE_RANGE_PX, size=2))
+    height, width = (int(side) for side in rng.integers(*side_range_px, size=2))
     canvas_HW3 = _ground(height, width, rng)
     labels_HW = np.zeros((height, width), np.uint8)
     placed: list[_Placed] = []
     for class_id, look in objects.items():
-        area = rng.uniform(*_AREA_RANGE_PX)
+        area = rng.uniform(*area_range_px)
         radius = float(np.sqrt(area / _AREAS[look.shape]))
         spot = _free_spot(height, width, radius, placed, rng)
         placed.append(spot)

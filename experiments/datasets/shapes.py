@@ -13,19 +13,17 @@ base classes have.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 
+from experiments.datasets.generated import ensure_generated
 from experiments.datasets.scenes import Look, draw_scene
 from experiments.runtime.seeds import numpy_generator
-from merge.storage.atomic import fsync_folder, fsync_tree, storage_errors
 
 VERSION = 1
 """Raised with every change of what is drawn, so that two generators never share a folder."""
@@ -102,33 +100,9 @@ def render(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def ensure_shapes5i(folder: Path) -> Path:
     """The data set's root below `folder`, made there first where it is absent (some seconds).
 
-    Built aside under a lock and renamed into place, so a reader never sees a part of it.
     StorageError where the file system refuses.
     """
-    root = folder / f"shapes5i-{VERSION}"
-    if root.is_dir():
-        return root
-    with storage_errors(root):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{root.name}.lock"):
-            if not root.is_dir():
-                _build(root)
-    return root
-
-
-def _build(root: Path) -> None:
-    unfinished = root.with_name(f".{root.name}.unfinished")
-    # Only one killed before its rename leaves it behind: the lock keeps living builders out.
-    if unfinished.exists():
-        shutil.rmtree(unfinished)
-    try:
-        _write_dataset(unfinished)
-        fsync_tree(unfinished)
-        unfinished.rename(root)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    fsync_folder(root.parent)
+    return ensure_generated(folder / f"shapes5i-{VERSION}", _write_dataset)
 
 
 def _write_dataset(root: Path) -> None:

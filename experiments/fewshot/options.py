@@ -41,9 +41,14 @@ class DataOptions:
 class BackboneOptions:
     """The feature extractor."""
 
-    backbone: Literal["resnet18", "resnet50", "resnet101", "efficientnet_lite0"] = (
-        "efficientnet_lite0"
-    )
+    backbone: Literal[
+        "resnet18",
+        "resnet50",
+        "resnet101",
+        "efficientnet_lite0",
+        "efficientnet_lite1",
+        "efficientnet_lite2",
+    ] = "efficientnet_lite0"
     """Feature extractor; frozen unless it is trained from scratch."""
     from_scratch: bool = False
     """Start the backbone from random weights and train it too; no weight file is needed."""
@@ -218,8 +223,9 @@ class Options:
     ORDER: ClassVar[tuple[str, ...]] = (
         "dataset", "fold", "shot", "backbone", "from_scratch", "output_stride", "resnet_stem",
         "method", "prototype_channels", "prototype_similarity_scale", "abcb_iterations",
-        "abcb_channels", "abcb_num_heads", "abcb_num_bins", "abcb_auxiliary_weight",
-        "abcb_neck", "abcb_neck_dropout", "abcb_feature_levels", "abcb_prior_levels", "abcb_cell_scale", "abcb_neck_end", "abcb_initialisation",
+        "abcb_channels", "abcb_num_heads", "abcb_num_bins", "abcb_auxiliary_weight", "abcb_neck",
+        "abcb_neck_dropout", "abcb_feature_levels", "abcb_prior_levels", "abcb_cell_scale",
+        "abcb_neck_end", "abcb_initialisation",
         "abcb_evolution", "abcb_has_cleansing", "abcb_confidence_bias", "abcb_normalisation",
         "abcb_foreground_threshold", "abcb_support_threshold", "abcb_empty_foreground",
         "abcb_shot_fusion", "protocol", "eval_size", "mask_variant", "min_area_px", "image_size",
@@ -228,6 +234,9 @@ class Options:
         "poly_power", "dice_weight", "amp", "compile", "channels_last", "seed", "test_episodes",
         "test_seeds", "eval_every", "report", "checkpoint_every_steps", "checkpoint_every_s",
         "feature_cache_mb", "num_panels", "tensorboard", "collective_timeout_s", "loader_timeout_s",
+        "clip_norm", "ema_decay", "sync_batch_norm", "checkpoint_activations", "deterministic",
+        "nesterov", "decay_norms_and_biases", "schedule", "milestones", "gamma", "warmup_epochs",
+        "warmup_factor",
     )
     # fmt: on
 
@@ -235,6 +244,11 @@ class Options:
     def test_seeds(self) -> tuple[int, ...]:
         """The test seeds, the protocol's own where none is named."""
         return self.test.test_seeds or (DEFAULT_TEST_SEED[self.data.protocol],)
+
+    @property
+    def num_iterations(self) -> int:
+        """How often the method predicts an episode, each time refined."""
+        return self.abcb.iterations if self.method == "abcb" else 1
 
     @property
     def counts_at_original_size(self) -> bool:

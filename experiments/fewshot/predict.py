@@ -16,7 +16,10 @@ from experiments.fewshot.models.base import FewShotModel, resize_logits
 def predict_episode(
     model: FewShotModel, item: EvalItem, device: torch.device, cache: FeatureCache
 ) -> NDArray[np.bool_]:
-    """The predicted foreground at the size of the truth, bool HW; a tie is background."""
+    """The predicted foreground at the size of the truth, bool THW; a tie is background.
+
+    T predictions of a method that iterates, the last one in the end; of others it is 1.
+    """
     query, support, support_mask = (
         tensor.to(device) for tensor in (item.query, item.support, item.support_mask)
     )
@@ -25,7 +28,7 @@ def predict_episode(
     of_shots = [cache.encode(model, *shot) for shot in zip(names, support, strict=True)]
     output = model.segment(query[None], of_query, stack_shots(of_shots), support_mask[None])
     # To the canvas in the same way as the loss does, so that training and test agree.
-    canvas = resize_logits(output.logits, output.grid)
-    logits_2HW = restore_logits(canvas, item.placement)[0]
-    prediction: NDArray[np.bool_] = (logits_2HW[1] > logits_2HW[0]).cpu().numpy()
-    return prediction
+    canvas = resize_logits(torch.cat([*output.earlier, output.logits]), output.grid)
+    logits_T2HW = restore_logits(canvas, item.placement)
+    predictions: NDArray[np.bool_] = (logits_T2HW[:, 1] > logits_T2HW[:, 0]).cpu().numpy()
+    return predictions

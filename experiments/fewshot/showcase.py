@@ -33,7 +33,7 @@ def show_episodes(
     rows = []
     for index in choose_episodes(dataset.episodes, data.options.test.num_panels):
         item = dataset[index]
-        prediction_HW = predict_episode(model, item, device, cache)
+        prediction_HW = predict_episode(model, item, device, cache)[-1]
         hits, union = episode_counts(prediction_HW, item.truth)[:2].tolist()
         class_id = item.episode.class_id
         images = [data.images.read(name) for name in item.episode.supports]

@@ -1,4 +1,7 @@
-"""What a test list scores: the pixel counts of each episode, by rank, added up over ranks."""
+"""What a test list scores: the pixel counts of each episode, by rank, added up over ranks.
+
+A method that iterates is counted after each of its T iterations; its metrics are those of the last.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +18,21 @@ from experiments.runtime.task import Sums, Tally
 
 
 class EpisodeTally(Tally[NDArray[np.bool_], EvalItem]):
-    """One row of `metrics.COLUMNS` an episode: 0 for those that other ranks predict."""
+    """T rows of `metrics.COLUMNS` an episode: 0 for those that other ranks predict."""
 
-    def __init__(self, episodes: Sequence[Episode], class_ids: tuple[int, ...]) -> None:
+    def __init__(
+        self, episodes: Sequence[Episode], class_ids: tuple[int, ...], num_iterations: int = 1
+    ) -> None:
         self._class_ids = class_ids
         self._class_of_each = np.array([episode.class_id for episode in episodes], np.int64)
-        self._rows = np.zeros((len(episodes), len(COLUMNS)), np.int64)
+        self._rows = np.zeros((len(episodes), num_iterations, len(COLUMNS)), np.int64)
 
     def add(self, index: int, prediction: NDArray[np.bool_], item: EvalItem) -> None:
-        """Count one episode."""
-        self._rows[index] = episode_counts(prediction, item.truth)
+        """Count one episode, predicted T times: bool THW."""
+        self._rows[index] = [episode_counts(each, item.truth) for each in prediction]
 
     def state(self) -> Sums:
-        """Episodes by columns, int64."""
+        """Episodes by T by columns, int64."""
         return self._rows
 
     def metrics(self, state: Sums) -> dict[str, float]:
@@ -37,4 +42,9 @@ class EpisodeTally(Tally[NDArray[np.bool_], EvalItem]):
 
     def counts(self, state: Sums) -> EpisodeCounts:
         """The counts of all episodes with their classes."""
-        return EpisodeCounts(self._class_ids, self._class_of_each, state.astype(np.int64))
+        return self.by_iteration(state)[-1]
+
+    def by_iteration(self, state: Sums) -> list[EpisodeCounts]:
+        """The same after each iteration."""
+        rows_TE5 = state.astype(np.int64).swapaxes(0, 1)
+        return [EpisodeCounts(self._class_ids, self._class_of_each, rows) for rows in rows_TE5]

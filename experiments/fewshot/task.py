@@ -26,6 +26,7 @@ from experiments.fewshot.tally import EpisodeTally
 from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.task import Selection, Task, Term
+from merge.results.statistics import mean
 from merge.storage.atomic import write_bytes
 from merge.storage.json_files import Json, compact_json
 
@@ -100,14 +101,14 @@ class FewShotTask(Task):
     def tally(self, name: str) -> EpisodeTally:
         """The counts of each episode of a list."""
         episodes = self.data.test_lists[self.lists().index(name)]
-        return EpisodeTally(episodes, self.data.test_split.class_ids)
+        return EpisodeTally(episodes, self.data.test_split.class_ids, self.options.num_iterations)
 
     def begin_evaluation(self, model: nn.Module) -> None:
         """Drop the features of a backbone that has trained since they were computed."""
         self.features.begin(cast(FewShotModel, model))
 
     def predict(self, model: nn.Module, item: EvalItem, device: torch.device) -> NDArray[np.bool_]:
-        """The foreground of the query at the size of its truth, bool HW."""
+        """The foreground of the query at the size of its truth, bool THW."""
         return predict_episode(cast(FewShotModel, model), item, device, self.features)
 
     def identity(self, model: nn.Module) -> dict[str, str]:
@@ -123,7 +124,8 @@ class FewShotTask(Task):
         """IoU and counts by class, the bootstrap over episodes, the spread over test seeds."""
         # What an untrained model scores is no result, so it has no interval.
         has_interval = evaluation.epoch > 0
-        return result.describe(evaluation.summary(), self._counts(evaluation), has_interval)
+        details = result.describe(evaluation.summary(), self._counts(evaluation), has_interval)
+        return {**details, **self._by_iteration(evaluation)}
 
     def details(self, model: nn.Module) -> dict[str, Json]:
         """Protocol, lists and data, and the backbone's weights."""
@@ -144,6 +146,15 @@ class FewShotTask(Task):
         counts = zip(self.lists(), self._counts(reported), strict=True)
         record: dict[str, Json] = {name: each.to_json() for name, each in counts}
         write_bytes(self.context.attempt.per_item_counts, compact_json(record))
+
+    def _by_iteration(self, evaluation: Evaluation) -> dict[str, Json]:
+        if self.options.num_iterations == 1:
+            return {}
+        lists = [
+            [counts.total().miou() for counts in self.tally(name).by_iteration(state)]
+            for name, state in evaluation.states.items()
+        ]
+        return {"miou_by_iteration": [mean(column) for column in zip(*lists, strict=True)]}
 
     def _counts(self, evaluation: Evaluation) -> list[result.EpisodeCounts]:
         return [self.tally(name).counts(state) for name, state in evaluation.states.items()]

@@ -114,12 +114,17 @@ def choose_device(device_kind: DeviceKind, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def use_reproducible_math(device: torch.device) -> None:
-    """On the CPU let torch compute the same bits every time; on a GPU let it pick fast kernels."""
-    if device.type == "cuda":
+def use_reproducible_math(device: torch.device, *, is_deterministic: bool = False) -> None:
+    """On the CPU let torch compute the same bits every time; on a GPU let it pick fast kernels.
+
+    `is_deterministic` asks for the same bits on a GPU too. Call it before anything is computed.
+    """
+    if device.type == "cuda" and not is_deterministic:
         # Image sizes are the same in every step, so the search for the fastest kernel pays.
         torch.backends.cudnn.benchmark = True
         return
+    # cuBLAS has one deterministic way, and reads the choice with the first product.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     # Otherwise every new tensor is filled first, for the sake of code that reads before writing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from experiments.runtime.batches import Batch, shares, to_device
 from experiments.runtime.data_parallel import data_parallel, share_buffers
 from experiments.runtime.distributed import Ranks
-from experiments.runtime.options import OptimiserOptions
+from experiments.runtime.ema import MovingAverage
+from experiments.runtime.optimisers import build_optimiser
 from experiments.runtime.precision import Precision
 from experiments.runtime.stages import Stage, resting_modules, set_trained_parts
+from experiments.runtime.sync_batch_norm import synchronised
 from experiments.runtime.task import Task, Term
 from merge.errors import UsageError
 from merge.wording import hint
@@ -39,12 +40,21 @@ class Learner:
         """`micro_batch` is how many items are computed at a time; 0 is the whole batch."""
         self._task = task
         self._micro_batch = micro_batch
-        self.model = model.to(ranks.device)
-        self._trainable = [name for name, each in model.named_parameters() if each.requires_grad]
+        self._options = task.options.runtime
+        model = model.to(ranks.device)
+        self.model = synchronised(model, ranks) if self._options.sync_batch_norm else model
+        self.trainable = tuple(
+            name for name, each in model.named_parameters() if each.requires_grad
+        )
+        """Names of the parameters that train in any stage."""
         self._ranks = ranks
         self._precision = precision
         # What is frozen is equal on all ranks by its weight file: nothing of it has to travel.
-        self._frozen = frozenset(task.frozen(model))
+        self._frozen = frozenset(task.frozen(self.model))
+        self.gradient_norm: Tensor | None = None
+        """Of the last step before it was clipped, on the device; None where clip_norm is 0."""
+        decay = self._options.ema_decay
+        self._average = MovingAverage(self.trained_state(), decay) if decay else None
         self.begin_stage(stage)
 
     def begin_stage(self, stage: Stage) -> None:
@@ -56,11 +66,10 @@ class Learner:
         self._parallel = self.model
         # Before DDP wraps the model: it looks once at which gradients it has to average, so a part
         # that is unfrozen later trains on each rank by itself.
-        set_trained_parts(self.model, stage, self._trainable)
+        set_trained_parts(self.model, stage, self.trainable)
         self._resting = resting_modules(self.model, stage)
         self._parallel = data_parallel(self.model, self._ranks, unsynchronised=self._frozen)
-        trained = [each for each in self.model.parameters() if each.requires_grad]
-        self._optimizer = build_optimizer(stage.optimiser, trained)
+        self._optimiser = build_optimiser(self.model, stage)
         self._scaler = self._precision.new_scaler()
 
     def step(self, batch: Batch, *, shares_of_rank: Mapping[str, float], lr: float) -> Tensor:
@@ -74,20 +83,48 @@ class Learner:
         for module in self._resting:
             module.eval()
         # The rate follows from the step alone, so a checkpoint carries no state of a scheduler.
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimiser.set_rate(lr)
+        self._optimiser.torch.zero_grad(set_to_none=True)
         *before, last = self._parts(batch)
         with self._no_sync():
             losses = [self._accumulate(*part, shares_of_rank) for part in before]
         losses.append(self._accumulate(*last, shares_of_rank))
-        self._scaler.step(self._optimizer)
+        self._clip()
+        self._scaler.step(self._optimiser.torch)
         self._scaler.update()
+        if self._average is not None:
+            self._average.update()
         return sum(losses[1:], start=losses[0])
 
-    def share_statistics(self) -> None:
-        """Let all ranks measure and save one model: that of rank 0."""
-        share_buffers(self.model, self._ranks, unless=self._frozen)
+    def _clip(self) -> None:
+        """Limit the gradient of the global batch: all its parts and ranks are in it by now."""
+        if not self._options.clip_norm:
+            return
+        # With fp16 it is scaled: the limit is for what the optimiser will use.
+        self._scaler.unscale_(self._optimiser.torch)
+        self.gradient_norm = nn.utils.clip_grad_norm_(
+            [each for each in self.model.parameters() if each.requires_grad],
+            self._options.clip_norm,
+        )
+
+    @contextmanager
+    def tested_model(self) -> Iterator[nn.Module]:
+        """The model that is tested and kept, on all ranks: the moving average where there is one.
+
+        Statistics of batch norm are those of rank 0.
+        """
+        with self._exchanged():
+            share_buffers(self.model, self._ranks, unless=self._frozen)
+            yield self.model
+
+    def _exchanged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._average is None else self._average.exchanged()
+
+    def finish(self) -> None:
+        """Training is over: from here on `model` is the one that was tested."""
+        if self._average is not None:
+            self._average.exchange()
+            self._average = None
 
     def _parts(self, batch: Batch) -> list[tuple[Batch, dict[str, float]]]:
         """The parts that are computed one after the other, each with its shares of the batch."""
@@ -115,22 +152,32 @@ class Learner:
             return self._parallel.no_sync()
         return nullcontext()
 
+    def tested_state(self) -> State:
+        """What `trained_state` is of the model that is tested."""
+        return self.trained_state() if self._average is None else self._average.model_state()
+
     def trained_state(self) -> State:
         """The model's state without what its weight file decides."""
         return trained_state(self._task, self.model)
 
     def state_dict(self) -> State:
-        """Model (see `trained_state`), optimiser and loss scaler."""
-        return {
+        """Model (see `trained_state`), its moving average, optimiser and loss scaler."""
+        state: State = {
             "model": self.trained_state(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._optimiser.torch.state_dict(),
             "scaler": self._scaler.state_dict(),
         }
+        if self._average is not None:
+            state["average"] = self._average.model_state()
+            state["num_averaged"] = self._average.num_updates
+        return state
 
     def load_state_dict(self, state: State) -> None:
         """Go on from what `state_dict` returned."""
         load_trained_state(self._task, self.model, state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimiser.torch.load_state_dict(state["optimizer"])
+        if self._average is not None:
+            self._average.load(state["average"], state["num_averaged"])
         self._scaler.load_state_dict(state["scaler"])
 
 
@@ -177,19 +224,3 @@ def trained_state(task: Task, model: nn.Module) -> State:
 def load_trained_state(task: Task, model: nn.Module, state: State) -> None:
     """Load what `trained_state` returned into a model of the same configuration and weights."""
     model.load_state_dict({**task.frozen(model), **state})
-
-
-def build_optimizer(
-    options: OptimiserOptions, parameters: Iterable[nn.Parameter]
-) -> torch.optim.Optimizer:
-    """The optimiser that the options name."""
-    if options.optimizer == "adamw":
-        return torch.optim.AdamW(
-            parameters,
-            lr=options.lr,
-            betas=(options.momentum, 0.999),
-            weight_decay=options.weight_decay,
-        )
-    return torch.optim.SGD(
-        parameters, lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
-    )

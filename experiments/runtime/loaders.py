@@ -35,41 +35,44 @@ class LoaderSettings:
     pin_memory: bool = False
 
 
-def load_batches(
-    data: Dataset,
-    sampler: Iterable[list[int]],
-    collate: Collate,
-    generator: torch.Generator,
-    settings: LoaderSettings,
-) -> Iterator[Any]:
-    """The batches that `sampler` lists. Raises what the data raises, in any process."""
-    return _received(data, collate, generator, settings, batch_sampler=sampler)
-
-
 def load_items(
     data: Dataset, places: Sequence[int], generator: torch.Generator, settings: LoaderSettings
 ) -> Iterator[Any]:
     """Single items, in the order of `places`. Raises what the data raises, in any process."""
-    return _received(data, default_convert, generator, settings, batch_size=None, sampler=places)
+    loader = make_loader(
+        data, default_convert, settings, generator, batch_size=None, sampler=places
+    )
+    yield from received(loader)
 
 
-def _received(
+def make_loader(
     data: Dataset,
     collate: Collate,
-    generator: torch.Generator,
     settings: LoaderSettings,
-    **which: Iterable[list[int]] | Sequence[int] | None,
-) -> Iterator[Any]:
+    generator: torch.Generator,
+    *,
+    is_lasting: bool = False,
+    **which: Iterable[list[Any]] | Sequence[int] | None,
+) -> DataLoader[Any]:
+    """A loader whose failures `received` raises; `is_lasting` keeps its processes over epochs."""
     is_elsewhere = settings.num_workers > 0
-    loader: DataLoader[Any] = DataLoader(
+    return DataLoader(
         _Guarded(data) if is_elsewhere else data,  # type: ignore[arg-type]
         collate_fn=_Deliver(collate) if is_elsewhere else collate,
         num_workers=settings.num_workers,
         timeout=settings.timeout_s if is_elsewhere else 0,
         pin_memory=settings.pin_memory,
         generator=generator,
+        persistent_workers=is_lasting and is_elsewhere,
+        # Later Pythons start processes otherwise: the data would have to be pickled, and what
+        # processes share would not be shared.
+        multiprocessing_context="fork" if is_elsewhere else None,
         **which,  # type: ignore[arg-type]
     )
+
+
+def received(loader: DataLoader[Any]) -> Iterator[Any]:
+    """One pass over a loader. Raises what the data raises, in any process."""
     for batch in loader:
         if isinstance(batch, _Failure):
             raise batch.error

@@ -9,49 +9,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 
 from experiments.runtime.batches import Batch, shares
-from experiments.runtime.declared import DeclaredMetrics
-from experiments.runtime.distributed import Ranks, all_reduce_sum
-from experiments.runtime.evaluate import evaluate
-from experiments.runtime.events import EventLog, ScalarLog
-from experiments.runtime.learner import Learner
-from experiments.runtime.loaders import LoaderSettings, load_batches
+from experiments.runtime.distributed import all_reduce_sum, barrier
+from experiments.runtime.evaluation_round import evaluate_lists
+from experiments.runtime.events import ScalarLog
+from experiments.runtime.guard import Guard
+from experiments.runtime.image_sizes import check_image_size
+from experiments.runtime.loaders import LoaderSettings
 from experiments.runtime.meter import LossMeter
-from experiments.runtime.precision import Precision
 from experiments.runtime.progress import Evaluation, Progress
-from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import TrainSampler
-from experiments.runtime.seeds import torch_generator
+from experiments.runtime.setup import Setup
 from experiments.runtime.snapshots import Snapshots
-from experiments.runtime.stages import Timetable
-from experiments.runtime.stop import Stopped, StopRequest
-from experiments.runtime.task import Task
+from experiments.runtime.stop import Stopped
+from experiments.runtime.train_loader import TrainLoader
 
 logger = logging.getLogger(__name__)
 
 _STEP_EVENT_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What a training works with."""
-
-    context: RunContext
-    task: Task
-    declared: DeclaredMetrics
-    ranks: Ranks
-    precision: Precision
-    stages: Timetable
-    learner: Learner
-    micro_batch: int
-    """Items that a rank computes at a time."""
-    stop: StopRequest
-    events: EventLog
 
 
 class Trainer:
@@ -71,7 +49,19 @@ class Trainer:
             world_size=setup.ranks.world_size,
             seed=self._options.seed,
         )
+        self._loader = TrainLoader(
+            setup.task.train_data,
+            setup.task.collate,
+            self._sampler,
+            (self._options.seed, setup.ranks.rank),
+            LoaderSettings(
+                num_workers=setup.context.num_workers,
+                timeout_s=self._options.loader_timeout_s,
+                pin_memory=setup.ranks.device.type == "cuda",
+            ),
+        )
         self._meter = LossMeter(setup.ranks.device)
+        self._guard = Guard(setup.ranks)
         self._scalars = ScalarLog(None, first_step=0)
         self._mark = time.monotonic()
         self._reported_at = -_STEP_EVENT_EVERY_S
@@ -94,6 +84,7 @@ class Trainer:
             self._setup.events.emit("stopped", epoch=self.progress.epoch, step=self.progress.step)
             raise
         finally:
+            self._loader.close()
             self._scalars.close()
         return self.progress
 
@@ -151,30 +142,23 @@ class Trainer:
         stage = setup.stages.at(epoch)
         if stage is not setup.task.stage:
             setup.learner.begin_stage(stage)
+            # Its processes know the stage before.
+            self._loader.close()
             setup.events.emit("stage", stage=stage.name, epoch=epoch, epochs=stage.epochs)
             logger.info("stage %s: %d epochs", stage.name, stage.epochs)
 
     def _train_steps(self) -> None:
         """The steps of the present epoch that are not done yet."""
         self._sampler.set_epoch(self.progress.epoch, first_step=self.progress.step)
-        for batch in self._loader():
+        task, epoch = self._setup.task, self.progress.epoch
+        # No rank may read images of a new size while another is still in the old epoch.
+        barrier(self._setup.ranks)
+        is_first = True
+        for batch in self._loader.batches(epoch):
+            if is_first:
+                check_image_size(task.images(batch), task.image_size(epoch), epoch)
+                is_first = False
             self._step(batch, self._agree(batch))
-
-    def _loader(self) -> Iterator[Batch]:
-        """Batches of this rank in the sampler's order."""
-        setup = self._setup
-        # A loader draws a seed for its workers. From the global generator, a run that goes on
-        # inside an epoch would draw it once more, and all dropout after it would differ.
-        generator = torch_generator(
-            self._options.seed, "loader", setup.ranks.rank, self.progress.epoch
-        )
-        data, collate = setup.task.train_data(self.progress.epoch), setup.task.collate
-        settings = LoaderSettings(
-            num_workers=setup.context.num_workers,
-            timeout_s=self._options.loader_timeout_s,
-            pin_memory=setup.ranks.device.type == "cuda",
-        )
-        return load_batches(data, self._sampler, collate, generator, settings)
 
     def _agree(self, batch: Batch) -> dict[str, float]:
         """This rank's share of what the loss counts, over the mean share; stop or save if due.
@@ -185,8 +169,11 @@ class Trainer:
         own = setup.task.weights(batch)
         is_due = setup.ranks.is_main and self.snapshots.is_due()
         # Integers, so that every rank computes the same shares to the last bit.
-        votes = torch.tensor([*own.values(), setup.stop.is_requested, is_due])
-        *totals, num_stop, num_due = all_reduce_sum(votes, setup.ranks).tolist()
+        wishes = (self._guard.is_alarmed, setup.stop.is_requested, is_due)
+        votes = torch.tensor([*own.values(), *wishes])
+        *totals, num_alarmed, num_stop, num_due = all_reduce_sum(votes, setup.ranks).tolist()
+        if num_alarmed:
+            self._guard.check()
         if num_stop:
             raise Stopped
         if num_due:
@@ -195,15 +182,19 @@ class Trainer:
 
     def _step(self, batch: Batch, shares_of_rank: dict[str, float]) -> None:
         lr = self._rate()
-        loss = self._setup.learner.step(batch, shares_of_rank=shares_of_rank, lr=lr)
+        learner = self._setup.learner
+        loss = learner.step(batch, shares_of_rank=shares_of_rank, lr=lr)
         self.progress.step += 1
         self.snapshots.count_step()
-        self._meter.add(loss, self.global_step)
+        self._meter.add(loss)
+        self._guard.note("loss", loss, self.global_step)
+        if learner.gradient_norm is not None:
+            self._guard.note("gradient", learner.gradient_norm, self.global_step)
         is_reported = time.monotonic() - self._reported_at >= _STEP_EVENT_EVERY_S
         # Reading a value waits for the GPU, so there it is done once in a while only.
         if is_reported or loss.device.type == "cpu":
-            self._meter.check()
-        if is_reported:
+            self._guard.look()
+        if is_reported and not self._guard.is_alarmed:
             self._reported_at = time.monotonic()
             self._report_step(float(loss), lr)
 
@@ -211,43 +202,36 @@ class Trainer:
         """The learning rate of the next step, by the steps of the present stage alone."""
         stage, steps_per_epoch = self._setup.task.stage, self._sampler.num_steps
         before = self._setup.stages.first_epoch(self.progress.epoch) * steps_per_epoch
-        return stage.optimiser.rate(self.global_step - before, stage.epochs * steps_per_epoch)
+        num_steps = stage.epochs * steps_per_epoch
+        return stage.optimiser.rate(self.global_step - before, num_steps, steps_per_epoch)
 
     def _report_step(self, loss: float, lr: float) -> None:
         """Write rank 0's part of the loss to events and TensorBoard."""
-        progress = self.progress
-        self._setup.events.emit("step", epoch=progress.epoch, step=progress.step, loss=loss, lr=lr)
+        progress, norm = self.progress, self._setup.learner.gradient_norm
+        values = {"loss": loss, "lr": lr}
+        if norm is not None:
+            values["grad_norm"] = float(norm)
+            self._scalars.add("train/grad_norm", float(norm), self.global_step)
+        self._setup.events.emit("step", epoch=progress.epoch, step=progress.step, **values)
         self._scalars.add("train/step_loss", loss, self.global_step)
         self._scalars.add("train/learning_rate", lr, self.global_step)
 
+    def _check_model(self) -> None:
+        """End all ranks where the model of any is destroyed."""
+        learner = self._setup.learner
+        self._guard.check_model(learner.model, learner.trainable, self.global_step)
+
     def _mean_loss(self) -> float:
         """Mean loss of the epoch's steps, over all ranks."""
-        self._meter.check()
+        self._check_model()
         self._tick("train")
         ranks = self._setup.ranks
         total = all_reduce_sum(torch.tensor(self._meter.sum, dtype=torch.float64), ranks)
         return float(total) / (ranks.world_size * self._sampler.num_steps)
 
     def _evaluate(self, epoch: int) -> Evaluation:
-        setup = self._setup
         self._tick("train")
-        setup.learner.share_statistics()
-        states = {
-            name: evaluate(
-                setup.task,
-                name,
-                setup.learner.model,
-                ranks=setup.ranks,
-                precision=setup.precision,
-                num_workers=setup.context.num_workers,
-                loader_timeout_s=self._options.loader_timeout_s,
-                stop=setup.stop,
-            )
-            for name in setup.task.lists()
-        }
-        # The first one is made before training: a wrong name costs no epoch.
-        metrics = setup.declared.check(setup.task.metrics(states), setup.task.selection)
-        evaluation = Evaluation(epoch, metrics, states)
+        evaluation = evaluate_lists(self._setup, epoch)
         self._report_evaluation(evaluation, self._tick("eval"))
         return evaluation
 
@@ -266,7 +250,7 @@ class Trainer:
         """
         if not self.global_step:
             return
-        self._meter.check()
+        self._check_model()
         self._tick("train")
         self.snapshots.save(self.progress, self._meter.sum)
         self._setup.events.emit("checkpoint", epoch=self.progress.epoch, step=self.progress.step)

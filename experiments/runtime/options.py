@@ -26,7 +26,6 @@ from typing import (
     Annotated,
     Any,
     Literal,
-    Protocol,
     TypeVar,
     cast,
     get_args,
@@ -34,6 +33,13 @@ from typing import (
     get_type_hints,
 )
 
+from experiments.runtime.option_notes import FREE, Prefix, Range
+from experiments.runtime.training_options import (
+    Amp,
+    ExperimentOptions,
+    OptimiserOptions,
+    RuntimeOptions,
+)
 from merge.errors import UsageError
 from merge.records.options import Option, Options, UnfitError
 from merge.records.typed_words import Kind
@@ -42,94 +48,22 @@ from merge.storage.json_files import Json
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+__all__ = [
+    "FREE",
+    "Amp",
+    "ExperimentOptions",
+    "Leaf",
+    "OptimiserOptions",
+    "Prefix",
+    "Range",
+    "RuntimeOptions",
+    "build",
+    "declared",
+    "flat",
+    "leaves",
+]
+
 OptionsT = TypeVar("OptionsT")
-
-Amp = Literal["auto", "off", "bf16", "fp16"]
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """The least and the largest value of a number; of each item of a list."""
-
-    least: float | None = None
-    largest: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """What stands before the names of a group."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class DecidesNoNumber:
-    """No result depends on the option: it is in no configuration's hash."""
-
-
-FREE = DecidesNoNumber()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeOptions:
-    """What the runtime does in every experiment."""
-
-    epochs: Annotated[int, Range(1)] = 1
-    """Training epochs."""
-    global_batch: Annotated[int, Range(1)] = 1
-    """Items in one optimiser step, over all ranks together."""
-    micro_batch: Annotated[int, Range(0), FREE] = 0
-    """Items a rank computes at a time, gradients summed to the same step; 0 is all of its share.
-    Where batch norm is trained it decides the number, elsewhere none."""
-    amp: Amp = "auto"
-    """Mixed precision; auto is bf16 (fp16 on older GPUs) on CUDA and off on CPU."""
-    seed: Annotated[int, Range(0)] = 0
-    """Root of all random streams of the training."""
-    eval_every: Annotated[int, Range(1)] = 1
-    """Epochs between two evaluations; the last epoch is always evaluated."""
-    report: Literal["best", "final"] = "best"
-    """Epoch whose metrics are the result; choosing the best on tested data is the field's habit."""
-    checkpoint_every_steps: Annotated[int, Range(0), FREE] = 0
-    """Steps between two checkpoints inside an epoch; 0 leaves it to checkpoint_every_s."""
-    checkpoint_every_s: Annotated[float, Range(0), FREE] = 300.0
-    """Seconds between two checkpoints inside an epoch; 0 leaves it to the epochs' ends."""
-    tensorboard: Annotated[bool, FREE] = True
-    """Write TensorBoard scalars beside the events."""
-    collective_timeout_s: Annotated[float, Range(1), FREE] = 1800.0
-    """Seconds that a rank waits for the other ranks in a collective before the run fails."""
-    loader_timeout_s: Annotated[float, Range(0), FREE] = 600.0
-    """Seconds that a step waits for its loader processes before the run fails; 0 has no limit."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptimiserOptions:
-    """The optimiser and its learning rate, which changes with every optimiser step."""
-
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Optimiser."""
-    lr: Annotated[float, Range(0)] = 0.002
-    """Initial learning rate."""
-    momentum: Annotated[float, Range(0, 1)] = 0.9
-    """Momentum of sgd; the first beta of adamw."""
-    weight_decay: Annotated[float, Range(0)] = 0.0001
-    """Weight decay."""
-    poly_power: Annotated[float, Range(0)] = 0.9
-    """Exponent of the poly schedule, lr * (1 - step / num_steps) ** poly_power; 0 keeps lr."""
-
-    def rate(self, step: int, num_steps: int) -> float:
-        """Learning rate of optimiser step `step` of `num_steps`, counted from 0."""
-        rate: float = self.lr * (1 - step / num_steps) ** self.poly_power
-        return rate
-
-
-class ExperimentOptions(Protocol):
-    """What the runtime reads of an experiment's options."""
-
-    @property
-    def runtime(self) -> RuntimeOptions: ...
-
-    @property
-    def optimiser(self) -> OptimiserOptions: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,22 +20,35 @@ class Evaluation:
     metrics: Mapping[str, float]
     states: Mapping[str, Sums]
     """The tally of each list, over all items."""
+    validation: Mapping[str, float] = field(default_factory=dict)
+    """The metrics of `Task.validation_list`; none where the best epoch is chosen on the rest."""
+
+    @property
+    def choosing(self) -> Mapping[str, float]:
+        """The metrics by which the best epoch is chosen."""
+        return self.validation or self.metrics
 
     def summary(self) -> dict[str, int | float]:
         """The epoch and the metrics, as in events and history."""
-        return {"epoch": self.epoch, **self.metrics}
+        validation = {f"validation_{name}": value for name, value in self.validation.items()}
+        return {"epoch": self.epoch, **self.metrics, **validation}
 
     def to_state(self) -> dict[str, Any]:
         """Plain values and tensors, as a checkpoint holds them."""
         # A copy: the arrays of a tally may be views that a loader's memory backs.
         states = {name: torch.from_numpy(state.copy()) for name, state in self.states.items()}
-        return {"epoch": self.epoch, "metrics": dict(self.metrics), "states": states}
+        return {
+            "epoch": self.epoch,
+            "metrics": dict(self.metrics),
+            "states": states,
+            "validation": dict(self.validation),
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """What `to_state` returned."""
         states = {name: tensor.numpy() for name, tensor in state["states"].items()}
-        return cls(state["epoch"], state["metrics"], states)
+        return cls(state["epoch"], state["metrics"], states, state.get("validation", {}))
 
 
 @dataclass(slots=True)
@@ -61,7 +74,7 @@ class Progress:
         self.final = evaluation
         name = selection.metric
         if self.best is not None and not selection.is_better(
-            evaluation.metrics[name], self.best.metrics[name]
+            evaluation.choosing[name], self.best.choosing[name]
         ):
             return False
         self.best = evaluation

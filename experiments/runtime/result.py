@@ -8,9 +8,9 @@ import torch
 
 from experiments.runtime.batch_statistics import trains_batch_norm
 from experiments.runtime.distributed import gather_objects
-from experiments.runtime.loop import Setup
 from experiments.runtime.options import flat
 from experiments.runtime.progress import Progress
+from experiments.runtime.setup import Setup
 from merge.storage.json_files import Json
 
 

@@ -40,6 +40,11 @@ class TrainSampler:
         self._epoch = epoch
         self._first_step = first_step
 
+    @property
+    def epoch(self) -> int:
+        """The epoch whose permutation is taken."""
+        return self._epoch
+
     def __len__(self) -> int:
         return max(0, self.num_steps - self._first_step)
 

@@ -21,13 +21,14 @@ from experiments.runtime.environment import describe_environment
 from experiments.runtime.events import EventLog
 from experiments.runtime.experiment import Experiment
 from experiments.runtime.learner import Learner
-from experiments.runtime.loop import Setup, Trainer
+from experiments.runtime.loop import Trainer
 from experiments.runtime.options import ExperimentOptions, build
 from experiments.runtime.precision import choose_precision
 from experiments.runtime.result import build_result
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import divide_batch
 from experiments.runtime.seeds import seed_everything
+from experiments.runtime.setup import Setup
 from experiments.runtime.stages import Timetable
 from experiments.runtime.stop import Stopped, StopRequest
 from experiments.runtime.task import Task
@@ -71,7 +72,7 @@ def _set_up(
     stop: StopRequest,
 ) -> Setup:
     precision = choose_precision(options.runtime.amp, ranks.device)
-    use_reproducible_math(ranks.device)
+    use_reproducible_math(ranks.device, is_deterministic=options.runtime.deterministic)
     task = experiment.open_task(options, context)
     declared = read_declared_metrics(experiment, context.metric)
     declared.check_selection(getattr(task, "selection", None))
@@ -102,6 +103,7 @@ def _train(setup: Setup) -> None:
         progress = trainer.fit()
     except Stopped:
         return
+    setup.learner.finish()
     result = build_result(progress, setup)
     report = setup.task.options.runtime.report
     reported = progress.reported(report)

@@ -82,7 +82,7 @@ class Snapshots:
     def keep_best(self, evaluation: Evaluation) -> None:
         """Take the present model, which `evaluation` measured, as the best; `save` writes it."""
         if self._ranks.is_main:
-            self._best = BestModel.of(evaluation, self._learner.trained_state())
+            self._best = BestModel.of(evaluation, self._learner.tested_state())
 
     def save(self, progress: Progress, loss_sum: float) -> None:
         """Replace last.pt, then best.pt where it is of another model.
@@ -113,7 +113,7 @@ class Snapshots:
             return state
         # The same tensors twice: torch writes them once.
         if _is_present(self._best.evaluation, progress):
-            state["model"] = dict(self._best.model)
+            state["average" if "average" in state else "model"] = dict(self._best.model)
         return {**state, "best": self._best.to_record()}
 
     def load(self, steps_per_epoch: int) -> Restored | None:

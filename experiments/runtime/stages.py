@@ -17,6 +17,18 @@ from merge.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterGroup:
+    """Parts of the model with their own learning rate and weight decay."""
+
+    parts: tuple[str, ...]
+    """Names of parts of the model, such as `("head",)`."""
+    rate_factor: float = 1.0
+    """Their learning rate relative to that of the stage."""
+    weight_decay: float | None = None
+    """None: the weight decay of the stage's optimiser."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One phase of a training."""
 
@@ -30,8 +42,18 @@ class Stage:
     """Names of the parts of the model that train, such as `("decoder", "encoder.neck")`. All else
     is frozen and in evaluation mode, so that batch statistics rest too. None: what `build_model`
     left trainable."""
-    image_size: int | None = None
-    """Side of the images in pixels, for the task's own data; the runtime does not read it."""
+    groups: tuple[ParameterGroup, ...] = ()
+    """Parts with a learning rate or weight decay of their own; all else is a group too. A group
+    whose parts do not train in this stage is left out."""
+    image_size: int | tuple[int, int] | None = None
+    """Side of the training images in pixels, or height and width; see `Task.image_size`."""
+
+    def __post_init__(self) -> None:
+        if 0 < self.epochs <= self.optimiser.warmup_epochs:
+            raise UsageError(
+                f"warmup_epochs={self.optimiser.warmup_epochs:g} must be less than the "
+                f"{self.epochs} epochs of stage {self.name!r}: lower it or train longer"
+            )
 
 
 class Timetable:
@@ -77,7 +99,7 @@ def set_trained_parts(model: nn.Module, stage: Stage, trainable: Iterable[str]) 
     """
     names = frozenset(trainable)
     for part in stage.trains or ():
-        if not any(_is_inside(name, part) for name in names):
+        if not any(is_inside(name, part) for name in names):
             parts = ", ".join(name for name, _ in model.named_children())
             raise ValueError(
                 f"stage {stage.name!r} trains {part!r}, where the model has no parameter to train; "
@@ -99,12 +121,13 @@ def resting_modules(model: nn.Module, stage: Stage) -> list[nn.Module]:
 
 
 def _is_trained(name: str, stage: Stage) -> bool:
-    return stage.trains is None or any(_is_inside(name, part) for part in stage.trains)
+    return stage.trains is None or any(is_inside(name, part) for part in stage.trains)
 
 
 def _holds_trained(name: str, stage: Stage) -> bool:
-    return any(_is_inside(part, name) for part in stage.trains or ())
+    return any(is_inside(part, name) for part in stage.trains or ())
 
 
-def _is_inside(name: str, part: str) -> bool:
+def is_inside(name: str, part: str) -> bool:
+    """Whether the parameter or module `name` is `part` or lies in it."""
     return name == part or name.startswith(f"{part}.")

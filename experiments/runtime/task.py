@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from experiments.runtime.batches import Batch, num_items, slices
+from experiments.runtime.image_sizes import first_images
 from experiments.runtime.options import ExperimentOptions
 from experiments.runtime.stages import Stage
 from merge.results.statistics import mean
@@ -99,6 +100,9 @@ class Task(ABC):
     """What one run trains and tests, for its options and its data."""
 
     selection: Selection
+    validation_list: str | None = None
+    """The one of `lists` on which the best epoch is chosen; it is no part of the result. None: the
+    best epoch is chosen on what is tested, and the result says so."""
     stage: Stage
     """The stage that is going on, set by the runtime once the model is built."""
 
@@ -130,6 +134,19 @@ class Task(ABC):
         Random numbers must follow from (seed, epoch, index) alone, so that they depend on no rank
         and no loader process. Images may have another size in each epoch, or in each `stage`.
         """
+
+    def image_size(self, epoch: int) -> int | tuple[int, int] | None:
+        """Side of the training images of `epoch` in pixels, or height and width; None: any size.
+
+        The runtime asks before it makes the loaders of an epoch, and holds its first batch
+        against it. `train_data` makes the images.
+        """
+        del epoch
+        return self.stage.image_size
+
+    def images(self, batch: Batch) -> Tensor | None:
+        """The images NCHW of a batch, whose size is checked; the first tensor of such a shape."""
+        return first_images(batch)
 
     def collate(self, items: Sequence[Any]) -> Batch:
         """Items as one batch."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,18 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A metric at several steps of one prediction, such as after each iteration of a method."""
+
+    details: str
+    """Key of an evaluation's details that holds the list of values."""
+    label: str
+    """What a step is called."""
+    title: str
+    """Heading of the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportWords:
     """What a report shows of an experiment's results."""
 
@@ -66,6 +78,7 @@ class ReportWords:
     """Heading of the pictures."""
     panels_show: str = ""
     """What a picture shows, in two words."""
+    series: Series | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +144,7 @@ class Manifest:
                 "provenance": list(self.report.provenance),
                 "panels_title": self.report.panels_title,
                 "panels_show": self.report.panels_show,
+                **({"series": asdict(self.report.series)} if self.report.series else {}),
             },
         }
         return document | ({"batch_norm": self.batch_norm} if self.batch_norm else {})
@@ -155,6 +169,7 @@ def manifest_from_json(document: Mapping[str, Any]) -> Manifest:
             provenance=_texts(words.get("provenance", ())),
             panels_title=_text(words.get("panels_title", "")),
             panels_show=_text(words.get("panels_show", "")),
+            series=_series(words.get("series")),
         ),
         batch_norm=_condition(document.get("batch_norm", False)),
     )
@@ -169,6 +184,12 @@ def default_manifest(metric: str, goal: Goal, unit: str, limits: Range | None = 
         manifest_from_json(document),
         metrics=(Metric(name=metric, unit=unit, goal=goal, range=limits),),
     )
+
+
+def _series(document: Mapping[str, Any] | None) -> Series | None:
+    if not document:
+        return None
+    return Series(**{name: _text(document[name]) for name in ("details", "label", "title")})
 
 
 def _comparability(document: Mapping[str, Any]) -> Comparability:

@@ -52,6 +52,7 @@ _EXAMPLES = {
     "values": "the key of an evaluation's details that holds the value of each part",
     "value": "the number that is suspect, such as 0",
     "means": "what that number says of the model",
+    "title": "the heading of its table",
 }
 _INNER = (("mean_over", ("parts", "values")), ("suspect", ("value", "means")))
 """Keys of a metric that are mappings, with the keys that each needs."""
@@ -230,6 +231,9 @@ def _missing_keys(document: Document) -> Iterator[Problem]:
     places: list[tuple[Place, object, tuple[str, ...]]] = [
         (("baseline",), baseline, ("label", "details"))
     ]
+    if isinstance(report := document.data.get("report"), dict):
+        keys_of_series = ("details", "label", "title")
+        places.append((("report", "series"), report.get("series"), keys_of_series))
     if isinstance(metrics, dict):
         for name, entry in metrics.items():
             places.append((("metrics", name), entry, ("goal",)))

@@ -73,12 +73,21 @@ class BaselineEntry(Shape):
     details: str = ""
 
 
+class SeriesEntry(Shape):
+    """A metric at several steps of a prediction: which detail of an evaluation holds the list."""
+
+    details: str = ""
+    label: str = ""
+    title: str = ""
+
+
 class ReportEntry(Shape):
     """What a report shows."""
 
     provenance: list[str] = Field(default_factory=list)
     panels_title: str = ""
     panels_show: str = ""
+    series: SeriesEntry | None = None
 
 
 class ModuleEntry(Shape):

@@ -30,6 +30,7 @@ from replicate.report.paper_table import (
     paper_table,
     shown_values,
 )
+from replicate.report.series import series_table
 from replicate.report.settings import MISSING, differing_settings, further_metrics
 from replicate.views.table import some
 
@@ -92,12 +93,18 @@ def _render(name: str, report: Report, **more: object) -> str:
         tables=(
             ("Settings that differ", differing_settings(report)),
             ("Further metrics", further_metrics(report)),
+            *_series_tables(report),
         ),
         # Plans of older versions and commands have no words of their own.
         panels_title=words.panels_title or "Pictures",
         panels_alt=words.panels_show or "pictures",
         **more,
     )
+
+
+def _series_tables(report: Report) -> list[tuple[str, list[list[str]]]]:
+    words = report.sweep.manifest.report.series
+    return [(words.title, series_table(report))] if words else []
 
 
 @cache

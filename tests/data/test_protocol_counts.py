@@ -187,6 +187,20 @@ def test_coco_mini_has_the_known_usable_classes(coco_root, tmp_path, split, expe
     assert counts == expected
 
 
+def test_field_label_maps_explain_the_published_lists_of_coco(coco_root, tmp_path):
+    source = open_source("coco20i", coco_root, tmp_path, "field")
+    published = json.loads((coco_root / "field_pairs.json").read_text(encoding="utf-8"))
+    expected = {(Path(name).stem, c + 1) for name, found in published.items() for c in found}
+    areas = source.class_areas("train") | source.class_areas("val")
+    large = {
+        (Path(name).stem, class_id)
+        for name in published
+        for class_id, pixels in areas[Path(name).stem].items()
+        if pixels >= 2048
+    }
+    assert (len(expected), large) == (396, expected)
+
+
 def test_bam_on_coco_mini_can_draw_one_shot_episodes_in_every_fold(coco):
     for fold in range(4):
         for split in ("train", "val"):

@@ -15,10 +15,11 @@ from experiments.runtime.declared import DeclaredMetrics
 from experiments.runtime.distributed import Ranks
 from experiments.runtime.events import EventLog
 from experiments.runtime.learner import Learner
-from experiments.runtime.loop import Setup, Trainer
+from experiments.runtime.loop import Trainer
 from experiments.runtime.options import OptimiserOptions, RuntimeOptions
 from experiments.runtime.precision import Precision
 from experiments.runtime.run_context import RunContext
+from experiments.runtime.setup import Setup
 from experiments.runtime.stages import Timetable
 from experiments.runtime.stop import StopRequest
 from experiments.runtime.task import Selection, Tally, Task, Term
@@ -69,6 +70,10 @@ class TinyTask(Task):
         super().__init__(options, context)
         self.scores: dict[int, float] = given.get("scores", {})
         self.data: str = given.get("data", "data")
+        self.validation_scores: dict[int, float] | None = given.get("validation_scores")
+        if self.validation_scores is not None:
+            self.validation_list = "validation"
+        self.num_items: int = given.get("num_items", 3)
         self.read: Callable[[int], Any] = given.get("read", float)
         self.measured: dict[int, dict[str, torch.Tensor]] = {}
         """The model of each evaluation, by epochs trained."""
@@ -79,11 +84,11 @@ class TinyTask(Task):
         return nn.Linear(1, 1)
 
     def num_train_items(self) -> int:
-        return 3
+        return self.num_items
 
     def train_data(self, epoch: int) -> Items:
         self._epochs = epoch + 1
-        return Items(3, self.read)
+        return Items(self.num_items, self.read)
 
     def forward(self, model: nn.Module, batch: Any) -> Any:
         return model(batch)
@@ -92,13 +97,16 @@ class TinyTask(Task):
         del batch
         return [Term((output**2).mean(), "items")]
 
+    def lists(self) -> Sequence[str]:
+        return ("test", *((self.validation_list,) if self.validation_list else ()))
+
     def eval_data(self, name: str) -> Items:
         del name
         return Items(1)
 
     def tally(self, name: str) -> GivenScores:
-        del name
-        return GivenScores(self.scores.get(self._epochs, 0.0))
+        scores = self.scores if name == "test" else self.validation_scores or {}
+        return GivenScores(scores.get(self._epochs, 0.0))
 
     def begin_evaluation(self, model: nn.Module) -> None:
         state = {name: value.clone() for name, value in model.state_dict().items()}

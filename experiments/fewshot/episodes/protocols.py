@@ -131,7 +131,7 @@ def build_split(
     wants_lists = protocol == "hsnet" and min_area_px is None
     listed = source.listed_pairs(split, fold) if wants_lists else None
     if listed is not None:
-        _check_listed(listed, areas, split)
+        _check_listed(listed, areas, split, source.mask_variant)
     if protocol == "bam" and split == "train":
         areas = {name: found for name, found in areas.items() if found.keys().isdisjoint(novel)}
     pairs = _derived(areas, class_ids, limit, split) if listed is None else listed
@@ -186,14 +186,19 @@ def _derived(
 
 
 def _check_listed(
-    pairs: Iterable[Pair], areas: Mapping[str, Mapping[int, int]], split: SplitName
+    pairs: Iterable[Pair],
+    areas: Mapping[str, Mapping[int, int]],
+    split: SplitName,
+    mask_variant: str,
 ) -> None:
     foreign = [f"{name}__{c:02d}" for name, c in pairs if c not in areas.get(name, {})]
     if foreign:
+        # The lists were made from the field's label maps.
+        other = "; or set mask_variant=field" if mask_variant == "exact" else ""
         raise DataError(
             f"{examples(foreign)} of the listed pairs name an image that is not for {split}, or a "
             "class that its label map does not show: the lists and the label maps are not of one "
-            "data set; restore both"
+            f"data set; restore both{other}"
         )
 
 

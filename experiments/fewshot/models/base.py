@@ -25,6 +25,8 @@ class Output:
     """Where the cells h w of all logits lie in the query."""
     auxiliary: tuple[tuple[Tensor, float], ...] = ()
     """Further logits of the same layout with their weights in the loss."""
+    earlier: tuple[Tensor, ...] = ()
+    """The predictions before the last one, of a method that iterates; of the same layout."""
 
 
 class FewShotModel(nn.Module, ABC):

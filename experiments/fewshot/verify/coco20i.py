@@ -15,6 +15,7 @@ from experiments.datasets.layouts import find_coco20i
 from experiments.datasets.prepare.manifest import Count
 from experiments.datasets.verify.findings import Findings, Problem
 from experiments.datasets.verify.images import each, photograph_size
+from experiments.fewshot.verify.coco_lists import verify_coco_lists
 from merge.errors import DataError
 
 
@@ -28,6 +29,7 @@ def verify_coco20i(
         findings.missing("layout", str(error))
         return
     names: dict[str, set[str]] = {}
+    drawable: dict[str, list[CocoImage]] = {}
     categories: dict[Path, Mapping[int, str]] = {}
     for split, path in layout.annotations.items():
         try:
@@ -37,6 +39,7 @@ def verify_coco20i(
             continue
         images, categories[path] = annotations.images, annotations.categories
         names[split] = {image.name for image in images}
+        drawable[split] = images
         key = f"photographs_{split}"
         findings.expect_count(key, len(images), counts.get(key))
         _check_images(images, layout.photographs[split], findings, is_deep=is_deep)
@@ -47,6 +50,8 @@ def verify_coco20i(
             findings.wrong("annotations", str(error))
     for name in sorted(names.get("train", set()) & names.get("val", set())):
         findings.wrong("annotations", f"{name} is annotated both for training and for testing")
+    if is_deep and layout.pair_lists is not None:
+        verify_coco_lists(layout.pair_lists, drawable, findings)
 
 
 def _check_images(

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from merge.errors import UsageError
 from replicate.catalogue import ActionFlag, ActionTable, DataAction, data_actions
 from replicate.cli.arguments import add_cache_dir, add_data_root, split
 from replicate.experiment_data import replace_process, start
@@ -54,7 +55,7 @@ def _add_flag(parser: argparse.ArgumentParser, name: str, flag: ActionFlag) -> N
 
 def execute(arguments: argparse.Namespace) -> int:
     """The exit code of the process that does it; its errors go to stderr as they are."""
-    action = data_actions()[arguments.action]
+    action = _chosen(data_actions()[arguments.action], arguments)
     module = f"experiments.{action.experiment}.{action.module}"
     words = ["-m", module, *_words(arguments, action)]
     # Nothing is left to do here: the module replaces this process, and gets Ctrl-C itself.
@@ -65,6 +66,17 @@ def execute(arguments: argparse.Namespace) -> int:
         text = done.stdout
         print(text.rstrip() if arguments.json else "\n".join(_lines(text, action.table)))
     return done.returncode
+
+
+def _chosen(action: DataAction, arguments: argparse.Namespace) -> DataAction:
+    """The action itself, or that of the experiment whose data sets are named."""
+    if not action.parts:
+        return action
+    one = action.for_datasets(list(split(arguments.datasets)))
+    for name in action.flags.keys() - one.flags.keys():
+        if getattr(arguments, name.replace("-", "_")):
+            raise UsageError(f"--{name} is no flag for {' '.join(arguments.datasets)}")
+    return one
 
 
 def _words(arguments: argparse.Namespace, action: DataAction) -> Iterable[str]:

@@ -13,7 +13,9 @@ from merge.storage.json_files import read_json
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
-CELLS = ("shapes5i_efficientnet_lite0_1shot", "shapes5i_efficientnet_lite0_5shot")
+CELLS = tuple(
+    f"shapes5i_efficientnet_{name}shot" for name in ("lite0_1", "lite0_5", "lite1_1", "lite2_1")
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def test_the_demo_learns_in_every_cell_and_leaves_table_report_and_panels(demo):
     for cell in CELLS:
         assert merged[cell]["complete"]
         assert merged[cell]["mean"]["miou"] > merged[cell]["untrained"]["miou"] + 0.15
-        for fold in range(4):
+        for fold in range(2):
             result = read_json(output / cell / f"fold{fold}" / "result.json")
             assert result["details"]["world_size"] == 2
             assert result["metrics"]["miou"] > result["details"]["untrained"]["miou"] + 0.1
@@ -51,7 +53,7 @@ def test_a_browser_shows_the_merged_numbers_and_sends_no_request(demo):
     assert page.console == dark.console == []
     assert all(url.startswith(("file:", "data:")) for url in page.requests), page.requests
     for cell in CELLS:
-        for column in ("0", "1", "2", "3", "mean", "std"):
+        for column in ("0", "1", "mean", "std"):
             value = merged[cell][column]["miou"]
             assert page.values[cell, column] == value
             assert page.shown[cell, column] == f"{100 * value:.1f}"

@@ -33,7 +33,7 @@ def train(context, stop):
         step(second, ranks, 1)
         out = {"undisturbed": first.state_dict()["model"], "resumed": second.state_dict()["model"]}
         out["graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-        conv = first.model.neck.spread.weight
+        conv = first.model.neck.project.weight
         out["is_channels_last"] = conv.is_contiguous(memory_format=torch.channels_last)
         torch.save(out, context.attempt.root / f"out{ranks.rank}.pt")
         distributed.barrier(ranks)

@@ -100,6 +100,45 @@ def body(torch, distributed, ranks, folder, stop):
         assert torch.equal(fresh, warm)
 """
 
+BATCH_NORM = """
+def body(torch, distributed, ranks, folder, stop):
+    from torch import nn
+    from experiments.runtime.data_parallel import data_parallel
+    from experiments.runtime.sync_batch_norm import synchronised
+
+    def model():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 1, 1))
+
+    images = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    whole, ours = model(), synchronised(model(), ranks)
+    assert list(ours.state_dict()) == list(whole.state_dict())
+    parallel = data_parallel(ours, ranks, unsynchronised=())
+    (whole(images) ** 3).mean().backward()
+    (parallel(images[2 * ranks.rank :][:2]) ** 3).mean().backward()
+    for name, expected in whole.named_parameters():
+        found = ours.get_parameter(name).grad
+        assert torch.allclose(found, expected.grad, atol=1e-6), (name, found, expected.grad)
+    for name, expected in whole.named_buffers():
+        assert torch.allclose(ours.get_buffer(name), expected), name
+    assert torch.allclose(ours.eval()(images), whole.eval()(images), atol=1e-6)
+"""
+
+DESTROYED = """
+def body(torch, distributed, ranks, folder, stop):
+    from experiments.runtime.entry import NonFiniteError
+    from experiments.runtime.guard import Guard
+
+    guard = Guard(ranks)
+    guard.check()
+    if ranks.rank == 1:
+        guard.note("loss", torch.tensor(float("nan")), 7)
+    try:
+        guard.check()
+    except NonFiniteError as error:
+        (folder / f"error{ranks.rank}").write_text(str(error))
+"""
+
 
 @pytest.fixture
 def run(tmp_path):
@@ -130,6 +169,19 @@ def test_collectives_give_every_rank_the_same_exact_values(start, run):
 def test_gradients_are_bit_for_bit_the_same_in_the_first_step_and_later(start, world_size):
     ranks = start(GRADIENTS, world_size)
     assert ranks.wait() == 0, ranks.output()
+
+
+def test_batch_norm_over_ranks_is_that_of_the_whole_batch_with_its_gradients(start):
+    ranks = start(BATCH_NORM, world_size=3)
+    assert ranks.wait() == 0, ranks.output()
+
+
+def test_a_bad_loss_of_one_rank_ends_all_with_the_same_words(start, run):
+    ranks = start(DESTROYED)
+    assert ranks.wait() == 0, ranks.output()
+    messages = {(run.attempt(1) / f"error{rank}").read_text() for rank in range(2)}
+    assert len(messages) == 1
+    assert messages.pop().startswith("the loss became NaN or infinite at step 7: ")
 
 
 def test_a_failing_rank_ends_all_within_seconds_and_is_the_one_that_is_named(start, run):

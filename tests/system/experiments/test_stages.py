@@ -62,6 +62,15 @@ def test_images_change_their_size_in_the_very_epoch_that_is_set(undisturbed):
         assert shapes == [(4, 1, size, size) for size in sizes]
 
 
+def test_a_resolution_one_epoch_late_ends_the_run_before_its_first_step(tmp_path):
+    run = TrialRun(tmp_path / "late", tmp_path / "cache").write_spec(CONFIG)
+    ranks = start(run, 1, LATE="1")
+    assert ranks.wait(200) != 0
+    message = "epoch 3 is set to images of 14x14 pixels, but its first batch has 12x12"
+    assert run.error(1)["message"].startswith(message)
+    assert (run.error(1)["kind"], len(steps_of(run, 1, 0))) == ("config", 3 * STEPS)
+
+
 def test_events_name_the_stage_and_its_learning_rate_begins_anew(undisturbed):
     events = undisturbed.events(1)
     assert events[0]["stage"] == "decoder"

@@ -73,7 +73,7 @@ class Sweep:
 
 TRAININGS = Sweep(
     words=(
-        *("run", "--study", "demo", "--shots", "1", "--folds", "0", "1"),
+        *("run", "--study", "demo", "--backbones", "efficientnet_lite0", "--shots", "1"),
         *("--devices", "cpu:2", "--devices-per-run", "2", "--max-retries", "0"),
         *(word for key, value in _SETTINGS.items() for word in ("--set", f"{key}={value}")),
         "--output-dir",

@@ -50,7 +50,7 @@ def test_the_demo_grid_as_an_array_ends_merged_and_keeps_its_throttle(slurm, tmp
     wait_for(is_merged, lambda: f"the merge: {sent.log()}", 500)
     assert most == 2
     merged = read_json(sent.output / "replication_results.json")
-    assert [cell["n"] for cell in merged["results"].values()] == [4, 4]
+    assert [cell["n"] for cell in merged["results"].values()] == [2, 2, 2, 2]
     assert {run["state"] for run in sent.status().values()} == {"done"}
 
 

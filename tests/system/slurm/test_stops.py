@@ -115,6 +115,7 @@ def test_a_run_that_was_stopped_on_one_node_and_one_that_was_not_on_two_come_to_
 ):
     sets = ("--set", "epochs=3", "--set", "eval_every=3", "--set", "episodes_per_epoch=32")
     words = ("--debug", "--folds", 0, "--shots", 1, *sets, "--no-merge")
+    words = (*words, "--backbones", "efficientnet_lite0")
     spread = submit(
         *(slurm, tmp_path / "spread", *words, "--nodes", 2),
         *("--setup", "export GLOO_SOCKET_IFNAME=lo"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from merge.errors import StudyError
+from merge.errors import StudyError, UsageError
 from replicate.catalogue import ActionFlag, data_actions
 
 
@@ -37,6 +37,22 @@ def test_two_actions_of_one_name_are_refused(tmp_path):
         data_actions(tmp_path)
 
 
+def test_an_action_of_several_experiments_goes_to_the_one_whose_data_sets_are_named(tmp_path):
+    for name, datasets in (("a", ["cats", "dogs"]), ("b", ["birds"])):
+        flags = {"datasets": {"many": True}, f"only-{name}": {"switch": True}}
+        action = {"module": "show", "help": "h", "flags": flags, "datasets": datasets}
+        write_actions(tmp_path, name, {"list": action})
+    action = data_actions(tmp_path)["list"]
+    assert action.flags.keys() == {"datasets", "only-a", "only-b"}
+    assert action.flags["datasets"].help == "cats, dogs, birds"
+    assert action.for_datasets(["dogs", "cats"]).experiment == "a"
+    assert action.for_datasets(["birds"]).flags.keys() == {"datasets", "only-b"}
+    with pytest.raises(UsageError, match="did you mean 'birds'"):
+        action.for_datasets(["bird"])
+    with pytest.raises(UsageError, match="experiments a and b"):
+        action.for_datasets(["cats", "birds"])
+
+
 @pytest.mark.parametrize(
     "document", ["{", [], {"list": {}}, {"list": {"module": "m", "help": "h", "flagz": {}}}]
 )
@@ -50,7 +66,7 @@ def test_the_actions_of_papergrid_start_modules_that_are_there():
     experiments = Path(__file__).parents[3] / "experiments"
     actions = data_actions()
     assert {"episodes", "verify"} <= actions.keys()
-    for action in actions.values():
+    for action in (part for each in actions.values() for part in each.parts or (each,)):
         folder = experiments / action.experiment
         module = folder / action.module
         assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file()

@@ -129,7 +129,7 @@ class CorrelationNeck(nn.Module):
     @staticmethod
     def _per_shot(layer: nn.Module, support_BKDhw: Tensor) -> Tensor:
         flat: Tensor = layer(support_BKDhw.flatten(0, 1))
-        return flat.unflatten(0, support_BKDhw.shape[:2])
+        return flat.view(*support_BKDhw.shape[:2], *flat.shape[1:])
 
 
 def _foreground_means(features_BKRhw: Tensor, is_member_BKhw: Tensor) -> Tensor:

@@ -54,33 +54,31 @@ class Block(nn.Module):
         """Self-attention; B W h w as it came."""
         normed_BWhw = _normed(x_BWhw, self.before_attention)
         keys_BMW = _tokens(self._reduced(normed_BWhw))
-        is_real_BM = keys_BMW.new_ones(keys_BMW.shape[:2], dtype=torch.bool)
-        return self._fed(
-            x_BWhw + self._attended(_tokens(normed_BWhw), keys_BMW, is_real_BM, x_BWhw)
-        )
+        found_BNW = self._attended(_tokens(normed_BWhw), keys_BMW, None)
+        return self._fed(x_BWhw + _as_map(found_BNW, x_BWhw))
 
     def match(self, query_BWhw: Tensor, support_BKWhw: Tensor, is_member_BKhw: Tensor) -> Tensor:
         """Attention from the query to the foreground of all shots; to nothing where none has any."""
         normed_BNW = _tokens(_normed(query_BWhw, self.before_attention))
         support_BMW = self.before_attention(support_BKWhw.permute(0, 1, 3, 4, 2).flatten(1, 3))
         is_member_BM = is_member_BKhw.flatten(1)
-        found_BWhw = self._attended(normed_BNW, support_BMW, is_member_BM, query_BWhw)
-        has_member_B111 = is_member_BM.any(1)[:, None, None, None]
-        return self._fed(query_BWhw + found_BWhw * has_member_B111)
+        found_BNW = self._attended(normed_BNW, support_BMW, is_member_BM)
+        found_BNW = found_BNW * is_member_BM.any(1)[:, None, None]
+        return self._fed(query_BWhw + _as_map(found_BNW, query_BWhw))
 
-    def _attended(
-        self, query_BNW: Tensor, keys_BMW: Tensor, is_real_BM: Tensor, like_BWhw: Tensor
-    ) -> Tensor:
-        heads = [
-            layer(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-            for layer, x in (
-                (self.to_query, query_BNW),
-                (self.to_key, keys_BMW),
-                (self.to_value, keys_BMW),
-            )
-        ]
-        out_BNW = self.to_out(masked_attention(*heads, is_real_BM).transpose(1, 2).flatten(2))
-        return _as_map(out_BNW, like_BWhw)
+    def _attended(self, query_BNW: Tensor, keys_BMW: Tensor, is_real_BM: Tensor | None) -> Tensor:
+        layers = ((self.to_query, query_BNW), (self.to_key, keys_BMW), (self.to_value, keys_BMW))
+        q, k, v = (self._heads(layer(x)) for layer, x in layers)
+        if is_real_BM is None:
+            found_BHND = functional.scaled_dot_product_attention(q, k, v)
+        else:
+            found_BHND = masked_attention(q, k, v, is_real_BM)
+        out_BNW: Tensor = self.to_out(found_BHND.transpose(1, 2).flatten(2))
+        return out_BNW
+
+    def _heads(self, x_BNW: Tensor) -> Tensor:
+        batch, length, _ = x_BNW.shape
+        return x_BNW.view(batch, length, self.num_heads, -1).transpose(1, 2)
 
     def _reduced(self, x_BWhw: Tensor) -> Tensor:
         if self.reduction == 1:
@@ -101,8 +99,8 @@ class Stage(nn.Module):
     def __init__(self, num_priors: int, num_heads: int, reduction: int, *, is_first: bool) -> None:
         super().__init__()
         self.is_first = is_first
-        window = {"kernel_size": 1} if is_first else {"kernel_size": 3, "stride": 2, "padding": 1}
-        self.embed = nn.Conv2d(WIDTH, WIDTH, **window)
+        kernel, stride, padding = (1, 1, 0) if is_first else (3, 2, 1)
+        self.embed = nn.Conv2d(WIDTH, WIDTH, kernel, stride, padding)
         self.after_embed, self.after_blocks = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
         self.blocks = nn.Sequential(*(Block(WIDTH, num_heads, reduction) for _ in range(2)))
         self.matching = Block(WIDTH, _MATCH_HEADS)
@@ -122,22 +120,25 @@ class _Level:
     """What the decoder meets at one resolution."""
 
     stage: Stage
-    query_BWhw: Tensor
-    support_BKWhw: Tensor
-    prior_BPhw: Tensor
-    is_member_BKhw: Tensor
+    query: Tensor
+    """B W h w."""
+    support: Tensor
+    """B K W h w."""
+    prior: Tensor
+    """B P h w."""
+    is_member: Tensor
+    """B K h w."""
 
     def decoded(self, coarser_BWhw: Tensor | None) -> Tensor:
-        stage = self.stage
-        found = stage.matching.match(self.query_BWhw, self.support_BKWhw, self.is_member_BKhw)
-        joined_BWhw = stage.join(torch.cat([found, self.prior_BPhw.to(found.dtype)], dim=1))
+        found_BWhw = self.stage.matching.match(self.query, self.support, self.is_member)
+        clues = [found_BWhw, self.prior.to(found_BWhw.dtype)]
+        joined_BWhw: Tensor = self.stage.join(torch.cat(clues, dim=1))
         if coarser_BWhw is None:
-            decoded: Tensor = stage.decode(joined_BWhw)
-            return decoded
-        height, width = joined_BWhw.shape[-2:]
-        finer = _every_second(height, width)
-        before_BWhw = cells_to_pixels(coarser_BWhw, finer).to(joined_BWhw.dtype)
-        decoded = before_BWhw + stage.decode(joined_BWhw + before_BWhw)
+            coarsest: Tensor = self.stage.decode(joined_BWhw)
+            return coarsest
+        grid = _every_second(joined_BWhw.shape[-2], joined_BWhw.shape[-1])
+        before_BWhw = cells_to_pixels(coarser_BWhw, grid).to(joined_BWhw.dtype)
+        decoded: Tensor = before_BWhw + self.stage.decode(joined_BWhw + before_BWhw)
         return decoded
 
 
@@ -179,7 +180,7 @@ class HierarchicalMatching(nn.Module):
             if not stage.is_first:
                 prior, is_member = _coarser_prior(prior), _coarser_members(is_member)
             query, support = stage.attend(query), stage.attend(support)
-            of_shots = support.unflatten(0, (batch, shots))
+            of_shots = support.view(batch, shots, *support.shape[1:])
             levels.append(_Level(stage, query, of_shots, prior, is_member))
         return levels
 

@@ -65,7 +65,8 @@ class Abcb(FewShotModel):
         weighted = [(logits, 1.0) for logits in predictions[:-1]]
         weighted += [(logits, self.options.auxiliary_weight) for logits in hats]
         auxiliary = tuple((_to_grid(logits, grid.size_hw), weight) for logits, weight in weighted)
-        return Output(_to_grid(predictions[-1], grid.size_hw), grid, auxiliary)
+        earlier = tuple(logits for logits, _ in auxiliary[: len(predictions) - 1])
+        return Output(_to_grid(predictions[-1], grid.size_hw), grid, auxiliary, earlier)
 
     def _iterate(self, support: Tokens, query: QueryCells) -> tuple[list[Tensor], list[Tensor]]:
         """P_1 ... P_T and P_hat_1 ... P_hat_(T-1) as logits, B N 2 each."""
@@ -115,10 +116,12 @@ class Abcb(FewShotModel):
             for shot in range(support_mask_BKHW.shape[1])
         ]
         rows = zip(*(output.auxiliary for output in outputs), strict=True)
+        earlier = zip(*(output.earlier for output in outputs), strict=True)
         return Output(
             torch.stack([output.logits for output in outputs]).mean(0),
             outputs[0].grid,
             tuple((torch.stack([x for x, _ in row]).mean(0), row[0][1]) for row in rows),
+            tuple(torch.stack(list(each)).mean(0) for each in earlier),
         )
 
 

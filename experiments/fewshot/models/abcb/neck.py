@@ -38,7 +38,7 @@ class ConvolutionNeck(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Levels B D h w of the query and B K D h w of the supports to f_q, B C h w, and f_s."""
         f_s: Tensor = self._features(tuple(level.flatten(0, 1) for level in support))
-        return self._features(query), f_s.unflatten(0, is_member_BKhw.shape[:2])
+        return self._features(query), f_s.view(*is_member_BKhw.shape[:2], *f_s.shape[1:])
 
     def _features(self, levels: Features) -> Tensor:
         joined = equal_levels(levels) if self.scale == "unit" else torch.cat(levels, dim=1)

@@ -68,10 +68,14 @@ class TwoStageTask(Task):
             Stage(name="all", epochs=rest, optimiser=options.optimiser, image_size=12),
         ]
 
+    def image_size(self, epoch):
+        return self.stage.image_size + 2 * (epoch >= self.options.resize_epoch)
+
     def train_data(self, epoch):
         self.epoch = epoch
         self.passes("train_data")
-        size = self.stage.image_size + 2 * (epoch >= self.options.resize_epoch)
+        # LATE makes the mistake that the runtime must find: the size of the epoch before.
+        size = self.image_size(epoch - ("LATE" in os.environ))
         return Noise(40, size, self.options.runtime.seed, "train", epoch)
 
     def forward(self, model, batch):

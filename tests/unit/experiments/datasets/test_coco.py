@@ -80,7 +80,8 @@ def test_fold_i_of_coco_tests_every_fourth_class(opened):
     ("variant", "expected"),
     [
         ("exact", painted((80, 5, 5, 15, 25), (80, 20, 5, 30, 25))),
-        ("field", painted((80, 5, 5, 15, 25))),
+        # OpenCV's polygons contain their corners.
+        ("field", painted((80, 5, 5, 16, 26), (80, 20, 5, 31, 26))),
     ],
 )
 def test_the_variant_decides_the_masks_the_index_and_the_fingerprint(opened, variant, expected):
@@ -100,7 +101,12 @@ OVERLAPS = {
     "field lets the later object overwrite": (
         "field",
         [thing(1, box(0, 0, 4, 4)), thing(2, box(2, 2, 30, 30))],
-        painted((1, 0, 0, 4, 4), (2, 2, 2, 30, 30)),
+        painted((1, 0, 0, 5, 5), (2, 2, 2, 31, 31)),
+    ),
+    "field fills every polygon on truncated coordinates": (
+        "field",
+        [thing(1, [0.9, 0.9, 4.9, 0.9, 4.9, 4.9, 0.9, 4.9], box(10, 10, 12, 12))],
+        painted((1, 0, 0, 5, 5), (1, 10, 10, 13, 13)),
     ),
     "exact puts a crowd below every object": (
         "exact",
@@ -110,7 +116,7 @@ OVERLAPS = {
     "field skips a crowd": (
         "field",
         [thing(1, box(0, 0, 30, 30)), thing(2, box(20, 20, 40, 40), is_crowd=True)],
-        painted((1, 0, 0, 30, 30)),
+        painted((1, 0, 0, 31, 31)),
     ),
     "a polygon of two points is no area": (
         "exact",

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from support.fewshot_trees import add_voc_image, make_coco, make_pascal, stripes, write_list
 
-from experiments.backbones.weight_files import WeightSource, hub_folder, weight_source
+from experiments.backbones.weight_files import (
+    KNOWN_MODELS,
+    WeightSource,
+    hub_folder,
+    model_source,
+    weight_source,
+)
 from experiments.fewshot.check import problems
 from experiments.runtime.check import Places, Problem
 
@@ -76,14 +82,21 @@ def test_weights_are_looked_for_once_a_backbone_and_held_against_their_name(tmp_
 
 def test_the_files_and_the_folder_are_those_of_torchvision_and_torch_hub():
     code = (
-        "import torch, torchvision.models as m\n"
+        "import sys, torch, torchvision.models as m\n"
         "print(torch.hub.get_dir() + '/checkpoints')\n"
-        "for d in (18, 50, 101): print(getattr(m, f'ResNet{d}_Weights').IMAGENET1K_V1.url)"
+        "for n in sys.argv[1:]: print(list(m.get_model_weights(n))[0].url)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    backbones = ("resnet18", "resnet50", "resnet101")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *backbones, *KNOWN_MODELS],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     folder, *urls = done.stdout.splitlines()
     assert Path(folder) == hub_folder()
-    ours: list[WeightSource] = [weight_source(f"resnet{depth}") for depth in (18, 50, 101)]
+    ours: list[WeightSource] = [weight_source(name) for name in backbones]
+    ours += [model_source(name) for name in KNOWN_MODELS]
     assert [source.origin for source in ours] == [f"download {url}" for url in urls]
     assert [source.file_name for source in ours] == [url.rpartition("/")[2] for url in urls]
 

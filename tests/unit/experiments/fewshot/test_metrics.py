@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.metrics import IoUCounts
+from experiments.fewshot.tally import EpisodeTally
 from merge.errors import RecordError
 
 CLASSES = (6, 7, 9)
@@ -140,3 +143,18 @@ def test_damaged_counts_are_refused(damage):
     record["foreground_union"] = damage
     with pytest.raises(RecordError, match="measure them again"):
         IoUCounts.from_json(record)
+
+
+def test_a_method_that_iterates_is_counted_after_each_iteration_and_scored_after_the_last():
+    episodes = [Episode("a", 3, ("b",)), Episode("b", 7, ("a",))]
+    tallies = [EpisodeTally(episodes, (3, 7), num_iterations=2) for _ in range(2)]
+    truth = np.array([[1, 1, 0, 0]], np.uint8)
+    half, whole = np.array([[1, 0, 0, 0]], bool), np.array([[1, 1, 0, 0]], bool)
+    for index, (rank, predictions) in enumerate(
+        zip(tallies, ([half, whole], [half, half]), strict=True)
+    ):
+        rank.add(index, np.stack(predictions), SimpleNamespace(truth=truth))
+    state = tallies[0].state() + tallies[1].state()
+    by_iteration = [each.total().miou() for each in tallies[0].by_iteration(state)]
+    assert by_iteration == [0.5, 0.75]
+    assert tallies[0].metrics(state)["miou"] == 0.75

@@ -179,3 +179,18 @@ def test_trained_checkpoints_of_other_data_are_a_failure_of_the_data(tmp_path):
     finish(run.attempt(data="broken"))
     with pytest.raises(DataError, match=r"made with other data \(broken\) .*delete that folder"):
         run.attempt(data="mended").fit()
+
+
+def test_the_best_epoch_may_be_chosen_on_a_validation_list_that_is_no_part_of_the_result(tmp_path):
+    run = TinyRun(tmp_path)
+    trainer = run.attempt(
+        scores={1: 1.0, 2: 5.0, 3: 9.0}, validation_scores={1: 2.0, 2: 3.0, 3: 1.0}
+    )
+    progress = trainer.fit()
+    assert progress.best is not None
+    assert (progress.best.epoch, progress.best.metrics) == (2, {"score": 5.0})
+    assert progress.best.summary() == {"epoch": 2, "score": 5.0, "validation_score": 3.0}
+    again = run.attempt(validation_scores={})
+    again._restore()
+    assert again.progress.best is not None
+    assert again.progress.best.choosing == {"score": 3.0}

@@ -16,7 +16,7 @@ from torch.multiprocessing.reductions import shared_cache
 
 from experiments.runtime.entry import classify
 from experiments.runtime.loader_errors import HostMemoryError, explained
-from experiments.runtime.loaders import LoaderSettings, load_batches, load_items
+from experiments.runtime.loaders import LoaderSettings, load_items, make_loader, received
 from experiments.runtime.options import RuntimeOptions
 from merge.errors import DataError, PapergridError
 
@@ -38,7 +38,8 @@ def batches(read, *, collate=torch.stack, num_workers=2, timeout_s=0.0, length=8
         LoaderSettings(num_workers=num_workers, timeout_s=timeout_s),
     )
     pairs = [[index, index + 1] for index in range(0, length, 2)]
-    return load_batches(Items(length, read), pairs, collate, generator, settings)
+    data = Items(length, read)
+    return received(make_loader(data, collate, settings, generator, batch_sampler=pairs))
 
 
 class OddError(Exception):
@@ -154,13 +155,16 @@ import time, torch
 from torch.multiprocessing.reductions import shared_cache
 from support.tiny_training import Items
 from experiments.runtime.loader_errors import explained
-from experiments.runtime.loaders import LoaderSettings, load_batches
+from experiments.runtime.loaders import LoaderSettings, make_loader, received
 
 def train(num_workers):
     settings = LoaderSettings(num_workers=num_workers, timeout_s=0.0)
     collate = lambda items: (torch.ones(2**20), "a name")
     try:
-        for _ in load_batches(Items(2), [[0, 1]] * 24, collate, torch.Generator(), settings):
+        pairs = [[0, 1]] * 24
+        for _ in received(
+            make_loader(Items(2), collate, settings, torch.Generator(), batch_sampler=pairs)
+        ):
             time.sleep(0.01)
     except RuntimeError as error:
         return explained(error, num_workers)

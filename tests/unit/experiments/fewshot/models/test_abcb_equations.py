@@ -268,7 +268,12 @@ def backbone() -> nn.Module:
 
 def _model(backbone: nn.Module, seed: int, **options: object) -> Abcb:
     _seeded(seed)
-    sizes: dict[str, object] = {"channels": C, "num_heads": HEADS, "initialisation": "random"}
+    sizes: dict[str, object] = {
+        "channels": C,
+        "num_heads": HEADS,
+        "initialisation": "random",
+        "neck": "convolution",
+    }
     settings = AbcbOptions(**{**sizes, **options})  # type: ignore[arg-type]
     model = Abcb(backbone, settings).double()  # type: ignore[arg-type]
     with torch.no_grad():
@@ -294,11 +299,12 @@ def _episode(shots: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Ten
 def _oracle_loss(model: Abcb, episode: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     """Logits of the last iteration, and Eq. 7."""
     image, query, support, mask, target = episode
-    f_q = model.neck(query)
+    shots = support.shape[1]
+    f_q, _ = model.neck((query,), (support,), torch.ones(3, shots, SIDE, SIDE).bool())
     colour = _means(image)
     rows = []
     for b in range(3):
-        f_s = model.neck(support[b]).permute(0, 2, 3, 1)
+        f_s = model.neck((query[b : b + 1],), (support[b : b + 1],), mask)[1][0].permute(0, 2, 3, 1)
         is_in = _means(mask[b].double()) >= 0.5
         cells = [x.permute(1, 2, 0).reshape(N, -1) for x in (f_q[b], colour[b])]
         cells.append((cells[1] - 127) / 128)

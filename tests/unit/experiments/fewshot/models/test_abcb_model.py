@@ -22,13 +22,14 @@ SIDE, CELLS = 48, 6
 
 @pytest.fixture(scope="module")
 def backbone() -> nn.Module:
-    return build_backbone("efficientnet_lite0", levels=(2,))
+    return build_backbone("efficientnet_lite0", levels=(2, 3))
 
 
 def _model(backbone: nn.Module, **options: Any) -> Abcb:
     torch.manual_seed(options.pop("seed", 0))
     # Not the start as a comparison, with which the later iterations do nothing yet.
-    defaults = {"channels": 16, "num_heads": 2, "initialisation": "random"}
+    defaults = {"channels": 16, "num_heads": 2, "initialisation": "random", "neck_dropout": 0.0}
+    defaults |= {"prior_levels": "3", "feature_levels": "2,3"}
     return Abcb(backbone, AbcbOptions(**{**defaults, **options}))  # type: ignore[arg-type]
 
 

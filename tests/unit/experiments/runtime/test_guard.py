@@ -1,0 +1,79 @@
+"""A run whose model is destroyed has no number."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.tiny_training import ALONE, TinyOptions, TinyRun
+from torch import nn
+
+from experiments.runtime.entry import NonFiniteError
+from experiments.runtime.guard import Guard
+from experiments.runtime.options import OptimiserOptions, RuntimeOptions
+
+
+def test_one_bad_loss_is_named_by_its_step():
+    guard = Guard(ALONE)
+    for step, loss in enumerate([1.0, float("inf"), float("nan"), 1.0], start=1):
+        guard.note("loss", torch.tensor(loss), step)
+    guard.note("gradient", torch.tensor(float("nan")), 3)
+    assert not guard.is_alarmed
+    guard.look()
+    assert guard.is_alarmed
+    with pytest.raises(NonFiniteError, match="the loss became NaN or infinite at step 2:"):
+        guard.check()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["0.weight", "1.running_var"])
+def test_a_bad_weight_or_statistic_is_found_among_good_ones(name, value):
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    trainable = [name for name, _ in model.named_parameters()]
+    Guard(ALONE).check_model(model, trainable, 5)
+    with torch.no_grad():
+        model.state_dict()[name].view(-1)[1] = value
+    with pytest.raises(NonFiniteError, match="the model became NaN or infinite at step 5:"):
+        Guard(ALONE).check_model(model, trainable, 5)
+
+
+def test_constants_that_are_infinite_by_intent_are_no_damage():
+    model = nn.Linear(1, 1)
+    model.register_buffer("mask", torch.tensor([float("-inf")]))
+    Guard(ALONE).check_model(model, ["weight", "bias"], 1)
+
+
+def test_a_gradient_that_destroys_the_weights_in_the_last_step_leaves_no_number(tmp_path):
+    """The loss of each step is finite: without a look at the weights the run would be `done`."""
+    trainer = TinyRun(tmp_path, TinyOptions(runtime=RuntimeOptions(tensorboard=False))).attempt()
+    task = trainer._setup.task
+    loss = task.loss
+
+    def destroyed(output, batch):
+        terms = loss(output, batch)
+        if trainer.global_step == 2:
+            terms[0].value.register_hook(lambda gradient: gradient * float("nan"))
+        return terms
+
+    task.loss = destroyed  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteError, match="the model became NaN or infinite at step 3:"):
+        trainer.fit()
+    assert not TinyRun(tmp_path).paths.last_checkpoint.exists()
+
+
+def test_a_bad_gradient_is_named_where_its_norm_is_known(tmp_path):
+    options = TinyOptions(
+        runtime=RuntimeOptions(clip_norm=1.0, tensorboard=False),
+        optimiser=OptimiserOptions(lr=0.1),
+    )
+    trainer = TinyRun(tmp_path, options).attempt()
+    task = trainer._setup.task
+    loss = task.loss
+
+    def destroyed(output, batch):
+        terms = loss(output, batch)
+        terms[0].value.register_hook(lambda gradient: gradient * float("inf"))
+        return terms
+
+    task.loss = destroyed  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteError, match="the gradient became NaN or infinite at step 1:"):
+        trainer.fit()
