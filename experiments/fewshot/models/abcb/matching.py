@@ -58,7 +58,7 @@ class Block(nn.Module):
         return self._fed(x_BWhw + _as_map(found_BNW, x_BWhw))
 
     def match(self, query_BWhw: Tensor, support_BKWhw: Tensor, is_member_BKhw: Tensor) -> Tensor:
-        """Attention from the query to the foreground of all shots; to nothing where none has any."""
+        """Attention from the query to all shots' foreground; to nothing where none has any."""
         normed_BNW = _tokens(_normed(query_BWhw, self.before_attention))
         support_BMW = self.before_attention(support_BKWhw.permute(0, 1, 3, 4, 2).flatten(1, 3))
         is_member_BM = is_member_BKhw.flatten(1)

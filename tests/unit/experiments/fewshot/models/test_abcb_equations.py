@@ -304,7 +304,9 @@ def _oracle_loss(model: Abcb, episode: tuple[Tensor, ...]) -> tuple[Tensor, Tens
     colour = _means(image)
     rows = []
     for b in range(3):
-        f_s = model.neck((query[b : b + 1],), (support[b : b + 1],), mask)[1][0].permute(0, 2, 3, 1)
+        f_s = model.neck((query[b : b + 1],), (support[b : b + 1],), mask[b : b + 1])[1][0].permute(
+            0, 2, 3, 1
+        )
         is_in = _means(mask[b].double()) >= 0.5
         cells = [x.permute(1, 2, 0).reshape(N, -1) for x in (f_q[b], colour[b])]
         cells.append((cells[1] - 127) / 128)

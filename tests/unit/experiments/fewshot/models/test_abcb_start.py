@@ -115,8 +115,8 @@ def _cosines(cells_1Chw: Tensor) -> Tensor:
 
 
 def _model() -> Abcb:
-    backbone = build_backbone("efficientnet_lite0", levels=(2, 3))
-    return Abcb(backbone, AbcbOptions(channels=16, num_heads=2, foreground_threshold=0.3))
+    options = AbcbOptions(channels=16, num_heads=2, foreground_threshold=0.3)
+    return Abcb(build_backbone("efficientnet_lite0", levels=options.levels), options)
 
 
 def _mask() -> Tensor:
