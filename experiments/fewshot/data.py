@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from experiments.datasets.shared_images import SharedImages
 from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.episodes.lists import epoch_length, test_list, train_list
 from experiments.fewshot.episodes.protocols import Split, build_split
@@ -14,7 +15,7 @@ from experiments.fewshot.episodes.transforms import (
     Squash,
     TrainTransform,
 )
-from experiments.fewshot.loading import EvalDataset, ImageCache, TrainDataset
+from experiments.fewshot.loading import EvalDataset, TrainDataset, share_images
 from experiments.fewshot.options import Options
 from experiments.runtime.run_context import RunContext
 
@@ -31,7 +32,7 @@ class FewShotData:
     test_split: Split
     test_lists: tuple[tuple[Episode, ...], ...]
     """One for each test seed."""
-    images: ImageCache
+    images: SharedImages
 
     @property
     def episodes_per_epoch(self) -> int:
@@ -85,4 +86,4 @@ def open_data(options: Options, context: RunContext) -> FewShotData:
         test_list(test_split, shot=chosen.shot, num_episodes=options.test.test_episodes, seed=seed)
         for seed in options.test_seeds
     )
-    return FewShotData(options, source, train_split, test_split, test_lists, ImageCache(source))
+    return FewShotData(options, source, train_split, test_split, test_lists, share_images(source))

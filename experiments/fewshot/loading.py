@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from experiments.datasets.shared_images import SharedImages
 from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.episodes.source import Source
 from experiments.fewshot.episodes.transforms import (
@@ -62,35 +63,22 @@ class EvalItem:
     """HW, uint8 0/1/255"""
 
 
-class ImageCache:
-    """Images and label maps of a source, kept decoded as long as they fit in 256 MiB.
+def share_images(source: Source) -> SharedImages:
+    """The images of a source; as many as fit are decoded once, for all loader processes.
 
     Small data sets are decoded once; of large ones nothing useful fits, and little is lost.
     """
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._room = _CACHED_BYTES
-        self._kept: dict[str, tuple[Bytes, Bytes]] = {}
-
-    def read(self, name: str) -> tuple[Bytes, Bytes]:
-        """RGB HW3 and label map HW of an image."""
-        if name in self._kept:
-            return self._kept[name]
-        image_HW3, labels_HW = self._source.image(name), self._source.mask(name)
-        size = image_HW3.nbytes + labels_HW.nbytes
-        # No eviction: a pass over more images than fit would evict each before its next use.
-        if size <= self._room:
-            self._kept[name] = (image_HW3, labels_HW)
-            self._room -= size
-        return image_HW3, labels_HW
+    names = dict.fromkeys((*source.names("train_all"), *source.names("val")))
+    return SharedImages(
+        names, lambda name: (source.image(name), source.mask(name)), max_bytes=_CACHED_BYTES
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainDataset(Dataset[tuple[Sample, list[Sample]]]):
     """The episodes of one epoch, cropped and flipped: query and supports."""
 
-    images: ImageCache
+    images: SharedImages
     episodes: Sequence[Episode]
     transform: TrainTransform
     seed: int
@@ -113,7 +101,7 @@ class TrainDataset(Dataset[tuple[Sample, list[Sample]]]):
 class EvalDataset(Dataset[EvalItem]):
     """The test episodes, resized as the protocol says."""
 
-    images: ImageCache
+    images: SharedImages
     episodes: Sequence[Episode]
     transform: EvalTransform
     is_original_size: bool = True

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from experiments.fewshot.episodes.protocols import DEFAULT_TEST_SEED
-from experiments.runtime.options import FREE, OptimiserOptions, Prefix, Range, RuntimeOptions
+from experiments.runtime.options import (
+    FREE,
+    TESTS,
+    OptimiserOptions,
+    Prefix,
+    Range,
+    RuntimeOptions,
+)
 from merge.errors import UsageError
 
 _DEEPEST = 4
@@ -26,13 +33,13 @@ class DataOptions:
     """Fold whose classes are tested; the other three folds' classes are trained."""
     shot: Annotated[int, Range(1, 10)] = 1
     """Support images in an episode."""
-    protocol: Literal["bam", "hsnet"] = "bam"
+    protocol: Annotated[Literal["bam", "hsnet"], TESTS] = "bam"
     """Image lists, test episodes and resizing; results compare only within one protocol."""
-    eval_size: Literal["protocol", "original"] = "protocol"
+    eval_size: Annotated[Literal["protocol", "original"], TESTS] = "protocol"
     """Size at which predictions are counted; protocol is original for bam, resized for hsnet."""
-    mask_variant: Literal["exact", "field"] = "exact"
+    mask_variant: Annotated[Literal["exact", "field"], TESTS] = "exact"
     """How COCO's objects become label maps; field is what most public code uses."""
-    min_area_px: Annotated[int, Range(0)] = 0
+    min_area_px: Annotated[int, Range(0), TESTS] = 0
     """Pixels of a class from which an image counts for it; 0 is the protocol's own rule or
     lists."""
 
@@ -153,7 +160,7 @@ def _numbers(levels: str) -> tuple[int, ...]:
 class ImageOptions:
     """Size of the images, and how training images are varied."""
 
-    image_size: Annotated[int, Range(16)] = 473
+    image_size: Annotated[int, Range(16), TESTS] = 473
     """Side in pixels of training crops and of resized test images."""
     scale_min: Annotated[float, Range(0.05)] = 0.9
     """Least random scale of the longer side relative to image_size; an inference."""
@@ -187,9 +194,9 @@ class TrainingOptions:
 class TestOptions:
     """What is tested and shown."""
 
-    test_episodes: Annotated[int, Range(1)] = 1000
+    test_episodes: Annotated[int, Range(1), TESTS] = 1000
     """Episodes of the fixed test list of each test seed."""
-    test_seeds: Annotated[tuple[int, ...], Range(0, 4294967295)] = ()
+    test_seeds: Annotated[tuple[int, ...], Range(0, 4294967295), TESTS] = ()
     """A test list is drawn for each, and the metrics are their means; none is the protocol's
     own."""
     feature_cache_mb: Annotated[int, Range(0), FREE] = 2048
@@ -232,8 +239,9 @@ class Options:
         "scale_min", "scale_max", "flip_probability", "epochs", "episodes_per_epoch",
         "global_batch", "micro_batch", "optimizer", "lr", "momentum", "weight_decay",
         "poly_power", "dice_weight", "amp", "compile", "channels_last", "seed", "test_episodes",
-        "test_seeds", "eval_every", "report", "checkpoint_every_steps", "checkpoint_every_s",
-        "feature_cache_mb", "num_panels", "tensorboard", "collective_timeout_s", "loader_timeout_s",
+        "test_seeds", "eval_every", "eval_chunk", "report", "checkpoint_every_steps",
+        "checkpoint_every_s", "feature_cache_mb", "num_panels", "tensorboard",
+        "collective_timeout_s", "loader_timeout_s",
         "clip_norm", "ema_decay", "sync_batch_norm", "checkpoint_activations", "deterministic",
         "nesterov", "decay_norms_and_biases", "schedule", "milestones", "gamma", "warmup_epochs",
         "warmup_factor",

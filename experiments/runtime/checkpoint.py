@@ -59,7 +59,7 @@ def read_checkpoint(path: Path, *, config_hash: str) -> State | None:
 
 
 def _checked(content: bytes, path: Path, config_hash: str) -> State:
-    state = _decode(content, path)
+    state = decode_checkpoint(content, path)
     if state.get("config_hash") != config_hash:
         raise UsageError(
             f"{path} was written with another configuration (hash {state.get('config_hash')}, "
@@ -95,7 +95,8 @@ def restore_random_state(state: State, device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def _decode(content: bytes, path: Path) -> State:
+def decode_checkpoint(content: bytes, path: Path) -> State:
+    """The state in the bytes of the file `path`. RecordError: damaged. UsageError: older."""
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except _DAMAGE as error:

@@ -26,3 +26,11 @@ class DecidesNoNumber:
 
 
 FREE = DecidesNoNumber()
+
+
+@dataclass(frozen=True, slots=True)
+class DecidesTests:
+    """What a finished training may be tested under anew: `replicate evaluate` may change it."""
+
+
+TESTS = DecidesTests()

@@ -33,7 +33,7 @@ from typing import (
     get_type_hints,
 )
 
-from experiments.runtime.option_notes import FREE, Prefix, Range
+from experiments.runtime.option_notes import FREE, TESTS, Prefix, Range
 from experiments.runtime.training_options import (
     Amp,
     ExperimentOptions,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FREE",
+    "TESTS",
     "Amp",
     "ExperimentOptions",
     "Leaf",
@@ -83,6 +84,8 @@ class Leaf:
 def leaves(kind: type) -> list[Leaf]:
     """All options of the dataclass `kind`, in the order in which `options.yaml` lists them.
 
+    `MAY_SKIP_TRAINING: ClassVar[bool] = True` in `kind` permits runs of 0 epochs: the model that
+    `build_model` returns is evaluated, such as one with published weights.
     TypeError where it is no dataclass with defaults, of options with names of their own.
     """
     if not dataclasses.is_dataclass(kind):
@@ -99,7 +102,16 @@ def leaves(kind: type) -> list[Leaf]:
     order: tuple[str, ...] = getattr(kind, "ORDER", tuple(found))
     if sorted(order) != sorted(found):
         raise TypeError(f"{kind.__name__}.ORDER does not name each of its options once")
+    if getattr(kind, "MAY_SKIP_TRAINING", False):
+        found = {name: _without_training(leaf) for name, leaf in found.items()}
     return [found[name] for name in order]
+
+
+def _without_training(leaf: Leaf) -> Leaf:
+    """`leaf`; the runtime's epochs may be 0."""
+    if (leaf.owner, leaf.field) != (RuntimeOptions, "epochs"):
+        return leaf
+    return dataclasses.replace(leaf, option=dataclasses.replace(leaf.option, minimum=0))
 
 
 def declared(kind: type, experiment: str) -> Options:
@@ -198,6 +210,7 @@ def _option(name: str, plain: object, notes: tuple[object, ...]) -> Option:
         minimum=limits.least,
         maximum=limits.largest,
         decides_numbers=FREE not in notes,
+        is_test_setting=TESTS in notes,
     )
 
 

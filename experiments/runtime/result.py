@@ -8,8 +8,9 @@ import torch
 
 from experiments.runtime.batch_statistics import trains_batch_norm
 from experiments.runtime.distributed import gather_objects
+from experiments.runtime.opening import OpenRun
 from experiments.runtime.options import flat
-from experiments.runtime.progress import Progress
+from experiments.runtime.progress import Evaluation, Progress
 from experiments.runtime.setup import Setup
 from merge.storage.json_files import Json
 
@@ -37,6 +38,30 @@ def build_result(progress: Progress, setup: Setup) -> dict[str, Json]:
             "seconds": dict(progress.seconds),
             "peak_memory_mb": {kind: max(peak[kind] for peak in peaks) for kind in peaks[0]},
             "config": flat(task.options),  # type: ignore[arg-type]
+        },
+    }
+
+
+def evaluation_result(
+    evaluation: Evaluation, run: OpenRun, tested: dict[str, Json], seconds: float
+) -> dict[str, Json]:
+    """The content of result.json of a run without training. All ranks call it."""
+    peaks = gather_objects(_peak_memory_mb(run.ranks.device), run.ranks)
+    return {
+        "metrics": dict(evaluation.metrics),
+        "details": {
+            "reported": "tested",
+            "tested": run.task.describe(evaluation),
+            "checkpoint": tested,
+            **run.task.details(run.model),
+            "world_size": run.ranks.world_size,
+            "global_batch": run.task.options.runtime.global_batch,
+            "device": run.ranks.device.type,
+            "amp": run.precision.amp,
+            "torch": str(torch.__version__),
+            "seconds": {"eval": seconds},
+            "peak_memory_mb": {kind: max(peak[kind] for peak in peaks) for kind in peaks[0]},
+            "config": flat(run.task.options),  # type: ignore[arg-type]
         },
     }
 

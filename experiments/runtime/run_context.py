@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from merge.errors import RecordError, UsageError
+from merge.records.checkpoints import Checkpoint, checkpoint_from_json
 from merge.records.sweep import SCHEMA, DeviceKind
 from merge.storage.json_files import read_json
 from merge.storage.paths import AttemptPaths, RunPaths
@@ -40,11 +41,24 @@ class RunContext:
     """Items that a rank computes at a time, where the executor overrides the configuration."""
     metric: str | None = None
     """The metric that the study shows; None where the spec was written by hand without one."""
+    checkpoint: Checkpoint | None = None
+    """What is evaluated instead of a training."""
+    path: str = ""
+    """The run's folder below the output folder; only evaluations need it."""
 
     @property
     def tensorboard(self) -> Path:
         """Folder of the TensorBoard files; one for all attempts, so that a curve goes on."""
         return self.run.tensorboard
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The file that is evaluated."""
+        assert self.checkpoint is not None
+        output = self.run.root
+        for _ in PurePosixPath(self.path).parts:
+            output = output.parent
+        return self.checkpoint.path(output)
 
     @property
     def panels(self) -> Path:
@@ -78,7 +92,16 @@ def read_context(environment: Mapping[str, str]) -> RunContext:
         num_workers=_read_num_workers(environment.get("PAPERGRID_NUM_WORKERS") or "0"),
         micro_batch=_read_micro_batch(environment.get("PAPERGRID_MICRO_BATCH")),
         metric=spec.get("metric"),
+        checkpoint=_read_checkpoint(spec),
+        path=str(spec.get("path", "")),
     )
+
+
+def _read_checkpoint(spec: Mapping[str, Any]) -> Checkpoint | None:
+    try:
+        return checkpoint_from_json(spec.get("checkpoint"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"run.json is no run spec: {error}") from error
 
 
 def _read_spec(path: Path) -> dict[str, Any]:

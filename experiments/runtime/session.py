@@ -6,32 +6,27 @@ import os
 import socket
 from functools import partial
 
-from torch import nn
-
-from experiments.runtime.declared import check_options_file, read_declared_metrics
+from experiments.runtime.declared import check_options_file
 from experiments.runtime.distributed import (
     Ranks,
     barrier,
     gather_objects,
     process_group,
-    use_reproducible_math,
 )
 from experiments.runtime.entry import record_failure
-from experiments.runtime.environment import describe_environment
+from experiments.runtime.evaluation_run import evaluate_only
 from experiments.runtime.events import EventLog
 from experiments.runtime.experiment import Experiment
 from experiments.runtime.learner import Learner
 from experiments.runtime.loop import Trainer
+from experiments.runtime.opening import open_run
 from experiments.runtime.options import ExperimentOptions, build
-from experiments.runtime.precision import choose_precision
 from experiments.runtime.result import build_result
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.samplers import divide_batch
 from experiments.runtime.seeds import seed_everything
 from experiments.runtime.setup import Setup
-from experiments.runtime.stages import Timetable
 from experiments.runtime.stop import Stopped, StopRequest
-from experiments.runtime.task import Task
 from merge.storage.json_files import write_json
 
 
@@ -45,17 +40,14 @@ def train_experiment(experiment: Experiment, context: RunContext, stop: StopRequ
         on_error=partial(record_failure, context),
     ) as ranks:
         stop.watch_peers(_local_peers(ranks))
-        divide_batch(options.runtime.global_batch, ranks.world_size)
-        _train(_set_up(experiment, options, context, ranks, stop))
+        if context.checkpoint is not None or options.runtime.epochs == 0:
+            evaluate_only(open_run(experiment, options, context, ranks), stop)
+        else:
+            divide_batch(options.runtime.global_batch, ranks.world_size)
+            _train(_set_up(experiment, options, context, ranks, stop))
         # From here on ranks leave one by one, and none may take that for a failure.
         stop.watch_peers(())
         barrier(ranks)
-
-
-def build_seeded_model(task: Task, ranks: Ranks) -> nn.Module:
-    """The run's model before training: the same on every rank and for any number of ranks."""
-    seed_everything(task.options.runtime.seed, "model")
-    return task.build_model(ranks.device)
 
 
 def choose_micro_batch(options: ExperimentOptions, context: RunContext, ranks: Ranks) -> int:
@@ -71,26 +63,21 @@ def _set_up(
     ranks: Ranks,
     stop: StopRequest,
 ) -> Setup:
-    precision = choose_precision(options.runtime.amp, ranks.device)
-    use_reproducible_math(ranks.device, is_deterministic=options.runtime.deterministic)
-    task = experiment.open_task(options, context)
-    declared = read_declared_metrics(experiment, context.metric)
-    declared.check_selection(getattr(task, "selection", None))
-    stages = Timetable(task.stages(), epochs=options.runtime.epochs)
-    model = build_seeded_model(task, ranks)
+    run = open_run(experiment, options, context, ranks)
     # Dropout and the like differ between ranks.
     seed_everything(options.runtime.seed, "rank", ranks.rank)
-    if ranks.is_main:
-        write_json(context.attempt.environment, describe_environment(ranks))
     micro_batch = choose_micro_batch(options, context, ranks)
+    stages, precision = run.stages, run.precision
     return Setup(
         context=context,
-        task=task,
-        declared=declared,
+        task=run.task,
+        declared=run.declared,
         ranks=ranks,
         precision=precision,
         stages=stages,
-        learner=Learner(task, model, ranks, precision, stages.at(0), micro_batch=micro_batch),
+        learner=Learner(
+            run.task, run.model, ranks, precision, stages.at(0), micro_batch=micro_batch
+        ),
         micro_batch=micro_batch,
         stop=stop,
         events=EventLog(context.attempt.events if ranks.is_main else None),

@@ -99,6 +99,7 @@ class Snapshots:
                 "ranks": all_own,
                 "world_size": self._ranks.world_size,
                 "identity": self._identity,
+                "config": flat(self._task.options),  # type: ignore[arg-type]
             }
             path = self._context.run.last_checkpoint
             save_checkpoint(path, state, config_hash=self._context.config_hash)

@@ -61,7 +61,8 @@ class Timetable:
 
     def __init__(self, stages: Sequence[Stage], *, epochs: int) -> None:
         """UsageError: the stages do not fill `epochs` epochs, or two have the same name."""
-        self._stages = [stage for stage in stages if stage.epochs]
+        # A run without training evaluates in its first stage.
+        self._stages = [stage for stage in stages if stage.epochs] or list(stages[:1])
         lengths = [stage.epochs for stage in self._stages]
         if sum(lengths) != epochs or min(lengths) < 0:
             parts = ", ".join(f"{stage.name} {stage.epochs}" for stage in stages)

@@ -103,6 +103,9 @@ class Task(ABC):
     validation_list: str | None = None
     """The one of `lists` on which the best epoch is chosen; it is no part of the result. None: the
     best epoch is chosen on what is tested, and the result says so."""
+    identity_of_model: tuple[str, ...] = ("weights",)
+    """Names of `identity` that a trained model depends on. The others may differ where a checkpoint
+    is evaluated again, such as on another data set."""
     stage: Stage
     """The stage that is going on, set by the runtime once the model is built."""
 
@@ -210,6 +213,16 @@ class Task(ABC):
     @abstractmethod
     def predict(self, model: nn.Module, item: Item, device: torch.device) -> Prediction:
         """The prediction for one item of `eval_data`, computed in mixed precision, no gradients."""
+
+    def predict_chunk(
+        self, model: nn.Module, items: Sequence[Item], device: torch.device
+    ) -> Sequence[Prediction]:
+        """The predictions for `eval_chunk` consecutive items of `eval_order`, or fewer at its end.
+
+        Override it where several together are faster. Items come together in the same way for any
+        number of ranks.
+        """
+        return [self.predict(model, item, device) for item in items]
 
     def metrics(self, states: Mapping[str, Sums]) -> dict[str, float]:
         """The metrics of an evaluation: means over its lists."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
-from experiments.runtime.option_notes import FREE, Range
+from experiments.runtime.option_notes import FREE, TESTS, Range
 from experiments.runtime.schedules import (
     Schedule,
     cosine,
@@ -47,6 +47,8 @@ class RuntimeOptions:
     """Root of all random streams of the training."""
     eval_every: Annotated[int, Range(1)] = 1
     """Epochs between two evaluations; the last epoch is always evaluated."""
+    eval_chunk: Annotated[int, Range(1), TESTS] = 1
+    """Test items that are predicted together; more of them may round in another way."""
     report: Literal["best", "final"] = "best"
     """Epoch whose metrics are the result; choosing the best on tested data is the field's habit."""
     checkpoint_every_steps: Annotated[int, Range(0), FREE] = 0

@@ -103,6 +103,8 @@ def _entry(leaf: Leaf, text: str) -> str:
             entry[key] = limit
     if not option.decides_numbers:
         entry["decides_numbers"] = False
+    if option.is_test_setting:
+        entry["test_setting"] = True
     entry["help"] = text
     body = "".join(f"  {key}: {_inline(value)}\n" for key, value in entry.items())
     return f"{leaf.name}:\n{body}"

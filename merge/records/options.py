@@ -39,6 +39,8 @@ class Option:
     decides_numbers: bool = True
     """Whether a result depends on it. An option that decides no number is left out of every
     configuration's hash, so it may change under a sweep that has begun."""
+    is_test_setting: bool = False
+    """Whether a finished training may be evaluated again under another value."""
 
     @property
     def type(self) -> str:
@@ -83,6 +85,11 @@ class Options:
     def free_keys(self) -> tuple[str, ...]:
         """The options on which no number depends."""
         return tuple(key for key, option in self.by_name.items() if not option.decides_numbers)
+
+    @property
+    def test_settings(self) -> tuple[str, ...]:
+        """The options that a finished training may be tested under anew."""
+        return tuple(key for key, option in self.by_name.items() if option.is_test_setting)
 
     def check_key(self, key: str) -> None:
         """UnknownKeyError unless there is an option `key`."""
@@ -136,6 +143,7 @@ def option_from_entry(entry: Mapping[str, Any]) -> Option:
         minimum=entry["min"],
         maximum=entry["max"],
         decides_numbers=entry["decides_numbers"],
+        is_test_setting=entry["test_setting"],
     )
 
 

@@ -9,6 +9,7 @@ option, and each has a default:
 A type is int, float, bool, str, or a list of one of them (`list[int]`), whose items are each held
 to choices, min and max. `decides_numbers: false` marks an option on which no result depends, such
 as how often a checkpoint is written: it may change under a sweep that has begun.
+`test_setting: true` marks one that `replicate evaluate` may change after the training.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class _Entry(Shape):
     min: int | float | None = None
     max: int | float | None = None
     decides_numbers: bool = True
+    test_setting: bool = False
     help: str = ""
 
 

@@ -14,7 +14,7 @@ from experiments.fewshot.episodes.lists import train_list
 from experiments.fewshot.episodes.protocols import build_split
 from experiments.fewshot.episodes.source import open_source
 from experiments.fewshot.episodes.transforms import TrainTransform
-from experiments.fewshot.loading import ImageCache, TrainBatch, TrainDataset, collate
+from experiments.fewshot.loading import TrainBatch, TrainDataset, collate, share_images
 from experiments.fewshot.models.base import Output, predict
 from experiments.fewshot.models.losses import IGNORED, segmentation_loss
 
@@ -61,7 +61,7 @@ def _fixed_set(root: Path, cache: Path) -> tuple[TrainBatch, list[int]]:
     transform = TrainTransform(
         size=SIDE, scale_range=(1.0, 1.0), flip_probability=0.0, fill_rgb=(127.0, 127.0, 127.0)
     )
-    dataset = TrainDataset(ImageCache(source), episodes, transform, seed=0, epoch=0)
+    dataset = TrainDataset(share_images(source), episodes, transform, seed=0, epoch=0)
     batch = collate([dataset[index] for index in range(NUM_EPISODES)])
     return batch, [episode.class_id for episode in episodes]
 

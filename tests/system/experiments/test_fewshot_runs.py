@@ -20,11 +20,11 @@ from experiments.runtime.checkpoint import load_checkpoint
 from experiments.runtime.distributed import Ranks
 from experiments.runtime.evaluate import evaluate
 from experiments.runtime.learner import load_trained_state
+from experiments.runtime.opening import build_seeded_model
 from experiments.runtime.options import build
 from experiments.runtime.precision import Precision
 from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import read_context
-from experiments.runtime.session import build_seeded_model
 from experiments.runtime.stop import StopRequest
 from merge.storage.json_files import read_json
 from merge.storage.paths import AttemptPaths

@@ -52,8 +52,8 @@ def test_the_options_of_a_method_carry_its_name(method, kind):
 
 def test_the_hash_of_the_defaults_is_that_of_sweeps_that_were_frozen_before():
     decides = {k: v for k, v in flat(Options()).items() if k not in OPTIONS.free_keys}
-    assert config_hash(decides, experiment="fewshot", command=None) == "5d11f4c512f4c46c"
-    assert len(OPTIONS.by_name) == 72
+    assert config_hash(decides, experiment="fewshot", command=None) == "866b2f6c3f37dc23"
+    assert len(OPTIONS.by_name) == 73
 
 
 def test_a_run_that_names_an_unknown_option_is_refused():
