@@ -63,6 +63,8 @@ class BackboneOptions:
     """Pixels per feature cell; 8 is an inference from the paper's MACs."""
     resnet_stem: Literal["plain", "deep"] = "plain"
     """Stem of resnet50 and resnet101; deep is PSPNet's, whose weights are resnet50_v2.pth."""
+    deep_stem_dilation: Literal["every_block", "torchvision"] = "every_block"
+    """Blocks that are dilated where the stem is deep; torchvision leaves out each level's first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,18 +164,36 @@ class ImageOptions:
 
     image_size: Annotated[int, Range(16), TESTS] = 473
     """Side in pixels of training crops and of resized test images."""
-    scale_min: Annotated[float, Range(0.05)] = 0.9
-    """Least random scale of the longer side relative to image_size; an inference."""
-    scale_max: Annotated[float, Range(0.05)] = 1.1
-    """Largest random scale of the longer side relative to image_size; an inference."""
+    scale_min: Annotated[float, Range(0)] = 0.0
+    """Least random scale of a training image; 0 is the field's, 0.8 on COCO and else 0.9; an
+    inference."""
+    scale_max: Annotated[float, Range(0)] = 0.0
+    """Largest random scale of a training image; 0 is the field's, 1.25 on COCO and else 1.1; an
+    inference."""
+    scale_of: Literal["original", "image_size"] = "original"
+    """Size that a scale of 1 gives: the image's own, as in the field's code, or its longer side at
+    image_size, which suits crops much smaller than the images; an inference."""
+    crop_keeps: Annotated[float, Range(0, 1)] = 0.85
+    """Part of the object that a training crop keeps, if 31 draws find such a crop; an inference."""
+    ignored_pixels: Literal["ignored", "background"] = "ignored"
+    """What 255 in a label map is in training; HSNet's code trains with it as background."""
     flip_probability: Annotated[float, Range(0, 1)] = 0.5
     """Probability of a horizontal flip."""
+    test_multiple: Annotated[int, Range(1)] = 8
+    """Protocol bam: both sides of a resized test image are rounded down to a multiple of it."""
+    test_padding: Literal["mean", "black"] = "mean"
+    """Protocol bam: colour of the padding in a test; BAM's code has black."""
 
     def __post_init__(self) -> None:
-        if self.scale_min > self.scale_max:
+        if self.scale_min > self.scale_max > 0:
             raise UsageError(
                 f"scale_min={self.scale_min} is above scale_max={self.scale_max}: swap them"
             )
+
+    def scale_range(self, dataset: str) -> tuple[float, float]:
+        """The least and the largest random scale on a data set."""
+        least, largest = (0.8, 1.25) if dataset == "coco20i" else (0.9, 1.1)
+        return self.scale_min or least, self.scale_max or largest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +202,9 @@ class TrainingOptions:
 
     episodes_per_epoch: Annotated[int, Range(0)] = 0
     """Training episodes in an epoch; 0 is one pass over the images (hsnet on PASCAL, pairs)."""
+    head_rate_factor: Annotated[float, Range(0)] = 1.0
+    """Learning rate of all but the backbone relative to lr; 10 is that of PFENet and BAM, an
+    inference for the method abcb."""
     dice_weight: Annotated[float, Range(0)] = 0.0
     """Weight of the Dice loss that is added to the cross entropy."""
     compile: bool = False
@@ -229,21 +252,22 @@ class Options:
     # fmt: off
     ORDER: ClassVar[tuple[str, ...]] = (
         "dataset", "fold", "shot", "backbone", "from_scratch", "output_stride", "resnet_stem",
-        "method", "prototype_channels", "prototype_similarity_scale", "abcb_iterations",
-        "abcb_channels", "abcb_num_heads", "abcb_num_bins", "abcb_auxiliary_weight", "abcb_neck",
-        "abcb_neck_dropout", "abcb_feature_levels", "abcb_prior_levels", "abcb_cell_scale",
-        "abcb_neck_end", "abcb_initialisation",
+        "deep_stem_dilation", "method", "prototype_channels", "prototype_similarity_scale",
+        "abcb_iterations", "abcb_channels", "abcb_num_heads", "abcb_num_bins",
+        "abcb_auxiliary_weight", "abcb_neck", "abcb_neck_dropout", "abcb_feature_levels",
+        "abcb_prior_levels", "abcb_cell_scale", "abcb_neck_end", "abcb_initialisation",
         "abcb_evolution", "abcb_has_cleansing", "abcb_confidence_bias", "abcb_normalisation",
         "abcb_foreground_threshold", "abcb_support_threshold", "abcb_empty_foreground",
         "abcb_shot_fusion", "protocol", "eval_size", "mask_variant", "min_area_px", "image_size",
-        "scale_min", "scale_max", "flip_probability", "epochs", "episodes_per_epoch",
-        "global_batch", "micro_batch", "optimizer", "lr", "momentum", "weight_decay",
-        "poly_power", "dice_weight", "amp", "compile", "channels_last", "seed", "test_episodes",
-        "test_seeds", "eval_every", "eval_chunk", "report", "checkpoint_every_steps",
-        "checkpoint_every_s", "feature_cache_mb", "num_panels", "tensorboard",
-        "collective_timeout_s", "loader_timeout_s",
-        "clip_norm", "ema_decay", "sync_batch_norm", "checkpoint_activations", "deterministic",
-        "nesterov", "decay_norms_and_biases", "schedule", "milestones", "gamma", "warmup_epochs",
+        "scale_min", "scale_max", "scale_of", "crop_keeps", "ignored_pixels", "flip_probability",
+        "test_multiple", "test_padding", "epochs", "episodes_per_epoch", "global_batch",
+        "micro_batch", "optimizer", "lr", "momentum", "weight_decay", "poly_power",
+        "head_rate_factor", "dice_weight", "amp", "compile", "channels_last", "seed",
+        "test_episodes", "test_seeds", "eval_every", "eval_chunk", "report",
+        "checkpoint_every_steps", "checkpoint_every_s", "feature_cache_mb", "num_panels",
+        "tensorboard", "collective_timeout_s", "loader_timeout_s", "clip_norm", "ema_decay",
+        "sync_batch_norm", "checkpoint_activations", "deterministic", "nesterov",
+        "decay_norms_and_biases", "schedule", "milestones", "gamma", "warmup_epochs",
         "warmup_factor",
     )
     # fmt: on

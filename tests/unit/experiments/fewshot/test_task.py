@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -28,8 +30,10 @@ from experiments.fewshot.models.base import Output
 from experiments.fewshot.models.losses import loss_terms
 from experiments.fewshot.result import describe
 from experiments.fewshot.showcase import choose_episodes
+from experiments.fewshot.task import FewShotTask
 from experiments.runtime.batches import shares
 from experiments.runtime.learner import load_trained_state, trained_state, weighted_sum
+from experiments.runtime.stages import ParameterGroup
 
 
 def counts_with(intersection: int) -> EpisodeCounts:
@@ -247,3 +251,15 @@ def test_a_step_changes_what_is_trained_and_a_saved_state_brings_it_back(scratch
     load_trained_state(task, scratch_model, before)
     after = trained_state(task, scratch_model)
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_all_but_the_backbone_may_learn_at_a_rate_of_their_own():
+    context = SimpleNamespace(weights=None)
+    options = fewshot_options(method="prototype", head_rate_factor=10.0, epochs=2)
+    task = FewShotTask(options, context, None)
+    model = task.build_model(torch.device("cpu"))
+    (group,) = task.stages()[0].groups
+    assert group == ParameterGroup(parts=("head", "project", "scale"), rate_factor=10.0)
+    trained = {name.partition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == set(group.parts)
+    assert task_without_data(fewshot_options()).stages()[0].groups == ()

@@ -58,7 +58,9 @@ def test_masks_only_ever_hold_the_three_values_and_samples_have_one_size(height,
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("size_hw", [(80, 120), (120, 80)])
 def test_image_and_mask_take_the_same_scale_flip_and_crop(seed, size_hw):
-    transform = TrainTransform(size=96, scale_range=(0.6, 1.8), fill_rgb=FILL)
+    transform = TrainTransform(
+        size=96, scale_range=(0.6, 1.8), scale_of="image_size", fill_rgb=FILL
+    )
     sample = transform(*picture(*size_hw), np.random.default_rng(seed))
     counted = sample.mask != 255
     white = sample.image[0] > 127
@@ -68,7 +70,7 @@ def test_image_and_mask_take_the_same_scale_flip_and_crop(seed, size_hw):
 
 def test_padding_is_255_in_the_mask_and_the_fill_colour_in_the_image():
     image, mask = picture(40, 80)
-    padded = TrainTransform(size=64, scale_range=(0.5, 0.5), fill_rgb=FILL)
+    padded = TrainTransform(size=64, scale_range=(0.5, 0.5), scale_of="image_size", fill_rgb=FILL)
     samples = [
         padded(image, mask, np.random.default_rng(0)),
         FitLongerSide(size=64, fill_rgb=FILL)(image, mask)[0],
@@ -109,6 +111,64 @@ def test_a_crop_keeps_some_of_an_object_in_a_far_corner(corner):
     transform = TrainTransform(size=64, scale_range=(3.0, 3.0))
     for seed in range(20):
         assert (transform(image, mask, np.random.default_rng(seed)).mask == 1).any()
+
+
+def test_a_scale_is_of_the_original_size_unless_it_is_of_the_crops():
+    image, mask = picture(40, 80)
+    for scale_of, share in (("original", 20 * 40), ("image_size", 80 * 160)):
+        transform = TrainTransform(size=160, scale_range=(0.5, 0.5), scale_of=scale_of)
+        if scale_of == "image_size":
+            transform = TrainTransform(size=160, scale_range=(1.0, 1.0), scale_of=scale_of)
+        sample = transform(image, mask, np.random.default_rng(0))
+        assert (sample.mask != 255).sum() == share
+
+
+def test_a_crop_keeps_most_of_an_object_that_fits():
+    image, mask = np.zeros((300, 300, 3), np.uint8), np.zeros((300, 300), np.uint8)
+    mask[100:140, 160:200] = 1
+    kept = {
+        least: [
+            int((transform(image, mask, np.random.default_rng(seed)).mask == 1).sum())
+            for seed in range(40)
+        ]
+        for least in (0.0, 0.85)
+        for transform in (
+            TrainTransform(
+                size=120, scale_range=(1.0, 1.0), flip_probability=0.0, crop_keeps=least
+            ),
+        )
+    }
+    assert min(kept[0.85]) >= 0.85 * 1600
+    assert min(kept[0.0]) < 0.5 * 1600
+
+
+def test_a_crop_smaller_than_the_object_is_taken_all_the_same():
+    image, mask = np.zeros((100, 100, 3), np.uint8), np.ones((100, 100), np.uint8)
+    transform = TrainTransform(size=32, scale_range=(1.0, 1.0))
+    assert (transform(image, mask, np.random.default_rng(0)).mask == 1).all()
+
+
+def test_ignored_pixels_become_background_where_hsnets_training_has_them_so():
+    image, mask = np.zeros((64, 64, 3), np.uint8), np.full((64, 64), 255, np.uint8)
+    mask[:32] = 1
+    for is_background, expected in ((False, {1, 255}), (True, {0, 1})):
+        transform = TrainTransform(
+            size=64, scale_range=(1.0, 1.0), is_ignored_background=is_background
+        )
+        found = transform(image, mask, np.random.default_rng(0)).mask.unique().tolist()
+        assert set(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "resized_hw"),
+    [((375, 500), (352, 472)), ((500, 333), (472, 312)), ((473, 5), (473, 5))],
+)
+def test_the_sides_of_a_test_image_are_multiples_of_eight_where_bam_has_them_so(
+    size_hw, resized_hw
+):
+    sample, placement = FitLongerSide(size=473, multiple=8)(*picture(*size_hw))
+    assert placement == Placement(size_hw, resized_hw, (473, 473))
+    assert (sample.mask != 255).sum() == resized_hw[0] * resized_hw[1]
 
 
 @pytest.mark.parametrize(
