@@ -101,6 +101,8 @@ class AbcbOptions:
     prior_levels: Literal["3", "4", "3,4"] = "4"
     """Backbone levels whose cells the correlation neck of the method abcb compares; an
     inference."""
+    support_image: Literal["whole", "masked"] = "whole"
+    """What the backbone sees of a support for the method abcb; masked is HDMNet's; an inference."""
     cell_scale: Literal["unit", "none"] = "unit"
     """Whether the method abcb scales each cell's features to a mean square of 1; an inference."""
     neck_end: Literal["linear", "relu"] = "linear"
@@ -255,16 +257,16 @@ class Options:
         "deep_stem_dilation", "method", "prototype_channels", "prototype_similarity_scale",
         "abcb_iterations", "abcb_channels", "abcb_num_heads", "abcb_num_bins",
         "abcb_auxiliary_weight", "abcb_neck", "abcb_neck_dropout", "abcb_feature_levels",
-        "abcb_prior_levels", "abcb_cell_scale", "abcb_neck_end", "abcb_initialisation",
-        "abcb_evolution", "abcb_has_cleansing", "abcb_confidence_bias", "abcb_normalisation",
-        "abcb_foreground_threshold", "abcb_support_threshold", "abcb_empty_foreground",
-        "abcb_shot_fusion", "protocol", "eval_size", "mask_variant", "min_area_px", "image_size",
-        "scale_min", "scale_max", "scale_of", "crop_keeps", "ignored_pixels", "flip_probability",
-        "test_multiple", "test_padding", "epochs", "episodes_per_epoch", "global_batch",
-        "micro_batch", "optimizer", "lr", "momentum", "weight_decay", "poly_power",
-        "head_rate_factor", "dice_weight", "amp", "compile", "channels_last", "seed",
-        "test_episodes", "test_seeds", "eval_every", "eval_chunk", "report",
-        "checkpoint_every_steps", "checkpoint_every_s", "feature_cache_mb", "num_panels",
+        "abcb_prior_levels", "abcb_support_image", "abcb_cell_scale", "abcb_neck_end",
+        "abcb_initialisation", "abcb_evolution", "abcb_has_cleansing", "abcb_confidence_bias",
+        "abcb_normalisation", "abcb_foreground_threshold", "abcb_support_threshold",
+        "abcb_empty_foreground", "abcb_shot_fusion", "protocol", "eval_size", "mask_variant",
+        "min_area_px", "image_size", "scale_min", "scale_max", "scale_of", "crop_keeps",
+        "ignored_pixels", "flip_probability", "test_multiple", "test_padding", "epochs",
+        "episodes_per_epoch", "global_batch", "micro_batch", "optimizer", "lr", "momentum",
+        "weight_decay", "poly_power", "head_rate_factor", "dice_weight", "amp", "compile",
+        "channels_last", "seed", "test_episodes", "test_seeds", "eval_every", "eval_chunk",
+        "report", "checkpoint_every_steps", "checkpoint_every_s", "feature_cache_mb", "num_panels",
         "tensorboard", "collective_timeout_s", "loader_timeout_s", "clip_norm", "ema_decay",
         "sync_batch_norm", "checkpoint_activations", "deterministic", "nesterov",
         "decay_norms_and_biases", "schedule", "milestones", "gamma", "warmup_epochs",

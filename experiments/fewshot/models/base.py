@@ -32,6 +32,9 @@ class Output:
 class FewShotModel(nn.Module, ABC):
     """A backbone and a method that segments a query image from K supports with masks."""
 
+    masks_supports = False
+    """Whether the backbone sees of a support its object alone: features then depend on the mask."""
+
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
@@ -59,12 +62,20 @@ class FewShotModel(nn.Module, ABC):
         """Where the cells of `encode` lie in these images."""
         return self.backbone.grid((images_N3HW.shape[-2], images_N3HW.shape[-1]))
 
+    def shown_supports(self, support_BK3HW: Tensor, mask_BKHW: Tensor) -> Tensor:
+        """The supports as the backbone sees them; what is hidden is 0 once it is normalised."""
+        if not self.masks_supports:
+            return support_BK3HW
+        mean_311 = support_BK3HW.new_tensor(self.mean_rgb).view(3, 1, 1)
+        return torch.where((mask_BKHW == 1)[:, :, None], support_BK3HW, mean_311)
+
     def forward(
         self, query_B3HW: Tensor, support_BK3HW: Tensor, support_mask_BKHW: Tensor
     ) -> Output:
         """Segment the queries: RGB in [0, 255], masks of 0, 1 and 255 = ignored, equal H and W."""
         batch, shots = support_mask_BKHW.shape[:2]
-        images = torch.cat([query_B3HW, support_BK3HW.flatten(0, 1)])
+        shown_BK3HW = self.shown_supports(support_BK3HW, support_mask_BKHW)
+        images = torch.cat([query_B3HW, shown_BK3HW.flatten(0, 1)])
         features = self.encode(images)
         query = tuple(level[:batch] for level in features)
         support = tuple(level[batch:].reshape(batch, shots, *level.shape[1:]) for level in features)

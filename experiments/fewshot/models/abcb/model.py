@@ -30,6 +30,7 @@ class Abcb(FewShotModel):
         options.check()
         channels, heads, norm = options.channels, options.num_heads, options.normalisation
         self.options = options
+        self.masks_supports = options.support_image == "masked"
         self.neck = _neck(backbone, options)
         self.qp = QueryPrediction(channels)
         # A step that never runs has no parameters: DDP waits for the gradient of every one.

@@ -52,7 +52,7 @@ def test_the_options_of_a_method_carry_its_name(method, kind):
 
 def test_the_hash_of_the_defaults_is_that_of_sweeps_that_were_frozen_before():
     decides = {k: v for k, v in flat(Options()).items() if k not in OPTIONS.free_keys}
-    assert config_hash(decides, experiment="fewshot", command=None) == "93015ae635182b9e"
+    assert config_hash(decides, experiment="fewshot", command=None) == "c0aaec749cde4cc0"
     assert len(OPTIONS.by_name) == 73
 
 
