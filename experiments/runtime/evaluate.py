@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from experiments.runtime.distributed import Ranks, all_reduce_sum, any_rank
+from experiments.runtime.entry import NonFiniteError
+from experiments.runtime.finite import is_finite
 from experiments.runtime.loaders import LoaderSettings, load_items
 from experiments.runtime.precision import Precision
 from experiments.runtime.samplers import EvalSampler
@@ -74,14 +76,25 @@ def evaluate(  # noqa: PLR0913
     # Every rank makes the same number of rounds, so that all can agree on a stop in each.
     for turn in range(one.num_turns):
         is_due = saving is not None and saving.is_due(one.num_done(turn))
-        must_stop, is_due = any_rank((stop.is_requested, is_due), ranks)
+        must_stop, is_due, is_bad = any_rank((stop.is_requested, is_due, one.is_bad), ranks)
+        if is_bad:
+            raise _not_finite(name)
         if saving is not None and (must_stop or is_due):
             saving.save(one.partial(turn))
         if must_stop:
             raise Stopped
         one.take(turn, items)
+    if any_rank((one.is_bad,), ranks)[0]:
+        raise _not_finite(name)
     model.train(was_training)
     return one.sums()
+
+
+def _not_finite(name: str) -> NonFiniteError:
+    return NonFiniteError(
+        f"a prediction for the list {name!r} is NaN or infinite: the model is destroyed, or "
+        "overflows in mixed precision (amp=off); lower lr or clip the gradient (clip_norm)"
+    )
 
 
 def eval_chunks(order: Sequence[int], size: int) -> list[Chunk]:
@@ -103,6 +116,8 @@ class _Pass:
     ) -> None:
         self._task, self._model, self._ranks, self._precision = task, model, ranks, precision
         self._data, self._tally, self._begun = task.eval_data(name), task.tally(name), begun
+        self.is_bad = False
+        """Whether a prediction of this rank was NaN or infinite."""
         self._first = 0 if begun is None else begun.num_chunks
         chunks = eval_chunks(task.eval_order(name), task.options.runtime.eval_chunk)
         left = chunks[self._first :]
@@ -124,13 +139,19 @@ class _Pass:
             return
         chunk = self._own[turn]
         present = list(islice(items, len(chunk)))
-        with torch.inference_mode(), self._precision.autocast():
-            predictions = self._task.predict_chunk(self._model, present, self._ranks.device)
+        try:
+            with torch.inference_mode(), self._precision.autocast():
+                predictions = self._task.predict_chunk(self._model, present, self._ranks.device)
+        except NonFiniteError:
+            # In the next round all ranks end with it, with the same words.
+            self.is_bad = True
+            return
         if len(predictions) != len(chunk):
             raise UsageError(
                 f"Task.predict_chunk returned {len(predictions)} predictions for {len(chunk)} "
                 "items: it must return one for each, in their order"
             )
+        self.is_bad |= not is_finite(predictions)
         for index, prediction, item in zip(chunk, predictions, present, strict=True):
             self._tally.add(index, prediction, item)
 

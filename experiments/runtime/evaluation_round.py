@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from experiments.runtime.declared import DeclaredMetrics
 from experiments.runtime.evaluate import evaluate
 from experiments.runtime.progress import Evaluation
 from experiments.runtime.setup import Setup
-from experiments.runtime.task import Sums
+from experiments.runtime.task import Sums, Task
 
 
 def evaluate_lists(setup: Setup, epoch: int) -> Evaluation:
@@ -15,12 +16,25 @@ def evaluate_lists(setup: Setup, epoch: int) -> Evaluation:
 
     UsageError: wrong names of metrics. NonFiniteError: a metric is NaN or infinite.
     """
-    states = _evaluated(setup)
-    task, chosen_on = setup.task, setup.task.validation_list
+    return evaluation_of(setup.task, setup.declared, epoch, _evaluated(setup))
+
+
+def evaluation_of(
+    task: Task, declared: DeclaredMetrics, epoch: int, states: Mapping[str, Sums]
+) -> Evaluation:
+    """The metrics of an evaluation from the tallies of its lists.
+
+    UsageError: wrong names of metrics. NonFiniteError: a metric is NaN or infinite.
+    """
+
+    def checked(lists: Mapping[str, Sums]) -> dict[str, float]:
+        # The first evaluation is made before training: a wrong name costs no epoch.
+        return declared.check(task.metrics(lists), task.selection)
+
+    chosen_on = task.validation_list
     tested = {name: state for name, state in states.items() if name != chosen_on}
-    metrics = _checked(setup, tested)
-    validation = {} if chosen_on is None else _checked(setup, {chosen_on: states[chosen_on]})
-    return Evaluation(epoch, metrics, {name: states[name] for name in task.lists()}, validation)
+    validation = {} if chosen_on is None else checked({chosen_on: states[chosen_on]})
+    return Evaluation(epoch, checked(tested), states, validation)
 
 
 def _evaluated(setup: Setup) -> dict[str, Sums]:
@@ -39,8 +53,3 @@ def _evaluated(setup: Setup) -> dict[str, Sums]:
             )
             for name in setup.task.lists()
         }
-
-
-def _checked(setup: Setup, states: Mapping[str, Sums]) -> dict[str, float]:
-    # The first evaluation is made before training: a wrong name costs no epoch.
-    return setup.declared.check(setup.task.metrics(states), setup.task.selection)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from support.tiny_training import ALONE, TinyOptions, TinyRun
 from torch import nn
 
 from experiments.runtime.entry import NonFiniteError
+from experiments.runtime.finite import is_finite, require_finite
 from experiments.runtime.guard import Guard
 from experiments.runtime.options import OptimiserOptions, RuntimeOptions
 
@@ -76,4 +78,36 @@ def test_a_bad_gradient_is_named_where_its_norm_is_known(tmp_path):
 
     task.loss = destroyed  # type: ignore[method-assign]
     with pytest.raises(NonFiniteError, match="the gradient became NaN or infinite at step 1:"):
+        trainer.fit()
+
+
+@pytest.mark.parametrize(
+    ("prediction", "expected"),
+    [
+        (np.array([True]), True),
+        (torch.tensor([3]), True),
+        ({"scores": [torch.tensor([0.5]), 2.0], "name": "a"}, True),
+        ({"scores": [torch.tensor([0.5, float("inf")])]}, False),
+        ((np.array([np.nan], np.float32), 1), False),
+        (float("nan"), False),
+    ],
+)
+def test_predictions_of_any_kind_are_looked_through(prediction, expected):
+    assert is_finite(prediction) is expected
+
+
+def test_a_prediction_that_is_no_number_leaves_no_result(tmp_path):
+    """A finite model may overflow; a mask made from NaN is empty, and that has a score."""
+    trainer = TinyRun(tmp_path).attempt()
+    task = trainer._setup.task
+    task.predict = lambda *_: torch.tensor(float("nan" if trainer.progress.epoch == 1 else 1))  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteError, match="a prediction for the list 'test' is NaN or infinite"):
+        trainer.fit()
+
+
+def test_a_task_may_look_at_what_it_makes_its_predictions_from(tmp_path):
+    trainer = TinyRun(tmp_path).attempt()
+    task = trainer._setup.task
+    task.predict = lambda *_: require_finite(torch.tensor(float("nan")), "the logits") > 0  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteError, match="a prediction for the list 'test' is NaN or infinite"):
         trainer.fit()
