@@ -1,9 +1,9 @@
 """Where the cells of a feature map lie in its image, and the two ways between cells and pixels.
 
-A cell is centred on the middle pixel of its receptive field. Strides and paddings decide which
-pixel this is, so it is computed from the modules of a network: the cells of a ResNet at output
-stride 8 lie on pixels 0, 8, 16, ... at every size; those of an EfficientNet, whose padding depends
-on the size, on 0, 8, 16, ... at 473 and on 7, 15, 23, ... at 160.
+Strides and paddings decide on which pixel a cell is centred, so it is computed from the modules of
+a network: the cells of a ResNet at output stride 8 lie on pixels 0, 8, 16, ... at every size; those
+of an EfficientNet-Lite, whose padding depends on the size, on -3.5, 4.5, ... at 473 and 641, and on
+3.5, 11.5, ... at 160. docs/few-shot.md has the input gradients that say so.
 
 Shapes: N maps of C channels, H W pixels, h w cells.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +131,11 @@ def _after(axis: CellAxis, window: nn.Module, dim: int) -> CellAxis:
         return axis.after(kernel, stride, dilation, padding, padding)
     missing = (math.ceil(axis.count / stride) - 1) * stride + (kernel - 1) * dilation + 1
     zeros = max(missing - axis.count, 0)
-    return axis.after(kernel, stride, dilation, zeros // 2, zeros - zeros // 2)
+    after = axis.after(kernel, stride, dilation, zeros // 2, zeros - zeros // 2)
+    # Such weights were trained at even sizes, where the window begins with the pixels of its cell
+    # and ends one later: they are centred on the cell, half a pixel before the window's middle.
+    early = axis.step * (stride - 1) / 2
+    return replace(after, first=after.first - early)
 
 
 def _pads_by_size(window: nn.Module) -> bool:

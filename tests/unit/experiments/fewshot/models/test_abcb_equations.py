@@ -323,8 +323,8 @@ def _oracle_loss(model: Abcb, episode: tuple[Tensor, ...]) -> tuple[Tensor, Tens
 
 
 def _distances() -> Tensor:
-    """Pixels from each cell's centre, SIDE x 8 SIDE: at this size cells lie on 7, 15, 23, ..."""
-    centres = 7 + 8 * torch.arange(SIDE, dtype=torch.float64)
+    """Pixels from each cell's centre, SIDE x 8 SIDE: at this size cells lie on 3.5, 11.5, ..."""
+    centres = 3.5 + 8 * torch.arange(SIDE, dtype=torch.float64)
     return (centres[:, None] - torch.arange(8 * SIDE)).abs()
 
 
@@ -338,7 +338,8 @@ def _means(pixels: Tensor) -> Tensor:
 
 def _resized(logits: Tensor) -> Tensor:
     weights = (1 - _distances() / 8).clamp(min=0)
-    weights[0, :7] = 1.0
+    weights[0, :4] = 1.0
+    weights[-1, -4:] = 1.0
     return torch.einsum("ih,...ij,jw->...hw", weights, logits, weights).float()
 
 
