@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 _SHORTCUT = "downsample"
 
@@ -82,11 +83,6 @@ def cell_grid(network: Iterable[nn.Module], image_hw: tuple[int, int]) -> CellGr
     return CellGrid(rows, columns)
 
 
-def halved(grid: CellGrid) -> CellGrid:
-    """After a window of 3 with stride 2 and one zero around it: every second cell."""
-    return CellGrid(grid.rows.after(3, 2, 1, 1, 1), grid.columns.after(3, 2, 1, 1, 1))
-
-
 def cells_to_pixels(cells_NChw: Tensor, grid: CellGrid) -> Tensor:
     """Bilinear from the cells' centres to every pixel, N C H W in float32.
 
@@ -147,18 +143,19 @@ def _of_side(value: int | tuple[int, ...], dim: int) -> int:
     return value[dim] if isinstance(value, tuple) else value
 
 
-@functools.lru_cache(maxsize=256)
-def _on_device_cached(
-    make: MakeMatrix, axis: CellAxis, device: torch.device, dtype: torch.dtype
-) -> Tensor:
+def _on_device(make: MakeMatrix, axis: CellAxis, like: Tensor) -> Tensor:
+    # Under a dispatch mode tensors may be fake, and must not be kept for real ones.
+    is_watched = _get_current_dispatch_mode() is not None
+    return (_made if is_watched else _kept)(make, axis, like.device, like.dtype)
+
+
+def _made(make: MakeMatrix, axis: CellAxis, device: torch.device, dtype: torch.dtype) -> Tensor:
     # Made in a test under inference_mode, it could not serve a training's backward pass.
     with torch.inference_mode(False):
-        matrix: Tensor = make(axis).to(device, dtype)
-        return matrix
+        return make(axis).to(device, dtype)
 
 
-def _on_device(make: MakeMatrix, axis: CellAxis, like: Tensor) -> Tensor:
-    return _on_device_cached(make, axis, like.device, like.dtype)
+_kept = functools.lru_cache(maxsize=256)(_made)
 
 
 def _interpolation(axis: CellAxis) -> Tensor:

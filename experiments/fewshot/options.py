@@ -22,6 +22,9 @@ from merge.errors import UsageError
 
 _DEEPEST = 4
 
+OnCuda = Literal["auto", "on", "off"]
+"""auto is on with CUDA and off on the CPU."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataOptions:
@@ -209,10 +212,15 @@ class TrainingOptions:
     inference for the method abcb."""
     dice_weight: Annotated[float, Range(0)] = 0.0
     """Weight of the Dice loss that is added to the cross entropy."""
-    compile: bool = False
-    """Compile backbone and neck with torch.compile; needs a C++ compiler, rounds differently."""
-    channels_last: bool = False
-    """Keep images and convolutions in the memory format channels-last; rounds differently."""
+    compile: OnCuda = "auto"
+    """Compile backbone, neck and iterations in fixed shapes; needs a C++ compiler."""
+    channels_last: OnCuda = "auto"
+    """Keep images and convolutions in the memory format channels-last."""
+    constant_backbone: OnCuda = "auto"
+    """Fold a frozen backbone's batch norm into its convolutions, and cast its weights once."""
+    fixed_shapes: OnCuda = "auto"
+    """Token sets of the method abcb as ranges of all cells, with a histogram kernel; on CUDA the
+    kernel needs a C++ compiler. As the three above: auto is on with CUDA; rounds differently."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,12 +273,12 @@ class Options:
         "ignored_pixels", "flip_probability", "test_multiple", "test_padding", "epochs",
         "episodes_per_epoch", "global_batch", "micro_batch", "optimizer", "lr", "momentum",
         "weight_decay", "poly_power", "head_rate_factor", "dice_weight", "amp", "compile",
-        "channels_last", "seed", "test_episodes", "test_seeds", "eval_every", "eval_chunk",
-        "report", "checkpoint_every_steps", "checkpoint_every_s", "feature_cache_mb", "num_panels",
-        "tensorboard", "collective_timeout_s", "loader_timeout_s", "clip_norm", "ema_decay",
-        "sync_batch_norm", "checkpoint_activations", "deterministic", "nesterov",
-        "decay_norms_and_biases", "schedule", "milestones", "gamma", "warmup_epochs",
-        "warmup_factor",
+        "channels_last", "constant_backbone", "fixed_shapes", "seed", "test_episodes", "test_seeds",
+        "eval_every", "eval_chunk", "report", "checkpoint_every_steps", "checkpoint_every_s",
+        "feature_cache_mb", "num_panels", "tensorboard", "collective_timeout_s", "loader_timeout_s",
+        "clip_norm", "ema_decay", "sync_batch_norm", "checkpoint_activations", "deterministic",
+        "tf32", "nesterov", "decay_norms_and_biases", "schedule", "milestones", "gamma",
+        "warmup_epochs", "warmup_factor",
     )
     # fmt: on
 

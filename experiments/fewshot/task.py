@@ -23,6 +23,7 @@ from experiments.fewshot.panels import write_panels
 from experiments.fewshot.predict import predict_episode
 from experiments.fewshot.showcase import show_episodes
 from experiments.fewshot.tally import EpisodeTally
+from experiments.runtime.precision import choose_precision
 from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.stages import ParameterGroup, Stage
@@ -44,12 +45,14 @@ class FewShotTask(Task):
         self.features = FeatureCache(options.test.feature_cache_mb)
         self._new_parts: tuple[str, ...] = ()
         self._fill_rgb: tuple[float, float, float] | None = None
+        self._computed_with: tuple[str, ...] = ()
         self._test: dict[str, EvalDataset] = {}
 
     def build_model(self, device: torch.device) -> FewShotModel:
         """The method on its backbone; a backbone with a weight file is frozen."""
         model = build_method(self.options, self.context.weights)
-        make_faster(model, self.options.training, device)
+        precision = choose_precision(self.options.runtime.amp, device)
+        self._computed_with = make_faster(model, self.options.training, precision)
         self._fill_rgb = model.mean_rgb
         parts = {name.partition(".")[0] for name, _ in model.named_parameters()}
         self._new_parts = tuple(sorted(parts - {"backbone"}))
@@ -146,7 +149,12 @@ class FewShotTask(Task):
     def details(self, model: nn.Module) -> dict[str, Json]:
         """Protocol, lists and data, and the backbone's weights."""
         weights = cast(FewShotModel, model).backbone.weights_id
-        return {**result.data_details(self.data), "weights": weights}
+        how: dict[str, Json] = {"computed_with": list(self._computed_with)}
+        return {
+            **result.data_details(self.data),
+            "weights": weights,
+            **(how if self._computed_with else {}),
+        }
 
     def finish(self, model: nn.Module, reported: Evaluation, device: torch.device) -> None:
         """Draw panels and write the counts of each test episode."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from experiments.runtime.allocator import let_segments_grow
 from experiments.runtime.entry import run_trainer
 from experiments.runtime.experiment import find_experiment
 from experiments.runtime.run_context import RunContext
@@ -25,6 +26,8 @@ def train(words: Sequence[str], context: RunContext, stop: StopRequest) -> None:
     if len(words) != 1:
         raise UsageError("name one experiment: python -m experiments.runtime NAME_OR_FOLDER")
     experiment = find_experiment(words[0], Path.cwd())
+    if context.device_kind == "cuda":
+        let_segments_grow(os.environ)
     # Imported late, so that a stop request during the import of torch is not lost.
     from experiments.runtime.session import train_experiment
 

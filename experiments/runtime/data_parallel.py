@@ -25,7 +25,13 @@ def data_parallel(model: nn.Module, ranks: Ranks, *, unsynchronised: Iterable[st
         model, list(unsynchronised)
     )
     device_ids = [ranks.device] if ranks.device.type == "cuda" else None
-    parallel = DistributedDataParallel(model, device_ids=device_ids, find_unused_parameters=False)
+    parallel = DistributedDataParallel(
+        model,
+        device_ids=device_ids,
+        find_unused_parameters=False,
+        # Gradients lie in the buckets that travel, instead of in a copy as large as they are.
+        gradient_as_bucket_view=True,
+    )
     if ranks.device.type == "cpu" and ranks.world_size > 2:
         parallel.register_comm_hook(None, _rank_ordered_mean)
     return parallel

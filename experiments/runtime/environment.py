@@ -9,6 +9,7 @@ from importlib import metadata
 
 import torch
 
+from experiments.runtime.allocator import allocator_settings
 from experiments.runtime.distributed import Ranks
 from merge.storage.json_files import Json
 
@@ -30,6 +31,7 @@ def describe_environment(ranks: Ranks) -> dict[str, Json]:
         "device_name": _device_name(ranks.device),
         "cuda": torch.version.cuda,
         "cudnn": _cudnn_version() if ranks.device.type == "cuda" else None,
+        "allocator": allocator_settings(os.environ) if ranks.device.type == "cuda" else None,
     }
 
 

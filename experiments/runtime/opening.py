@@ -11,7 +11,7 @@ from experiments.runtime.distributed import Ranks, use_reproducible_math
 from experiments.runtime.environment import describe_environment
 from experiments.runtime.experiment import Experiment
 from experiments.runtime.options import ExperimentOptions
-from experiments.runtime.precision import Precision, choose_precision
+from experiments.runtime.precision import Precision, choose_precision, use_tf32
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.seeds import seed_everything
 from experiments.runtime.stages import Timetable
@@ -38,6 +38,7 @@ def open_run(
     """Open the task and build its model; rank 0 writes the attempt's env.json."""
     precision = choose_precision(options.runtime.amp, ranks.device)
     use_reproducible_math(ranks.device, is_deterministic=options.runtime.deterministic)
+    use_tf32(ranks.device, options.runtime.tf32)
     task = experiment.open_task(options, context)
     declared = read_declared_metrics(experiment, context.metric)
     declared.check_selection(getattr(task, "selection", None))

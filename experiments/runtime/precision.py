@@ -26,6 +26,11 @@ class Precision:
         """The context of a forward pass."""
         return torch.autocast(self.device.type, dtype=_DTYPES[self.amp], enabled=self.amp != "off")
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of products in a forward pass."""
+        return _DTYPES[self.amp]
+
     def new_scaler(self) -> torch.amp.GradScaler:
         """A loss scaler, which does nothing except with fp16."""
         return torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
@@ -55,3 +60,10 @@ def choose_precision(amp: options.Amp, device: torch.device) -> Precision:
     has_bf16 = is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     kind: DeviceKind = "cuda" if is_cuda else "cpu"
     return Precision(resolve_amp(amp, kind, has_bf16=has_bf16), device)
+
+
+def use_tf32(device: torch.device, is_wanted: bool) -> None:
+    """Let a GPU multiply float32 in TF32, or not; without effect on the CPU."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = is_wanted
+        torch.backends.cudnn.allow_tf32 = is_wanted

@@ -32,6 +32,9 @@ class RuntimeOptions:
     Where batch norm is trained it decides the number, elsewhere none."""
     amp: Amp = "auto"
     """Mixed precision; auto is bf16 (fp16 on older GPUs) on CUDA and off on CPU."""
+    tf32: bool = True
+    """On CUDA, multiply float32 in TF32, of which only 10 bits of a fraction count; products that
+    amp has in a half type are not meant. false is float32 as it stands, several times slower."""
     clip_norm: Annotated[float, Range(0)] = 0.0
     """Largest norm of the gradient of a global batch; 0 does not clip."""
     ema_decay: Annotated[float, Range(0, 1)] = 0.0

@@ -38,6 +38,16 @@ class FewShotModel(nn.Module, ABC):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
+        self._constant: tuple[nn.Module, ...] = ()
+
+    @property
+    def encoder(self) -> nn.Module:
+        """What computes features: the backbone, or the constant that stands for it."""
+        return self._constant[0] if self._constant else self.backbone
+
+    def keep_constant(self, constant: nn.Module) -> None:
+        """Let `constant` compute what the frozen backbone does; it is no part of the state."""
+        self._constant = (constant,)
 
     @property
     def mean_rgb(self) -> Rgb:
@@ -49,7 +59,7 @@ class FewShotModel(nn.Module, ABC):
 
         Those of a frozen backbone may be computed once and kept.
         """
-        features: Features = self.backbone(images_N3HW)
+        features: Features = self.encoder(images_N3HW)
         size_hw = images_N3HW.shape[-2], images_N3HW.shape[-1]
         deepest = self.backbone.grid(size_hw)
         grids = [self.backbone.grid(size_hw, level) for level in self.backbone.levels]

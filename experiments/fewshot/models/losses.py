@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -52,10 +53,22 @@ def mask_loss(
 def cross_entropy(logits_B2HW: Tensor, target_BHW: Tensor) -> Tensor:
     """Mean cross entropy over the pixels of the batch that are not ignored; 0 where none is."""
     # torch's own mean over no pixel at all is NaN, and would end the run.
-    total = functional.cross_entropy(
-        logits_B2HW, target_BHW.long(), ignore_index=IGNORED, reduction="sum"
-    )
+    if logits_B2HW.is_cuda and torch.are_deterministic_algorithms_enabled():
+        total = two_class_sum(logits_B2HW, target_BHW)
+    else:
+        total = functional.cross_entropy(
+            logits_B2HW, target_BHW.long(), ignore_index=IGNORED, reduction="sum"
+        )
     return total / (target_BHW != IGNORED).sum().clamp(min=1)
+
+
+def two_class_sum(logits_B2HW: Tensor, target_BHW: Tensor) -> Tensor:
+    """The sum of the same cross entropy by the difference of the two logits.
+
+    torch's own on a GPU has no deterministic form for images.
+    """
+    margin_BHW = (logits_B2HW[:, 1] - logits_B2HW[:, 0]) * (2.0 * (target_BHW == 1) - 1)
+    return -(functional.logsigmoid(margin_BHW) * (target_BHW != IGNORED)).sum()
 
 
 def dice(logits_B2HW: Tensor, target_BHW: Tensor) -> Tensor:

@@ -45,15 +45,19 @@ def new_learner(config, ranks):
     from experiments.fewshot.models.abcb.model import Abcb
     from experiments.fewshot.options import AbcbOptions
     from experiments.backbones.build import Backbone
+    from experiments.runtime.precision import Precision
     from support import fewshot
 
     torch.manual_seed(0)
     stages = [nn.Conv2d(3, 8, 3, stride=4, padding=1)]
     stages.append(nn.Sequential(nn.ReLU(), nn.Conv2d(8, 128, 3, stride=2, padding=1)))
-    backbone = Backbone("resnet18", stages, (2,), "two frozen convolutions")
-    options = AbcbOptions(channels=16, num_heads=2, initialisation="random")
+    stages.append(nn.Sequential(nn.ReLU(), nn.Conv2d(128, 256, 1)))
+    backbone = Backbone("resnet18", stages, (2, 3), "three frozen convolutions")
+    sizes = {"channels": 16, "num_heads": 2, "initialisation": "random"}
+    # A compiled model draws other random numbers.
+    options = AbcbOptions(**sizes, feature_levels="2,3", prior_levels="3", neck_dropout=0.0)
     model = Abcb(backbone, options)
-    make_faster(model, config.training, ranks.device)
+    make_faster(model, config.training, Precision("off", ranks.device))
     return fewshot.new_learner(model, config, ranks)
 
 def step(learner, ranks, seed):
@@ -82,7 +86,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
 def test_a_faster_model_keeps_its_state_names_resumes_bit_for_bit_and_computes_the_same(
     tmp_path: Path, plain: dict[str, torch.Tensor], option: str
 ) -> None:
-    out = _run(tmp_path, {option: True})
+    out = _run(tmp_path, {option: "on"})
     assert (out["graphs"] > 0, out["is_channels_last"]) == (
         option == "compile",
         option == "channels_last",
@@ -94,7 +98,7 @@ def test_a_faster_model_keeps_its_state_names_resumes_bit_for_bit_and_computes_t
 
 
 def test_without_a_compiler_the_error_names_what_to_install(tmp_path: Path) -> None:
-    run = TrialRun(tmp_path / "run", tmp_path / "cache").write_spec({"compile": True})
+    run = TrialRun(tmp_path / "run", tmp_path / "cache").write_spec({"compile": "on"})
     script = tmp_path / "ranks.py"
     script.write_text(SCRIPT)
     caches = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"), "CXX": "no-such-compiler"}
@@ -104,7 +108,7 @@ def test_without_a_compiler_the_error_names_what_to_install(tmp_path: Path) -> N
     assert "install a C++ compiler" in run.error(1)["message"]
 
 
-def _run(folder: Path, options: dict[str, bool]) -> dict[str, object]:
+def _run(folder: Path, options: dict[str, str]) -> dict[str, object]:
     run = TrialRun(folder / "run", folder / "cache").write_spec({"method": "abcb", **options})
     script = folder / "ranks.py"
     script.write_text(SCRIPT)

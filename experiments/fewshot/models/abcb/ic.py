@@ -7,7 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from experiments.fewshot.models.abcb.layers import Attention, KeysValues, Mlp, Normalisation
+from experiments.fewshot.models.abcb.layers import (
+    Attention,
+    FlatKeysValues,
+    KeysValues,
+    Mlp,
+    Normalisation,
+)
+from experiments.fewshot.models.abcb.packed import Reach
 from experiments.fewshot.models.abcb.tokens import Tokens
 
 ConfidenceBias = Literal["entropy_rise", "entropy_fall", "none"]
@@ -35,6 +42,26 @@ class InformationCleansing(nn.Module):
         joined = torch.cat([before.values, modulated.values], dim=2)
         queries = self.attention.queries(self.phi(joined))
         noise_BMC = self.attention.biased(queries, prepared, self._bias(entropy_rise_BN))
+        return modulated.replaced(modulated.values - noise_BMC)
+
+    def prepare_cells(self, query_BNC: Tensor) -> FlatKeysValues:
+        """`prepare` for `cleanse`."""
+        return self.attention.flat_keys_values(query_BNC)
+
+    def cleanse(
+        self, before: Tokens, modulated: Tokens, prepared: FlatKeysValues, entropy_rise_BN: Tensor
+    ) -> Tokens:
+        """`forward` in fixed shapes: no query of padding is multiplied with a key."""
+        joined = torch.cat([before.values, modulated.values], dim=2)
+        sizes = modulated.count()
+        none = torch.zeros_like(sizes)
+        every = sizes.new_full(sizes.shape, entropy_rise_BN.shape[1])
+        noise_BMC = self.attention.ranged(
+            self.attention.flat_queries(self.phi(joined)),
+            prepared,
+            Reach(none, sizes, none, every),
+            self._bias(entropy_rise_BN),
+        )
         return modulated.replaced(modulated.values - noise_BMC)
 
     def _bias(self, entropy_rise_BN: Tensor) -> Tensor:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from experiments.fewshot.models.abcb.packed import (
+    OUT_OF_REACH,
+    Reach,
+    fused_attention,
+    ranged_attention,
+    with_bias,
+)
 
 Normalisation = Literal["none", "layer_norm"]
 KeysValues = tuple[Tensor, Tensor]
 """Projected keys and values, B heads N d each."""
-
-_LANES = 8  # fused attention kernels want head widths that are multiples of this
+FlatKeysValues = tuple[Tensor, Tensor]
+"""The same with all heads in one row, B N C each."""
 
 
 def biased_attention(q_BHMD: Tensor, k_BHND: Tensor, v_BHND: Tensor, bias_BN: Tensor) -> Tensor:
@@ -23,12 +30,9 @@ def biased_attention(q_BHMD: Tensor, k_BHND: Tensor, v_BHND: Tensor, bias_BN: Te
     forward pass nor as the gradient of the bias.
     """
     width = q_BHMD.shape[-1]
-    extra = _LANES - width % _LANES
-    bias_BHN1 = bias_BN.to(k_BHND.dtype)[:, None, :, None].expand(*k_BHND.shape[:3], 1)
-    q = functional.pad(functional.pad(q_BHMD, (0, 1), value=math.sqrt(width)), (0, extra - 1))
-    k = functional.pad(torch.cat([k_BHND, bias_BHN1], dim=-1), (0, extra - 1))
-    v = functional.pad(v_BHND, (0, extra))
-    out = functional.scaled_dot_product_attention(q, k, v, scale=1 / math.sqrt(width))
+    q, k, v = with_bias((q_BHMD, k_BHND, v_BHND), bias_BN[:, None])
+    with fused_attention(q):
+        out = functional.scaled_dot_product_attention(q, k, v, scale=1 / math.sqrt(width))
     return out[..., :width]
 
 
@@ -38,6 +42,10 @@ def masked_attention(q_BHMD: Tensor, k_BHND: Tensor, v_BHND: Tensor, is_real_BN:
     A row without a real key attends to all of its padding, which keeps it finite.
     """
     mask_BN = is_real_BN | ~is_real_BN.any(1, keepdim=True)
+    if q_BHMD.is_cuda:
+        # With a mask some types have no fused kernel, and a plain one keeps all products.
+        bias_BN = k_BHND.new_zeros(mask_BN.shape).masked_fill(~mask_BN, OUT_OF_REACH)
+        return biased_attention(q_BHMD, k_BHND, v_BHND, bias_BN)
     return functional.scaled_dot_product_attention(
         q_BHMD, k_BHND, v_BHND, attn_mask=mask_BN[:, None, None]
     )
@@ -72,6 +80,28 @@ class Attention(nn.Module):
     def biased(self, queries_BHMD: Tensor, keys_values: KeysValues, bias_BN: Tensor) -> Tensor:
         """Attend to all keys with one bias each; gives B M C."""
         return self._merge(biased_attention(queries_BHMD, *keys_values, bias_BN))
+
+    def ranged(
+        self,
+        queries_BMC: Tensor,
+        keys_values: FlatKeysValues,
+        reach: Reach,
+        bias_BN: Tensor | None = None,
+    ) -> Tensor:
+        """Attend within `reach`; gives B M C."""
+        seen_BMC = ranged_attention(queries_BMC, *keys_values, reach, self.num_heads, bias_BN)
+        out_BMC: Tensor = self.to_out(seen_BMC)
+        return out_BMC
+
+    def flat_queries(self, tokens_BMC: Tensor) -> Tensor:
+        """Projected queries of all heads, B M C."""
+        queries_BMC: Tensor = self.to_query(self.norm_query(tokens_BMC))
+        return queries_BMC
+
+    def flat_keys_values(self, tokens_BNC: Tensor) -> FlatKeysValues:
+        """Projected keys and values of all heads."""
+        normed_BNC = self.norm_key(tokens_BNC)
+        return self.to_key(normed_BNC), self.to_value(normed_BNC)
 
     def start_silent(self) -> None:
         """Let the result start as 0: what it is added to stays what it was."""

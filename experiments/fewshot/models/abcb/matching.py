@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments.backbones.cells import CellAxis, CellGrid, cells_to_pixels, halved
 from experiments.fewshot.models.abcb.layers import masked_attention
 
 WIDTH = 64
@@ -136,8 +135,7 @@ class _Level:
         if coarser_BWhw is None:
             coarsest: Tensor = self.stage.decode(joined_BWhw)
             return coarsest
-        grid = _every_second(joined_BWhw.shape[-2], joined_BWhw.shape[-1])
-        before_BWhw = cells_to_pixels(coarser_BWhw, grid).to(joined_BWhw.dtype)
+        before_BWhw = _finer(coarser_BWhw, joined_BWhw)
         decoded: Tensor = before_BWhw + self.stage.decode(joined_BWhw + before_BWhw)
         return decoded
 
@@ -212,9 +210,14 @@ def _coarser_members(is_member_BKhw: Tensor) -> Tensor:
     return functional.max_pool2d(is_member_BKhw.float(), 3, stride=2, padding=1) > 0
 
 
-def _every_second(height: int, width: int) -> CellGrid:
-    axes = (CellAxis(0.0, 1.0, length, length) for length in (height, width))
-    return halved(CellGrid(*axes))
+def _finer(coarser_BWhw: Tensor, like_BWhw: Tensor) -> Tensor:
+    """Bilinear to twice the resolution: a coarse cell lies on every second fine one."""
+    height, width = coarser_BWhw.shape[-2:]
+    between = functional.interpolate(
+        coarser_BWhw, size=(2 * height - 1, 2 * width - 1), mode="bilinear", align_corners=True
+    )
+    missing = [x - y for x, y in zip(like_BWhw.shape[:1:-1], between.shape[:1:-1], strict=True)]
+    return functional.pad(between, (0, missing[0], 0, missing[1]), mode="replicate")
 
 
 def _normed(x_BWhw: Tensor, norm: nn.Module) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,12 +16,28 @@ from experiments.fewshot.models.abcb.neck import ConvolutionNeck
 from experiments.fewshot.models.abcb.qp import QueryPrediction
 from experiments.fewshot.models.abcb.sm import (
     EvolutionFeature,
+    PreparedCells,
     QueryCells,
     SupportModulation,
 )
-from experiments.fewshot.models.abcb.tokens import Tokens, pack, support_cells
+from experiments.fewshot.models.abcb.tokens import (
+    Tokens,
+    pack,
+    pack_in_place,
+    support_cells,
+)
 from experiments.fewshot.models.base import Features, FewShotModel, Output
 from experiments.fewshot.options import AbcbOptions
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is the same in every iteration; the last two as the form of the token sets needs it."""
+
+    query: QueryCells
+    for_prediction: Tensor
+    for_modulation: Tensor | PreparedCells
+    for_cleansing: tuple[Tensor, Tensor] | None
 
 
 class Abcb(FewShotModel):
@@ -41,6 +59,15 @@ class Abcb(FewShotModel):
                 self.ic = InformationCleansing(channels, heads, norm, options.confidence_bias)
         if options.initialisation == "comparison":
             self._start_as_comparison()
+        self.has_fixed_shapes = False
+        """Whether token sets are ranges of all cells; else they are padded to the largest one."""
+        # Without self, so that a copy of the model does not compute with this one's weights.
+        self._one_iteration = type(self)._iteration
+
+    def compile_iteration(self, *, dynamic: bool | None) -> None:
+        """Compile an iteration once for all of them; other than fixed shapes compile anew."""
+        iteration = type(self)._iteration
+        self._one_iteration = torch.compile(iteration, fullgraph=True, dynamic=dynamic)
 
     def _start_as_comparison(self) -> None:
         self.neck.start_faithful()
@@ -61,7 +88,8 @@ class Abcb(FewShotModel):
         is_member_BKhw = is_member_BN.view(*support_mask_BKHW.shape[:2], *grid.size_hw)
         f_q, f_s = self.neck(query, support, is_member_BKhw)
         cells = self._query_cells(query_B3HW, f_q)
-        tokens = pack(_shots_cells(f_s), is_member_BN)
+        pack_cells = pack_in_place if self.has_fixed_shapes else pack
+        tokens = pack_cells(_shots_cells(f_s), is_member_BN)
         predictions, hats = self._iterate(tokens, cells)
         weighted = [(logits, 1.0) for logits in predictions[:-1]]
         weighted += [(logits, self.options.auxiliary_weight) for logits in hats]
@@ -76,17 +104,46 @@ class Abcb(FewShotModel):
         hats: list[Tensor] = []
         if self.options.iterations == 1:
             return predictions, hats
-        queries = self.sm.prepare(query.features)
-        keys_values = self.ic.prepare(query.features) if self.options.has_cleansing else None
+        prepared = self._prepare(query, prepared_BNC)
         for _ in range(self.options.iterations - 1):
-            before, logits_BN2 = support, predictions[-1]
-            support = self.sm(before, query, queries, self._foreground(logits_BN2.detach()))
-            if keys_values is not None:
-                hats.append(self.qp(support, prepared_BNC))
-                rise_BN = entropy(hats[-1]) - entropy(logits_BN2)
-                support = self.ic(before, support, keys_values, rise_BN)
-            predictions.append(self.qp(support, prepared_BNC))
+            support, hat_BN2, logits_BN2 = self._one_iteration(
+                self, support, predictions[-1], prepared
+            )
+            if hat_BN2 is not None:
+                hats.append(hat_BN2)
+            predictions.append(logits_BN2)
         return predictions, hats
+
+    def _prepare(self, query: QueryCells, prepared_BNC: Tensor) -> _Prepared:
+        has_cleansing = self.options.has_cleansing
+        if self.has_fixed_shapes:
+            cells = self.sm.prepare_cells(query)
+            seen = self.ic.prepare_cells(query.features) if has_cleansing else None
+            return _Prepared(query, prepared_BNC, cells, seen)
+        queries_BHND = self.sm.prepare(query.features)
+        keys_values = self.ic.prepare(query.features) if has_cleansing else None
+        return _Prepared(query, prepared_BNC, queries_BHND, keys_values)
+
+    def _iteration(
+        self, before: Tokens, logits_BN2: Tensor, prepared: _Prepared
+    ) -> tuple[Tokens, Tensor | None, Tensor]:
+        """From S_QP and P_t to the next S_QP, P_hat_t and P_(t+1)."""
+        support = self._modulated(before, self._foreground(logits_BN2.detach()), prepared)
+        hat_BN2 = None
+        if prepared.for_cleansing is not None:
+            hat_BN2 = self.qp(support, prepared.for_prediction)
+            rise_BN = entropy(hat_BN2) - entropy(logits_BN2)
+            cleanse = self.ic.cleanse if self.has_fixed_shapes else self.ic
+            support = cleanse(before, support, prepared.for_cleansing, rise_BN)
+        return support, hat_BN2, self.qp(support, prepared.for_prediction)
+
+    def _modulated(self, support: Tokens, is_foreground_BN: Tensor, prepared: _Prepared) -> Tokens:
+        if isinstance(prepared.for_modulation, PreparedCells):
+            return self.sm.modulate(support, prepared.for_modulation, is_foreground_BN)
+        modulated: Tokens = self.sm(
+            support, prepared.query, prepared.for_modulation, is_foreground_BN
+        )
+        return modulated
 
     def _foreground(self, logits_BN2: Tensor) -> Tensor:
         """Cells that a prediction calls foreground, bool B N."""

@@ -8,8 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from experiments.fewshot.models.abcb.histogram import affinity_histogram
+from experiments.fewshot.models.abcb.histogram import (
+    affinity_histogram,
+    front_histogram,
+    unit_vectors,
+)
 from experiments.fewshot.models.abcb.layers import Attention, Mlp, Normalisation
+from experiments.fewshot.models.abcb.packed import Order, Reach, members_first
 from experiments.fewshot.models.abcb.tokens import Tokens, pack_order, take, take_heads
 
 Evolution = Literal["both", "pixel", "statistics"]
@@ -25,6 +30,20 @@ class QueryCells:
     """RGB in [0, 255], B N 3."""
     normalised: Tensor
     """RGB as the backbone sees it, B N 3."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedCells:
+    """What of the query's cells is the same in every iteration, for sets in fixed shapes."""
+
+    queries: Tensor
+    """Q_B, B N C."""
+    pixel: Tensor
+    """Ep, B N C; 0 where the evolution feature is without it."""
+    unit_features: Tensor
+    """f_q scaled to length 1, B N C."""
+    unit_colour: Tensor
+    """B N 3."""
 
 
 class EvolutionFeature(nn.Module):
@@ -57,8 +76,11 @@ class EvolutionFeature(nn.Module):
         return features.replaced(values_BMC)
 
     def _pixel(self, query: QueryCells, order_BM: Tensor, features: Tokens) -> Tensor:
-        image_BMC = self.on_image(take(query.normalised, order_BM))
-        both = torch.cat([image_BMC, self.on_features(features.values)], dim=2)
+        return self._pixel_of(take(query.normalised, order_BM), features.values)
+
+    def _pixel_of(self, normalised_BM3: Tensor, features_BMC: Tensor) -> Tensor:
+        image_BMC = self.on_image(normalised_BM3)
+        both = torch.cat([image_BMC, self.on_features(features_BMC)], dim=2)
         pixel_BMC: Tensor = self.pixel(both)
         return pixel_BMC
 
@@ -66,6 +88,24 @@ class EvolutionFeature(nn.Module):
         parts = [affinity_histogram(tokens, self.num_bins) for tokens in (colours, features)]
         statistics_BC: Tensor = self.statistics(torch.cat(parts, dim=1))
         return statistics_BC
+
+    def pixel_of_all(self, query: QueryCells) -> Tensor:
+        """Ep of every cell, B N C; 0 where the feature is without it."""
+        if self.parts == "statistics":
+            return torch.zeros_like(query.features)
+        return self._pixel_of(query.normalised, query.features)
+
+    def in_order(self, cells: PreparedCells, order: Order) -> Tensor:
+        """E of every cell in the order, B N C: Ep is the cell's own, Es that of the foreground."""
+        evolution_BNC = order(cells.pixel)
+        if self.parts == "pixel":
+            return evolution_BNC
+        parts = [
+            front_histogram(order(unit), order.num_members, self.num_bins)
+            for unit in (cells.unit_colour, cells.unit_features)
+        ]
+        statistics_BC: Tensor = self.statistics(torch.cat(parts, dim=1))
+        return evolution_BNC + statistics_BC[:, None].to(evolution_BNC.dtype)
 
 
 class SupportModulation(nn.Module):
@@ -107,4 +147,33 @@ class SupportModulation(nn.Module):
             is_real_BM,
         )
         has_context_B = is_foreground_BN.any(1) & ~is_foreground_BN.all(1)
+        return support.replaced(support.values + update_BMC * has_context_B[:, None, None])
+
+    def prepare_cells(self, query: QueryCells) -> PreparedCells:
+        """For `modulate`: what is the same in every iteration."""
+        pixel_BNC = self.evolution.pixel_of_all(query)
+        # The kernel multiplies tiles in the type of all other products.
+        unit_features = unit_vectors(query.features).to(pixel_BNC.dtype)
+        queries_BNC = self.to_context.flat_queries(query.features)
+        return PreparedCells(queries_BNC, pixel_BNC, unit_features, unit_vectors(query.colour))
+
+    def modulate(self, support: Tokens, cells: PreparedCells, is_foreground_BN: Tensor) -> Tokens:
+        """`forward` in fixed shapes: sets are ranges of cells in a new order, not padded."""
+        order = members_first(is_foreground_BN)
+        num_foreground = order.num_members
+        none, every = (
+            torch.zeros_like(num_foreground),
+            num_foreground.new_full(num_foreground.shape, is_foreground_BN.shape[1]),
+        )
+        context_BNC = self.to_context.ranged(
+            order(cells.queries),
+            self.to_context.flat_keys_values(self.evolution.in_order(cells, order)),
+            Reach(num_foreground, every, none, num_foreground),
+        )
+        update_BMC = self.to_support.ranged(
+            self.to_support.flat_queries(support.values),
+            self.to_support.flat_keys_values(context_BNC),
+            Reach(none, support.count(), num_foreground, every),
+        )
+        has_context_B = (num_foreground > 0) & (num_foreground < every)
         return support.replaced(support.values + update_BMC * has_context_B[:, None, None])

