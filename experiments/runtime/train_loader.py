@@ -35,7 +35,7 @@ class TrainLoader:
     ) -> None:
         """`data_of` makes the items of an epoch; `seeds` are those of the run and of this rank.
 
-        What `data_of` reads of its surroundings must stay: loader processes have a copy of it.
+        What `data_of` reads elsewhere must not change: loader processes have a copy of it.
         """
         self._sampler, self._seeds = sampler, seeds
         self._make = partial(make_loader, _Epochs(data_of, seeds), collate, settings)

@@ -22,6 +22,7 @@ from replicate.api.plans import (
     load_study,
     plan,
     runs_of,
+    with_resources,
 )
 from replicate.api.requests import RETRIED_STATES, cancel, retry, stop_workers
 from replicate.api.results import (
@@ -68,5 +69,6 @@ __all__ = [
     "status",
     "stop_workers",
     "to_pandas",
+    "with_resources",
     "work",
 ]

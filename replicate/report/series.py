@@ -1,6 +1,6 @@
 """A metric that a model has at several steps of one prediction, as a table of text. Pure.
 
-An experiment names it in its manifest (`report: series:`, docs/studies.md), such as the mIoU after
+An experiment names it in its manifest (`report: series:`, docs/studies.md), such as the score after
 each iteration of a method that refines its prediction.
 """
 

@@ -13,6 +13,7 @@ from merge.records.sweep import Run
 from orchestrator.plan.plan import Plan
 from replicate.api import check_plan, plan
 from replicate.cli import arguments as flags
+from replicate.cli.profile import profile_of
 from replicate.cli.s3_arguments import sync_target
 from replicate.cli.this_machine import on_this_machine, print_note
 from replicate.views.columns import align
@@ -71,6 +72,8 @@ def plan_of_run(arguments: argparse.Namespace, num_shards: int | None = None) ->
 
 def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Plan:
     """The plan that the flags of `run`, `submit` or `plan` ask for."""
+    if arguments.profile is not None:
+        print_note(profile_of(arguments).text())
     # An empty --shard-by, from an unset variable of a script, is no axis.
     axes = (arguments.shard_by or "").split(",")
     return plan(
@@ -78,6 +81,7 @@ def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Pla
         where=flags.selection(arguments),
         settings=flags.settings(arguments),
         debug=arguments.debug,
+        profile=arguments.profile,
         shard_by=[axis.strip() for axis in axes if axis.strip()],
         shard=arguments.shard,
         num_shards=num_shards,

@@ -25,6 +25,9 @@ WRITERS = {
     "replicate/views/terminal.py": "/dev/null",
     "orchestrator/machine/cache_folder.py": "a cache folder for a user without a home",
     "experiments/runtime/write_options.py": "options.yaml in the source tree",
+    "experiments/saliency/prepare.py": "archives below a data root",
+    "experiments/saliency/hdf5.py": "a file below a data root, made whole or not at all",
+    "experiments/saliency/beacons.py": "generated images in a folder of the cache",
 }
 """Modules that change files by other means than merge.storage, and why."""
 DATA_ROOTS = ("experiments/datasets/", "experiments/fewshot/prepare/", "experiments/backbones/")
@@ -41,10 +44,11 @@ NAMES = re.compile(
     r"(claim|request)-.*|.*\(claim\|request\).*|result\.aside.*|\.merge-index|\.merge\.lock|\.doctor|\.probe-|"
     r"(sweep|run|result|attempt|env|error|stop|submission|snapshot|hashes|episode_counts"
     r"|replication_results|merged_results)\.json|events\.jsonl|(stdout|stderr)\.log|(last|best)\.pt"
-    r"|\.sync|panels|tensorboard"
+    r"|\.sync|panels|tensorboard|training\.log|metrics\.json|model_info\.txt|by-hand"
 )
 SPELLING = {
     "merge/storage/paths.py": "the runs and the whole",
+    "merge/storage/attempt_paths.py": "the attempts",
     "merge/storage/control_paths.py": "what the control plane keeps beside them",
     "merge/results/legacy.py": "names of files of the original script",
     "experiments/fewshot/options.py": "an option has the name of its folder",

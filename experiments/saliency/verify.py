@@ -1,0 +1,162 @@
+"""`python -m experiments.saliency.verify`: what `replicate data verify` starts. No torch.
+
+Exit codes: 0 all is well, 3 something is missing, 1 something is wrong (or both), 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from experiments.datasets.verify.findings import Findings
+from experiments.saliency.archives import NUM_IMAGES, NUM_OBSERVERS
+from experiments.saliency.files import (
+    IMAGES,
+    MAPS,
+    RECORDINGS,
+    find_root,
+    image_paths,
+    observer_folders,
+)
+from experiments.saliency.gaze import read_fixations
+from experiments.saliency.hdf5 import FILE_NAME, Hdf5Source
+from experiments.saliency.source import decoded, read_file, read_rgb
+from merge.errors import PapergridError
+from merge.foreign_text import guarded_output
+from merge.storage.json_files import Json
+
+SCHEMA = 1
+
+
+@guarded_output()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Verify the copy of MIT1003 that `argv` names, print what is found; the exit code."""
+    arguments = _parse(argv)
+    findings = Findings("mit1003", arguments.limit)
+    root: Path = arguments.data_root
+    try:
+        is_hdf5_alone = (root / FILE_NAME).is_file() and not (root / IMAGES).is_dir()
+        if is_hdf5_alone:
+            _verify_hdf5(root / FILE_NAME, findings, is_deep=arguments.deep)
+        else:
+            _verify_files(find_root(root), findings, is_deep=arguments.deep)
+    except PapergridError as error:
+        findings.missing("layout", str(error))
+    except KeyboardInterrupt:
+        return 130
+    if arguments.json:
+        print(json.dumps({"schema": SCHEMA, "datasets": [_document(findings)]}, indent=1))
+    else:
+        print("\n".join(_lines(findings)))
+    return findings.exit_code
+
+
+def _verify_files(root: Path, findings: Findings, *, is_deep: bool) -> None:
+    images = image_paths(root)
+    findings.expect_count("images", len(images), NUM_IMAGES)
+    for image in images:
+        size = _size(image, findings)
+        for ending in ("fixPts", "fixMap"):
+            path = root / MAPS / f"{image.stem}_{ending}.jpg"
+            if not path.is_file():
+                findings.missing(ending, f"{path} is missing")
+            elif is_deep and size is not None and _size(path, findings) not in (None, size):
+                findings.wrong("size", f"{path} has not the size of its image")
+    if (root / RECORDINGS).is_dir():
+        _verify_recordings(root, images, findings, is_deep=is_deep)
+
+
+def _verify_recordings(
+    root: Path, images: Sequence[Path], findings: Findings, *, is_deep: bool
+) -> None:
+    folders = observer_folders(root)
+    findings.expect_count("observers", len(folders), NUM_OBSERVERS)
+    for folder in folders:
+        for image in images:
+            path = folder / f"{image.stem}.mat"
+            if not path.is_file():
+                findings.missing("recording", f"{path} is missing")
+            elif is_deep:
+                _count_fixations(path, image, findings)
+
+
+def _count_fixations(path: Path, image: Path, findings: Findings) -> None:
+    size = _size(image, findings)
+    if size is None:
+        return
+    try:
+        found = len(read_fixations(path, size))
+    except PapergridError as error:
+        findings.wrong("recording", str(error))
+        return
+    findings.checked["fixations"] = findings.checked.get("fixations", 0) + found
+
+
+def _verify_hdf5(path: Path, findings: Findings, *, is_deep: bool) -> None:
+    source = Hdf5Source.open(path)
+    findings.expect_count("images", len(source.stimuli), NUM_IMAGES)
+    findings.checked["fixations"] = sum(len(each.points) for each in source.stimuli)
+    for index in range(len(source.stimuli) if is_deep else 1):
+        try:
+            read_rgb(source, index)
+        except PapergridError as error:
+            findings.wrong("image", str(error))
+
+
+def _size(path: Path, findings: Findings) -> tuple[int, int] | None:
+    try:
+        return decoded(read_file(path), str(path), "L").size
+    except PapergridError as error:
+        findings.wrong("image", str(error))
+        return None
+
+
+def _document(findings: Findings) -> dict[str, Json]:
+    return {
+        "dataset": findings.dataset,
+        "exit_code": findings.exit_code,
+        "checked": dict(findings.checked),
+        "problems_by_kind": dict(findings.totals),
+        "problems": [asdict(problem) for problem in findings.kept],
+    }
+
+
+def _lines(findings: Findings) -> Iterator[str]:
+    verdict = f"{findings.totals.total():,} problems" if findings.totals else "no problem"
+    yield f"{findings.dataset}: {verdict}"
+    for what, number in findings.checked.items():
+        yield f"  {what:<20} {number:>7,}"
+    for problem in findings.kept:
+        yield f"  {problem.severity:<8} {problem.kind}: {problem.message}"
+    for kind, number in findings.totals.items():
+        if number > findings.limit:
+            yield f"  and {number - findings.limit:,} more of the kind {kind!r} (--limit)"
+    if findings.totals:
+        yield (
+            "  to correct it: move the folder of what is wrong away, then `replicate prepare "
+            "--study saliency --data-root DIR --download`"
+        )
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="verify", usage=argparse.SUPPRESS, allow_abbrev=False)
+    parser.add_argument("--datasets", nargs="+", required=True, choices=("mit1003",))
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--deep", action="store_true")
+    parser.add_argument("--limit", type=_limit, default=10)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args(argv)
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not 0 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
