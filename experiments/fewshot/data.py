@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from experiments.datasets.resizing import Resampling
 from experiments.datasets.shared_images import SharedImages
+from experiments.fewshot.canvas import BLACK_RGB, Rgb
 from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.episodes.lists import epoch_length, test_list, train_list
 from experiments.fewshot.episodes.protocols import Split, build_split
 from experiments.fewshot.episodes.source import Source, open_source
 from experiments.fewshot.episodes.transforms import (
-    BLACK_RGB,
     EvalTransform,
     FitLongerSide,
     Squash,
@@ -19,8 +20,6 @@ from experiments.fewshot.episodes.transforms import (
 from experiments.fewshot.loading import EvalDataset, TrainDataset, share_images
 from experiments.fewshot.options import Options
 from experiments.runtime.run_context import RunContext
-
-Rgb = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class FewShotData:
         """Training episodes in an epoch: the option's number, or one pass over the images."""
         return self.options.training.episodes_per_epoch or epoch_length(self.train_split)
 
-    def train_dataset(self, epoch: int, fill_rgb: Rgb) -> TrainDataset:
+    def train_dataset(self, epoch: int) -> TrainDataset:
         """The training episodes of `epoch`, counted from 0."""
         images = self.options.images
         episodes = train_list(
@@ -57,26 +56,32 @@ class FewShotData:
             flip_probability=images.flip_probability,
             crop_keeps=images.crop_keeps,
             is_ignored_background=images.ignored_pixels == "background",
-            fill_rgb=fill_rgb,
+            resampling=self._resampling,
         )
         return TrainDataset(self.images, episodes, transform, self.options.runtime.seed, epoch)
 
-    def test_datasets(self, fill_rgb: Rgb) -> tuple[EvalDataset, ...]:
+    def test_datasets(self) -> tuple[EvalDataset, ...]:
         """The test episodes of each test seed."""
-        transform = self._test_transform(fill_rgb)
+        transform = self._test_transform()
         return tuple(
             EvalDataset(self.images, episodes, transform, self.options.counts_at_original_size)
             for episodes in self.test_lists
         )
 
-    def _test_transform(self, fill_rgb: Rgb) -> EvalTransform:
+    def test_fill_rgb(self, mean_rgb: Rgb) -> Rgb:
+        """The colour that pads test images; `mean_rgb` is 0 once the backbone normalises it."""
+        return BLACK_RGB if self.options.images.test_padding == "black" else mean_rgb
+
+    @property
+    def _resampling(self) -> Resampling:
+        return "opencv" if self.options.data.protocol == "bam" else "pillow"
+
+    def _test_transform(self) -> EvalTransform:
         images = self.options.images
         if self.options.data.protocol != "bam":
-            return Squash(size=images.image_size)
+            return Squash(size=images.image_size, resampling=self._resampling)
         return FitLongerSide(
-            size=images.image_size,
-            multiple=images.test_multiple,
-            fill_rgb=BLACK_RGB if images.test_padding == "black" else fill_rgb,
+            size=images.image_size, multiple=images.test_multiple, resampling=self._resampling
         )
 
 

@@ -232,8 +232,9 @@ class TestOptions:
     test_seeds: Annotated[tuple[int, ...], Range(0, 4294967295), TESTS] = ()
     """A test list is drawn for each, and the metrics are their means; none is the protocol's
     own."""
-    feature_cache_mb: Annotated[int, Range(0), FREE] = 2048
-    """Host memory of a rank for features of test images; 0 computes them anew each time."""
+    feature_cache_mb: Annotated[int, Range(-1), FREE] = -1
+    """Memory for features of test images, where they are computed; 0 keeps none, -1 is 2 GiB on a
+    CPU and half of what is free on a GPU."""
     num_panels: Annotated[int, Range(0), FREE] = 4
     """Test episodes drawn as PNG panels at the end."""
 

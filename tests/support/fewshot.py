@@ -34,7 +34,9 @@ def even_grid(size_hw: tuple[int, int], step: int = 4) -> CellGrid:
 
 def task_without_data(options: Options) -> FewShotTask:
     """A task for what needs no data: losses, weights, a learner."""
-    return FewShotTask(options, cast(Any, None), cast(Any, None))
+    task = FewShotTask(options, cast(Any, None), cast(Any, None))
+    task.mean_rgb = (127.0, 127.0, 127.0)
+    return task
 
 
 def new_learner(

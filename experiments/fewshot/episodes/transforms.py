@@ -1,9 +1,8 @@
 """Images and their masks made ready for a model, together, and logits brought back.
 
-Images come as uint8 RGB HW3 and leave as float32 3HW in [0, 255]; masks are uint8 HW with
-0 background, 1 foreground, 255 ignored. Masks are only ever sampled at the nearest pixel, and
-what is padded is 255 in the mask and the fill colour in the image, zero once a backbone
-subtracts that colour.
+Images come as uint8 RGB HW3 and leave as bytes on a canvas, which is painted on the device; masks
+are uint8 HW with 0 background, 1 foreground, 255 ignored. Masks are only ever sampled at the
+nearest pixel, and what is padded is 255 in the mask.
 """
 
 from __future__ import annotations
@@ -13,13 +12,11 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn.functional import interpolate
 
 from experiments.datasets.labels import IGNORE, Bytes
-
-IMAGENET_MEAN_RGB = (123.675, 116.28, 103.53)
-BLACK_RGB = (0.0, 0.0, 0.0)
+from experiments.datasets.resizing import Resampling, resize_labels, resize_photograph
+from experiments.fewshot.canvas import Canvases, canvas_of
 
 ScaleOf = Literal["original", "image_size"]
 
@@ -30,8 +27,8 @@ _MAX_REDRAWS = 30
 class Sample:
     """One image and its mask at the model's size."""
 
-    image: torch.Tensor
-    """float32 3HW, RGB in [0, 255]."""
+    image: Canvases
+    """3HW."""
     mask: torch.Tensor
     """uint8 HW, 0/1/255."""
 
@@ -68,14 +65,14 @@ class FitLongerSide:
 
     size: int
     multiple: int = 1
-    fill_rgb: tuple[float, float, float] = IMAGENET_MEAN_RGB
+    resampling: Resampling = "opencv"
 
     def __call__(self, image_HW3: Bytes, mask_HW: Bytes) -> tuple[Sample, Placement]:
         height, width = mask_HW.shape
         resized_hw = self._resized_hw((height, width))
-        image_HW3, mask_HW = _resized(image_HW3, mask_HW, resized_hw)
+        image_HW3 = resize_photograph(image_HW3, resized_hw, self.resampling)
         canvas_hw = (self.size, self.size)
-        sample = _on_canvas(image_HW3, mask_HW, canvas_hw, (0, 0), self.fill_rgb)
+        sample = _on_canvas(image_HW3, resize_labels(mask_HW, resized_hw), canvas_hw, (0, 0))
         return sample, Placement((height, width), resized_hw, canvas_hw)
 
     def _resized_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -90,12 +87,13 @@ class Squash:
     """Both sides to `size`, which changes the aspect ratio (protocol `hsnet`)."""
 
     size: int
+    resampling: Resampling = "pillow"
 
     def __call__(self, image_HW3: Bytes, mask_HW: Bytes) -> tuple[Sample, Placement]:
         height, width = mask_HW.shape
         square = (self.size, self.size)
-        image_HW3, mask_HW = _resized(image_HW3, mask_HW, square)
-        sample = _on_canvas(image_HW3, mask_HW, square, (0, 0), IMAGENET_MEAN_RGB)
+        image_HW3 = resize_photograph(image_HW3, square, self.resampling)
+        sample = _on_canvas(image_HW3, resize_labels(mask_HW, square), square, (0, 0))
         return sample, Placement((height, width), square, square)
 
 
@@ -113,7 +111,7 @@ class TrainTransform:
     """Part of the object that a crop keeps: it is drawn again up to 30 times until it does."""
     is_ignored_background: bool = False
     """Whether 255 of a label map becomes background, as in HSNet's training."""
-    fill_rgb: tuple[float, float, float] = IMAGENET_MEAN_RGB
+    resampling: Resampling = "opencv"
 
     def __call__(self, image_HW3: Bytes, mask_HW: Bytes, rng: np.random.Generator) -> Sample:
         """A crop that keeps some foreground wherever the mask has any."""
@@ -123,7 +121,9 @@ class TrainTransform:
         scale = rng.uniform(*self.scale_range)
         if self.scale_of == "image_size":
             scale *= self.size / max(height, width)
-        image_HW3, mask_HW = _resized(image_HW3, mask_HW, _scaled((height, width), scale))
+        scaled_hw = _scaled((height, width), scale)
+        image_HW3 = resize_photograph(image_HW3, scaled_hw, self.resampling)
+        mask_HW = resize_labels(mask_HW, scaled_hw)
         if rng.uniform() < self.flip_probability:
             image_HW3, mask_HW = image_HW3[:, ::-1], mask_HW[:, ::-1]
         rows, columns = _crop(mask_HW, self.size, self.crop_keeps, rng)
@@ -131,7 +131,7 @@ class TrainTransform:
         canvas_hw = (self.size, self.size)
         room = [side - used for side, used in zip(canvas_hw, mask_HW.shape, strict=True)]
         top, left = (int(rng.integers(0, free + 1)) for free in room)
-        return _on_canvas(image_HW3, mask_HW, canvas_hw, (top, left), self.fill_rgb)
+        return _on_canvas(image_HW3, mask_HW, canvas_hw, (top, left))
 
 
 def restore_logits(logits_BCHW: torch.Tensor, placement: Placement) -> torch.Tensor:
@@ -148,13 +148,6 @@ def restore_logits(logits_BCHW: torch.Tensor, placement: Placement) -> torch.Ten
 def _scaled(size_hw: tuple[int, int], scale: float) -> tuple[int, int]:
     height, width = (max(round(side * scale), 1) for side in size_hw)
     return height, width
-
-
-def _resized(image_HW3: Bytes, mask_HW: Bytes, size_hw: tuple[int, int]) -> tuple[Bytes, Bytes]:
-    size_wh = (size_hw[1], size_hw[0])
-    image = Image.fromarray(image_HW3).resize(size_wh, Image.Resampling.BILINEAR)
-    mask = Image.fromarray(mask_HW).resize(size_wh, Image.Resampling.NEAREST)
-    return np.asarray(image), np.asarray(mask)
 
 
 def _crop(mask_HW: Bytes, size: int, least: float, rng: np.random.Generator) -> tuple[slice, slice]:
@@ -191,16 +184,9 @@ def _centred(centre: int, size: int, side: int) -> slice:
 
 
 def _on_canvas(
-    image_HW3: Bytes,
-    mask_HW: Bytes,
-    canvas_hw: tuple[int, int],
-    corner: tuple[int, int],
-    fill_rgb: tuple[float, float, float],
+    image_HW3: Bytes, mask_HW: Bytes, canvas_hw: tuple[int, int], corner: tuple[int, int]
 ) -> Sample:
     (top, left), (height, width) = corner, mask_HW.shape
-    image_3HW = torch.tensor(fill_rgb).reshape(3, 1, 1).repeat(1, *canvas_hw)
     canvas_mask_HW = torch.full(canvas_hw, IGNORE, dtype=torch.uint8)
-    pixels = torch.from_numpy(image_HW3.transpose(2, 0, 1).copy())
-    image_3HW[:, top : top + height, left : left + width] = pixels
     canvas_mask_HW[top : top + height, left : left + width] = torch.from_numpy(mask_HW.copy())
-    return Sample(image_3HW, canvas_mask_HW)
+    return Sample(canvas_of(torch.from_numpy(image_HW3.copy()), canvas_hw, corner), canvas_mask_HW)

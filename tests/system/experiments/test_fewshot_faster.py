@@ -62,13 +62,14 @@ def new_learner(config, ranks):
 
 def step(learner, ranks, seed):
     import torch
+    from experiments.fewshot.canvas import whole
     from experiments.fewshot.loading import TrainBatch
 
     generator = torch.Generator().manual_seed(2 * seed + ranks.rank)
     images = torch.rand(2, 2, 3, 64, 64, generator=generator) * 255
     masks = (torch.rand(2, 2, 64, 64, generator=generator) < 0.5).to(torch.uint8)
     masks[:, :, :32] = 1
-    batch = TrainBatch(images[:, 0], images[:, 1:], masks[:, 1:], masks[:, 0])
+    batch = TrainBatch(whole(images[:, 0]), whole(images[:, 1:]), masks[:, 1:], masks[:, 0])
     learner.step(batch, shares_of_rank={"pixels": 1.0, "episodes": 1.0}, lr=0.01)
 
 run_trainer(train)

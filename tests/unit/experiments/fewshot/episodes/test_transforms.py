@@ -48,37 +48,36 @@ def test_masks_only_ever_hold_the_three_values_and_samples_have_one_size(height,
         Squash(size=size)(image, mask)[0],
     ]
     for sample in samples:
-        assert (sample.image.shape, sample.mask.shape) == ((3, size, size), (size, size))
-        assert (sample.image.dtype, sample.mask.dtype) == (torch.float32, torch.uint8)
+        image_3HW = sample.image.painted(FILL)
+        assert (image_3HW.shape, sample.mask.shape) == ((3, size, size), (size, size))
+        assert (image_3HW.dtype, sample.mask.dtype) == (torch.float32, torch.uint8)
         assert set(sample.mask.unique().tolist()) <= {0, 1, 255}
-        assert sample.image.min() >= 0
-        assert sample.image.max() <= 255
+        assert image_3HW.min() >= 0
+        assert image_3HW.max() <= 255
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("size_hw", [(80, 120), (120, 80)])
 def test_image_and_mask_take_the_same_scale_flip_and_crop(seed, size_hw):
-    transform = TrainTransform(
-        size=96, scale_range=(0.6, 1.8), scale_of="image_size", fill_rgb=FILL
-    )
+    transform = TrainTransform(size=96, scale_range=(0.6, 1.8), scale_of="image_size")
     sample = transform(*picture(*size_hw), np.random.default_rng(seed))
     counted = sample.mask != 255
-    white = sample.image[0] > 127
+    white = sample.image.painted(FILL)[0] > 127
     assert (white == (sample.mask == 1))[counted].float().mean() > 0.98
     assert (sample.mask == 1).any()
 
 
 def test_padding_is_255_in_the_mask_and_the_fill_colour_in_the_image():
     image, mask = picture(40, 80)
-    padded = TrainTransform(size=64, scale_range=(0.5, 0.5), scale_of="image_size", fill_rgb=FILL)
+    padded = TrainTransform(size=64, scale_range=(0.5, 0.5), scale_of="image_size")
     samples = [
         padded(image, mask, np.random.default_rng(0)),
-        FitLongerSide(size=64, fill_rgb=FILL)(image, mask)[0],
+        FitLongerSide(size=64)(image, mask)[0],
     ]
     for sample, num_pixels in zip(samples, (16 * 32, 32 * 64), strict=True):
         padding = sample.mask == 255
         assert (~padding).sum() == num_pixels
-        assert (sample.image[:, padding] == torch.tensor(FILL)[:, None]).all()
+        assert (sample.image.painted(FILL)[:, padding] == torch.tensor(FILL)[:, None]).all()
 
 
 def test_a_sample_is_fixed_by_its_generator():
@@ -87,9 +86,10 @@ def test_a_sample_is_fixed_by_its_generator():
     first, again, other = (
         transform(image, mask, np.random.default_rng(seed)) for seed in (3, 3, 4)
     )
-    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.image.pixels, again.image.pixels)
+    assert torch.equal(first.image.box, again.image.box)
     assert torch.equal(first.mask, again.mask)
-    assert not torch.equal(first.image, other.image)
+    assert not torch.equal(first.image.pixels, other.image.pixels)
 
 
 def test_half_of_the_samples_are_flipped():

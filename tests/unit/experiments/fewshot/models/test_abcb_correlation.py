@@ -10,6 +10,7 @@ from support.fewshot import new_method
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.fewshot.canvas import whole
 from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.episodes.transforms import Placement
 from experiments.fewshot.feature_cache import FeatureCache
@@ -18,7 +19,7 @@ from experiments.fewshot.models.abcb import prior
 from experiments.fewshot.models.abcb.correlation import CorrelationNeck
 from experiments.fewshot.models.abcb.matching import Block, HierarchicalMatching
 from experiments.fewshot.models.base import predict
-from experiments.fewshot.predict import predict_episode
+from experiments.fewshot.predict import Predictor
 
 SIDE = 7
 
@@ -205,7 +206,8 @@ def _item(class_id: int, columns: slice) -> EvalItem:
     mask[:, 8:40, columns] = 1
     place = Placement((64, 64), (64, 64), (64, 64))
     episode = Episode("query", class_id, ("support",))
-    return EvalItem(0, episode, query, support[None], mask, place, mask[0].numpy())
+    images = whole(query), whole(support[None])
+    return EvalItem(0, episode, *images, mask, place, mask[0].numpy())
 
 
 @pytest.mark.parametrize("support_image", ["whole", "masked"])
@@ -216,12 +218,15 @@ def test_kept_features_of_a_support_serve_another_class_only_if_they_see_the_who
     model = new_method("abcb", "efficientnet_lite0", **options).eval()
     cache, cpu = FeatureCache(64), torch.device("cpu")
     for item in (_item(1, slice(0, 24)), _item(2, slice(32, 64))):
-        kept = predict_episode(model, item, cpu, cache)
-        anew = predict_episode(model, item, cpu, FeatureCache(0))
+        kept, anew = (
+            Predictor(model, cpu, each, model.mean_rgb).mask(item)
+            for each in (cache, FeatureCache(0))
+        )
         assert (kept == anew).all()
+        query, support = (each.painted(model.mean_rgb) for each in (item.query, item.support))
         with torch.no_grad():
-            whole = model(item.query[None], item.support[None], item.support_mask[None])
-        assert ((predict(whole.logits, whole.grid)[0].numpy() != kept[-1]).mean()) < 0.01
+            at_once = model(query[None], support[None], item.support_mask[None])
+        assert ((predict(at_once.logits, at_once.grid)[0].numpy() != kept).mean()) < 0.01
     assert cache.num_encoded == {"whole": 2, "masked": 3}[support_image]
 
 
@@ -229,7 +234,8 @@ def test_what_is_hidden_of_a_support_is_zero_to_the_backbone() -> None:
     options = {"abcb_channels": 16, "abcb_num_heads": 2, "abcb_support_image": "masked"}
     model = new_method("abcb", "efficientnet_lite0", **options)
     item = _item(1, slice(0, 24))
-    shown = model.shown_supports(item.support[None], item.support_mask[None])[0]
+    support = item.support.painted(model.mean_rgb)
+    shown = model.shown_supports(support[None], item.support_mask[None])[0]
     is_object = item.support_mask[:, None].expand_as(shown) == 1
-    assert torch.equal(shown[is_object], item.support[is_object])
+    assert torch.equal(shown[is_object], support[is_object])
     assert not model.backbone.normalise(shown)[~is_object].any()
