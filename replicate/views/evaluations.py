@@ -37,7 +37,8 @@ def evaluation_lines(evaluations: Mapping[str, Merged]) -> list[str]:
         ]
         if merged.document["results"]:
             lines += align(evaluation_rows(merged))
-        lines += notes(merged.document)
+        # That a cell lacks runs, its row says.
+        lines += [note for note in notes(merged.document) if not note.startswith("incomplete")]
     return lines
 
 

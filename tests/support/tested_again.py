@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +27,19 @@ resources: {device: cpu}
 OUTPUT = Path("outputs/study")
 
 
-def write_study(folder: Path) -> Path:
-    """The experiment and its study in `folder`; the study's file."""
-    shutil.copytree(EXPERIMENT, folder / "tested_again", ignore=shutil.ignore_patterns("__py*"))
-    study = folder / "study.yaml"
-    study.write_text(STUDY)
-    return study
+def write_experiment(folder: Path) -> Path:
+    """The experiment in `folder`, with the options.yaml of the runtime as it is now."""
+    there = folder / "tested_again"
+    shutil.copytree(EXPERIMENT, there, ignore=shutil.ignore_patterns("__py*"))
+    words = ["-m", "experiments.runtime.write_options", f"{there}/"]
+    subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
+    return there
 
 
 def train(folder: Path, *words: object) -> None:
     """Train both runs of the study into `folder`/outputs/study."""
-    write_study(folder)
+    write_experiment(folder)
+    (folder / "study.yaml").write_text(STUDY)
     ended = replicate("--study", "study.yaml", "--devices", "cpu:2", *words, cwd=folder)
     assert ended.returncode == 0, ended.stderr
 

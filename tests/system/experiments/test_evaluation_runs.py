@@ -9,15 +9,13 @@ from __future__ import annotations
 import json
 import signal
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 from support.ranks import TrialRun, wait_until
+from support.tested_again import write_experiment
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
-FOLDER = Path(__file__).parent / "tested_again"
-WORDS = ("-m", "experiments.runtime", str(FOLDER))
 CHUNKS = {"eval_chunk": 3}
 
 
@@ -28,9 +26,9 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(root):
+    write_experiment(root)
     run = TrialRun(root / "trained", root / "cache").write_spec(CHUNKS)
-    ranks = run.start(1, 1, *WORDS)
-    assert ranks.wait() == 0, ranks.output()
+    finish(run)
     return run
 
 
@@ -53,8 +51,14 @@ def evaluation_of(trained, root, name, config=CHUNKS, *, which="best"):
     return run
 
 
+def start(run, attempt, world_size):
+    folder = next(parent for parent in run.folder.parents if (parent / "tested_again").exists())
+    words = ("-m", "experiments.runtime", f"{folder}/tested_again")
+    return run.start(attempt, world_size, *words)
+
+
 def finish(run, attempt=1, world_size=1):
-    ranks = run.start(attempt, world_size, *WORDS)
+    ranks = start(run, attempt, world_size)
     assert ranks.wait() == 0, ranks.output()
     return run.result(attempt)
 
@@ -76,7 +80,7 @@ def test_a_killed_evaluation_goes_on_inside_its_list_with_another_number_of_rank
     run = evaluation_of(
         trained, root, "killed", {**settings, "pause_s": 0.05, "checkpoint_every_s": 0.2}
     )
-    ranks = run.start(1, 2, *WORDS)
+    ranks = start(run, 1, 2)
     wait_until(lambda: has_begun(run, "6"), ranks, 90)
     ranks.kill()
     done = run.last_checkpoint()["begun"]["6"]["num_chunks"]
@@ -95,7 +99,7 @@ def has_begun(run, name):
 
 def test_a_stop_request_saves_what_was_counted(trained, root):
     run = evaluation_of(trained, root, "stopped", {**CHUNKS, "pause_s": 0.05})
-    ranks = run.start(1, 1, *WORDS)
+    ranks = start(run, 1, 1)
     wait_until(lambda: run.has_event(1, "step"), ranks, 90)
     ranks.signal_ranks(signal.SIGTERM)
     assert ranks.wait() == 0, ranks.output()
