@@ -19,6 +19,7 @@ from merge.wording import hint
 
 STUDIES = Path(__file__).parent / "studies"
 PUBLISHED = Path(__file__).parent / "published"
+PROFILES = Path(__file__).parent / "profiles"
 
 _EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 _ACTIONS_FILE = "actions.json"
@@ -107,6 +108,19 @@ def find_study(reference: str | Path) -> Path:
         return path
     what = "is a folder, not a study file" if path.is_dir() else "is neither a study nor a file"
     raise UsageError(f"{text!r} {what}; built-in studies: {', '.join(built_in_studies())}")
+
+
+def find_profile(reference: str | Path) -> Path:
+    """The file of a profile, by built-in name or path. UsageError names those there are."""
+    names = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    if str(reference) in names:
+        return PROFILES / f"{reference}.yaml"
+    path = Path(reference)
+    if path.is_file():
+        return path
+    raise UsageError(
+        f"--profile {str(reference)!r} is neither a profile nor a file{hint(str(reference), names)}"
+    )
 
 
 def data_actions(experiments: Path = _EXPERIMENTS) -> dict[str, DataAction]:

@@ -74,8 +74,13 @@ _MODELS: dict[str, WeightSource] = {
         "resnet34": "resnet34-b627a593.pth",
         "resnet50": "resnet50-0676ba61.pth",
         "resnet101": "resnet101-63fe2227.pth",
+        "mobilenet_v3_large": "mobilenet_v3_large-8738ca79.pth",
         "fcn_resnet50": "fcn_resnet50_coco-1167a1af.pth",
+        "fcn_resnet101": "fcn_resnet101_coco-7ecb50ca.pth",
         "deeplabv3_resnet50": "deeplabv3_resnet50_coco-cd0a2569.pth",
+        "deeplabv3_resnet101": "deeplabv3_resnet101_coco-586e9e4e.pth",
+        "deeplabv3_mobilenet_v3_large": "deeplabv3_mobilenet_v3_large-fc3c493d.pth",
+        "lraspp_mobilenet_v3_large": "lraspp_mobilenet_v3_large-d234d4ea.pth",
         "fasterrcnn_resnet50_fpn": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
         "retinanet_resnet50_fpn": "retinanet_resnet50_fpn_coco-eeacb38b.pth",
     }.items()

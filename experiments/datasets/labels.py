@@ -26,8 +26,13 @@ IGNORE = 255
 
 def read_photograph(path: Path) -> Bytes:
     """RGB uint8 HW3. DataError names a file that is missing, truncated or no image."""
+    return np.array(open_photograph(path))
+
+
+def open_photograph(path: Path) -> Image.Image:
+    """The whole photograph as RGB. DataError names a file that is missing or cannot be read."""
     with _readable(path, "photograph") as image:
-        return np.array(image.convert("RGB"))
+        return image.convert("RGB")
 
 
 def read_label_map(path: Path, num_classes: int) -> Bytes:

@@ -88,7 +88,7 @@ def compile_parts(model: FewShotModel, device: torch.device) -> None:
         if name == "neck":
             part.compile(dynamic=dynamic)
     if isinstance(model, Abcb) and model.has_fixed_shapes:
-        model.compile_iteration(dynamic=dynamic)
+        model.compile_iterations(dynamic=dynamic)
 
 
 def _images_channels_last(_: nn.Module, images: tuple[Tensor]) -> tuple[Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -13,6 +14,7 @@ from experiments.runtime.batches import Batch, shares, to_device
 from experiments.runtime.data_parallel import data_parallel, share_buffers
 from experiments.runtime.distributed import Ranks
 from experiments.runtime.ema import MovingAverage
+from experiments.runtime.meter import CountMeter
 from experiments.runtime.optimisers import build_optimiser
 from experiments.runtime.precision import Precision
 from experiments.runtime.stages import Stage, resting_modules, set_trained_parts
@@ -51,6 +53,8 @@ class Learner:
         self._precision = precision
         # What is frozen is equal on all ranks by its weight file: nothing of it has to travel.
         self._frozen = frozenset(task.frozen(self.model))
+        self.counts = CountMeter()
+        """What `Task.train_counts` counts in the epoch that is going on."""
         self.gradient_norm: Tensor | None = None
         """Of the last step before it was clipped, on the device; None where clip_norm is 0."""
         decay = self._options.ema_decay
@@ -142,6 +146,8 @@ class Learner:
         batch = to_device(batch, self._ranks.device)
         with self._precision.autocast():
             output = self._task.forward(self._parallel, batch)
+        with torch.no_grad():
+            self.counts.add(self._task.train_counts(output, batch))
         loss = weighted_sum(self._task.loss(output, batch), shares_of_rank, shares_of_part)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         return loss.detach()

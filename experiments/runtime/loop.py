@@ -15,12 +15,12 @@ import torch
 from experiments.runtime.batches import Batch, shares
 from experiments.runtime.distributed import all_reduce_sum, barrier
 from experiments.runtime.evaluation_round import evaluate_lists
-from experiments.runtime.events import ScalarLog
 from experiments.runtime.guard import Guard
 from experiments.runtime.image_sizes import check_image_size
 from experiments.runtime.loaders import LoaderSettings
 from experiments.runtime.meter import LossMeter
 from experiments.runtime.progress import Evaluation, Progress
+from experiments.runtime.reporting import Reporting
 from experiments.runtime.samplers import TrainSampler
 from experiments.runtime.setup import Setup
 from experiments.runtime.snapshots import Snapshots
@@ -62,7 +62,7 @@ class Trainer:
         )
         self._meter = LossMeter(setup.ranks.device)
         self._guard = Guard(setup.ranks)
-        self._scalars = ScalarLog(None, first_step=0)
+        self.report = Reporting(setup, self._sampler.num_steps)
         self._mark = time.monotonic()
         self._reported_at = -_STEP_EVENT_EVERY_S
 
@@ -74,7 +74,8 @@ class Trainer:
     def fit(self) -> Progress:
         """Train to the end. Stopped: a checkpoint was written, and the run goes on from there."""
         self._restore()
-        self._begin()
+        self.progress.begin(self._setup.ranks.world_size)
+        self.report.begin(self.progress, self.global_step)
         try:
             self._evaluate_untrained()
             while self.progress.epoch < self._options.epochs:
@@ -85,7 +86,7 @@ class Trainer:
             raise
         finally:
             self._loader.close()
-            self._scalars.close()
+            self.report.close()
         return self.progress
 
     def _restore(self) -> None:
@@ -94,31 +95,16 @@ class Trainer:
             self.progress = restored.progress
             self._meter.reset(restored.loss_sum)
 
-    def _begin(self) -> None:
-        setup = self._setup
-        if self._options.tensorboard and setup.ranks.is_main:
-            folder = setup.context.tensorboard
-            self._scalars = ScalarLog(folder, first_step=self.global_step + 1)
-        setup.events.emit(
-            "start",
-            epoch=self.progress.epoch,
-            step=self.progress.step,
-            stage=setup.task.stage.name,
-            epochs=self._options.epochs,
-            steps_per_epoch=self._sampler.num_steps,
-            global_batch=self._options.global_batch,
-            world_size=setup.ranks.world_size,
-        )
-        logger.info("%s: epoch %d", setup.context.run_id, self.progress.epoch)
-
     def _evaluate_untrained(self) -> None:
         if self.progress.untrained is None:
             self.progress.untrained = self._evaluate(0)
 
     def _run_epoch(self) -> None:
         progress, options = self.progress, self._options
+        before = progress.seconds["train"], progress.step
         self._train_steps()
-        loss = self._mean_loss()
+        loss, trained = self._mean_loss(), self._train_metrics()
+        seconds = progress.seconds["train"] - before[0]
         done = progress.epoch + 1
         evaluation = None
         if done % options.eval_every == 0 or done == options.epochs:
@@ -126,15 +112,16 @@ class Trainer:
             if progress.record(evaluation, self._setup.task.selection):
                 self.snapshots.keep_best(evaluation)
         summary = {} if evaluation is None else evaluation.summary()
-        progress.history.append({"epoch": done, "loss": loss, **summary})
-        self._setup.events.emit("epoch", epoch=done, loss=loss)
-        self._scalars.add("train/loss", loss, self.global_step)
-        logger.info("epoch %d/%d loss %.4f", done, options.epochs, loss)
+        progress.history.append({"epoch": done, "loss": loss, **trained, **summary})
+        items = (self._sampler.num_steps - before[1]) * options.global_batch
+        self.report.epoch(progress.history[-1], self.global_step, items / max(seconds, 1e-9))
         progress.epoch, progress.step = done, 0
         self._meter.reset()
+        self._setup.learner.counts.reset()
         # Before the checkpoint, so that its optimiser is the one of the epoch that comes next.
         self._begin_stage()
         self._save()
+        self.report.write_files(progress)
 
     def _begin_stage(self) -> None:
         """Enter the stage of the present epoch, where it is another one than before."""
@@ -151,6 +138,7 @@ class Trainer:
         """The steps of the present epoch that are not done yet."""
         self._sampler.set_epoch(self.progress.epoch, first_step=self.progress.step)
         task, epoch = self._setup.task, self.progress.epoch
+        self.report.begin_epoch(epoch)
         # No rank may read images of a new size while another is still in the old epoch.
         barrier(self._setup.ranks)
         is_first = True
@@ -181,7 +169,7 @@ class Trainer:
         return shares(own, dict(zip(own, totals, strict=True)), parts=setup.ranks.world_size)
 
     def _step(self, batch: Batch, shares_of_rank: dict[str, float]) -> None:
-        lr = self._rate()
+        lr = self._setup.stages.rate(self.global_step, self._sampler.num_steps)
         learner = self._setup.learner
         loss = learner.step(batch, shares_of_rank=shares_of_rank, lr=lr)
         self.progress.step += 1
@@ -196,25 +184,7 @@ class Trainer:
             self._guard.look()
         if is_reported and not self._guard.is_alarmed:
             self._reported_at = time.monotonic()
-            self._report_step(float(loss), lr)
-
-    def _rate(self) -> float:
-        """The learning rate of the next step, by the steps of the present stage alone."""
-        stage, steps_per_epoch = self._setup.task.stage, self._sampler.num_steps
-        before = self._setup.stages.first_epoch(self.progress.epoch) * steps_per_epoch
-        num_steps = stage.epochs * steps_per_epoch
-        return stage.optimiser.rate(self.global_step - before, num_steps, steps_per_epoch)
-
-    def _report_step(self, loss: float, lr: float) -> None:
-        """Write rank 0's part of the loss to events and TensorBoard."""
-        progress, norm = self.progress, self._setup.learner.gradient_norm
-        values = {"loss": loss, "lr": lr}
-        if norm is not None:
-            values["grad_norm"] = float(norm)
-            self._scalars.add("train/grad_norm", float(norm), self.global_step)
-        self._setup.events.emit("step", epoch=progress.epoch, step=progress.step, **values)
-        self._scalars.add("train/step_loss", loss, self.global_step)
-        self._scalars.add("train/learning_rate", lr, self.global_step)
+            self.report.step(self.progress, self.global_step, float(loss), lr)
 
     def _check_model(self) -> None:
         """End all ranks where the model of any is destroyed."""
@@ -229,18 +199,17 @@ class Trainer:
         total = all_reduce_sum(torch.tensor(self._meter.sum, dtype=torch.float64), ranks)
         return float(total) / (ranks.world_size * self._sampler.num_steps)
 
+    def _train_metrics(self) -> dict[str, float]:
+        """The task's metrics of the epoch's training, over all ranks."""
+        counts = self._setup.learner.counts.total(self._setup.ranks)
+        metrics = self._setup.task.train_metrics(counts) if counts else {}
+        return {f"train_{name}": float(value) for name, value in metrics.items()}
+
     def _evaluate(self, epoch: int) -> Evaluation:
         self._tick("train")
         evaluation = evaluate_lists(self._setup, epoch)
-        self._report_evaluation(evaluation, self._tick("eval"))
+        self.report.evaluation(evaluation, self.global_step, self._tick("eval"))
         return evaluation
-
-    def _report_evaluation(self, evaluation: Evaluation, seconds: float) -> None:
-        self._setup.events.emit("eval", **evaluation.summary(), seconds=seconds)
-        for name, value in evaluation.metrics.items():
-            self._scalars.add(f"test/{name}", value, self.global_step)
-        shown = " ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items())
-        logger.info("epoch %d %s", evaluation.epoch, shown)
 
     def _save(self) -> None:
         """Write a checkpoint, unless nothing was trained yet.

@@ -1,8 +1,13 @@
-"""The running mean of a loss."""
+"""What a rank sums over the steps of an epoch, on its device: the loss, and counts of a task."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor
+
+from experiments.runtime.distributed import Ranks, all_reduce_sum
 
 
 class LossMeter:
@@ -23,3 +28,29 @@ class LossMeter:
     def reset(self, start: float = 0.0) -> None:
         """Begin a new sum, at `start` where an epoch is resumed."""
         self._sum.fill_(start)
+
+
+class CountMeter:
+    """Sums what `Task.train_counts` returns, in the same way."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, counts: Mapping[str, Tensor]) -> None:
+        """Take the counts of a part of a batch."""
+        for name, count in counts.items():
+            known = self._sums.get(name)
+            self._sums[name] = count.detach().clone() if known is None else known + count.detach()
+
+    def total(self, ranks: Ranks) -> dict[str, Tensor]:
+        """The sums over all ranks, on the CPU; all ranks call it."""
+        own = self.state()
+        return {name: all_reduce_sum(own[name], ranks) for name in sorted(own)}
+
+    def state(self) -> dict[str, Tensor]:
+        """This rank's sums, as a checkpoint holds them."""
+        return {name: each.cpu() for name, each in self._sums.items()}
+
+    def reset(self, start: Mapping[str, Tensor] | None = None) -> None:
+        """Begin new sums, at `start` where an epoch is resumed."""
+        self._sums = dict(start or {})

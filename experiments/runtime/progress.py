@@ -69,6 +69,14 @@ class Progress:
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "eval": 0.0})
     """Time spent, over all attempts; what a killed attempt lost is not in it."""
 
+    world_sizes: list[int] = field(default_factory=list)
+    """How many ranks trained, one after the other, where a run was resumed with another number."""
+
+    def begin(self, world_size: int) -> None:
+        """Take note of how many ranks train from here on."""
+        if self.world_sizes[-1:] != [world_size]:
+            self.world_sizes.append(world_size)
+
     def record(self, evaluation: Evaluation, selection: Selection) -> bool:
         """Take an evaluation after training; whether it is the best so far."""
         self.final = evaluation
@@ -98,6 +106,7 @@ class Progress:
             "step": self.step,
             "history": [dict(entry) for entry in self.history],
             "seconds": dict(self.seconds),
+            "world_sizes": list(self.world_sizes),
         }
         for name in _EVALUATIONS:
             evaluation = getattr(self, name)

@@ -91,7 +91,7 @@ def _train(setup: Setup) -> None:
     except Stopped:
         return
     setup.learner.finish()
-    result = build_result(progress, setup)
+    result = build_result(progress, setup, trainer.report)
     report = setup.task.options.runtime.report
     reported = progress.reported(report)
     if report == "best":

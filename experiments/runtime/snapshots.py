@@ -89,7 +89,11 @@ class Snapshots:
 
         All ranks call it: last.pt holds the random states of each.
         """
-        own = {"random": random_state(self._ranks.device), "loss_sum": loss_sum}
+        own = {
+            "random": random_state(self._ranks.device),
+            "loss_sum": loss_sum,
+            "counts": self._learner.counts.state(),
+        }
         all_own = gather_objects(own, self._ranks)
         if self._ranks.is_main:
             state = {
@@ -221,10 +225,14 @@ class Snapshots:
         if state["world_size"] == self._ranks.world_size:
             own = state["ranks"][self._ranks.rank]
             restore_random_state(own["random"], self._ranks.device)
+            self._learner.counts.reset(own.get("counts"))
             loss_sum: float = own["loss_sum"]
             return loss_sum
         step = progress.epoch * steps_per_epoch + progress.step
         seed_everything(self._options.seed, "rank", self._ranks.rank, step)
+        if self._ranks.is_main:
+            for own in state["ranks"]:
+                self._learner.counts.add(own.get("counts", {}))
         total: float = sum(own["loss_sum"] for own in state["ranks"])
         return total / float(state["world_size"])
 

@@ -88,6 +88,13 @@ class Timetable:
         place = self._place(epoch)
         return self._ends[place] - self._stages[place].epochs
 
+    def rate(self, step: int, steps_per_epoch: int) -> float:
+        """The learning rate of optimiser step `step`, by the steps of its stage alone."""
+        epoch = step // steps_per_epoch
+        stage = self.at(epoch)
+        in_stage = step - self.first_epoch(epoch) * steps_per_epoch
+        return stage.optimiser.rate(in_stage, stage.epochs * steps_per_epoch, steps_per_epoch)
+
     def _place(self, epoch: int) -> int:
         ended = sum(end <= epoch for end in self._ends)
         return min(ended, len(self._ends) - 1)

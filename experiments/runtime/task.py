@@ -181,6 +181,20 @@ class Task(ABC):
     def loss(self, output: Output, batch: Batch) -> Sequence[Term]:
         """The terms of the loss, computed in full precision."""
 
+    def train_counts(self, output: Output, batch: Batch) -> Mapping[str, Tensor]:
+        """What is counted while training, such as `{"correct": (output.argmax(1) == y).sum()}`.
+
+        Sums over the batch, on its device: a scalar, or a confusion matrix. Add the number of items
+        where a share is wanted.
+        """
+        del output, batch
+        return {}
+
+    def train_metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
+        """Metrics of a training epoch, from the sums of `train_counts` over all steps and ranks."""
+        del counts
+        return {}
+
     def frozen(self, model: nn.Module) -> Mapping[str, Tensor]:
         """The part of the model's state that its weight file decides and no training changes.
 

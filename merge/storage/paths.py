@@ -16,6 +16,7 @@
     claim-0001.json request-0001.json   who has it; to stop or retry it; the highest counts
     attempts/0001/                attempt.json env.json *.log events.jsonl result.json
     checkpoints/last.pt best.pt
+    training.log metrics.json     its epochs, and its model_info.txt, for people (rebuildable)
     result.json                   immutable, created exclusively
     result.aside-*.json           a second result, kept and reported, never counted
 """
@@ -27,9 +28,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from merge.storage.attempt_paths import AttemptPaths
 from merge.storage.control_paths import SnapshotPaths, SubmissionPaths, SyncPaths
 from merge.storage.disk import SYSTEM_DISK, Disk
 from merge.storage.nfs import fresh_names
+
+__all__ = [
+    "RESERVED_NAMES",
+    "RESERVED_STARTS",
+    "AttemptPaths",
+    "RunPaths",
+    "SweepPaths",
+    "is_claim_or_request",
+]
 
 RESERVED_NAMES = frozenset(
     {
@@ -39,6 +50,8 @@ RESERVED_NAMES = frozenset(
         "evaluations",
         "logs",
         "merged_results.json",
+        "metrics.json",
+        "model_info.txt",
         "panels",
         "replication_results.json",
         "report.csv",
@@ -52,6 +65,7 @@ RESERVED_NAMES = frozenset(
         "submissions",
         "sweep.json",
         "tensorboard",
+        "training.log",
     }
 )
 """Names that the layout of an output folder uses itself, at any depth."""
@@ -172,6 +186,21 @@ class RunPaths:
         return self.checkpoints / "best.pt"
 
     @property
+    def training_log(self) -> Path:
+        """The epochs as lines of text, as our own trainers write them."""
+        return self.root / "training.log"
+
+    @property
+    def metrics(self) -> Path:
+        """The epochs and evaluations as JSON."""
+        return self.root / "metrics.json"
+
+    @property
+    def model_info(self) -> Path:
+        """Parameters and layers of the model."""
+        return self.root / "model_info.txt"
+
+    @property
     def tensorboard(self) -> Path:
         """Scalars of all attempts, as TensorBoard writes them."""
         return self.root / "tensorboard"
@@ -201,6 +230,11 @@ class RunPaths:
 
     def attempt(self, number: int) -> AttemptPaths:
         return AttemptPaths(self.attempts / f"{number:04d}", self.disk)
+
+    @property
+    def attempt_by_hand(self) -> AttemptPaths:
+        """Of a trainer that a person starts without papergrid; no executor counts it."""
+        return AttemptPaths(self.attempts / "by-hand", self.disk)
 
     def attempt_number(self, name: str) -> int | None:
         """The number of the attempt whose record's path is `name`; None where it is none."""
@@ -240,61 +274,3 @@ class RunPaths:
     def _numbers(self, pattern: re.Pattern[str]) -> list[int]:
         names = fresh_names(self.root, self.disk)
         return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptPaths:
-    """Paths of one attempt's folder, and the disk that it is on."""
-
-    root: Path
-    disk: Disk = field(default=SYSTEM_DISK, repr=False, compare=False)
-
-    @property
-    def record(self) -> Path:
-        return self.root / "attempt.json"
-
-    @property
-    def stdout(self) -> Path:
-        return self.root / "stdout.log"
-
-    @property
-    def stderr(self) -> Path:
-        return self.root / "stderr.log"
-
-    @property
-    def events(self) -> Path:
-        return self.root / "events.jsonl"
-
-    @property
-    def spec(self) -> Path:
-        """The run's spec where this attempt was given other values that decide no number."""
-        return self.root / "run.json"
-
-    @property
-    def environment(self) -> Path:
-        return self.root / "env.json"
-
-    @property
-    def per_item_counts(self) -> Path:
-        """Counts of each test item, where the trainer keeps them."""
-        return self.root / "episode_counts.json"
-
-    @property
-    def error(self) -> Path:
-        """What the trainer says of its failure: {"kind": ..., "message": ...}."""
-        return self.root / "error.json"
-
-    @property
-    def stop(self) -> Path:
-        """The executor's request to the other nodes of a SLURM job to stop their ranks."""
-        return self.root / "stop.json"
-
-    @property
-    def result(self) -> Path:
-        """What the trainer leaves; the executor commits it as the run's result."""
-        return self.root / "result.json"
-
-    @property
-    def misplaced_result(self) -> Path:
-        """What the trainer left as the run's result.json instead: moved here, never counted."""
-        return self.root / "result.misplaced.json"

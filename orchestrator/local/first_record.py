@@ -27,6 +27,7 @@ def first_record(
     changes: Mapping[str, Any],
 ) -> AttemptRecord:
     """The record of an attempt that begins now; `changes` are its own deviations."""
+    assert assignment.number is not None  # an executor numbers its attempts
     paths = context.output.run(run.path)
     owner = context.settings.owner
     past, local = recorded_attempts(paths), all_attempts(paths)

@@ -160,10 +160,20 @@ def _with_effect(
     sweep: Sweep, run: Run, made: TrainerResult, deviations: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """`deviations`, each with whether it changes the number: a micro-batch does by batch norm."""
+    deviations = {**deviations, **_of_world_size(made.details.get("world_sizes"))}
     has_batch_norm = BATCH_NORM_ITEMS in made.details or sweep.manifest.has_batch_norm(run.config)
     if MICRO_BATCH not in deviations or not has_batch_norm:
         return deviations
     return {**deviations, MICRO_BATCH: {**deviations[MICRO_BATCH], "changes_number": True}}
+
+
+def _of_world_size(world_sizes: object) -> Mapping[str, Any]:
+    """Of a run that was resumed with another number of ranks: their random streams begin anew."""
+    if not isinstance(world_sizes, list) or len(world_sizes) < 2:
+        return {}
+    first, *others = map(str, world_sizes)
+    used = f"{', then '.join(others)} after a resume"
+    return {"world_size": {"planned": first, "used": used, "changes_number": True}}
 
 
 def _trained_s(attempt: Attempt, record: AttemptRecord) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from merge.errors import UsageError
 from merge.records.sweep import DeviceKind, Run
-from merge.storage.paths import RunPaths
+from merge.storage.paths import AttemptPaths, RunPaths
 from orchestrator.config.templates import fill_placeholders
 from orchestrator.config.values import ConfigValue, text_of
 from orchestrator.machine.guard import EXECUTOR, TOKEN
@@ -49,7 +49,8 @@ class Assignment:
 
     paths: RunPaths
     """Absolute."""
-    number: int
+    number: int | None
+    """Of the attempt; None where a person starts the process by hand."""
     token: str
     executor: str
     kind: DeviceKind
@@ -73,6 +74,13 @@ class Assignment:
     """Threads of a rank on a GPU; None: as many as the library finds cores."""
     nodes: int = 1
     """Nodes of the SLURM job; the run gets `devices` on each of them."""
+
+    @property
+    def attempt(self) -> AttemptPaths:
+        """The folder of the attempt."""
+        if self.number is None:
+            return self.paths.attempt_by_hand
+        return self.paths.attempt(self.number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +115,7 @@ def build_launch(run: Run, given: Assignment, inherited: Mapping[str, str]) -> L
             environment=environment,
             cwd=given.cwd,
             has_agent=False,
-            stop_file=given.paths.attempt(given.number).stop,
+            stop_file=given.attempt.stop,
         )
     if num_ranks > 1:
         return Launch(
@@ -131,7 +139,7 @@ def _trainer_words(run: Run, given: Assignment) -> tuple[str, ...]:
     folders: dict[str, ConfigValue] = {
         "run_dir": str(given.paths.root),
         "run_spec": str(given.spec or given.paths.spec),
-        "attempt_dir": str(given.paths.attempt(given.number).root),
+        "attempt_dir": str(given.attempt.root),
     }
     return fill_placeholders(run.command, folders | dict(run.config))
 
@@ -192,8 +200,8 @@ def _contract_variables(run: Run, given: Assignment) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PAPERGRID_RUN_DIR": str(given.paths.root),
         "PAPERGRID_RUN_SPEC": str(given.spec or given.paths.spec),
-        "PAPERGRID_ATTEMPT_DIR": str(given.paths.attempt(given.number).root),
-        "PAPERGRID_ATTEMPT": str(given.number),
+        "PAPERGRID_ATTEMPT_DIR": str(given.attempt.root),
+        "PAPERGRID_ATTEMPT": "0" if given.number is None else str(given.number),
         "PAPERGRID_DEVICE": given.kind,
         "PAPERGRID_CACHE_DIR": str(given.cache_dir),
         "PAPERGRID_NUM_WORKERS": str(num_workers),

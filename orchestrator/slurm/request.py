@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from merge.errors import StudyError, UsageError
+from merge.errors import UsageError
 
 SIGNAL_S = 90
 """Default: how many seconds before its time limit a job gets SIGUSR2."""
@@ -61,23 +60,6 @@ def combine_layers(layers: Iterable[Mapping[str, Any]]) -> SlurmRequest:
         values["sbatch"] = {**values["sbatch"], **given.pop("sbatch", {})}
         values.update(given)
     return SlurmRequest(**values)
-
-
-def read_profile(path: Path) -> dict[str, Any]:
-    """A cluster profile: a YAML file with the keys of `resources: {slurm: ...}`.
-
-    UsageError where it cannot be read, StudyError with all its problems.
-    """
-    from orchestrator.config.schema import fit
-    from orchestrator.config.yaml_document import as_lines, read_document
-    from orchestrator.studies.slurm_schema import SlurmShape
-
-    document = read_document(path)
-    shape, problems = fit(document, SlurmShape, document.data)
-    problems = [*document.problems, *problems]
-    if problems:
-        raise StudyError(str(path), as_lines(problems))
-    return shape.model_dump(exclude_none=True)
 
 
 def check_flags(values: Mapping[str, Any]) -> dict[str, Any]:

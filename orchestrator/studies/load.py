@@ -34,6 +34,7 @@ from orchestrator.studies.check_values import (
 )
 from orchestrator.studies.experiment import spelled
 from orchestrator.studies.options import EXPERIMENTS, Options
+from orchestrator.studies.profiles import Profile, on_hardware
 from orchestrator.studies.published import Shown, resolve_published
 from orchestrator.studies.rules import FreeRules, Rules, WrittenRules, parse_settings
 from orchestrator.studies.schema import ResourcesShape, StudyShape
@@ -45,19 +46,21 @@ _LAYOUT = ("axes", "average_over", "cell", "run_path", "command", "exclude", "ov
 """Keys without which runs cannot be laid out: a problem there hides those that would follow."""
 
 
-def load_study(
+def load_study(  # noqa: PLR0913 (all but one by keyword)
     path: Path,
     *,
     settings: Mapping[str, ConfigValue] | None = None,
     published_folders: Sequence[Path] = (),
     debug: bool = False,
+    profile: Profile | None = None,
     experiments: Path = EXPERIMENTS,
     cwd: Path | None = None,
 ) -> Study:
     """Read and check the study file `path`.
 
     `settings` (`--set key=value`, a text as it is typed in a shell) override everything but axes;
-    `debug` takes the file's `debug:` values in. `experiments` is the folder of papergrid's own
+    `debug` takes the file's `debug:` values in. `profile` sets resources, and options that neither
+    `settings` nor an axis names. `experiments` is the folder of papergrid's own
     experiments; a folder elsewhere, named with a `/`, lies relative to `cwd` (default: the current
     folder).
     StudyError carries all problems of the file; UsageError those of `settings`.
@@ -68,8 +71,11 @@ def load_study(
     notes.extend([*document.problems, *problems])
     trainer = trainer_of(shape, experiments, cwd, notes)
     rules = trainer.rules
-    study = _study(path, shape, trainer, tuple(settings or ()), notes, debug=debug)
+    settings = {**_of_profile(profile, shape, rules), **(settings or {})}
+    study = _study(path, shape, trainer, tuple(settings), notes, debug=debug)
     study = replace(study, code_files=check_code(shape, path, cwd or Path.cwd(), notes))
+    if profile is not None:
+        study = on_hardware(study, profile)
     # Only for a correct file: else a key that the file's mistake hides would be called unknown.
     if settings and notes.is_empty:
         settable = [*_known_keys(shape, rules), *_template_keys(shape)]
@@ -83,6 +89,14 @@ def load_study(
     published = resolve_published(shape.published, published_folders, cells, shown, notes)
     notes.raise_if_any()
     return replace(study, published=published)
+
+
+def _of_profile(profile: Profile | None, shape: StudyShape, rules: Rules) -> dict[str, ConfigValue]:
+    """The options of a profile that the study's experiment has; of a command they are its own."""
+    if profile is None or not isinstance(rules, Options):
+        return {}
+    names = rules.by_name.keys() - shape.axes.keys()
+    return {key: value for key, value in profile.options.items() if key in names}
 
 
 def _study(

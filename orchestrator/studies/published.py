@@ -10,13 +10,13 @@
           resnet50_small: {0: 0.729, 1: 0.760, mean: 0.745}
 
 Numbers are of the study's metric, as results store them: one in percent is a fraction. `mean` is
-the printed one, even if it is not the mean of the printed values; `fb_iou` and `note` may stand
-beside it.
+the printed one, even if it is not the mean of the printed values; `note` may stand beside it, and
+the metrics that the file lists under `other_metrics: [...]`, which are shown as a note.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ from orchestrator.config.values import text_of
 from orchestrator.config.yaml_document import Document, Notes, Problem, as_lines, read_document
 from orchestrator.studies.schema import PublishedShape
 
-_SUMMARIES = ("mean", "fb_iou", "note")
+_SUMMARIES = ("mean", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,8 @@ class PublishedFileShape(Shape):
 
     title: str = ""
     metric: str = ""
+    other_metrics: list[str] = Field(default_factory=list)
+    """Metrics that may stand beside `mean`, as the source prints them."""
     average_over: dict[str, list[Any]] = Field(default_factory=dict)
     methods: dict[str, MethodShape] = Field(default_factory=dict)
 
@@ -142,15 +144,16 @@ def _misfits(
 
 def _by_value(published: PublishedFileShape) -> bool:
     rows = (row for method in published.methods.values() for row in method.cells.values())
-    return any(key not in _SUMMARIES for row in rows for key in row)
+    beside = (*_SUMMARIES, *published.other_metrics)
+    return any(key not in beside for row in rows for key in row)
 
 
 def _impossible(file: str, published: PublishedFileShape, metric: Metric) -> Iterator[str]:
     for name, method in published.methods.items():
         for cell, row in method.cells.items():
             for key, value in row.items():
-                is_number = key not in ("note", "fb_iou")
-                if is_number and (problem := metric.out_of_range(value)):
+                is_ours = key not in ("note", *published.other_metrics)
+                if is_ours and (problem := metric.out_of_range(value)):
                     yield f"{file}: {name}, {cell}, {key}: {problem}"
 
 
@@ -191,13 +194,16 @@ def _method(wanted: PublishedShape, published: PublishedFileShape, notes: Notes)
 def _resolved(published: PublishedFileShape, name: str, tolerance: float | None) -> dict[str, Any]:
     method = published.methods[name]
     source = f"{published.title}; {method.source}" if method.source else published.title
-    notes = {cell: row["note"] for cell, row in method.cells.items() if "note" in row}
+    others = published.other_metrics
+    notes = {cell: note for cell, row in method.cells.items() if (note := _note(row, others))}
     resolved: dict[str, Any] = {
         "source": source,
         "method": name,
-        "cells": _numbers(method),
+        "cells": _numbers(method, others),
         "others": {
-            other: _numbers(shape) for other, shape in published.methods.items() if other != name
+            other: _numbers(shape, others)
+            for other, shape in published.methods.items()
+            if other != name
         },
     }
     if tolerance is not None:
@@ -205,9 +211,14 @@ def _resolved(published: PublishedFileShape, name: str, tolerance: float | None)
     return {**resolved, "notes": notes} if notes else resolved
 
 
-def _numbers(method: MethodShape) -> dict[str, dict[str, Any]]:
+def _note(row: Mapping[str, Any], other_metrics: Iterable[str]) -> str:
+    beside = ", ".join(f"{name} {row[name]:g}" for name in other_metrics if name in row)
+    return "; ".join(text for text in (row.get("note", ""), beside) if text)
+
+
+def _numbers(method: MethodShape, other_metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {
-        cell: {key: value for key, value in row.items() if key not in ("note", "fb_iou")}
+        cell: {key: value for key, value in row.items() if key not in ("note", *other_metrics)}
         for cell, row in method.cells.items()
     }
 
@@ -219,7 +230,7 @@ def _problems(document: Document, shape: PublishedFileShape) -> list[Problem]:
         if key not in document.data
     ]
     known = [text_of(v) for values in shape.average_over.values() for v in values]
-    known += _SUMMARIES
+    known += (*_SUMMARIES, *shape.other_metrics)
     for name, method in shape.methods.items():
         for cell, row in method.cells.items():
             for key, value in row.items():

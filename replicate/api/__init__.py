@@ -23,6 +23,7 @@ from replicate.api.plans import (
     load_study,
     plan,
     runs_of,
+    with_resources,
 )
 from replicate.api.requests import RETRIED_STATES, cancel, retry, stop_workers
 from replicate.api.results import (
@@ -71,5 +72,6 @@ __all__ = [
     "status",
     "stop_workers",
     "to_pandas",
+    "with_resources",
     "work",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -29,19 +30,23 @@ def load_study(
     set: Set | None = None,
     settings: Set | None = None,
     debug: bool = False,
+    profile: str | Path | None = None,
 ) -> Study:
     """The study of a built-in name or a file. StudyError lists all problems at once.
 
-    `set` is what `--set` gives; `settings` is another name of it.
+    `set` is what `--set` gives; `settings` is another name of it. `profile` is what `--profile`
+    gives: a built-in name or a file.
     """
     from orchestrator.studies.load import load_study as load
-    from replicate.catalogue import PUBLISHED, find_study
+    from orchestrator.studies.profiles import read_profile
+    from replicate.catalogue import PUBLISHED, find_profile, find_study
 
     return load(
         find_study(study),
         settings=_settings(set, settings),
         published_folders=(PUBLISHED,),
         debug=debug,
+        profile=None if profile is None else read_profile(find_profile(profile)),
     )
 
 
@@ -52,6 +57,7 @@ def plan(  # noqa: PLR0913 (all by keyword)
     set: Set | None = None,
     settings: Set | None = None,
     debug: bool = False,
+    profile: str | Path | None = None,
     shard_by: str | Sequence[str] = (),
     shard: str | None = None,
     num_shards: int | None = None,
@@ -60,9 +66,10 @@ def plan(  # noqa: PLR0913 (all by keyword)
     """Expand a study into runs and select some of them; starts and writes nothing.
 
     `where` selects values of axes; an axis that it does not name has the values of its table. `set`
-    is what `--set` gives (`settings` is another name of it), `debug` what `--debug` does.
-    `shard_by` names axes, or is `"run"` or `"balanced"`; `shard` is `I/N`. Durations come from the
-    finished runs in `output`, if it is given. SelectionError lists the choices.
+    is what `--set` gives (`settings` is another name of it), `debug` what `--debug` does, `profile`
+    what `--profile` does. `shard_by` names axes, or is `"run"` or `"balanced"`; `shard` is `I/N`.
+    Durations come from the finished runs in `output`, if it is given. SelectionError lists the
+    choices.
     """
     from merge.errors import UsageError
     from orchestrator.plan.code_version import code_version
@@ -75,7 +82,7 @@ def plan(  # noqa: PLR0913 (all by keyword)
     if isinstance(study, Mapping):
         raise UsageError("a study is a name, a file or what load_study returns, not a mapping")
     if isinstance(study, str | Path):
-        study = load_study(study, set=set, settings=settings, debug=debug)
+        study = load_study(study, set=set, settings=settings, debug=debug, profile=profile)
     # All runs, not only the selected ones: a later filter must not change the frozen plan (decision
     # 6).
     sweep = make_sweep(study, code_version(study))
@@ -97,6 +104,39 @@ def plan(  # noqa: PLR0913 (all by keyword)
         estimates=estimates,
         asked=request_to_plan(study, sweep.settings, _texts(where), sweep.code),
     )
+
+
+def with_resources(
+    plan: Plan, *, devices_per_run: int | None = None, num_workers: int | None = None
+) -> Plan:
+    """`plan` with other ranks and loaders for its runs: what `--devices-per-run` and
+    `--num-workers` give. UsageError where they do not fit.
+    """
+    from merge.errors import UsageError
+
+    ranks, workers = devices_per_run, num_workers
+    if (ranks is not None and ranks < 1) or (workers is not None and workers < 0):
+        raise UsageError("--devices-per-run takes 1 or more, --num-workers 0 or more")
+    return replace(plan, runs=tuple(_with_resources(run, ranks, workers) for run in plan.runs))
+
+
+def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
+    from merge.errors import UsageError
+
+    resources = replace(
+        run.resources,
+        devices_per_run=run.resources.devices_per_run if ranks is None else ranks,
+        num_workers=run.resources.num_workers if workers is None else workers,
+    )
+    # A command divides its batch itself: its key of that name is its own. An evaluation has none.
+    divides = run.experiment is not None and run.checkpoint is None
+    batch = run.config.get("global_batch") if divides else None
+    if isinstance(batch, int) and batch % resources.devices_per_run:
+        raise UsageError(
+            f"--devices-per-run {resources.devices_per_run} does not divide the global batch "
+            f"{batch} of {run.run_id}: choose a divisor"
+        )
+    return replace(run, resources=resources)
 
 
 def freeze_plan(

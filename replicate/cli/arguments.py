@@ -9,7 +9,9 @@ from pathlib import Path
 from merge.errors import UsageError
 from merge.records.records import EXPIRY_S
 from orchestrator.local.limits import GRACE_S
+from replicate.catalogue import built_in_studies
 from replicate.cli.device_arguments import add_devices
+from replicate.cli.profile import add_profile
 from replicate.cli.s3_arguments import add_sync
 
 FILTERS = {"datasets": "dataset", "backbones": "backbone", "shots": "shot", "folds": "fold"}
@@ -25,7 +27,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         "--study",
         default=DEFAULT_STUDY,
         metavar="NAME|FILE",
-        help="a built-in study (abcb, compare, demo) or a study file (default: %(default)s)",
+        help=f"{', '.join(built_in_studies())}, or a study file (default: %(default)s)",
     )
     add_settings(group)
     group.add_argument(
@@ -50,6 +52,7 @@ def add_settings(group: argparse._ArgumentGroup) -> None:
 def add_run(parser: argparse.ArgumentParser) -> None:
     """All that `run` takes, for the commands that show or check beforehand what it would do."""
     add_study(parser)
+    add_profile(parser)
     add_selection(parser)
     add_output(parser)
     add_machine(parser).add_argument(
@@ -270,8 +273,7 @@ def settings(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _pair(flag: str, text: str, form: str) -> tuple[str, str]:
-    # At the first `=`: a value may hold more of them.
-    key, equals, value = text.partition("=")
+    key, equals, value = text.partition("=")  # a value may hold more of them
     if not equals or not key:
         raise UsageError(f"{flag} {text!r} is not of the form {form}")
     return key.strip(), value

@@ -16,6 +16,7 @@ from replicate import api
 from replicate.cli import arguments as flags
 from replicate.cli.next_steps import status_command
 from replicate.cli.preflight import refuse_changed_runs
+from replicate.cli.profile import profile_of
 from replicate.cli.s3_arguments import sync_words
 from replicate.cli.slurm_checks import (
     check_runs,
@@ -78,9 +79,6 @@ def _add_inside_of_jobs(group: argparse._ArgumentGroup) -> None:
         action="append",
         metavar="LINE",
         help="shell line before the work, such as 'module load cuda'; may be repeated",
-    )
-    group.add_argument(
-        "--profile", type=Path, metavar="FILE", help="YAML file with defaults for your cluster"
     )
 
 
@@ -175,10 +173,11 @@ def _raises(
 
 
 def _layers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from orchestrator.slurm.request import check_flags, read_profile
+    from orchestrator.slurm.request import check_flags
 
-    profile = read_profile(arguments.profile) if arguments.profile else {}
-    return [profile, check_flags({key: getattr(arguments, key) for key in _KEYS})]
+    # The same file may say what a cluster's jobs ask for.
+    profile = profile_of(arguments).slurm if arguments.profile else {}
+    return [dict(profile), check_flags({key: getattr(arguments, key) for key in _KEYS})]
 
 
 def _request(resources: Resources, layers: list[dict[str, Any]]) -> SlurmRequest:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from merge.errors import UsageError
 from merge.foreign_text import one_line
-from merge.records.sweep import Run
 from orchestrator.machine.shared_memory import shortage_of
 from orchestrator.plan.plan import Plan
 from replicate import api
@@ -47,12 +46,11 @@ class Train(Protocol):
 
 def on_this_machine(planned: Plan, arguments: argparse.Namespace) -> Plan:
     """`planned` with the ranks and loaders of the flags. UsageError where they do not fit."""
-    ranks, workers = arguments.devices_per_run, arguments.num_workers
-    if (ranks is not None and ranks < 1) or (workers is not None and workers < 0):
-        raise UsageError("--devices-per-run takes 1 or more, --num-workers 0 or more")
     _check_attempts(arguments)
-    return replace(
-        planned, runs=tuple(_with_resources(run, ranks, workers) for run in planned.runs)
+    return api.with_resources(
+        planned,
+        devices_per_run=arguments.devices_per_run,
+        num_workers=arguments.num_workers,
     )
 
 
@@ -72,23 +70,6 @@ def _with_attempts(settings: LocalSettings, arguments: argparse.Namespace) -> Lo
     retries = settings.retries if most is None else replace(settings.retries, most=most)
     seconds = None if minutes is None else minutes * 60
     return replace(settings, retries=retries, restart_stalled_s=seconds)
-
-
-def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
-    resources = replace(
-        run.resources,
-        devices_per_run=run.resources.devices_per_run if ranks is None else ranks,
-        num_workers=run.resources.num_workers if workers is None else workers,
-    )
-    # A command divides its batch itself: its key of that name is its own. An evaluation has none.
-    divides = run.experiment is not None and run.checkpoint is None
-    batch = run.config.get("global_batch") if divides else None
-    if isinstance(batch, int) and batch % resources.devices_per_run:
-        raise UsageError(
-            f"--devices-per-run {resources.devices_per_run} does not divide the global batch "
-            f"{batch} of {run.run_id}: choose a divisor"
-        )
-    return replace(run, resources=resources)
 
 
 def settings_of(planned: Plan, arguments: argparse.Namespace) -> LocalSettings:

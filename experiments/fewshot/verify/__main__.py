@@ -6,96 +6,39 @@ Exit codes: 0 all is well, 3 something is missing, 1 something is wrong (or both
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.datasets.prepare.manifest import Manifest, load_manifest
-from experiments.datasets.verify.findings import EXIT_CODES, Findings
+from experiments.datasets.prepare.manifest import load_manifest
+from experiments.datasets.verify.command import add_common_flags, run_checks
+from experiments.datasets.verify.findings import Findings
 from experiments.fewshot.verify.coco20i import verify_coco20i
 from experiments.fewshot.verify.pascal5i import verify_pascal5i
-from merge.errors import PapergridError
 from merge.foreign_text import guarded_output
-from merge.storage.json_files import Json
 
-SCHEMA = 1
 _CHECKS = {"pascal5i": verify_pascal5i, "coco20i": verify_coco20i}
+_ADVICE = (
+    "to mend it: move the folder of what is wrong away, then `replicate prepare "
+    "--datasets {dataset} --data-root DIR --download`; a subset on purpose has its own counts in a "
+    "--manifest FILE"
+)
 
 
 @guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify the copies that `argv` names, print what is found; the exit code."""
-    arguments = _parse(argv)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
-    try:
-        manifest = load_manifest(arguments.manifest)
-        found = [_verify(name, manifest, arguments) for name in dict.fromkeys(arguments.datasets)]
-    except PapergridError as error:
-        print(f"replicate: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    if arguments.json:
-        print(json.dumps({"schema": SCHEMA, "datasets": [_document(f) for f in found]}, indent=1))
-    else:
-        print("\n".join(line for findings in found for line in _lines(findings)))
-    codes = {findings.exit_code for findings in found}
-    return next((code for code in (EXIT_CODES["wrong"], *codes) if code in codes and code), 0)
-
-
-def _verify(dataset: str, manifest: Manifest, arguments: argparse.Namespace) -> Findings:
-    findings = Findings(dataset, arguments.limit)
-    counts = manifest.of(dataset).counts
-    _CHECKS[dataset](arguments.data_root, counts, findings, is_deep=arguments.deep)
-    return findings
-
-
-def _document(findings: Findings) -> dict[str, Json]:
-    return {
-        "dataset": findings.dataset,
-        "exit_code": findings.exit_code,
-        "checked": dict(findings.checked),
-        "problems_by_kind": dict(findings.totals),
-        "problems": [asdict(problem) for problem in findings.kept],
-    }
-
-
-def _lines(findings: Findings) -> Iterator[str]:
-    verdict = f"{findings.totals.total():,} problems" if findings.totals else "no problem"
-    yield f"{findings.dataset}: {verdict}"
-    for what, number in findings.checked.items():
-        yield f"  {what:<20} {number:>7,}"
-    for problem in findings.kept:
-        yield f"  {problem.severity:<8} {problem.kind}: {problem.message}"
-    for kind, number in findings.totals.items():
-        if number > findings.limit:
-            yield f"  and {number - findings.limit:,} more of the kind {kind!r} (--limit)"
-    if findings.totals:
-        yield (
-            "  to mend it: move the folder of what is wrong away, then `replicate prepare "
-            f"--datasets {findings.dataset} --data-root DIR --download`; a subset on purpose has "
-            "its own counts in a --manifest FILE"
-        )
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="verify", usage=argparse.SUPPRESS, allow_abbrev=False)
-    parser.add_argument("--datasets", nargs="+", required=True, choices=tuple(_CHECKS))
-    parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--manifest", type=Path)
-    parser.add_argument("--deep", action="store_true")
-    parser.add_argument("--limit", type=_limit, default=10)
-    parser.add_argument("--json", action="store_true")
-    return parser.parse_args(argv)
+    add_common_flags(parser, tuple(_CHECKS))
+    arguments = parser.parse_args(argv)
 
+    def check(dataset: str, root: Path) -> Findings:
+        findings = Findings(dataset, arguments.limit)
+        counts = load_manifest(arguments.manifest).of(dataset).counts
+        _CHECKS[dataset](root, counts, findings, is_deep=arguments.deep)
+        return findings
 
-def _limit(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not 0 or more")
-    return int(text)
+    return run_checks(arguments, check, lambda dataset: _ADVICE.format(dataset=dataset))
 
 
 if __name__ == "__main__":

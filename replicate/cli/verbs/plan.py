@@ -14,6 +14,7 @@ from orchestrator.plan.plan import Plan
 from replicate.api import check_plan, plan
 from replicate.cli import arguments as flags
 from replicate.cli.evaluate_arguments import planned_evaluation
+from replicate.cli.profile import profile_of
 from replicate.cli.s3_arguments import sync_target
 from replicate.cli.this_machine import on_this_machine, print_note
 from replicate.views.columns import align
@@ -74,6 +75,8 @@ def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Pla
     """The plan that the flags of `run`, `submit` or `plan` ask for."""
     if evaluation := planned_evaluation(arguments):
         return evaluation
+    if arguments.profile is not None:
+        print_note(profile_of(arguments).text())
     # An empty --shard-by, from an unset variable of a script, is no axis.
     axes = (arguments.shard_by or "").split(",")
     return plan(
@@ -81,6 +84,7 @@ def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Pla
         where=flags.selection(arguments),
         settings=flags.settings(arguments),
         debug=arguments.debug,
+        profile=arguments.profile,
         shard_by=[axis.strip() for axis in axes if axis.strip()],
         shard=arguments.shard,
         num_shards=num_shards,

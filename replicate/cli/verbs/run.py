@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="show the plan and what is lacking; start nothing"
     )
+    parser.add_argument(
+        "--print-commands",
+        action="store_true",
+        help="print for each run a Python program, a torchrun line and an sbatch file that start "
+        "it; write the plan, start nothing",
+    )
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -65,6 +71,11 @@ def execute_plan(arguments: argparse.Namespace) -> int:
     output = flags.output_folder(arguments)
     # Before the data is prepared, which can take hours; the training tells the notes.
     api.check_plan(planned, output, print_note if arguments.dry_run else None)
+    if arguments.print_commands:
+        from replicate.cli.print_commands import print_commands
+
+        print_commands(planned, output, arguments)
+        return 0
     if arguments.dry_run:
         print(plan_verb.plan_text(planned, output))
         ready(planned, output, arguments)

@@ -9,10 +9,12 @@ from pathlib import Path
 from merge.errors import UsageError
 from replicate.cli import arguments as flags
 from replicate.cli import submit_servers, submit_slurm
+from replicate.cli.profile import add_profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_study(parser)
+    add_profile(parser)
     flags.add_selection(parser)
     flags.add_output(parser)
     flags.add_machine(parser)

@@ -125,6 +125,24 @@ def test_a_run_killed_around_the_boundary_goes_on_bit_for_bit(tmp_path, undistur
             assert torch.equal(mine, other)
 
 
+def test_a_run_that_goes_on_with_another_number_of_ranks_says_so_in_its_result(
+    tmp_path, undisturbed
+):
+    run = TrialRun(tmp_path / "moved", tmp_path / "cache").write_spec(CONFIG)
+    assert start(run, 1, KILL_AT="forward 2 4").wait(200) != 0
+    ranks = run.start(2, 1, "-m", "experiments.runtime", str(FOLDER))
+    assert ranks.wait(200) == 0, ranks.output()
+    details, other = run.result(2)["details"], undisturbed.result(1)["details"]
+    assert (details["world_sizes"], details["world_size"]) == ([2, 1], 1)
+    assert "world_sizes" not in other
+    # Up to the kill the numbers are the same; after it dropout is drawn anew.
+    assert details["history"][:2] == other["history"][:2]
+    assert [epoch["epoch"] for epoch in details["history"]] == [1, 2, 3, 4]
+    assert len(other["peak_memory_mb_by_rank"]["host"]) == 2
+    assert 0 < other["evenness"]["host"] <= 1
+    assert other["train_items_per_s"] > 0
+
+
 def test_stages_that_do_not_fill_the_epochs_are_refused(tmp_path):
     run = TrialRun(tmp_path / "run", tmp_path / "cache").write_spec({"decoder_epochs": 9})
     ranks = start(run, 1)

@@ -167,6 +167,15 @@ def test_where_batch_norm_was_trained_a_halved_micro_batch_changes_the_number(tm
     assert (deviation["used"], deviation["changes_number"]) == (4, True)
 
 
+def test_a_resume_with_another_number_of_ranks_is_a_deviation_that_changes_the_number(tmp_path):
+    leave = """printf '{"metrics": {"score": 1}, "details": {"world_sizes": [4, 2]}}'"""
+    sweep = make_sweep(shell(f'{leave} > "$PAPERGRID_ATTEMPT_DIR/result.json"'))
+    assert run_here(sweep, tmp_path).exit_code == 0
+    assert read_result(paths_of(tmp_path, sweep.runs[0]).result).deviations == {
+        "world_size": {"planned": "4", "used": "2 after a resume", "changes_number": True}
+    }
+
+
 def test_what_a_retry_goes_on_from_was_trained_otherwise_and_its_result_says_so(tmp_path):
     """Counted anew, the third attempt is given the planned micro-batch again."""
     command = shell(

@@ -17,7 +17,7 @@ IMPORTED_AS = {
     "boto3": ("boto3", "botocore"),
     "jinja2": ("jinja2", "markupsafe"),
     "matplotlib": ("matplotlib", "numpy"),
-    "opencv_python_headless": ("cv2",),
+    "opencv-python-headless": ("cv2",),
     "pillow": ("PIL",),
     "pydantic": ("pydantic", "pydantic_core"),
     "pyyaml": ("yaml",),

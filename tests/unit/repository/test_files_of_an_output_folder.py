@@ -44,10 +44,11 @@ NAMES = re.compile(
     r"(claim|request)-.*|.*\(claim\|request\).*|result\.aside.*|\.merge-index|\.merge\.lock|\.doctor|\.probe-|"
     r"(sweep|run|result|attempt|env|error|stop|submission|snapshot|hashes|episode_counts"
     r"|replication_results|merged_results)\.json|events\.jsonl|(stdout|stderr)\.log|(last|best)\.pt"
-    r"|\.sync|panels|tensorboard"
+    r"|\.sync|panels|tensorboard|training\.log|metrics\.json|model_info\.txt|by-hand"
 )
 SPELLING = {
     "merge/storage/paths.py": "the runs and the whole",
+    "merge/storage/attempt_paths.py": "the attempts",
     "merge/storage/control_paths.py": "what the control plane keeps beside them",
     "merge/results/legacy.py": "names of files of the original script",
     "experiments/fewshot/options.py": "an option has the name of its folder",

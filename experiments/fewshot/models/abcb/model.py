@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -59,12 +60,13 @@ class Abcb(FewShotModel):
         self.has_fixed_shapes = False
         """Whether token sets are ranges of all cells; else they are padded to the largest one."""
         # Without self, so that a copy of the model does not compute with this one's weights.
-        self._one_iteration = type(self)._iteration
+        self._begin, self._one_iteration = type(self)._beginning, type(self)._iteration
 
-    def compile_iteration(self, *, dynamic: bool | None) -> None:
-        """Compile an iteration once for all of them; other than fixed shapes compile anew."""
-        iteration = type(self)._iteration
-        self._one_iteration = torch.compile(iteration, fullgraph=True, dynamic=dynamic)
+    def compile_iterations(self, *, dynamic: bool | None) -> None:
+        """Compile what comes before them, and one for all; only fixed shapes stay compiled."""
+        compiled = functools.partial(torch.compile, fullgraph=True, dynamic=dynamic)
+        self._begin = compiled(type(self)._beginning)
+        self._one_iteration = compiled(type(self)._iteration)
 
     def _start_as_comparison(self) -> None:
         self.neck.start_faithful()
@@ -92,12 +94,11 @@ class Abcb(FewShotModel):
 
     def _iterate(self, support: Tokens, query: QueryCells) -> tuple[list[Tensor], list[Tensor]]:
         """P_1 ... P_T and P_hat_1 ... P_hat_(T-1) as logits, B N 2 each."""
-        prepared_BNC = self.qp.prepare(query.features)
-        predictions: list[Tensor] = [self.qp(support, prepared_BNC)]
-        hats: list[Tensor] = []
         if self.options.iterations == 1:
-            return predictions, hats
-        prepared = self._prepare(query, prepared_BNC)
+            return [self.qp(support, self.qp.prepare(query.features))], []
+        prepared, first_BN2 = self._begin(self, support, query)
+        predictions: list[Tensor] = [first_BN2]
+        hats: list[Tensor] = []
         for _ in range(self.options.iterations - 1):
             support, hat_BN2, logits_BN2 = self._one_iteration(
                 self, support, predictions[-1], prepared
@@ -106,6 +107,12 @@ class Abcb(FewShotModel):
                 hats.append(hat_BN2)
             predictions.append(logits_BN2)
         return predictions, hats
+
+    def _beginning(self, support: Tokens, query: QueryCells) -> tuple[_Prepared, Tensor]:
+        """What is the same in every iteration, and P_1."""
+        prepared_BNC = self.qp.prepare(query.features)
+        first_BN2: Tensor = self.qp(support, prepared_BNC)
+        return self._prepare(query, prepared_BNC), first_BN2
 
     def _prepare(self, query: QueryCells, prepared_BNC: Tensor) -> _Prepared:
         has_cleansing = self.options.has_cleansing
@@ -159,6 +166,9 @@ class Abcb(FewShotModel):
         size_hw = features_NChw.shape[-2], features_NChw.shape[-1]
         features_BNC = _cells(features_NChw).reshape(mask_BKHW.shape[0], -1, self.options.channels)
         is_member_BN = support_cells(mask_BKHW, size_hw, self.options.support_threshold)
+        return self._tokens(features_BNC, is_member_BN)
+
+    def _tokens(self, features_BNC: Tensor, is_member_BN: Tensor) -> Tokens:
         return (pack_in_place if self.has_fixed_shapes else pack)(features_BNC, is_member_BN)
 
     def _average_shots(

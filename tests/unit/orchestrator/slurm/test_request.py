@@ -8,8 +8,9 @@ import pytest
 from support.studies import COMMAND, study_of
 
 from merge.errors import StudyError, UsageError
-from orchestrator.slurm.request import SlurmRequest, check_flags, combine_layers, read_profile
+from orchestrator.slurm.request import SlurmRequest, check_flags, combine_layers
 from orchestrator.studies.grid import expand
+from orchestrator.studies.profiles import read_profile
 from orchestrator.studies.slurm_schema import SlurmShape
 
 SLURM = COMMAND + "resources: {slurm: {partition: gpu, time: 4:00:00, setup: [module load a]}}\n"
@@ -73,7 +74,7 @@ def test_a_bad_request_is_refused_with_its_place(tmp_path, slurm, told):
 def test_a_profile_is_a_request(tmp_path):
     profile = tmp_path / "cluster.yaml"
     profile.write_text("partition: gpu\ntime: 90\nsetup:\n  - module load cuda/12\n")
-    assert read_profile(profile) == {
+    assert read_profile(profile).slurm == {
         "partition": "gpu",
         "time": 90,
         "setup": ["module load cuda/12"],
@@ -114,4 +115,4 @@ def test_the_profile_of_the_documentation_loads(repository, tmp_path):
     (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     profile = tmp_path / "cluster.yaml"
     profile.write_text(block)
-    assert set(read_profile(profile)) == set(SlurmShape.model_fields)
+    assert set(read_profile(profile).slurm) == set(SlurmShape.model_fields)

@@ -15,13 +15,14 @@ PUBLISHED_FOLDER = Path(__file__).resolve().parents[4] / "replicate" / "publishe
 PUBLISHED = """\
 title: A paper
 metric: miou
+other_metrics: [fb_iou, mae]
 average_over: {fold: [0, 1, 2, 3]}
 methods:
   ONE:
     source: table 1
     cells:
       a_1shot: {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.4, mean: 0.25, fb_iou: 0.5}
-      a_5shot: {mean: 0.3, note: "as printed"}
+      a_5shot: {mean: 0.3, mae: 3, fb_iou: 0.6, note: "as printed"}
   TWO:
     cells: {a_1shot: {mean: 0.2}}
 """
@@ -43,7 +44,7 @@ def test_a_study_gets_the_rows_of_its_method(tmp_path: Path) -> None:
             "a_5shot": {"mean": 0.3},
         },
         "others": {"TWO": {"a_1shot": {"mean": 0.2}}},
-        "notes": {"a_5shot": "as printed"},
+        "notes": {"a_1shot": "fb_iou 0.5", "a_5shot": "as printed; fb_iou 0.6, mae 3"},
     }
 
 
@@ -75,7 +76,7 @@ def test_numbers_that_are_not_there_are_told(tmp_path: Path, asked: str, message
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("{mean: 0.2}", "{meen: 0.2}", "paper.yaml:11:23 methods.TWO.cells.a_1shot.meen: unknown"),
+        ("{mean: 0.2}", "{meen: 0.2}", "paper.yaml:12:23 methods.TWO.cells.a_1shot.meen: unknown"),
         ("{mean: 0.2}", "{mean: 70.6 %}", "must be a number, not '70.6 %'"),
         ("{mean: 0.2}", "{4: 0.2}", "unknown key; known: 0, 1, 2, 3, mean"),
         ("title: A paper\n", "", "title: missing"),

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from experiments.fewshot.models.base import Output, predict, resize_logits
-from experiments.fewshot.models.losses import cross_entropy, dice, mask_loss, segmentation_loss
+from experiments.fewshot.models.losses import (
+    cross_entropy,
+    dice,
+    mask_loss,
+    segmentation_loss,
+    two_class_sum,
+)
 
 
 def _case(seed: int, size: int = 6) -> tuple[Tensor, Tensor]:
@@ -82,3 +88,16 @@ def test_coarse_half_precision_logits_are_resized_and_computed_in_float32() -> N
     assert loss.dtype == torch.float32
     expected = cross_entropy(resize_logits(logits.to(torch.bfloat16).float(), (24, 24)), target)
     assert loss.item() == expected.item()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_deterministic_form_of_a_gpu_is_the_same_sum_forward_and_in_its_gradient(
+    seed: int,
+) -> None:
+    logits, target = _case(seed)
+    logits = logits.double().requires_grad_()
+    num_valid = (target != 255).sum().clamp(min=1)
+    ours, oracle = two_class_sum(logits, target), cross_entropy(logits, target) * num_valid
+    torch.testing.assert_close(ours, oracle)
+    grads = [torch.autograd.grad(x, logits)[0] for x in (ours, oracle)]
+    torch.testing.assert_close(*grads)

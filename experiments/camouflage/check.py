@@ -1,0 +1,51 @@
+"""What runs need before they start: data, weight files, options that go together. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from experiments.backbones.weight_files import checked_sha256, find_weights
+from experiments.camouflage.backbones import weights_of
+from experiments.camouflage.data.splits import open_data
+from experiments.camouflage.options import DataOptions, Options
+from experiments.runtime.check import Places, Problem
+from experiments.runtime.options import build
+from merge.errors import PapergridError
+
+
+def problems(configs: Sequence[Mapping[str, Any]], places: Places) -> Iterator[Problem]:
+    """Each backbone, data set and pair of options that the runs cannot use."""
+    chosen = [build(Options, config, "camouflage") for config in configs]
+    yield from _weight_problems(chosen, places)
+    for decoder in {options.decoder: None for options in chosen}:
+        yield from _tried("top_k", decoder.check)
+    for data in {options.data: None for options in chosen}:
+        yield from _tried(data.dataset, partial(_open, data, places))
+
+
+def _weight_problems(chosen: Sequence[Options], places: Places) -> Iterator[Problem]:
+    pretrained = {o.encoder.backbone for o in chosen if not o.encoder.from_scratch}
+    for backbone in sorted(pretrained):
+        yield from _tried(backbone, partial(_find_weights, backbone, places.weights))
+    if places.weights is not None and any(o.encoder.from_scratch for o in chosen):
+        yield Problem("weights", "--weights and --from-scratch exclude each other", "give one")
+
+
+def _find_weights(backbone: str, weights: Path | None) -> None:
+    source = weights_of(backbone)
+    checked_sha256(find_weights(source, weights), source)
+
+
+def _open(options: DataOptions, places: Places) -> None:
+    open_data(options, places.data_root, places.cache_dir)
+
+
+def _tried(about: str, action: Callable[[], object]) -> Iterator[Problem]:
+    try:
+        action()
+    # OSError: a file that this user may not read.
+    except (PapergridError, OSError) as error:
+        yield Problem(about, str(error))

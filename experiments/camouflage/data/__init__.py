@@ -1,0 +1,1 @@
+"""COD10K on disk: finding it and reading it."""

@@ -1,0 +1,1 @@
+"""Segmentation, detection and classification with torchvision's models."""

@@ -1,0 +1,1 @@
+"""The models of each task, and their weight files."""

@@ -1,0 +1,1 @@
+"""The three tasks, each as the runtime trains and tests it."""

@@ -1,0 +1,1 @@
+"""ImageNet classification: ResNets, progressive resizing, a final FixRes stage."""

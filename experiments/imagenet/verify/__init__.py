@@ -1,0 +1,1 @@
+"""Checks a copy of ImageNet. No torch."""
