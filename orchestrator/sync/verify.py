@@ -33,7 +33,6 @@ from orchestrator.sync.running import Activity
 from orchestrator.sync.selection import is_synced, run_of_name, runs_by_path
 from orchestrator.sync.transfer import Transfer
 
-
 _NOT_FOREIGN = (".", f"{EVALUATIONS}/")
 """How names begin that belong to no run and are no problem: evaluations are synced on their own."""
 
