@@ -5,7 +5,8 @@
 Nothing is downloaded: weights are random, images are random or generated; with --data-root, which
 holds COCO in its layout, `replicate run` and the loader read those. The parts run in a process of
 their own, so that a part that fails, or runs too long, costs no other part. Without a GPU it says
-so and exits with 0. Exit code 1 where a budget is missed or could not be measured.
+so and exits with 0. Exit code 1 where a budget is missed or could not be measured. Most of the time
+goes into compiling; a second call finds the compiled code in torch's cache and reaches all parts.
 
     python benchmarks/gpu.py --device cpu --small
 

@@ -107,14 +107,17 @@ def launches(scale: Scale, action: Callable[[], object]) -> float:
 
 @contextmanager
 def peak_gb(scale: Scale) -> Iterator[list[float]]:
-    """The peak of the device's memory meanwhile, in a list; 0 on the CPU."""
-    peak = [0.0]
+    """The peak of the device's memory meanwhile, and what of it is new, in a list; 0 on the CPU."""
+    peak = [0.0, 0.0]
+    before = 0
     if scale.device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
     yield peak
     if scale.device == "cuda":
-        peak[0] = torch.cuda.max_memory_allocated() / 2**30
+        most = torch.cuda.max_memory_allocated()
+        peak[:] = [most / 2**30, (most - before) / 2**30]
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from gpu_models import (
     wait,
 )
 from gpu_runs import loader, ranks, run
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.fewshot.models.abcb.histogram import front_histogram, unit_vectors
@@ -115,7 +116,7 @@ def dense(scale: Scale, batch: int) -> Rows:
     for head in (ours, dense_head):
         head()
         with peak_gb(scale) as peak:
-            rows.append((seconds(scale, head, 3 if head is dense_head else 0), peak[0]))
+            rows.append((seconds(scale, head, 3 if head is dense_head else 0), peak[1]))
     (time_ours, peak_ours), (time_dense, peak_dense) = rows
     name = f"head, batch {batch}, 23%"
     return [
@@ -150,13 +151,14 @@ def _heads(scale: Scale, batch: int) -> tuple[Callable[[], None], Callable[[], N
         torch.stack([x.float().square().sum() for x in (*predictions, *hats)]).sum().backward()
 
     def dense_head() -> None:
+        losses: list[Tensor] = []
         for b in range(batch):
             cells_of = QueryCells(f_q[b : b + 1], colour[b : b + 1], colour[b : b + 1] / 128 - 1)
             with precision.autocast():
                 given = f_s[b][is_foreground], cells_of, is_foreground
                 predictions, hats = dense_predictions(model, *given)
-            losses = [x.float().square().sum() for x in (*predictions, *hats)]
-            torch.stack(losses).sum().backward()
+            losses += [x.float().square().sum() for x in (*predictions, *hats)]
+        torch.stack(losses).sum().backward()
 
     return ours, dense_head
 
@@ -165,14 +167,14 @@ PARTS: dict[str, Callable[[Scale], Rows]] = {
     "rate": rate,
     "equal": equal,
     "step 16 473": functools.partial(step, batch=16, crop=473),
+    "run": run,
     "alone": alone,
     "dense 16": functools.partial(dense, batch=16),
-    "run": run,
-    "work": work,
-    "loader": loader,
-    "ranks": ranks,
     "step 4 473": functools.partial(step, batch=4, crop=473),
     "step 16 641": functools.partial(step, batch=16, crop=641),
+    "ranks": ranks,
+    "loader": loader,
+    "work": work,
     "step 4 641": functools.partial(step, batch=4, crop=641),
     "dense 4": functools.partial(dense, batch=4),
 }

@@ -9,7 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from experiments.runtime.options import OptimiserOptions, Prefix, Range, RuntimeOptions
+from experiments.runtime.options import (
+    FREE,
+    TESTS,
+    OptimiserOptions,
+    Prefix,
+    Range,
+    RuntimeOptions,
+)
 from merge.errors import UsageError
 
 
@@ -19,7 +26,7 @@ class DataOptions:
 
     dataset: Literal["cod10k", "tiny_cod10k"] = "cod10k"
     """Data set; tiny_cod10k is generated on first use and needs no data root."""
-    subset: Literal["cam", "all"] = "cam"
+    subset: Annotated[Literal["cam", "all"], TESTS] = "cam"
     """Images of COD10K with a camouflaged object, or every image of the folders."""
     validation: Annotated[float, Range(0)] = 0.1
     """Training images that do not train but choose the best epoch: a share below 1, or a number."""
@@ -29,7 +36,7 @@ class DataOptions:
     """Images on which the best epoch is chosen; with test all training images train."""
     images_per_epoch: Annotated[int, Range(0)] = 0
     """Training images that are drawn for each epoch; 0 is all of them."""
-    test_images: Annotated[int, Range(0)] = 0
+    test_images: Annotated[int, Range(0), TESTS] = 0
     """Test images, drawn once by validation_seed, for a quick look; 0 is all of them."""
 
     def __post_init__(self) -> None:
@@ -108,8 +115,10 @@ class Options:
     data: DataOptions = DataOptions()
     encoder: BackboneOptions = BackboneOptions()
     decoder: DecoderOptions = DecoderOptions()
-    image_size: Annotated[int, Range(32)] = 352
+    image_size: Annotated[int, Range(32), TESTS] = 352
     """Side in pixels to which images are squeezed; scores count at the images' own size."""
+    num_panels: Annotated[int, Range(0), FREE] = 6
+    """Test images drawn with their maps as a PNG at the end."""
     augment: AugmentOptions = AugmentOptions()
     decoder_stage: Annotated[DecoderStageOptions, Prefix("decoder_")] = DecoderStageOptions()
     optimiser: OptimiserOptions = OptimiserOptions(

@@ -16,7 +16,9 @@ from experiments.camouflage.losses import loss_terms
 from experiments.camouflage.measures.maps import Grey
 from experiments.camouflage.model import CamouflageModel, Maps, build_model
 from experiments.camouflage.options import Options
+from experiments.camouflage.panels import write_panels
 from experiments.camouflage.tally import ImageTally
+from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.stages import ParameterGroup, Stage
 from experiments.runtime.task import Selection, Task, Term
@@ -112,6 +114,22 @@ class CamouflageTask(Task):
         """Data, lists and weights."""
         weights = cast(CamouflageModel, model).encoder.weights_id
         return {**self.data.details(), "weights": weights, "best_on": self.options.data.best_on}
+
+    def finish(self, model: nn.Module, reported: Evaluation, device: torch.device) -> None:
+        """Draw some test images, evenly spread over the list, with their maps."""
+        del reported
+        images = self.eval_data("test")
+        num_shown = min(self.options.num_panels, len(images))
+        if num_shown == 0:
+            return
+        items = [images[place * len(images) // num_shown] for place in range(num_shown)]
+        with torch.inference_mode():
+            maps = [self.predict(model, item, device) for item in items]
+        rows = [
+            (item.image.permute(1, 2, 0).numpy(), item.truth, found)
+            for item, found in zip(items, maps, strict=True)
+        ]
+        write_panels(self.context.panels / "test.png", rows)
 
 
 def open_task(options: Options, context: RunContext) -> CamouflageTask:

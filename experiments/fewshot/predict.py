@@ -10,6 +10,7 @@ from experiments.fewshot.episodes.transforms import restore_logits
 from experiments.fewshot.feature_cache import FeatureCache, stack_shots
 from experiments.fewshot.loading import EvalItem
 from experiments.fewshot.models.base import FewShotModel, resize_logits
+from experiments.runtime.finite import require_finite
 
 
 @torch.inference_mode()
@@ -33,5 +34,7 @@ def predict_episode(
     # To the canvas in the same way as the loss does, so that training and test agree.
     canvas = resize_logits(torch.cat([*output.earlier, output.logits]), output.grid)
     logits_T2HW = restore_logits(canvas, item.placement)
+    # NaN is above nothing: the mask would be empty, and have an IoU.
+    require_finite(logits_T2HW, "a logit")
     predictions: NDArray[np.bool_] = (logits_T2HW[:, 1] > logits_T2HW[:, 0]).cpu().numpy()
     return predictions

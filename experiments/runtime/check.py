@@ -28,7 +28,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from experiments.runtime.experiment import EXPERIMENTS, Experiment, find_experiment
-from merge.errors import PapergridError
+from experiments.runtime.options import build
+from merge.errors import PapergridError, UsageError
+from merge.records.options import UnfitError
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "PIL", "tensorboard")
 """What every training imports."""
@@ -80,6 +82,10 @@ def find_problems(
     """The problems of runs with these configurations, in the order in which they are found."""
     packages = list(_missing_packages())
     yield from packages
+    impossible = list(_impossible_values(experiment, configs))
+    yield from impossible
+    if impossible:
+        return
     for problem in _own_problems(experiment, configs, places):
         # Without packages the check may not even be importable: that is one problem, not two.
         if not (packages and problem.about == _CHECK_FILE):
@@ -87,6 +93,26 @@ def find_problems(
     # A person's own code may be imported here for the first time; ours is tested.
     if not packages and not experiment.folder.is_relative_to(EXPERIMENTS):
         yield from _broken_task(experiment)
+
+
+def _impossible_values(
+    experiment: Experiment, configs: Sequence[Mapping[str, Any]]
+) -> Iterator[Problem]:
+    """Values of one configuration that do not go together: each alone is checked by the study."""
+    try:
+        kind = experiment.options_type
+    except Exception:  # noqa: BLE001 (a person's own code; what needs it says so with its line)
+        return
+    found: dict[str, None] = {}
+    for config in configs:
+        try:
+            build(kind, config, experiment.name)
+        except UsageError as error:
+            # A name or a single value that does not fit was refused with the study.
+            if not isinstance(error.__cause__, UnfitError):
+                found[str(error)] = None
+    for message in found:
+        yield Problem("options", message, "change them in the study, or with --set")
 
 
 def _own_problems(

@@ -24,12 +24,17 @@ REPAIR = (
 
 
 def config_hash(
-    config: Mapping[str, Json], *, experiment: str | None, command: tuple[str, ...] | None
+    config: Mapping[str, Json],
+    *,
+    experiment: str | None,
+    command: tuple[str, ...] | None,
+    checkpoint: str | None = None,
 ) -> str:
     """16 hex digits that name a configuration.
 
     Independent of key order; infrastructure (devices, folders, workers) is not in a configuration,
-    and keys on which no number depends are left out of `config`.
+    and keys on which no number depends are left out of `config`. `checkpoint` is the identity of
+    what an evaluation evaluates; None for a training.
     """
     # Existing results carry this hash: another key here would make all of them results of another
     # configuration.
@@ -38,6 +43,8 @@ def config_hash(
         "experiment": experiment,
         "command": list(command) if command else None,
     }
+    if checkpoint is not None:
+        identity["checkpoint"] = checkpoint
     return sha256(canonical_json(identity)).hexdigest()[:16]
 
 
@@ -54,11 +61,18 @@ def free_keys_of(
     return free_keys
 
 
+def hash_of_run(run: Run, free_keys: tuple[str, ...]) -> str:
+    """The hash of what `run` is, whatever hash it carries."""
+    config = {key: value for key, value in run.config.items() if key not in free_keys}
+    checkpoint = None if run.checkpoint is None else run.checkpoint.identity
+    return config_hash(
+        config, experiment=run.experiment, command=run.command, checkpoint=checkpoint
+    )
+
+
 def hash_problem(run: Run, sweep: Sweep) -> str:
     """What is wrong with `run` as its plan has it; empty where its hash is of its configuration."""
-    free_keys = sweep.free_keys_of(run.config)
-    config = {key: value for key, value in run.config.items() if key not in free_keys}
-    found = config_hash(config, experiment=run.experiment, command=run.command)
+    found = hash_of_run(run, sweep.free_keys_of(run.config))
     if found != run.config_hash:
         return (
             f"the plan recorded the hash {run.config_hash} for {run.run_id}, but its configuration "

@@ -162,9 +162,26 @@ def _changes(old: Run, new: Run, sweep: Sweep) -> Iterator[str]:
     if old.command != new.command:
         before, after = (" ".join(map(str, run.command or ())) for run in (old, new))
         yield f"command: {before} -> {after}"
+    yield from _checkpoint_changes(old, new)
     # Equal hashes: nothing that decides numbers differs, and the rest may.
     if old.config_hash != new.config_hash:
         yield from _config_changes(old, new, sweep)
+
+
+def _checkpoint_changes(old: Run, new: Run) -> Iterator[str]:
+    """What differs in what two evaluations evaluate. A hash that one of them lacks is no change."""
+    one, other = old.checkpoint, new.checkpoint
+    if one is None or other is None:
+        if one is not other:
+            texts = [each.which if each else "absent" for each in (one, other)]
+            yield f"checkpoint: {texts[0]} -> {texts[1]}"
+        return
+    for name in ("which", "file", "config_hash"):
+        before, after = getattr(one, name), getattr(other, name)
+        if before != after:
+            yield f"checkpoint's {name}: {before} -> {after}"
+    if one.sha256 and other.sha256 and one.sha256 != other.sha256:
+        yield f"SHA-256 of {one.file}: {one.sha256} -> {other.sha256}"
 
 
 def _config_changes(old: Run, new: Run, sweep: Sweep) -> Iterator[str]:

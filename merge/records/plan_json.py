@@ -73,6 +73,8 @@ def _own(run: Run, shared: Mapping[str, Any]) -> dict[str, Any]:
             if not _same(run.axes.get(key, _ABSENT), run.config[key])
         },
     }
+    if run.checkpoint is not None:
+        own["checkpoint"] = run.checkpoint.to_json()
     if shared.keys() >= _MAYBE_SHARED:
         return own
     # Rare, and slow: a run's document copies its whole configuration.

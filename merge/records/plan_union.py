@@ -173,10 +173,20 @@ def _runs(one: Sweep, other: Sweep, axes: tuple[Axis, ...], pick: _Pick) -> tupl
     for run in other.runs:
         known = by_id.setdefault(run.run_id, run)
         if known != run:
-            by_id[run.run_id] = pick(known, run, _run_text)
+            by_id[run.run_id] = _with_known_checkpoint(pick(known, run, _run_text), known, run)
     if axes == one.axes == other.axes and len(by_id) == len(one.runs):
         return tuple(by_id.values())
     return _in_order_of(axes, by_id.values())
+
+
+def _with_known_checkpoint(picked: Run, *both: Run) -> Run:
+    """`picked` with the hash of its checkpoint, if one of `both` was planned after the training."""
+    checkpoint = picked.checkpoint
+    if checkpoint is None or checkpoint.is_ready:
+        return picked
+    for run in both:
+        checkpoint = checkpoint.known_with(run.checkpoint)
+    return replace(picked, checkpoint=checkpoint)
 
 
 def _in_order_of(axes: tuple[Axis, ...], runs: Iterable[Run]) -> tuple[Run, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from merge.errors import RecordError, UnreadableError
+from merge.records.checkpoints import Checkpoint, checkpoint_from_json
 from merge.records.config_hash import REPAIR, free_keys_of
 from merge.records.growth import Growth, growth_from_json
 from merge.records.manifest import Manifest, default_manifest, manifest_from_json
@@ -69,10 +70,17 @@ class Run(ShortRepr):
     command: tuple[str, ...] | None = None
     resources: Resources = field(default_factory=Resources)
     in_table: bool = True
+    checkpoint: Checkpoint | None = None
+    """What the run evaluates; None for a run that trains."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be started: an evaluation waits for the end of its training."""
+        return self.checkpoint is None or self.checkpoint.is_ready
 
     def to_spec(self, sweep: Sweep) -> dict[str, Any]:
         """The content of `run.json`: what a trainer is given to read."""
-        return {
+        spec = {
             "schema": SCHEMA,
             "study": sweep.study,
             "run_id": self.run_id,
@@ -85,6 +93,7 @@ class Run(ShortRepr):
             "config_hash": self.config_hash,
             "metric": sweep.metric,
         }
+        return _with_checkpoint(spec, self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -221,7 +230,7 @@ def sweep_from_json(document: Mapping[str, Any]) -> Sweep:
 
 def run_to_json(run: Run) -> dict[str, Any]:
     """One run as a plan lists it."""
-    return {
+    document = {
         "run_id": run.run_id,
         "path": run.path,
         "cell": run.cell,
@@ -233,6 +242,12 @@ def run_to_json(run: Run) -> dict[str, Any]:
         "resources": resources_to_json(run.resources),
         "in_table": run.in_table,
     }
+    return _with_checkpoint(document, run)
+
+
+def _with_checkpoint(document: dict[str, Any], run: Run) -> dict[str, Any]:
+    # Absent, not null: plans and specs of trainings keep the text that they have.
+    return document | ({} if run.checkpoint is None else {"checkpoint": run.checkpoint.to_json()})
 
 
 def _runs_from_json(documents: Sequence[Mapping[str, Any]]) -> tuple[Run, ...]:
@@ -266,6 +281,7 @@ def _run_from_json(document: Mapping[str, Any], resources: Resources) -> Run:
         command=tuple(command) if command else None,
         resources=resources,
         in_table=document["in_table"],
+        checkpoint=checkpoint_from_json(document.get("checkpoint")),
     )
 
 

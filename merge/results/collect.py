@@ -18,6 +18,7 @@ from merge.results.index import ResultIndex, load_index
 from merge.results.missing import refuse_absent
 from merge.results.unite import Contribution
 from merge.storage.atomic import TEMPORARY_SUFFIX
+from merge.storage.control_paths import evaluation_folders
 from merge.storage.json_files import read_json
 from merge.storage.paths import RunPaths, SweepPaths
 
@@ -77,7 +78,30 @@ def gather(
     """
     sweep = sweep or _read_plan(output)
     index = index or load_index(output, SweepPaths(output).merge_index, sweep.manifest)
-    return replace(_gather(output, sweep, index), num_read=index.num_read)
+    part = _gather(output, sweep, index)
+    evaluations, problems = _evaluations(output)
+    return replace(
+        part,
+        num_read=index.num_read,
+        evaluations=evaluations,
+        problems=(*part.problems, *problems),
+    )
+
+
+def _evaluations(output: Path) -> tuple[dict[str, Contribution], list[Problem]]:
+    """The evaluations of the trainings in `output`, by name, and what cannot be read of them."""
+    found: dict[str, Contribution] = {}
+    problems: list[Problem] = []
+    for folder in evaluation_folders(output):
+        try:
+            found[folder.name] = gather(folder)
+        except RecordError as error:
+            label = f"{folder.relative_to(output).as_posix()}/{SweepPaths.PLAN_NAME}"
+            # The path in the reason would make the view depend on where the command was given.
+            reason = str(error).replace(str(folder), folder.name)
+            name = output.resolve().name
+            problems.append(Problem(run_id="", folder=name, file=label, reason=reason))
+    return found, problems
 
 
 class _Reader(Protocol):

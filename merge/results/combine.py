@@ -11,7 +11,7 @@ and merging any parts of a set of inputs, in any order and any number of times, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from merge.errors import IncompleteError
@@ -25,9 +25,18 @@ from merge.results.conflicts import Conflict, OnConflict, agree, choose
 from merge.results.entries import Entry, Problem
 from merge.results.legacy import sweep_of_legacy
 from merge.results.spread import over_both
-from merge.results.unite import Contribution, common_sweep, unite, with_plan
+from merge.results.unite import (
+    Contribution,
+    common_sweep,
+    evaluations_of,
+    unite,
+    with_plan,
+)
 
-__all__ = ["Conflict", "Merged", "combine", "expected_values"]
+__all__ = ["EVALUATIONS_KEY", "Conflict", "Merged", "combine", "expected_values"]
+
+EVALUATIONS_KEY = "evaluations"
+"""Key of a view: its evaluations by name, each a merged view of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -44,6 +53,8 @@ class Merged:
     """Remarks on the inputs, for a person."""
     num_read: int = 0
     """Result files that had to be read."""
+    evaluations: Mapping[str, Merged] = field(default_factory=dict)
+    """The trainings tested again under other settings, by name. Never part of the table."""
 
     def __repr__(self) -> str:
         cells = self.document["results"]
@@ -58,7 +69,8 @@ class Merged:
     def is_clean(self) -> bool:
         """Whether every file that was found could be counted."""
         undecided = [conflict for conflict in self.conflicts if conflict.counted is None]
-        return not (undecided or self.problems or self.aside)
+        are_clean = all(each.is_clean for each in self.evaluations.values())
+        return are_clean and not (undecided or self.problems or self.aside)
 
     @property
     def is_usable(self) -> bool:
@@ -99,10 +111,15 @@ def combine(
     sweep = united.sweep or sweep_of_legacy(united.legacy)
     found, unplanned = _with_legacy(sweep, united)
     chosen, conflicts = _choose(sweep, found, parts, on_conflict)
+    evaluations = {
+        name: combine(found, on_conflict=on_conflict, has_sources=has_sources)
+        for name, found in evaluations_of(parts).items()
+    }
     return Merged(
         document={
             **_document(sweep, united, chosen, conflicts),
             **(_plan_and_results(sweep, united) if has_sources else {}),
+            **_evaluations(evaluations),
         },
         sweep=sweep,
         conflicts=conflicts,
@@ -110,7 +127,14 @@ def combine(
         aside=tuple(united.aside),
         notes=tuple(united.notes),
         num_read=united.num_read,
+        evaluations=evaluations,
     )
+
+
+def _evaluations(evaluations: Mapping[str, Merged]) -> dict[str, Any]:
+    """The part of a view that holds evaluations: last, so that what stands before it stays."""
+    documents = {name: merged.document for name, merged in evaluations.items()}
+    return {EVALUATIONS_KEY: documents} if documents else {}
 
 
 def _document(

@@ -40,6 +40,8 @@ def view_bytes(document: Mapping[str, Any]) -> bytes:
             text = _nested_plan(value)
         elif key in ("runs", "over_both"):
             text = _block(f"{_key(name)}: {_text(entry)}" for name, entry in value.items())
+        elif key == "evaluations":
+            text = _block(f"{_key(name)}: {_indented(view)}" for name, view in value.items())
         elif isinstance(value, list) and value:
             text = "[\n" + ",\n".join(f"  {_text(entry)}" for entry in value) + "\n ]"
         else:
@@ -68,6 +70,10 @@ def contribution_of_view(path: Path, document: Mapping[str, Any]) -> Contributio
             legacy=[LegacyEntry.from_json(entry) for entry in document["legacy"]],
             problems=[_problem(entry) for entry in document["quarantined"]],
             aside=[_problem(entry) for entry in document["aside"]],
+            evaluations={
+                name: contribution_of_view(path / name, view)
+                for name, view in document.get("evaluations", {}).items()
+            },
         )
         _check(path, part)
         part = _without_unusable(part)
@@ -148,6 +154,11 @@ def _nested_plan(plan: Mapping[str, Any]) -> str:
 def _nested(value: Mapping[str, Any], indent: str) -> str:
     lines = ",\n".join(f"{indent}{_key(key)}: {_text(entry)}" for key, entry in value.items())
     return "{\n" + lines + "\n" + indent[:-1] + "}"
+
+
+def _indented(view: Mapping[str, Any]) -> str:
+    """A merged view inside of another one."""
+    return view_bytes(view).decode("utf-8").rstrip().replace("\n", "\n   ")
 
 
 def _block(lines: Iterable[str]) -> str:

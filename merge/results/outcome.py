@@ -33,4 +33,6 @@ def left_out(merged: Merged) -> list[str]:
             "conflict: none of them is counted: find out which one is right and move the other one "
             "away, or choose with --on-conflict newest or keep-first"
         )
+    for name, evaluation in merged.evaluations.items():
+        lines += [f"evaluation {name}: {line}" for line in left_out(evaluation)]
     return lines

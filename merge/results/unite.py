@@ -45,6 +45,8 @@ class Contribution:
     """Result files that had to be read."""
     unfinished: Sequence[Path] = ()
     """Folders of runs that hold files whose writing was not finished."""
+    evaluations: Mapping[str, Contribution] = field(default_factory=dict)
+    """The trainings of an output folder, tested again under other settings; by name."""
 
 
 def unite(inputs: Mapping[str, Contribution]) -> Contribution:
@@ -69,7 +71,23 @@ def unite(inputs: Mapping[str, Contribution]) -> Contribution:
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes))
         + _uneven(sweep, parts),
         num_read=sum(part.num_read for part in parts),
+        evaluations={
+            evaluation: unite(found) for evaluation, found in evaluations_of(inputs).items()
+        },
     )
+
+
+def evaluations_of(inputs: Mapping[str, Contribution]) -> dict[str, dict[str, Contribution]]:
+    """What `inputs` (by name) contribute to each evaluation, by the evaluation's name."""
+    names = sorted({name for part in inputs.values() for name in part.evaluations})
+    return {
+        name: {
+            f"{source}/{name}": part.evaluations[name]
+            for source, part in inputs.items()
+            if name in part.evaluations
+        }
+        for name in names
+    }
 
 
 def _uneven(common: Sweep | None, parts: Sequence[Contribution]) -> tuple[str, ...]:

@@ -22,9 +22,11 @@ from merge.results.inputs import read_inputs
 from merge.results.legacy import Unit
 from merge.results.result_files import result_files
 from merge.storage.atomic import write_bytes
+from merge.storage.control_paths import evaluation_folders
 from merge.storage.json_files import read_json
 from merge.storage.leftovers import remove_leftovers
 from merge.storage.locking import LOCK_PATIENCE_S, exclusively
+from merge.storage.nfs import read_whole
 from merge.storage.passing_failures import repeated
 from merge.storage.paths import RunPaths, SweepPaths
 
@@ -108,9 +110,19 @@ def _exclusively(
         return exclusively(
             paths.merge_lock,
             lambda: write_view(plan.read()),
-            lambda: (plan.stamp(), result_files(output, plan.read())),
+            lambda: (
+                plan.stamp(),
+                result_files(output, plan.read()),
+                _views_of_evaluations(output),
+            ),
             patience_s=patience_s,
         )
+
+
+def _views_of_evaluations(output: Path) -> tuple[object, ...]:
+    """Which results the evaluations in `output` have: each merges its own after each of them."""
+    views = [SweepPaths(folder).results for folder in evaluation_folders(output)]
+    return tuple((path.parent.name, read_whole(path)) for path in views if path.exists())
 
 
 class _GrowingPlan:

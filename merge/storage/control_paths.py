@@ -11,6 +11,24 @@ def plan_lock(output: Path) -> Path:
     return output / ".plan.lock"
 
 
+EVALUATIONS = "evaluations"
+"""The folder of an output folder's evaluations, and of their places in a bucket."""
+
+
+def evaluation_folder(output: Path, name: str) -> Path:
+    """The output folder of one evaluation of the trainings in `output`."""
+    return output / EVALUATIONS / name
+
+
+def evaluation_folders(output: Path) -> list[Path]:
+    """The evaluations in `output` that have a plan, by name."""
+    try:
+        found = sorted((output / EVALUATIONS).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder for folder in found if (folder / "sweep.json").is_file()]
+
+
 @dataclass(frozen=True, slots=True)
 class SyncPaths:
     """Paths of what sync remembers of an output folder; all of it may be deleted."""

@@ -10,12 +10,11 @@
     array-1.sbatch merge.sbatch   the scripts exactly as they were sent
     runs/ workers/ logs/          runs of each server; its worker's heartbeat; what it prints
   code/<digest>/                  a frozen copy of the code, and snapshot.json
+  evaluations/<name>/             its trainings tested again: an output folder of its own
   <run path>/                     one run, e.g. pascal5i_resnet50_1shot/fold0
     run.json                      resolved configuration, written once
-    claim-0001.json               who has attempt 1; the highest number has the run
-    request-0001.json             a request to cancel or retry it; the highest number counts
-    attempts/0001/                attempt.json env.json stdout.log stderr.log
-                                  events.jsonl result.json
+    claim-0001.json request-0001.json   who has it; to stop or retry it; the highest counts
+    attempts/0001/                attempt.json env.json *.log events.jsonl result.json
     checkpoints/last.pt best.pt
     training.log metrics.json     its epochs, and its model_info.txt, for people (rebuildable)
     result.json                   immutable, created exclusively
@@ -48,6 +47,7 @@ RESERVED_NAMES = frozenset(
         "attempts",
         "checkpoints",
         "code",
+        "evaluations",
         "logs",
         "merged_results.json",
         "metrics.json",

@@ -37,11 +37,14 @@ class Devices:
 def find_devices(request: str | None, runs: Sequence[Run]) -> Devices:
     """The devices for `runs`.
 
-    `request`: GPU numbers or UUIDs with commas, `cpu` or `cpu:N`; None takes all GPUs, or one
-    CPU slot per core on a machine without GPU. UsageError where the runs do not fit.
+    `request`: GPU numbers or UUIDs with commas, `cuda` for all GPUs, `cpu` or `cpu:N`; None takes
+    all GPUs, or one CPU slot per core on a machine without GPU. UsageError where the runs do not
+    fit.
     """
     if request is not None and (match := _CPU_REQUEST.fullmatch(request)):
         devices = _cpu_slots(int(match[1]) if match[1] else None, runs)
+    elif request == "cuda":
+        devices = _all_gpus()
     elif request is not None:
         devices = Devices(kind="cuda", slots=_requested_gpus(request, *list_gpus()))
     else:
@@ -104,6 +107,15 @@ def visible_gpus(gpus: Sequence[Gpu], visible: str) -> tuple[Gpu, ...]:
             break
         chosen.append(gpu)
     return tuple(chosen)
+
+
+def _all_gpus() -> Devices:
+    gpus, reason = list_gpus()
+    if not gpus:
+        raise UsageError(f"--devices cuda: no GPU here: {reason}; use --devices cpu for CPU slots")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    notes = () if visible is None else _check_visible(visible, gpus, reason)
+    return Devices(kind="cuda", slots=tuple(gpu.name for gpu in gpus), notes=notes)
 
 
 def _default_devices(runs: Sequence[Run]) -> Devices:

@@ -28,6 +28,13 @@ from orchestrator.runs.requests import user_name
 from orchestrator.studies.grid import expand
 from orchestrator.studies.study import Study
 
+_OTHER_STUDY = (
+    "give another --output-dir, or undo the change. A study that only adds runs may use this "
+    "folder."
+)
+_OTHER_EVALUATION = (
+    "restore the checkpoints that were evaluated, or give this evaluation a --name of its own."
+)
 _MOST_NAMED = 8
 """Runs that a message names; it says how many more there are."""
 
@@ -187,12 +194,13 @@ def _compared(
 
 
 def _grown(output: Path, planned: Sweep, sweep: Sweep, asked: Growth | None) -> Sweep:
+    is_evaluation = any(run.checkpoint is not None for run in sweep.runs)
     refuse_changes(
-        f"this study changes runs that are planned in {SweepPaths(output).sweep}; planned -> "
-        f"requested now:",
+        f"this {'evaluation' if is_evaluation else 'study'} changes runs that are planned in "
+        f"{SweepPaths(output).sweep}; planned -> requested now:",
         plan_changes(planned, sweep),
-        "Numbers of both would be mixed in one table, so nothing was changed: give another "
-        "--output-dir, or undo the change. A study that only adds runs may use this folder.",
+        "Numbers of both would be mixed in one table, so nothing was changed: "
+        f"{_OTHER_EVALUATION if is_evaluation else _OTHER_STUDY}",
     )
     entry = asked or Growth(at=SYSTEM_CLOCK.now(), by=user_name(), host=os.uname().nodename)
     return grow_by_study(planned, sweep, entry)

@@ -36,10 +36,12 @@ def select(
 def choose(runs: Sequence[Run], run_ids: Sequence[str] | None) -> tuple[Run, ...]:
     """The runs of these ids, in the order of the ids; None names those of the table.
 
+    An evaluation whose training has no result yet is not among the latter.
+
     SelectionError lists the ids that do not exist.
     """
     if run_ids is None:
-        return tuple(run for run in runs if run.in_table)
+        return tuple(run for run in runs if run.in_table and run.is_ready)
     by_id = {run.run_id: run for run in runs}
     unknown = [name for name in run_ids if name not in by_id]
     if unknown:

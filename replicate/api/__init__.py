@@ -14,6 +14,7 @@ All of them raise errors of `merge.errors`; each message says what to do.
 from __future__ import annotations
 
 from replicate.api.comparisons import compare, to_pandas
+from replicate.api.evaluations import Evaluation, plan_evaluation
 from replicate.api.plans import (
     Where,
     check_plan,
@@ -45,6 +46,7 @@ from replicate.api.training import (
 
 __all__ = [
     "RETRIED_STATES",
+    "Evaluation",
     "Where",
     "bucket",
     "cache_folder",
@@ -60,6 +62,7 @@ __all__ = [
     "merge",
     "merge_and_report",
     "plan",
+    "plan_evaluation",
     "read_results",
     "report",
     "retry",

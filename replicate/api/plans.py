@@ -128,8 +128,9 @@ def _with_resources(run: Run, ranks: int | None, workers: int | None) -> Run:
         devices_per_run=run.resources.devices_per_run if ranks is None else ranks,
         num_workers=run.resources.num_workers if workers is None else workers,
     )
-    # A command divides its batch itself: its key of that name is its own.
-    batch = run.config.get("global_batch") if run.experiment else None
+    # A command divides its batch itself: its key of that name is its own. An evaluation has none.
+    divides = run.experiment is not None and run.checkpoint is None
+    batch = run.config.get("global_batch") if divides else None
     if isinstance(batch, int) and batch % resources.devices_per_run:
         raise UsageError(
             f"--devices-per-run {resources.devices_per_run} does not divide the global batch "

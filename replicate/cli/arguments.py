@@ -8,8 +8,9 @@ from pathlib import Path
 
 from merge.errors import UsageError
 from merge.records.records import EXPIRY_S
-from orchestrator.local.limits import GPUS_IN_USE, GRACE_S
+from orchestrator.local.limits import GRACE_S
 from replicate.catalogue import built_in_studies
+from replicate.cli.device_arguments import add_devices
 from replicate.cli.profile import add_profile
 from replicate.cli.s3_arguments import add_sync
 
@@ -28,6 +29,16 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE",
         help=f"{', '.join(built_in_studies())}, or a study file (default: %(default)s)",
     )
+    add_settings(group)
+    group.add_argument(
+        "--debug",
+        action="store_true",
+        help="use the study's small settings, in a separate output folder",
+    )
+
+
+def add_settings(group: argparse._ArgumentGroup) -> None:
+    """`--set`."""
     group.add_argument(
         "--set",
         dest="settings",
@@ -35,11 +46,6 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="change one value of every run's configuration; may be repeated",
-    )
-    group.add_argument(
-        "--debug",
-        action="store_true",
-        help="use the study's small settings, in a separate output folder",
     )
 
 
@@ -74,7 +80,7 @@ def add_check(parser: argparse.ArgumentParser, *, default: bool = True) -> None:
     )
 
 
-def add_selection(parser: argparse.ArgumentParser) -> None:
+def add_selection(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Which runs of the study, and which shard of them."""
     group = _add_filters(parser)
     group.add_argument(
@@ -89,6 +95,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         help="only shard I of N, counted from 1: of the shards that --shard-by makes, "
         "or of N of equally many runs",
     )
+    return group
 
 
 def add_runs_of_output(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -133,7 +140,7 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add_data_root(group)
     add_cache_dir(group)
     add_weights(group)
-    _add_devices(group)
+    add_devices(group)
     group.add_argument(
         "--grace",
         type=float,
@@ -145,30 +152,6 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     _add_attempts(group)
     add_sync(parser)
     return group
-
-
-def _add_devices(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--devices",
-        metavar="LIST",
-        help="GPUs such as 0,1,2,3, or cpu, or cpu:8 for eight slots "
-        "(default: all GPUs, else a CPU slot a core)",
-    )
-    group.add_argument(
-        "--gpus-in-use",
-        choices=GPUS_IN_USE,
-        help="GPUs that other processes use: wait for them, skip them, or use them all the same "
-        "(default: wait; in a SLURM job: use)",
-    )
-    group.add_argument(
-        "--devices-per-run", type=int, metavar="N", help="DDP ranks of a run (default: the study's)"
-    )
-    group.add_argument(
-        "--num-workers",
-        type=int,
-        metavar="N",
-        help="loader processes of a rank (default: the study's)",
-    )
 
 
 def add_data_root(group: argparse._ActionsContainer, *, required: bool = False) -> None:

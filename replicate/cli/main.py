@@ -26,6 +26,7 @@ VERBS = {
     "plan": "show runs, shards, hours and folders; start nothing",
     "submit": "send the selected runs to SLURM or to servers and return at once",
     "work": "train given runs of a planned output folder; SLURM tasks and servers start it",
+    "evaluate": "test finished trainings again under other test settings",
     "status": "show what is done, what runs and what each cell lacks",
     "cancel": "stop runs wherever they run, and keep them from being started",
     "retry": "mark failed, lost or cancelled runs as to be run again",

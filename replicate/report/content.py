@@ -134,6 +134,8 @@ class Report:
     """How many runs failed, and of what; empty where none has."""
     curves: Mapping[str, EventCurve] = field(default_factory=dict)
     """By run id, of runs whose results have no history."""
+    evaluations: Mapping[str, Merged] = field(default_factory=dict)
+    """The trainings tested again under other settings, by name."""
 
 
 def make_report(
@@ -165,6 +167,7 @@ def make_report(
         form=format_of(sweep),
         columns=_columns(sweep, cells),
         failures=missing.failures(),
+        evaluations=merged.evaluations,
     )
 
 

@@ -32,6 +32,7 @@ from replicate.report.paper_table import (
 )
 from replicate.report.series import series_table
 from replicate.report.settings import MISSING, differing_settings, further_metrics
+from replicate.views.evaluations import evaluation_label, evaluation_rows
 from replicate.views.table import some
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -94,6 +95,7 @@ def _render(name: str, report: Report, **more: object) -> str:
             ("Settings that differ", differing_settings(report)),
             ("Further metrics", further_metrics(report)),
             *_series_tables(report),
+            *_evaluation_tables(report),
         ),
         # Plans of older versions and commands have no words of their own.
         panels_title=words.panels_title or "Pictures",
@@ -105,6 +107,14 @@ def _render(name: str, report: Report, **more: object) -> str:
 def _series_tables(report: Report) -> list[tuple[str, list[list[str]]]]:
     words = report.sweep.manifest.report.series
     return [(words.title, series_table(report))] if words else []
+
+
+def _evaluation_tables(report: Report) -> list[tuple[str, list[list[str]]]]:
+    return [
+        (f"Evaluated again: {evaluation_label(merged.sweep)}", evaluation_rows(merged))
+        for merged in report.evaluations.values()
+        if merged.document["results"]
+    ]
 
 
 @cache

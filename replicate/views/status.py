@@ -11,6 +11,7 @@ from orchestrator.plan.forecast import Outlook
 from orchestrator.runs.states import LIVE_STATES, State
 from orchestrator.status import RunStatus, SweepStatus
 from replicate.views.columns import align
+from replicate.views.evaluations import evaluation_lines
 from replicate.views.missing import mark, state_text
 from replicate.views.progress import progress_text
 from replicate.views.servers import server_lines
@@ -42,6 +43,7 @@ def status_lines(status: SweepStatus, *, server_notes: list[str]) -> list[str]:
         *_section("waiting", _waiting(status)),
         *_section("needs attention", _attention(status)),
         *_section("servers", [*server_lines(status.servers), *server_notes]),
+        *map(one_line, evaluation_lines(status.merged.evaluations)),
     ]
 
 

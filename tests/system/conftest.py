@@ -21,6 +21,8 @@ LONGEST_FIRST = (
     "test_abcb_learns",
     "test_stages",
     "test_own_experiment",
+    "test_dense_runs",
+    "test_dense_photographs",
 )
 """Files that take minutes: started last, one of them would keep a single worker busy at the end."""
 

@@ -53,10 +53,9 @@ class TrainImages:
 
     def __getitem__(self, index: int) -> TrainBatch:
         rng = numpy_generator(self.seed, "augment", self.epoch, index)
-        image, mask = vary(*read_pair(self.pairs[index]), self.augment, rng)
-        truth = object_of(mask.resize((self.size_px, self.size_px), _BILINEAR))
+        image, mask = vary(*read_pair(self.pairs[index]), self.size_px, self.augment, rng)
         return TrainBatch(
-            _as_tensor(image, self.size_px), torch.from_numpy(truth[None].astype(np.uint8))
+            _as_tensor(image), torch.from_numpy(object_of(mask)[None].astype(np.uint8))
         )
 
 
@@ -72,18 +71,23 @@ class EvalImages:
 
     def __getitem__(self, index: int) -> EvalItem:
         image, mask = read_pair(self.pairs[index])
-        return EvalItem(_as_tensor(image, self.size_px), object_of(mask))
+        squeezed = image.resize((self.size_px, self.size_px), _BILINEAR)
+        return EvalItem(_as_tensor(squeezed), object_of(mask))
 
 
 def vary(
-    image: Image.Image, mask: Image.Image, augment: AugmentOptions, rng: np.random.Generator
+    image: Image.Image,
+    mask: Image.Image,
+    size_px: int,
+    augment: AugmentOptions,
+    rng: np.random.Generator,
 ) -> tuple[Image.Image, Image.Image]:
-    """A random crop, perhaps flipped, of image and mask; random colours of the image."""
+    """A random crop as a square, perhaps flipped, of image and mask; other colours of the image."""
     sides = np.array(image.size)
     kept = np.maximum(1, (sides * rng.uniform(augment.crop_min, 1, size=2)).astype(int))
     left, top = (int(rng.integers(0, room + 1)) for room in sides - kept)
     box = (left, top, left + int(kept[0]), top + int(kept[1]))
-    image, mask = image.crop(box), mask.crop(box)
+    image, mask = (each.resize((size_px, size_px), _BILINEAR, box=box) for each in (image, mask))
     if rng.random() < augment.flip_probability:
         flip = Image.Transpose.FLIP_LEFT_RIGHT
         image, mask = image.transpose(flip), mask.transpose(flip)
@@ -92,6 +96,5 @@ def vary(
     return image, mask
 
 
-def _as_tensor(image: Image.Image, size_px: int) -> Tensor:
-    resized = image.resize((size_px, size_px), _BILINEAR)
-    return torch.from_numpy(np.asarray(resized).transpose(2, 0, 1).copy())
+def _as_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())

@@ -14,6 +14,7 @@ from merge.results.documents import view_bytes
 from merge.results.outcome import exit_code, left_out
 from merge.results.view import merge_named
 from merge.storage.paths import SweepPaths
+from replicate.views.evaluations import evaluation_lines
 from replicate.views.missing import ALL_COUNTED, read_missing
 from replicate.views.table import notes, results_table
 
@@ -63,6 +64,8 @@ def show_merged(merged: Merged, output: Path | None = None, *, names_failures: b
         for line in missing.failed_lines() if names_failures else ():
             print(one_line(line))
         print(f"{failures}: `replicate status {shlex.quote(str(output))}` says why")
+    for line in evaluation_lines(merged.evaluations):
+        print(one_line(line))
     _print_left_out(merged)
 
 

@@ -13,6 +13,7 @@ from merge.records.sweep import Run
 from orchestrator.plan.plan import Plan
 from replicate.api import check_plan, plan
 from replicate.cli import arguments as flags
+from replicate.cli.evaluate_arguments import planned_evaluation
 from replicate.cli.profile import profile_of
 from replicate.cli.s3_arguments import sync_target
 from replicate.cli.this_machine import on_this_machine, print_note
@@ -72,6 +73,8 @@ def plan_of_run(arguments: argparse.Namespace, num_shards: int | None = None) ->
 
 def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Plan:
     """The plan that the flags of `run`, `submit` or `plan` ask for."""
+    if evaluation := planned_evaluation(arguments):
+        return evaluation
     if arguments.profile is not None:
         print_note(profile_of(arguments).text())
     # An empty --shard-by, from an unset variable of a script, is no axis.

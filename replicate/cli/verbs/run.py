@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merge.errors import PapergridError, StorageError
+from merge.errors import IncompleteError, PapergridError, StorageError
 from merge.records.result import Result
 from merge.records.sweep import Run
 from merge.results.combine import Merged
@@ -16,6 +16,11 @@ from merge.results.outcome import exit_code
 from merge.storage.paths import SweepPaths
 from replicate import api
 from replicate.cli import arguments as flags
+from replicate.cli.evaluate_arguments import (
+    add_evaluation,
+    refuse_evaluation_flags,
+    with_evaluation,
+)
 from replicate.cli.next_steps import (
     failed_lines,
     next_steps,
@@ -35,6 +40,12 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_run(parser)
     flags.add_check(parser)
+    group = add_evaluation(parser)
+    group.add_argument(
+        "--eval-only",
+        action="store_true",
+        help="train nothing: as `replicate evaluate` with the study's output folder",
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="show the plan and what is lacking; start nothing"
     )
@@ -48,6 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """The exit code of the training (docs/exit-codes.md); 1 also if a result is not counted."""
+    if arguments.eval_only:
+        return evaluate_here(flags.output_folder(arguments), arguments)
+    refuse_evaluation_flags(arguments)
+    return execute_plan(arguments)
+
+
+def execute_plan(arguments: argparse.Namespace) -> int:
+    """Do what the flags plan, on this machine; the exit code."""
     planned = plan_verb.plan_of_run(arguments)
     output = flags.output_folder(arguments)
     # Before the data is prepared, which can take hours; the training tells the notes.
@@ -72,6 +91,16 @@ def execute(arguments: argparse.Namespace) -> int:
     settings = ready(planned, output, arguments)
     report = train(api.run, planned, output, arguments, settings)
     return _show_end(report, output, arguments)
+
+
+def evaluate_here(trainings: Path, arguments: argparse.Namespace) -> int:
+    """Evaluate the trainings in a folder on this machine; 3 where some have no result yet."""
+    unfinished = with_evaluation(trainings, arguments)
+    code = execute_plan(arguments)
+    if not (arguments.dry_run or arguments.prepare_only):
+        # The trainings' own view shows the evaluation beside their table.
+        api.merge(trainings)
+    return code or (IncompleteError.exit_code if unfinished else 0)
 
 
 def _show_end(report: LocalReport, output: Path, arguments: argparse.Namespace) -> int:

@@ -20,7 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_machine(parser)
     flags.add_snapshot(parser)
     flags.add_check(parser)
-    where = parser.add_mutually_exclusive_group(required=True)
+    add_places(parser, required=True)
+
+
+def add_places(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Where runs are sent, with the flags of each place."""
+    where = parser.add_mutually_exclusive_group(required=required)
     where.add_argument("--slurm", action="store_true", help="send SLURM job arrays with sbatch")
     where.add_argument(
         "--servers", type=Path, metavar="FILE", help="a worker on each server of this hosts file"
@@ -36,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """0 all is sent, or nothing is left to send; else as docs/slurm.md and docs/servers.md say."""
     if arguments.slurm:
-        _refuse_flags_of(submit_servers.add_arguments, arguments, "slurm")
+        refuse_flags_of(submit_servers.add_arguments, arguments, "--slurm")
         return submit_slurm.execute(arguments)
-    _refuse_flags_of(submit_slurm.add_arguments, arguments, "servers")
+    refuse_flags_of(submit_slurm.add_arguments, arguments, "--servers")
     return submit_servers.execute(arguments)
 
 
-def _refuse_flags_of(
+def refuse_flags_of(
     add: Callable[[argparse.ArgumentParser], None], arguments: argparse.Namespace, given: str
 ) -> None:
     """UsageError for a flag that only the other way of submitting has."""
@@ -52,6 +57,4 @@ def _refuse_flags_of(
     # has to be kept.
     for name, default in vars(parser.parse_args([])).items():
         if getattr(arguments, name) != default:
-            raise UsageError(
-                f"--{name.replace('_', '-')} has no effect with --{given}: leave it out"
-            )
+            raise UsageError(f"--{name.replace('_', '-')} has no effect with {given}: leave it out")

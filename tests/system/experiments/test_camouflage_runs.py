@@ -163,6 +163,7 @@ def test_a_sweep_over_two_by_two_is_merged_and_reported(tmp_path, cache):
     page = (tmp_path / "out" / "report.md").read_text()
     assert "camouflaged object segmentation" in page
     assert "tiny_cod10k_test_convnext_7experts" in page
+    assert "Test images: image, truth, map" in page
 
 
 if torch.cuda.is_available():  # no skip: a machine without a GPU has nothing to run here

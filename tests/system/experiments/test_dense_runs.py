@@ -54,6 +54,16 @@ DETECTION = {
 }
 """15 steps an epoch; the 31 test images divide into no two equal shares."""
 
+CLASSIFICATION = {
+    **TINY,
+    "task": "classification",
+    "model": "classifier",
+    "dataset": "shapes5",
+    "short_side": 40,
+    "crop_size": 36,
+    "epochs": 1,
+}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -121,7 +131,10 @@ def test_segmentation_gives_the_frozen_numbers(segmentation):
 def test_the_result_has_the_memory_of_the_ranks_and_both_batches(segmentation):
     details = segmentation.result(1)["details"]
     assert (details["global_batch"], details["world_size"], details["micro_batch"]) == (4, 2, 2)
-    assert details["peak_memory_mb"]["host"] > 0
+    by_rank = details["peak_memory_mb_by_rank"]["host"]
+    assert len(by_rank) == 2
+    assert max(by_rank) == details["peak_memory_mb"]["host"] > 0
+    assert details["evenness"]["host"] == pytest.approx(min(by_rank) / max(by_rank), abs=1e-4)
 
 
 def test_two_ranks_learn_detection_beyond_a_box_that_is_always_the_same(detection):
@@ -176,6 +189,37 @@ def test_one_rank_measures_the_ap_of_two(detection):
     assert task.tally("test").metrics(rows) == detection.result(1)["metrics"]
     saved = state["evaluation"]["states"]["test"].numpy()
     assert (rows == saved).all()
+
+
+FROZEN = {
+    "task": "detection",
+    "model": "retinanet",
+    "backbone": "efficientnet_lite0",
+    "variant": "frozen_backbone",
+    "dataset": "shapes3_voc",
+    "short_side": 64,
+    "epochs": 1,
+    "num_train_images": 8,
+    "num_test_images": 3,
+    "global_batch": 4,
+    "tensorboard": False,
+}
+ON_CUDA = torch.cuda.is_available()
+EPOCHS = [FROZEN, *([{**DETECTION, "epochs": 1}, CLASSIFICATION] if ON_CUDA else [])]
+
+
+@pytest.mark.parametrize("config", EPOCHS, ids=lambda config: config["model"])
+def test_one_epoch_on_a_gpu_where_there_is_one(new_run, config):
+    run = new_run(f"epoch-{config['model']}", config)
+    result = finished(run, 1, 1, PAPERGRID_DEVICE="cuda" if ON_CUDA else "cpu")
+    details = result["details"]
+    assert details["device"] == ("cuda" if ON_CUDA else "cpu")
+    assert details["history"][0]["loss"] > 0
+    if config is FROZEN:
+        names = run.last_checkpoint()["model"]
+        assert names
+        # The backbone is that of its weight file, so no checkpoint carries it.
+        assert not [name for name in names if ".body." in name]
 
 
 STUDY = """

@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import signal
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
-import torch
 from support.ranks import TrialRun, wait_until
+from support.tested_again import write_experiment
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
-FOLDER = Path(__file__).parent / "tested_again"
-WORDS = ("-m", "experiments.runtime", str(FOLDER))
 CHUNKS = {"eval_chunk": 3}
 
 
@@ -29,18 +26,17 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(root):
+    write_experiment(root)
     run = TrialRun(root / "trained", root / "cache").write_spec(CHUNKS)
-    ranks = run.start(1, 1, *WORDS)
-    assert ranks.wait() == 0, ranks.output()
+    finish(run)
     return run
 
 
-def evaluation_of(trained, root, name, config=CHUNKS, *, which="best", file=None, changed=False):
+def evaluation_of(trained, root, name, config=CHUNKS, *, which="best"):
     """A run that evaluates a checkpoint of `trained`, in a folder beside it."""
-    path = file or trained.folder / "checkpoints" / f"{which}.pt"
+    path = trained.folder / "checkpoints" / f"{which}.pt"
     run = TrialRun(root / "evaluations" / name, root / "cache").write_spec(config)
     spec = json.loads((run.folder / "run.json").read_text())
-    digest = sha256(path.read_bytes()).hexdigest()
     spec |= {
         "path": name,
         "config_hash": "decade",
@@ -48,15 +44,21 @@ def evaluation_of(trained, root, name, config=CHUNKS, *, which="best", file=None
             "which": which,
             "file": f"../{path.relative_to(root)}",
             "config_hash": "c0ffee",
-            "sha256": "0" * 64 if changed else digest,
+            "sha256": sha256(path.read_bytes()).hexdigest(),
         },
     }
     (run.folder / "run.json").write_text(json.dumps(spec))
     return run
 
 
+def start(run, attempt, world_size):
+    folder = next(parent for parent in run.folder.parents if (parent / "tested_again").exists())
+    words = ("-m", "experiments.runtime", f"{folder}/tested_again")
+    return run.start(attempt, world_size, *words)
+
+
 def finish(run, attempt=1, world_size=1):
-    ranks = run.start(attempt, world_size, *WORDS)
+    ranks = start(run, attempt, world_size)
     assert ranks.wait() == 0, ranks.output()
     return run.result(attempt)
 
@@ -78,7 +80,7 @@ def test_a_killed_evaluation_goes_on_inside_its_list_with_another_number_of_rank
     run = evaluation_of(
         trained, root, "killed", {**settings, "pause_s": 0.05, "checkpoint_every_s": 0.2}
     )
-    ranks = run.start(1, 2, *WORDS)
+    ranks = start(run, 1, 2)
     wait_until(lambda: has_begun(run, "6"), ranks, 90)
     ranks.kill()
     done = run.last_checkpoint()["begun"]["6"]["num_chunks"]
@@ -97,7 +99,7 @@ def has_begun(run, name):
 
 def test_a_stop_request_saves_what_was_counted(trained, root):
     run = evaluation_of(trained, root, "stopped", {**CHUNKS, "pause_s": 0.05})
-    ranks = run.start(1, 1, *WORDS)
+    ranks = start(run, 1, 1)
     wait_until(lambda: run.has_event(1, "step"), ranks, 90)
     ranks.signal_ranks(signal.SIGTERM)
     assert ranks.wait() == 0, ranks.output()
@@ -106,50 +108,12 @@ def test_a_stop_request_saves_what_was_counted(trained, root):
     assert finish(run, 2)["metrics"] == trained.result(1)["metrics"]
 
 
-@pytest.mark.parametrize("world_size", [1, 2])
-def test_a_run_of_no_epochs_evaluates_the_model_as_it_starts(trained, root, world_size):
-    config = {**CHUNKS, "epochs": 0}
-    run = TrialRun(root / f"start{world_size}", root / "cache").write_spec(config)
-    details = finish(run, world_size=world_size)["details"]
+def test_a_run_of_no_epochs_evaluates_the_model_as_it_starts(trained, root):
+    """With more ranks than its global batch would divide by."""
+    run = TrialRun(root / "start", root / "cache").write_spec(
+        {**CHUNKS, "epochs": 0, "global_batch": 1}
+    )
+    details = finish(run, world_size=2)["details"]
     before = trained.result(1)["details"]["untrained"]
     assert details["tested"]["error"] == before["error"]
     assert details["checkpoint"] == {"which": "start"}
-
-
-def foreign_file(trained, root, **changes):
-    """A copy of the best checkpoint that says that it was trained with other values."""
-    state = torch.load(trained.folder / "checkpoints" / "best.pt", weights_only=True)
-    path = root / "foreign" / "best.pt"
-    path.parent.mkdir(exist_ok=True)
-    torch.save({**state, "config_hash": "f00", "config": {**state["config"], **changes}}, path)
-    return path
-
-
-def test_a_file_of_the_same_values_from_elsewhere_is_evaluated(trained, root):
-    path = foreign_file(trained, root, num_tests=7)
-    result = finish(evaluation_of(trained, root, "elsewhere", which="file", file=path))
-    assert result["metrics"] == trained.result(1)["metrics"]
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("changed", "has changed since the evaluation was planned"),
-        ("values", "trained with other values than this run: width 8 instead of 4, lr 0.5 instead"),
-        ("evaluation", "holds no trained model"),
-        ("absent", "is not there: fetch the training's folder"),
-    ],
-)
-def test_a_checkpoint_that_does_not_belong_is_refused(trained, root, name, message):
-    own = trained.folder / "checkpoints" / "best.pt"
-    if name == "values":
-        own = foreign_file(trained, root, width=8, lr=0.5)
-    if name == "evaluation":
-        own = root / "evaluations" / "again-best1" / "checkpoints" / "last.pt"
-    run = evaluation_of(trained, root, name, file=own, changed=name == "changed")
-    if name == "absent":
-        spec = run.folder / "run.json"
-        spec.write_text(spec.read_text().replace("best.pt", "gone.pt"))
-    ranks = run.start(1, 1, *WORDS)
-    assert ranks.wait() == 2, ranks.output()
-    assert message in run.error(1)["message"]

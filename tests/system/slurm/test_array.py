@@ -12,6 +12,7 @@ import pytest
 from support.commands import replicate
 from support.slurm_cluster import MAX_ARRAY_SIZE, wait_for
 from support.slurm_sweeps import STEADY, submit
+from support.tested_again import OUTPUT, evaluate, result_of, train
 
 from merge.storage.json_files import read_json
 from orchestrator.slurm.cancel import CancelledTasks, cancel_tasks
@@ -34,6 +35,25 @@ def quick(values: object, command: str = LEAVE) -> str:
     """A study whose runs end at once."""
     listed = ", ".join(json.dumps(value) for value in values)
     return QUICK.format(command=json.dumps(command), values=listed)
+
+
+def test_an_evaluation_of_finished_trainings_is_an_array_like_any_other(slurm, tmp_path):
+    """Its tasks find the checkpoint below the folder of the trainings, and a job merges it."""
+    train(tmp_path, "--where", "seed=0")
+    words = ("--slurm", "--where", "seed=0", "--set", "num_tests=7", "--json")
+    sent = json.loads(evaluate(tmp_path, *words, env=slurm.environment).stdout)
+    merge_job = sent["merge"]["job_id"]
+    output = tmp_path / OUTPUT / "evaluations" / "num_tests=7"
+    wait_for(
+        # It ends with 3, as the cell lacks the other seed.
+        lambda: slurm.states(merge_job) == {merge_job: "FAILED"},
+        lambda: f"the merge: {slurm.states(merge_job)}",
+        300,
+    )
+    result = result_of(output, 0)
+    assert result["details"]["num_tests"] == 7
+    view = read_json(output / "replication_results.json")
+    assert view["results"]["width4"]["0"] == result["metrics"]
 
 
 def test_the_demo_grid_as_an_array_ends_merged_and_keeps_its_throttle(slurm, tmp_path):

@@ -59,6 +59,19 @@ def test_an_experiment_without_a_check_lacks_nothing(tmp_path, blobs):
     assert found("./blobs", tmp_path) == []
 
 
+def test_values_that_do_not_go_together_are_a_problem_of_the_study(tmp_path, blobs):
+    (blobs / "options.py").write_text(
+        f"from merge.errors import UsageError\n{OPTIONS.replace('...', '')}"
+        "    fold: int = 0\n"
+        "    def __post_init__(self):\n"
+        "        if self.fold: raise UsageError('fold=1 needs another scale')\n"
+    )
+    (blobs / "check.py").write_text(CHECK)
+    assert found("./blobs", tmp_path) == [
+        ("options", "fold=1 needs another scale", "change them in the study, or with --set")
+    ]
+
+
 def test_own_code_that_fails_is_a_problem_with_its_line(tmp_path, blobs):
     (blobs / "check.py").write_text("def problems(configs, places):\n    return configs[7]\n")
     (blobs / "task.py").write_text("import nothing_of_this_name\n")

@@ -29,6 +29,7 @@ GRADIENT_CHANNELS = 256
 
 def sums_above(unit_BMC: Tensor, counts_B: Tensor, num_bins: int) -> Tensor:
     """S_0 ... S_(L-2) of each set of unit vectors, float64 B (L - 1); only counts_B rows count."""
+    unit_BMC = unit_BMC.contiguous()
     batch, length, channels = unit_BMC.shape
     num_tiles = triton.cdiv(length, FORWARD_ROWS)
     width = next_power_of_2(num_bins)
@@ -57,6 +58,7 @@ def gradient(unit_BMC: Tensor, counts_B: Tensor, slopes_BL: Tensor) -> Tensor:
 
     `slopes_BL` are the derivatives by the affinity inside each of the L - 1 spaces between centres.
     """
+    unit_BMC = unit_BMC.contiguous()
     batch, length, channels = unit_BMC.shape
     grad_BMC = unit_BMC.new_empty(unit_BMC.shape, dtype=torch.float32)
     # In the loss a slope is divided by the number of pairs: too small a number for float16.

@@ -8,6 +8,7 @@ import pytest
 
 from experiments.camouflage.options import Options
 from experiments.runtime.options import build
+from experiments.runtime.write_options import options_yaml
 from orchestrator.plan.selection import select
 from orchestrator.studies.grid import expand
 from orchestrator.studies.load import load_study
@@ -44,6 +45,11 @@ def test_the_study_has_the_original_recipe_which_are_the_defaults_too():
     default = build(Options, {"checkpoint_activations": True, "seed": 2})
     assert options == default
     assert run.resources.devices_per_run == 2
+
+
+def test_the_written_options_are_those_of_the_code():
+    path = REPLICATE.parent / "experiments" / "camouflage" / "options.yaml"
+    assert path.read_text() == options_yaml(Options)
 
 
 def test_batch_size_and_image_size_reach_the_trainer():

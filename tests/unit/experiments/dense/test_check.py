@@ -7,21 +7,12 @@ import shutil
 
 import pytest
 
-from experiments.datasets.shape_images import ensure_shapes5
 from experiments.datasets.shape_layouts import ensure_shapes3
 from experiments.dense.check import problems
 from experiments.dense.verify.__main__ import main as verify
 from experiments.runtime.check import Places
 
 SCRATCH = {"backbone": "tiny", "from_scratch": True}
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache")
-    ensure_shapes3(folder)
-    ensure_shapes5(folder)
-    return folder
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -20,7 +18,7 @@ from experiments.dense.data import (
     split_boxes,
     trained_boxes,
 )
-from experiments.dense.options import DataOptions, Options
+from experiments.dense.options import DATASETS, MODELS, Options
 from experiments.dense.sources import open_images
 from experiments.dense.transforms import centre_crop, random_crop, random_view, with_short_side
 from experiments.dense.voc_labels import CLASS_OF, draw_labels
@@ -28,13 +26,6 @@ from experiments.runtime.options import build
 from merge.errors import DataError, UsageError
 
 DETECTION = {"task": "detection", "model": "retinanet", "dataset": "shapes3_voc"}
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache")
-    ensure_shapes3(folder)
-    return folder
 
 
 def images_of(cache, **values):
@@ -197,15 +188,16 @@ def test_options_that_do_not_go_together_are_refused(values, message):
         build(Options, values, "dense").check()
 
 
-@pytest.mark.parametrize("dataset", ["voc2012", "coco2017", "coco2014"])
-@pytest.mark.parametrize("task", ["segmentation", "detection"])
-def test_a_data_root_without_the_data_set_is_refused_by_name(tmp_path, dataset, task):
+@pytest.mark.parametrize("dataset", ["voc2012", "coco2017", "coco2014", "image_folder"])
+@pytest.mark.parametrize("model", ["fcn", "retinanet", "classifier"])
+def test_a_data_root_without_the_data_set_is_refused_by_name(tmp_path, dataset, model):
+    (task,) = (name for name, models in MODELS.items() if model in models)
+    options = build(Options, {"task": task, "model": model, "dataset": dataset}, "dense")
     (tmp_path / "empty").mkdir()
-    options = Options(task=task, data=DataOptions(dataset=dataset))
-    object.__setattr__(options, "network", build(Options, DETECTION, "dense").network)
-    if task == "segmentation":
-        options = Options(task=task, data=DataOptions(dataset=dataset))
-    with pytest.raises(DataError, match="--data-root"):
-        open_images(options, None, tmp_path)
-    with pytest.raises(DataError, match=str(tmp_path / "empty")):
-        open_images(options, tmp_path / "empty", Path(tmp_path))
+    for root, message in ((None, "--data-root"), (tmp_path / "empty", str(tmp_path / "empty"))):
+        if dataset in DATASETS[task]:
+            with pytest.raises(DataError, match=message):
+                open_images(options, root, tmp_path)
+        else:
+            with pytest.raises(UsageError, match="is none of task"):
+                open_images(options, root, tmp_path)

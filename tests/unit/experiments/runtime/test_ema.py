@@ -94,7 +94,7 @@ def test_the_best_and_present_model_is_written_once_and_read_as_the_average(tmp_
     assert not equal(learner.tested_state(), learner.model.state_dict())
 
 
-@pytest.mark.parametrize("at", [1, 4, 6])
+@pytest.mark.parametrize("at", [1, 6])
 def test_a_run_that_stopped_anywhere_goes_on_bit_for_bit(tmp_path, at):
     whole = TinyRun(tmp_path / "whole", options())
     whole.attempt().fit()

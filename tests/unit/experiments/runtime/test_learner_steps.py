@@ -63,7 +63,7 @@ def test_a_gradient_below_the_limit_is_not_changed(tmp_path):
 
 def test_items_left_over_at_an_epochs_end_wait_for_another_epoch(tmp_path):
     """7 items, 3 in a step: two full steps an epoch, and no step of one item that weighs as 3."""
-    options = TinyOptions(runtime=RuntimeOptions(epochs=20, global_batch=3, tensorboard=False))
+    options = TinyOptions(runtime=RuntimeOptions(epochs=9, global_batch=3, tensorboard=False))
     trainer = TinyRun(tmp_path, options).attempt(num_items=7)
     seen: list[list[int]] = []
     forward = trainer._setup.task.forward
@@ -72,8 +72,8 @@ def test_items_left_over_at_an_epochs_end_wait_for_another_epoch(tmp_path):
     )
     trainer.fit()
     items = [item for part in seen for item in part]
-    assert len(items) == 20 * 2 * 3
-    assert trainer.global_step == 20 * 2
+    assert len(items) == 9 * 2 * 3
+    assert trainer.global_step == 9 * 2
     assert set(items) == set(range(7))
 
 

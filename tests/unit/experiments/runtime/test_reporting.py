@@ -106,3 +106,23 @@ def test_macs_are_those_of_convolutions_and_linear_layers_in_one_pass():
     assert (info.parameters, info.trainable) == (216 + 8 + 144 + 8 + 640 + 5, 216)
     assert "Conv2d" in info.text()
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_tensorboard_has_the_learning_rate_and_the_metrics_of_training(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    options = TinyOptions(runtime=RuntimeOptions(epochs=1), optimiser=OptimiserOptions(lr=0.25))
+    run = TinyRun(tmp_path, options)
+    begun(run).fit()
+    curves = EventAccumulator(str(run.paths.tensorboard))
+    curves.Reload()
+    assert curves.Scalars("train/learning_rate")[0].value == 0.25
+    assert {"train/loss", "train/items", "test/score"} <= set(curves.Tags()["scalars"])
+
+
+def test_the_console_names_epochs_and_rates_as_the_log_does(tmp_path, caplog):
+    caplog.set_level("INFO", "experiments.runtime.reporting")
+    begun(TinyRun(tmp_path, OPTIONS)).fit()
+    assert [line for line in caplog.messages if line.startswith("Epoch")] == [
+        f"Epoch {epoch}/3 | Learning Rate: 2.350000e-06" for epoch in (1, 2, 3)
+    ]

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from experiments.runtime.options import OptimiserOptions, RuntimeOptions
-from experiments.runtime.stages import Stage
+from experiments.runtime.stages import Stage, Timetable
 from merge.errors import UsageError
 
 EPOCHS, STEPS = 6, 5
@@ -130,3 +130,16 @@ def test_values_that_do_not_go_together_are_refused():
         OptimiserOptions(schedule="multistep")
     with pytest.raises(UsageError, match="nesterov is for optimizer=sgd"):
         OptimiserOptions(optimizer="adamw", nesterov=True)
+
+
+def test_the_rate_of_a_step_needs_no_optimiser_and_begins_anew_in_each_stage():
+    first = OptimiserOptions(lr=1.0, schedule="cosine")
+    second = OptimiserOptions(lr=0.5, schedule="constant", warmup_epochs=1, warmup_factor=0.1)
+    stages = Timetable(
+        [Stage(name="a", epochs=2, optimiser=first), Stage(name="b", epochs=2, optimiser=second)],
+        epochs=4,
+    )
+    rates = [stages.rate(step, 3) for step in range(12)]
+    assert rates[:6] == [first.rate(step, 6, 3) for step in range(6)]
+    assert rates[6:] == [second.rate(step, 6, 3) for step in range(6)]
+    assert rates[6] == pytest.approx(0.05)

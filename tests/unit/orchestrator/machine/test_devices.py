@@ -58,6 +58,8 @@ def cores() -> tuple[str, ...]:
         (FOUR_GPUS, "GPU-3333", None, "cuda", ("3",)),
         (FOUR_GPUS, "1,9,2", None, "cuda", ("1",)),
         (FOUR_GPUS, None, "3,0", "cuda", ("3", "0")),
+        (FOUR_GPUS, None, "cuda", "cuda", ("0", "1", "2", "3")),
+        (FOUR_GPUS, "2,3", "cuda", "cuda", ("2", "3")),
         (FOUR_GPUS, "2,3", "3", "cuda", ("3",)),
         (FOUR_GPUS, None, "GPU-1111-abcd", "cuda", ("1",)),
         (SLICED, None, None, "cuda", ("MIG-aaaa", "MIG-bbbb", "1")),
@@ -102,6 +104,14 @@ def test_gpus_that_cannot_be_listed_are_no_reason_for_a_cpu_run(
         find_devices(None, needing())
     assert find_devices("cpu:1", needing()).kind == "cpu"
     assert find_devices(None, needing("cpu")).kind == "cpu"
+
+
+@pytest.mark.parametrize("listing", [None, ""])
+def test_all_gpus_of_a_machine_without_one_are_refused(machine, listing):
+    """As `--device cuda` asks: never a quiet CPU run."""
+    machine(listing)
+    with pytest.raises(UsageError, match=r"--devices cuda: no GPU here.*--devices cpu"):
+        find_devices("cuda", needing())
 
 
 def test_where_cuda_stops_reading_the_variable_is_said(machine):
