@@ -13,17 +13,32 @@ from experiments.camouflage.data.splits import open_data
 from experiments.camouflage.options import DataOptions, Options
 from experiments.runtime.check import Places, Problem
 from experiments.runtime.options import build
-from merge.errors import PapergridError
+from merge.errors import PapergridError, UsageError
 
 
 def problems(configs: Sequence[Mapping[str, Any]], places: Places) -> Iterator[Problem]:
     """Each backbone, data set and pair of options that the runs cannot use."""
-    chosen = [build(Options, config, "camouflage") for config in configs]
+    try:
+        chosen = [build(Options, config, "camouflage") for config in configs]
+    except UsageError as error:
+        yield Problem("options", str(error))
+        return
     yield from _weight_problems(chosen, places)
     for decoder in {options.decoder: None for options in chosen}:
         yield from _tried("top_k", decoder.check)
+    yield from _stage_problems(chosen)
     for data in {options.data: None for options in chosen}:
         yield from _tried(data.dataset, partial(_open, data, places))
+
+
+def _stage_problems(chosen: Sequence[Options]) -> Iterator[Problem]:
+    for first, whole in sorted({(o.decoder_stage.epochs, o.runtime.epochs) for o in chosen}):
+        if first > whole:
+            yield Problem(
+                "epochs",
+                f"decoder_epochs={first} is more than epochs={whole}, which counts both stages: "
+                "lower decoder_epochs or train longer",
+            )
 
 
 def _weight_problems(chosen: Sequence[Options], places: Places) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ LONGEST_FIRST = (
     "test_executor_kills",
     "test_sync_command",
     "test_abcb_learns",
+    "test_camouflage_runs",
     "test_stages",
     "test_own_experiment",
     "test_dense_runs",

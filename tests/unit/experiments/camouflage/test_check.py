@@ -33,6 +33,10 @@ def test_missing_data_and_weights_and_wrong_options_are_all_named(tiny, tmp_path
     assert found(tiny, scratch, weights=tmp_path).keys() == {"weights"}
     too_many = {"dataset": "tiny_cod10k", "from_scratch": True, "validation": 48}
     assert "leaves 0 to train" in found(tiny, too_many)["tiny_cod10k"]
+    none = {"dataset": "tiny_cod10k", "from_scratch": True, "validation": 0}
+    assert "set a share such as 0.1" in found(tiny, none)["options"]
+    short = {"dataset": "tiny_cod10k", "from_scratch": True, "epochs": 10}
+    assert "decoder_epochs=30 is more than epochs=10" in found(tiny, short)["epochs"]
 
 
 def test_a_copy_is_verified_with_its_counts(tiny, tmp_path, capsys):
