@@ -30,7 +30,10 @@ Box = tuple[float, float, float, float]
 LARGEST_CATEGORY = 1000
 """A detector has one output for each number up to the largest category id."""
 
-_ROOTS = (".", "COCO{year}", "coco{year}", "MSCOCO{year}", "mscoco{year}", "coco", "COCO", "mscoco")
+_ROOTS = (
+    *(".", "COCO{year}", "coco{year}", "MSCOCO{year}", "mscoco{year}", "coco", "COCO", "mscoco"),
+    *("MSCOCO", "coco20i", "coco/COCO{year}", "coco/MSCOCO{year}"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,14 @@ class BoxAnnotations:
         return hashlib.sha256(canonical_json(content)).hexdigest()[:16]
 
 
-def open_coco(data_root: Path, year: int, split: Split) -> BoxAnnotations:
-    """COCO of `year` below `data_root`. DataError names what is missing or wrong."""
+def open_coco(
+    data_root: Path, year: int, split: Split, *, has_regions: bool = True
+) -> BoxAnnotations:
+    """COCO of `year` below `data_root`. DataError names what is missing or wrong.
+
+    Without `has_regions` objects have their boxes alone: each rank and each loader process has
+    its own copy of all annotations, and polygons are most of them.
+    """
     root = find_coco(data_root, year)
     photographs = coco_photographs(root, f"{split}{year}")
     if photographs is None:
@@ -89,7 +98,8 @@ def open_coco(data_root: Path, year: int, split: Split) -> BoxAnnotations:
             f"there is no folder {root / f'{split}{year}'} with photographs: unpack "
             f"{split}{year}.zip in {root}"
         )
-    return read_boxes(root / "annotations" / f"instances_{split}{year}.json", photographs)
+    path = root / "annotations" / f"instances_{split}{year}.json"
+    return read_boxes(path, photographs, has_regions=has_regions)
 
 
 def find_coco(data_root: Path, year: int) -> Path:
@@ -104,14 +114,14 @@ def find_coco(data_root: Path, year: int) -> Path:
     )
 
 
-def read_boxes(path: Path, photographs: Path) -> BoxAnnotations:
+def read_boxes(path: Path, photographs: Path, *, has_regions: bool = True) -> BoxAnnotations:
     """What an annotation file holds. DataError names what is wrong with it."""
     logger.info("reading %s", path)
     record = _read_record(path)
     try:
         categories = {int(c["id"]): str(c["name"]) for c in record["categories"]}
         _check_categories(categories, path)
-        images = _images(record, categories, path)
+        images = _images(record, categories, path, has_regions=has_regions)
     except KeyError as error:
         raise DataError(f"{path} lacks {error}: it is no instances_*.json of COCO") from error
     except (TypeError, AttributeError, ValueError) as error:
@@ -145,13 +155,15 @@ def _check_categories(categories: Mapping[int, str], path: Path) -> None:
 
 
 def _images(
-    record: Mapping[str, Any], categories: Mapping[int, str], path: Path
+    record: Mapping[str, Any], categories: Mapping[int, str], path: Path, *, has_regions: bool
 ) -> tuple[BoxImage, ...]:
     sizes = _sizes(record["images"], path)
     objects: dict[int, list[BoxObject]] = {image_id: [] for image_id in sizes}
     for entry in record["annotations"]:
         _check_entry(entry, categories, sizes, path)
-        objects[entry["image_id"]].append(_object(entry))
+        if has_regions:
+            _check_region(entry, sizes, path)
+        objects[entry["image_id"]].append(_object(entry, has_region=has_regions))
     images = [
         BoxImage(i["id"], str(i["file_name"]), *sizes[i["id"]], tuple(objects[i["id"]]))
         for i in record["images"]
@@ -159,14 +171,14 @@ def _images(
     return tuple(sorted(images, key=lambda image: image.image_id))
 
 
-def _object(entry: Mapping[str, Any]) -> BoxObject:
+def _object(entry: Mapping[str, Any], *, has_region: bool) -> BoxObject:
     x, y, width, height = (float(number) for number in entry["bbox"])
     return BoxObject(
         int(entry["category_id"]),
         (x, y, width, height),
         float(entry.get("area", width * height)),
         bool(entry.get("iscrowd", 0)),
-        entry.get("segmentation") or None,
+        (entry.get("segmentation") or None) if has_region else None,
     )
 
 
@@ -200,6 +212,11 @@ def _check_entry(
     box = entry["bbox"]
     if len(box) != 4 or not all(-width - height < float(n) < 2 * (width + height) for n in box):
         raise DataError(f"{place} has the box {box}, outside of its {width}x{height} pixels")
+
+
+def _check_region(
+    entry: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]], path: Path
+) -> None:
     region = entry.get("segmentation")
-    if region and (problem := region_problem(region, height, width)):
-        raise DataError(f"{place} has {problem}")
+    if region and (problem := region_problem(region, *sizes[entry["image_id"]])):
+        raise DataError(f"{path}: annotation {entry.get('id')} has {problem}")

@@ -115,10 +115,11 @@ def _folders(options: Options, root: Path, cache_dir: Path) -> Images:
     return _chosen(options, train, test, f"{train.fingerprint} {test.fingerprint}")
 
 
-def _boxes(dataset: str, root: Path, split: Split) -> BoxAnnotations:
+def _boxes(dataset: str, root: Path, split: Split, *, has_regions: bool = False) -> BoxAnnotations:
     if dataset in {"voc2012", "shapes3_voc"}:
         return open_voc_boxes(root, split)
-    return open_coco(root, 2014 if dataset == "coco2014" else 2017, split)
+    year = 2014 if dataset == "coco2014" else 2017
+    return open_coco(root, year, split, has_regions=has_regions)
 
 
 def _label_maps(options: Options, root: Path) -> Images:
@@ -126,7 +127,9 @@ def _label_maps(options: Options, root: Path) -> Images:
     if data.dataset in {"voc2012", "shapes3_voc"}:
         train, test = (_voc_labels(root, data, split) for split in _splits(options))
         return _chosen(options, train, test, _fingerprint_of_files(train, test))
-    boxes, tested = (_boxes(data.dataset, root, split) for split in _splits(options))
+    boxes, tested = (
+        _boxes(data.dataset, root, split, has_regions=True) for split in _splits(options)
+    )
     fingerprint = f"{boxes.fingerprint()} {tested.fingerprint()}"
     return _chosen(options, CocoLabels(boxes), CocoLabels(tested), fingerprint)
 

@@ -21,6 +21,8 @@ from experiments.fewshot.options import OnCuda, TrainingOptions
 from experiments.runtime.precision import Precision
 from merge.errors import UsageError
 
+_MOST_FORMS = 64
+
 
 def make_faster(
     model: FewShotModel, options: TrainingOptions, precision: Precision
@@ -83,6 +85,9 @@ def compile_parts(model: FewShotModel, device: torch.device) -> None:
     # A CPU gains from fixed sizes alone. On a GPU a test follows, with other numbers of images:
     # from the second size on torch compiles for any number, instead of once for each.
     dynamic = None if device.type == "cuda" else False
+    # Training and tests, queries and supports, whole and last batches: more forms than torch's 8,
+    # after which it would go on without compiling.
+    torch._dynamo.config.recompile_limit = _MOST_FORMS
     model.encoder.compile(dynamic=dynamic)
     for name, part in model.named_children():
         if name == "neck":

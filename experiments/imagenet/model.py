@@ -57,7 +57,7 @@ class BlurredConv(nn.Module):
 
 
 class TinyResNet(nn.Module):
-    """A ResNet of 20 thousand parameters for 32 to 64 pixels, its parts named as in others."""
+    """A ResNet of 24 thousand parameters for 32 to 64 pixels, its parts named as in others."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()

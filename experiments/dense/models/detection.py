@@ -26,6 +26,7 @@ from experiments.backbones.weights import RANDOM_WEIGHTS_ID
 from experiments.dense.models.features import Levels, colour_range, shared_levels, tiny_levels
 from experiments.dense.models.network import DenseModel, load_backbone, load_model
 from experiments.dense.options import Options
+from experiments.runtime.batches import apply_to_tensors
 
 Targets = list[dict[str, Tensor]]
 
@@ -34,6 +35,7 @@ _RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
 _ROI_SIZE = 7
 _SMALLEST_ANCHOR_PX = 32
 _CHANNELS = 256
+_BOX_HEADS = {"faster_rcnn": ("rpn.head", "roi_heads.box_predictor"), "retinanet": ("head",)}
 _NUM_GROUPS = 8
 
 
@@ -98,6 +100,8 @@ def build_detection(options: Options, num_classes: int, given: Path | None) -> D
     if network.weights_of == "model":
         weights_id = load_model(net, network, given)
         _set_published_epsilon(net)
+    for head in _BOX_HEADS[network.model]:
+        net.get_submodule(head).register_forward_hook(_in_full_precision)
     return Detector(net, network, weights_id)
 
 
@@ -172,6 +176,15 @@ def _level_pyramid(options: Options, given: Path | None) -> _Pyramid:
     )
     backbone = FeaturePyramid(levels, 128, LastLevelMaxPool())
     return _Pyramid(backbone, 128, weights_id, (8, 16, 32, 64), 3, 256)
+
+
+def _in_full_precision(_module: nn.Module, _inputs: object, output: Any) -> Any:  # noqa: ANN401
+    """What a head returns, as float32.
+
+    torchvision computes boxes in the precision of the head: in bfloat16 the corners of a box would
+    be multiples of 4 pixels beyond pixel 512.
+    """
+    return apply_to_tensors(output, Tensor.float)
 
 
 def _set_published_epsilon(net: nn.Module) -> None:

@@ -36,6 +36,7 @@ for channels, dtype, tolerance in (
     unit[~is_real] = float("nan")
     exact = unit.double().masked_fill(~is_real[:, :, None], 0)
     sums = histogram_kernel.sums_above(unit, counts, 16)
+    assert sums.is_contiguous(), sums.stride()
     close(sums, _tiled_sums(exact, 16), tolerance, (channels, dtype, "sums"))
     slopes = torch.randn(5, 15, dtype=torch.float64) * 1e-7
     gradient = histogram_kernel.gradient(unit, counts, slopes)

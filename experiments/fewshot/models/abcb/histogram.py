@@ -98,7 +98,8 @@ def _front_gradient(unit_BMC: Tensor, counts_B: Tensor, slopes_BL: Tensor) -> Te
         from experiments.fewshot.models.abcb import histogram_kernel
 
         return histogram_kernel.gradient(unit_BMC, counts_B, slopes_BL).to(unit_BMC.dtype)
-    return _tiled_gradient(_front(unit_BMC, counts_B), slopes_BL.to(unit_BMC.dtype))
+    front_BMC = _front(unit_BMC, counts_B).contiguous()
+    return _tiled_gradient(front_BMC, slopes_BL.to(unit_BMC.dtype))
 
 
 @_front_sums.register_fake

@@ -50,7 +50,8 @@ def sums_above(unit_BMC: Tensor, counts_B: Tensor, num_bins: int) -> Tensor:
         num_stages=2,
         enable_fp_fusion=True,
     )
-    return parts.sum(1, dtype=torch.float64)[:, : num_bins - 1]
+    # Contiguous, as torch.compile is told: it takes no other strides.
+    return parts.sum(1, dtype=torch.float64)[:, : num_bins - 1].contiguous()
 
 
 def gradient(unit_BMC: Tensor, counts_B: Tensor, slopes_BL: Tensor) -> Tensor:

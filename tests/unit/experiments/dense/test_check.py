@@ -105,7 +105,7 @@ def test_a_wrong_annotation_is_named(found, cache, tmp_path, change, message):
     record = json.loads(path.read_text())
     record["annotations"][5] |= change
     path.write_text(json.dumps(record))
-    config = {**SCRATCH, "task": "detection", "model": "faster_rcnn", "dataset": "coco2017"}
+    config = {**SCRATCH, "dataset": "coco2017", "min_area_px": 0}
     (problem,) = found(config, data_root=tmp_path)
     assert str(path) in problem
     assert message in problem

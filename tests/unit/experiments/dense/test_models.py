@@ -107,6 +107,24 @@ def test_images_without_a_box_and_of_other_sizes_have_finite_losses_for_all_weig
     assert all(len(each["boxes"]) <= 100 for each in found)
 
 
+@pytest.mark.parametrize("model", ["faster_rcnn", "retinanet"])
+def test_boxes_are_computed_in_full_precision_under_mixed_precision(model):
+    """In bfloat16 a corner at pixel 700 would be a multiple of 4."""
+    torch.manual_seed(0)
+    options = options_of(
+        task="detection", model=model, backbone="tiny", short_side=48, num_proposals=20
+    )
+    detector = build_detection(options, 4, None).eval()
+    detector.net.score_thresh = 0.0
+    image = torch.randint(0, 256, (3, 600, 800), dtype=torch.uint8)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        (found,) = detector([image])
+    assert found["boxes"].dtype == found["scores"].dtype == torch.float32
+    far = found["boxes"][found["boxes"] > 520]
+    assert len(far) > 5
+    assert (far % 4 != 0).any()
+
+
 def test_published_detectors_have_no_epsilon_in_batch_norm(monkeypatch):
     monkeypatch.setattr("experiments.dense.models.detection.load_model", lambda *_: "file")
     with torch.device("meta"):

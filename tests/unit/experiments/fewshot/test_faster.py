@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from support.fewshot import new_method
+from support.fewshot import fewshot_options, new_method, task_without_data
 from torch import nn
 
-from experiments.fewshot import faster
+from experiments.fewshot import faster, result
 from experiments.fewshot.faster import make_faster
 from experiments.fewshot.models.base import FewShotModel
 from experiments.fewshot.options import TrainingOptions
@@ -82,3 +82,12 @@ def test_a_constant_backbone_is_no_part_of_the_state() -> None:
     assert isinstance(model.encoder, nn.Module)
     assert model.encoder is not model.backbone
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)
+
+
+def test_a_result_names_what_was_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result, "data_details", lambda _: {})
+    task = task_without_data(fewshot_options(method="prototype"))
+    model = _scratch("prototype")
+    assert set(task.details(model)) == {"weights"}
+    task._computed_with = ("compile",)
+    assert task.details(model)["computed_with"] == ["compile"]

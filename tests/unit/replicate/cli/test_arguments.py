@@ -113,7 +113,8 @@ def test_a_place_that_the_system_refuses_is_named_without_a_traceback(is_debug):
 
 @pytest.mark.parametrize(("folds", "told"), [("0", "1 run in 1 shard"), ("0,1", "2 runs in 1")])
 def test_one_run_is_not_called_runs(capsys, folds, told):
-    words = ["plan", "--study", "demo", "--shots", "1", "--folds", folds]
+    lite0 = ("--backbones", "efficientnet_lite0")
+    words = ["plan", "--study", "demo", *lite0, "--shots", "1", "--folds", folds]
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert told in printed
@@ -121,7 +122,7 @@ def test_one_run_is_not_called_runs(capsys, folds, told):
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path, capsys):
     output = tmp_path / "out"
-    words = ["run", "--study", "demo", "--folds", "1", "--output-dir", str(output), "--dry-run"]
+    words = ["run", "--study", "demo", "--shots", "5", "--output-dir", str(output), "--dry-run"]
     assert main(words) == 0
     assert "2 runs in 1 shard" in capsys.readouterr().out
     assert not output.exists()
