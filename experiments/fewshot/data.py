@@ -10,6 +10,7 @@ from experiments.fewshot.episodes.lists import epoch_length, test_list, train_li
 from experiments.fewshot.episodes.protocols import Split, build_split
 from experiments.fewshot.episodes.source import Source, open_source
 from experiments.fewshot.episodes.transforms import (
+    BLACK_RGB,
     EvalTransform,
     FitLongerSide,
     Squash,
@@ -51,8 +52,11 @@ class FewShotData:
         )
         transform = TrainTransform(
             size=images.image_size,
-            scale_range=(images.scale_min, images.scale_max),
+            scale_range=images.scale_range(self.options.data.dataset),
+            scale_of=images.scale_of,
             flip_probability=images.flip_probability,
+            crop_keeps=images.crop_keeps,
+            is_ignored_background=images.ignored_pixels == "background",
             fill_rgb=fill_rgb,
         )
         return TrainDataset(self.images, episodes, transform, self.options.runtime.seed, epoch)
@@ -66,9 +70,14 @@ class FewShotData:
         )
 
     def _test_transform(self, fill_rgb: Rgb) -> EvalTransform:
-        if self.options.data.protocol == "bam":
-            return FitLongerSide(size=self.options.images.image_size, fill_rgb=fill_rgb)
-        return Squash(size=self.options.images.image_size)
+        images = self.options.images
+        if self.options.data.protocol != "bam":
+            return Squash(size=images.image_size)
+        return FitLongerSide(
+            size=images.image_size,
+            multiple=images.test_multiple,
+            fill_rgb=BLACK_RGB if images.test_padding == "black" else fill_rgb,
+        )
 
 
 def open_data(options: Options, context: RunContext) -> FewShotData:

@@ -24,12 +24,15 @@ def predict_episode(
     query, support, support_mask = (
         tensor.to(device) for tensor in (item.query, item.support, item.support_mask)
     )
-    names = item.episode.supports
+    (shown,) = model.shown_supports(support[None], support_mask[None])
+    # A support's mask is that of the episode's class.
+    suffix = f" class {item.episode.class_id}" if model.masks_supports else ""
+    names = [name + suffix for name in item.episode.supports]
     of_query = cache.encode(model, item.episode.query, query)
-    of_shots = [cache.encode(model, *shot) for shot in zip(names, support, strict=True)]
+    of_shots = [cache.encode(model, *shot) for shot in zip(names, shown, strict=True)]
     output = model.segment(query[None], of_query, stack_shots(of_shots), support_mask[None])
     # To the canvas in the same way as the loss does, so that training and test agree.
-    canvas = resize_logits(torch.cat([*output.earlier, output.logits]), item.placement.canvas_hw)
+    canvas = resize_logits(torch.cat([*output.earlier, output.logits]), output.grid)
     logits_T2HW = restore_logits(canvas, item.placement)
     # NaN is above nothing: the mask would be empty, and have an IoU.
     require_finite(logits_T2HW, "a logit")

@@ -26,6 +26,7 @@ from experiments.fewshot.tally import EpisodeTally
 from experiments.runtime.precision import choose_precision
 from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import RunContext
+from experiments.runtime.stages import ParameterGroup, Stage
 from experiments.runtime.task import Selection, Task, Term
 from merge.results.statistics import mean
 from merge.storage.atomic import write_bytes
@@ -42,6 +43,7 @@ class FewShotTask(Task):
         super().__init__(options, context)
         self.data = data
         self.features = FeatureCache(options.test.feature_cache_mb)
+        self._new_parts: tuple[str, ...] = ()
         self._fill_rgb: tuple[float, float, float] | None = None
         self._computed_with: tuple[str, ...] = ()
         self._test: dict[str, EvalDataset] = {}
@@ -52,7 +54,21 @@ class FewShotTask(Task):
         precision = choose_precision(self.options.runtime.amp, device)
         self._computed_with = make_faster(model, self.options.training, precision)
         self._fill_rgb = model.mean_rgb
+        parts = {name.partition(".")[0] for name, _ in model.named_parameters()}
+        self._new_parts = tuple(sorted(parts - {"backbone"}))
         return model
+
+    def stages(self) -> Sequence[Stage]:
+        """One stage; all but the backbone may learn at a rate of its own."""
+        runtime, factor = self.options.runtime, self.options.training.head_rate_factor
+        groups = (ParameterGroup(parts=self._new_parts, rate_factor=factor),)
+        return [
+            Stage(
+                epochs=runtime.epochs,
+                optimiser=self.options.optimiser,
+                groups=groups if factor != 1 else (),
+            )
+        ]
 
     def num_train_items(self) -> int:
         """Episodes in an epoch."""

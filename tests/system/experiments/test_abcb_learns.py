@@ -9,6 +9,7 @@ import torch
 from support.fewshot import new_method
 from torch import Tensor
 
+from experiments.backbones.cells import CellGrid
 from experiments.fewshot.episodes.lists import train_list
 from experiments.fewshot.episodes.protocols import build_split
 from experiments.fewshot.episodes.source import open_source
@@ -68,12 +69,12 @@ def _fixed_set(root: Path, cache: Path) -> tuple[TrainBatch, list[int]]:
 def _mious(output: Output, target_BHW: Tensor, classes: list[int]) -> list[float]:
     """mIoU of iterations 1, 2 and 3."""
     earlier = [logits for logits, weight in output.auxiliary if weight == 1.0]
-    return [_miou(logits, target_BHW, classes) for logits in (*earlier, output.logits)]
+    return [_miou(logits, output.grid, target_BHW, classes) for logits in (*earlier, output.logits)]
 
 
-def _miou(logits: Tensor, target_BHW: Tensor, classes: list[int]) -> float:
+def _miou(logits: Tensor, grid: CellGrid, target_BHW: Tensor, classes: list[int]) -> float:
     is_valid = target_BHW != IGNORED
-    truth, guess = (target_BHW == 1) & is_valid, predict(logits, (SIDE, SIDE)) & is_valid
+    truth, guess = (target_BHW == 1) & is_valid, predict(logits, grid) & is_valid
     ious = []
     for class_id in set(classes):
         rows = [row for row, other in enumerate(classes) if other == class_id]

@@ -59,6 +59,7 @@ CONFIG = {
     "method": "abcb",
     "abcb_channels": 16,
     "abcb_num_heads": 2,
+    "abcb_neck_dropout": 0.0,  # ranks draw the same channels for other episodes
     "abcb_initialisation": "random",  # all parts have gradients from the first step on
     "image_size": 64,
     "global_batch": 4,

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from support.fewshot import ALONE, fewshot_options, new_learner, new_method, task_without_data
+from support.fewshot import (
+    ALONE,
+    even_grid,
+    fewshot_options,
+    new_learner,
+    new_method,
+    task_without_data,
+)
 
 from experiments.fewshot.episode_counts import EpisodeCounts
 from experiments.fewshot.episodes.bam import Episode
@@ -21,8 +30,10 @@ from experiments.fewshot.models.base import Output
 from experiments.fewshot.models.losses import loss_terms
 from experiments.fewshot.result import describe
 from experiments.fewshot.showcase import choose_episodes
+from experiments.fewshot.task import FewShotTask
 from experiments.runtime.batches import shares
 from experiments.runtime.learner import load_trained_state, trained_state, weighted_sum
+from experiments.runtime.stages import ParameterGroup
 
 
 def counts_with(intersection: int) -> EpisodeCounts:
@@ -97,12 +108,13 @@ def test_images_that_fit_are_decoded_once(source):
 def test_the_parts_of_the_ranks_average_to_the_loss_of_the_whole_batch(dice_weight):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(4, 2, 5, 5, generator=generator)
-    target = torch.randint(0, 2, (4, 9, 9), generator=generator).to(torch.uint8)
+    target = torch.randint(0, 2, (4, 5, 5), generator=generator).to(torch.uint8)
     target[:2, :, 3:] = 255
     numbers = [int((half != 255).sum()) for half in (target[:2], target[2:])]
 
     def loss(part: slice, share: float) -> torch.Tensor:
-        output = Output(logits[part], ((logits[part] * 2, 0.3),))
+        grid = even_grid((5, 5), step=1)
+        output = Output(logits[part], grid, ((logits[part] * 2, 0.3),))
         terms = loss_terms(output, target[part], dice_weight)
         return weighted_sum(terms, {"pixels": share, "episodes": 1.0})
 
@@ -239,3 +251,15 @@ def test_a_step_changes_what_is_trained_and_a_saved_state_brings_it_back(scratch
     load_trained_state(task, scratch_model, before)
     after = trained_state(task, scratch_model)
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_all_but_the_backbone_may_learn_at_a_rate_of_their_own():
+    context = SimpleNamespace(weights=None)
+    options = fewshot_options(method="prototype", head_rate_factor=10.0, epochs=2)
+    task = FewShotTask(options, context, None)
+    model = task.build_model(torch.device("cpu"))
+    (group,) = task.stages()[0].groups
+    assert group == ParameterGroup(parts=("head", "project", "scale"), rate_factor=10.0)
+    trained = {name.partition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == set(group.parts)
+    assert task_without_data(fewshot_options()).stages()[0].groups == ()
