@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.fewshot.models.abcb.layers import masked_attention
+from experiments.fewshot.models.abcb.packed import fused_attention
 
 WIDTH = 64
 _STAGES = ((2, 4), (4, 2), (8, 1))
@@ -69,7 +70,8 @@ class Block(nn.Module):
         layers = ((self.to_query, query_BNW), (self.to_key, keys_BMW), (self.to_value, keys_BMW))
         q, k, v = (self._heads(layer(x)) for layer, x in layers)
         if is_real_BM is None:
-            found_BHND = functional.scaled_dot_product_attention(q, k, v)
+            with fused_attention(q):
+                found_BHND = functional.scaled_dot_product_attention(q, k, v)
         else:
             found_BHND = masked_attention(q, k, v, is_real_BM)
         out_BNW: Tensor = self.to_out(found_BHND.transpose(1, 2).flatten(2))
@@ -151,7 +153,7 @@ class HierarchicalMatching(nn.Module):
         )
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=0.02)
             elif isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
                 if module.bias is not None:
