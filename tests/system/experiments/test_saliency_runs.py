@@ -72,13 +72,14 @@ def test_it_goes_on_after_sigkill_to_the_same_numbers(tmp_path, cache, undisturb
 
 
 def test_it_is_swept_over_two_axes_merged_and_reported(tmp_path, cache):
-    """The demo's two variants and two folds, in one process each."""
+    """The demo's two variants and two folds, in one process each, with validation images."""
     demo = (ROOT / "replicate" / "studies" / "saliency-demo.yaml").read_text()
     (tmp_path / "alone.yaml").write_text(demo.replace("devices_per_run: 2", "devices_per_run: 1"))
     output = tmp_path / "out"
     swept = replicate(
         *("run", "--study", "alone.yaml", "--debug", "--devices", "cpu:2"),
         *("--output-dir", output, "--cache-dir", cache),
+        *("--set", "validation=0.1", "--set", "report=best"),
         cwd=tmp_path,
         env={"OMP_NUM_THREADS": "1"},
         timeout_s=280,
@@ -90,6 +91,13 @@ def test_it_is_swept_over_two_axes_merged_and_reported(tmp_path, cache):
     for cell in merged["results"].values():
         found = [cell[fold]["ig"] for fold in ("0", "1")]
         assert cell["mean"]["ig"] == pytest.approx(sum(found) / 2)
+    results = [read_json(path) for path in output.glob("*/*/result.json")]
+    assert len(results) == 4
+    for result in results:
+        details = result["details"]
+        assert (details["validation_images"], details["train_images"]) in ((9, 81), (9, 82))
+        (entry,) = details["history"]
+        assert entry["validation_ig"] != entry["ig"] == result["metrics"]["ig"]
     reported = replicate("report", output, cwd=tmp_path)
     assert reported.returncode == 0, reported.stderr
     assert "centre bias" in (output / "report.md").read_text()

@@ -90,6 +90,19 @@ def test_the_centre_bias_knows_the_training_images_alone(task):
     assert owners == set(task.data.split.train)
 
 
+def test_the_best_epoch_is_chosen_on_images_that_neither_train_nor_are_tested(folder):
+    options = saliency_options(split="folds", fold=1, validation=0.25, report="best")
+    chosen = new_task(options, small_data(folder, options, num_images=40))
+    split = chosen.data.split
+    assert chosen.validation_list in chosen.lists()
+    validating = set(chosen.eval_data(chosen.validation_list).images)
+    assert validating == set(split.validation)
+    assert [len(each) for each in (split.train, split.validation, split.test)] == [27, 9, 4]
+    assert sorted(split.train + split.validation + split.test) == list(range(40))
+    assert not validating & set(chosen.train_data(0).images)
+    assert not validating & set(chosen.data.bias.pool.owners.tolist())
+
+
 def test_images_reach_the_model_as_they_are_and_fixations_as_counts(task):
     batch = task.collate([task.train_data(0)[index] for index in range(3)])
     assert batch["image"].dtype == torch.uint8
