@@ -80,7 +80,7 @@ def test_wrong_options_are_refused_and_the_file_stays_as_it_is(folder, capsys, o
     ("words", "message"),
     [
         (["./nowhere"], "nowhere is no experiment: it has no options.py"),
-        (["nowhere"], "such as ./myfolder); known: fewshot"),
+        (["nowhere"], "such as ./myfolder); known: camouflage, dense, fewshot"),
         (["runtime"], "there is no experiment 'runtime'"),
     ],
 )
