@@ -18,6 +18,7 @@ from experiments.camouflage.model import CamouflageModel, Maps, build_model
 from experiments.camouflage.options import Options
 from experiments.camouflage.panels import write_panels
 from experiments.camouflage.tally import ImageTally
+from experiments.runtime.finite import require_finite
 from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.stages import ParameterGroup, Stage
@@ -139,6 +140,8 @@ def open_task(options: Options, context: RunContext) -> CamouflageTask:
 
 
 def _grey_map(logits_1HW: torch.Tensor, size: tuple[int, ...]) -> Grey:
+    # A byte made from NaN is a grey value like any other.
+    require_finite(logits_1HW, "a logit")
     enlarged = interpolate(logits_1HW[None], size=size, mode="bilinear", align_corners=False)
     rounded = (enlarged[0, 0].sigmoid() * 255).round().to(torch.uint8)
     return cast(Grey, rounded.cpu().numpy())

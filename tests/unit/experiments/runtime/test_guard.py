@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,12 @@ from experiments.runtime.entry import NonFiniteError
 from experiments.runtime.finite import is_finite, require_finite
 from experiments.runtime.guard import Guard
 from experiments.runtime.options import OptimiserOptions, RuntimeOptions
+
+
+@dataclass
+class Pair:
+    predicted: int
+    loss: float
 
 
 def test_one_bad_loss_is_named_by_its_step():
@@ -126,6 +134,8 @@ def test_fp16_that_leaves_out_every_step_leaves_no_number(tmp_path):
         ({"scores": [torch.tensor([0.5, float("inf")])]}, False),
         ((np.array([np.nan], np.float32), 1), False),
         (float("nan"), False),
+        (Pair(1, 2.0), True),
+        (Pair(1, float("inf")), False),
     ],
 )
 def test_predictions_of_any_kind_are_looked_through(prediction, expected):
