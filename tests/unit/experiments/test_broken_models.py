@@ -12,10 +12,13 @@ import pytest
 import torch
 
 from experiments.camouflage.task import _grey_map
+from experiments.dense.models.detection import build_detection
+from experiments.dense.options import Options
 from experiments.dense.tasks.segmentation import SegmentationTask
 from experiments.imagenet.task import _scored
 from experiments.runtime.entry import NonFiniteError
 from experiments.runtime.finite import is_finite
+from experiments.runtime.options import build
 
 CPU = torch.device("cpu")
 
@@ -33,6 +36,17 @@ def test_a_class_of_each_pixel_is_made_from_numbers_alone(bad: float) -> None:
     model: Any = lambda _images: {"out": logits(bad)}  # noqa: E731
     with pytest.raises(NonFiniteError, match="a logit"):
         SegmentationTask.predict(task, model, item, CPU)
+
+
+@pytest.mark.parametrize("model", ["faster_rcnn", "retinanet"])
+def test_a_detector_finds_no_box_in_a_map_of_nan_and_says_so(model: Any) -> None:
+    values = {"model": model, "backbone": "tiny", "short_side": 32, "num_proposals": 4}
+    detector = build_detection(build(Options, {"task": "detection", **values}), 3, None).eval()
+    detector([torch.zeros(3, 32, 32)])
+    with torch.no_grad():
+        next(iter(detector.net.backbone.fpn.parameters())).fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match="a box or its score"):
+        detector([torch.zeros(3, 32, 32)])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
