@@ -101,6 +101,8 @@ class CamouflageTask(Task):
         """The grey maps of several images, each at the size of its mask, rounded as in a PNG."""
         images = torch.stack([item.image for item in items]).to(device)
         logits = cast(Maps, model(images)).logits[0].float()
+        # A map of bytes shows no NaN any more: it would be black.
+        require_finite(logits, "a logit")
         return [_grey_map(each, item.truth.shape) for each, item in zip(logits, items, strict=True)]
 
     def identity(self, model: nn.Module) -> dict[str, str]:
