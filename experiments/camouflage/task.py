@@ -142,6 +142,8 @@ def open_task(options: Options, context: RunContext) -> CamouflageTask:
 
 
 def _grey_map(logits_1HW: torch.Tensor, size: tuple[int, ...]) -> Grey:
+    # A byte made from NaN is a grey value like any other.
+    require_finite(logits_1HW, "a logit")
     enlarged = interpolate(logits_1HW[None], size=size, mode="bilinear", align_corners=False)
     rounded = (enlarged[0, 0].sigmoid() * 255).round().to(torch.uint8)
     return cast(Grey, rounded.cpu().numpy())

@@ -25,10 +25,11 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from experiments.runtime.experiment import EXPERIMENTS, Experiment, find_experiment
-from experiments.runtime.options import build
+from experiments.runtime.options import build, flat
+from experiments.runtime.training_options import refuse_long_warm_up
 from merge.errors import PapergridError, UsageError
 from merge.records.options import UnfitError
 
@@ -106,7 +107,9 @@ def _impossible_values(
     found: dict[str, None] = {}
     for config in configs:
         try:
-            build(kind, config, experiment.name)
+            values: Any = flat(cast(Any, build(kind, config, experiment.name)))
+            if "warmup_epochs" in values:
+                refuse_long_warm_up(values["warmup_epochs"], values["epochs"], "the training")
         except UsageError as error:
             # A name or a single value that does not fit was refused with the study.
             if not isinstance(error.__cause__, UnfitError):

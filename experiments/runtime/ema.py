@@ -84,4 +84,5 @@ class MovingAverage:
 
 
 def _is_floating(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
+    # Empty tensors share the address 0, and have nothing to average.
+    return isinstance(value, Tensor) and value.is_floating_point() and value.numel() > 0

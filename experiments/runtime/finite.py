@@ -5,7 +5,9 @@ A mask that is made from NaN is empty, and an empty mask has an IoU.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -22,11 +24,13 @@ def require_finite(values: Tensor, what: str) -> Tensor:
 
 
 def is_finite(prediction: object) -> bool:
-    """Whether all numbers in arrays, tensors, sequences and mappings are finite."""
+    """Whether all numbers in arrays, tensors, sequences, mappings and dataclasses are finite."""
     if isinstance(prediction, Mapping):
         return all(is_finite(each) for each in prediction.values())
     if isinstance(prediction, list | tuple):
         return all(is_finite(each) for each in prediction)
+    if dataclasses.is_dataclass(prediction):
+        return all(is_finite(getattr(prediction, each.name)) for each in fields(prediction))
     if isinstance(prediction, Tensor):
         return not prediction.is_floating_point() or bool(torch.isfinite(prediction).all())
     if isinstance(prediction, float | np.floating | np.ndarray):

@@ -7,7 +7,7 @@ on the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import torch
 import torch.distributed as dist
@@ -56,9 +56,9 @@ class Guard:
             kind = _KINDS[steps.tolist().index(first)]
             raise NonFiniteError(f"the {kind} became NaN or infinite at step {first}: {_ADVICE}")
 
-    def check_model(self, model: nn.Module, trainable: Iterable[str], step: int) -> None:
+    def check_model(self, model: nn.Module, trainable: Collection[str], step: int) -> None:
         """The same, also of the weights and batch statistics after `step`."""
-        self.note("model", _magnitude(model, frozenset(trainable)), step)
+        self.note("model", magnitude(model, trainable), step)
         self.check()
 
     def _steps(self) -> Tensor:
@@ -66,10 +66,10 @@ class Guard:
 
 
 @torch.no_grad()
-def _magnitude(model: nn.Module, trainable: frozenset[str]) -> Tensor:
-    """A scalar that is finite exactly where all weights and batch statistics are."""
+def magnitude(model: nn.Module, names: Collection[str]) -> Tensor:
+    """A scalar that is finite exactly where the parameters `names` and all batch statistics are."""
     named = dict(model.named_parameters())
-    found: list[Tensor | None] = [named[name].detach() for name in trainable]
+    found: list[Tensor | None] = [named[name].detach() for name in names]
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             found += [module.running_mean, module.running_var]

@@ -25,6 +25,9 @@ from merge.wording import hint
 
 State = dict[str, Any]
 
+_LEAST_SCALE = 2.0**-14
+"""A gradient that overflows fp16 at this scale is not below 1e9."""
+
 
 class Learner:
     """Takes optimiser steps on a model; the same step on every rank."""
@@ -56,7 +59,8 @@ class Learner:
         self.counts = CountMeter()
         """What `Task.train_counts` counts in the epoch that is going on."""
         self.gradient_norm: Tensor | None = None
-        """Of the last step before it was clipped, on the device; None where clip_norm is 0."""
+        """Of the last step before it was clipped, on the device; None where clip_norm is 0. With
+        fp16 it may be infinite: such a step is left out, and the next loss is scaled less."""
         decay = self._options.ema_decay
         self._average = MovingAverage(self.trained_state(), decay) if decay else None
         self.begin_stage(stage)
@@ -99,6 +103,16 @@ class Learner:
         if self._average is not None:
             self._average.update()
         return sum(losses[1:], start=losses[0])
+
+    @property
+    def may_skip_steps(self) -> bool:
+        """Whether a step whose gradient is not finite is left out, as fp16 needs now and then."""
+        return self._scaler.is_enabled()
+
+    @property
+    def is_overflowing(self) -> bool:
+        """Whether fp16 leaves out every step, however little the loss is scaled; waits for GPUs."""
+        return self.may_skip_steps and self._scaler.get_scale() < _LEAST_SCALE
 
     def _clip(self) -> None:
         """Limit the gradient of the global batch: all its parts and ranks are in it by now."""

@@ -138,7 +138,8 @@ class Trainer:
         """The steps of the present epoch that are not done yet."""
         self._sampler.set_epoch(self.progress.epoch, first_step=self.progress.step)
         task, epoch = self._setup.task, self.progress.epoch
-        self.report.begin_epoch(epoch)
+        if len(self._sampler):
+            self.report.begin_epoch(epoch)
         # No rank may read images of a new size while another is still in the old epoch.
         barrier(self._setup.ranks)
         is_first = True
@@ -176,7 +177,7 @@ class Trainer:
         self.snapshots.count_step()
         self._meter.add(loss)
         self._guard.note("loss", loss, self.global_step)
-        if learner.gradient_norm is not None:
+        if learner.gradient_norm is not None and not learner.may_skip_steps:
             self._guard.note("gradient", learner.gradient_norm, self.global_step)
         is_reported = time.monotonic() - self._reported_at >= _STEP_EVENT_EVERY_S
         # Reading a value waits for the GPU, so there it is done once in a while only.
@@ -189,6 +190,8 @@ class Trainer:
     def _check_model(self) -> None:
         """End all ranks where the model of any is destroyed."""
         learner = self._setup.learner
+        if learner.is_overflowing:
+            self._guard.note("gradient", torch.tensor(float("inf")), self.global_step)
         self._guard.check_model(learner.model, learner.trainable, self.global_step)
 
     def _mean_loss(self) -> float:

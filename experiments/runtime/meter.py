@@ -40,7 +40,11 @@ class CountMeter:
         """Take the counts of a part of a batch."""
         for name, count in counts.items():
             known = self._sums.get(name)
-            self._sums[name] = count.detach().clone() if known is None else known + count.detach()
+            if known is None:
+                self._sums[name] = count.detach().clone()
+            else:
+                # A checkpoint leaves it on the CPU.
+                self._sums[name] = known.to(count.device) + count.detach()
 
     def total(self, ranks: Ranks) -> dict[str, Tensor]:
         """The sums over all ranks, on the CPU; all ranks call it."""

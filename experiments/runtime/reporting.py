@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from experiments.runtime.events import ScalarLog
@@ -66,9 +67,10 @@ class Reporting:
         """Rank 0's part of the loss of the last step."""
         norm = self._setup.learner.gradient_norm
         values = {"loss": loss, "lr": lr}
-        if norm is not None:
-            values["grad_norm"] = float(norm)
-            self._scalars.add("train/grad_norm", float(norm), global_step)
+        # With fp16 it is infinite in a step that the scaler leaves out.
+        if norm is not None and math.isfinite(found := float(norm)):
+            values["grad_norm"] = found
+            self._scalars.add("train/grad_norm", found, global_step)
         self._setup.events.emit("step", epoch=progress.epoch, step=progress.step, **values)
         self._scalars.add("train/step_loss", loss, global_step)
         self._scalars.add("train/learning_rate", lr, global_step)
@@ -78,7 +80,10 @@ class Reporting:
         self._setup.events.emit("eval", **evaluation.summary(), seconds=seconds)
         for name, value in evaluation.metrics.items():
             self._scalars.add(f"test/{name}", value, global_step)
-        shown = " ".join(f"{name} {value:.4f}" for name, value in evaluation.metrics.items())
+        for name, value in evaluation.validation.items():
+            self._scalars.add(f"validation/{name}", value, global_step)
+        values = {name: value for name, value in evaluation.summary().items() if name != "epoch"}
+        shown = " ".join(f"{name} {value:.4f}" for name, value in values.items())
         logger.info("epoch %d %s", evaluation.epoch, shown)
 
     def epoch(self, entry: dict[str, Any], global_step: int, items_per_s: float) -> None:

@@ -49,7 +49,9 @@ def one_cycle(step: int, num_steps: int, num_rising: int, start: float) -> float
     top = (num_rising or _RISING_SHARE * num_steps) - 1
     if step <= top and top > 0:
         return _along_cosine(start, 1.0, step / top)
-    return _along_cosine(1.0, start * _ONE_CYCLE_END, (step - top) / (num_steps - 1 - top))
+    # A single step that rises is the top.
+    part = (step - top) / (num_steps - 1 - top) if step > top else 0.0
+    return _along_cosine(1.0, start * _ONE_CYCLE_END, part)
 
 
 def _along_cosine(begin: float, end: float, part: float) -> float:

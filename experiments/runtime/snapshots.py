@@ -230,9 +230,11 @@ class Snapshots:
             return loss_sum
         step = progress.epoch * steps_per_epoch + progress.step
         seed_everything(self._options.seed, "rank", self._ranks.rank, step)
-        if self._ranks.is_main:
-            for own in state["ranks"]:
-                self._learner.counts.add(own.get("counts", {}))
+        for own in state["ranks"]:
+            counts = own.get("counts", {})
+            # Zeros on the others: where no step is left, the ranks add up what each has by name.
+            share = int(self._ranks.is_main)
+            self._learner.counts.add({name: count * share for name, count in counts.items()})
         total: float = sum(own["loss_sum"] for own in state["ranks"])
         return total / float(state["world_size"])
 

@@ -13,6 +13,7 @@ from itertools import accumulate
 from torch import nn
 
 from experiments.runtime.options import OptimiserOptions
+from experiments.runtime.training_options import refuse_long_warm_up
 from merge.errors import UsageError
 
 
@@ -49,11 +50,8 @@ class Stage:
     """Side of the training images in pixels, or height and width; see `Task.image_size`."""
 
     def __post_init__(self) -> None:
-        if 0 < self.epochs <= self.optimiser.warmup_epochs:
-            raise UsageError(
-                f"warmup_epochs={self.optimiser.warmup_epochs:g} must be less than the "
-                f"{self.epochs} epochs of stage {self.name!r}: lower it or train longer"
-            )
+        warmup_epochs = self.optimiser.warmup_epochs
+        refuse_long_warm_up(warmup_epochs, self.epochs, f"stage {self.name!r}")
 
 
 class Timetable:

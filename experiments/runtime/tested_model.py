@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import torch
+
 from experiments.runtime.checkpoint import decode_checkpoint
 from experiments.runtime.distributed import broadcast_object
+from experiments.runtime.entry import NonFiniteError
+from experiments.runtime.guard import magnitude
 from experiments.runtime.learner import load_trained_state
 from experiments.runtime.opening import OpenRun
 from experiments.runtime.options import flat, leaves
@@ -36,7 +40,7 @@ def load_tested_model(run: OpenRun) -> TestedModel:
 
     Without a checkpoint it stays as `build_model` made it. UsageError: the file is absent or of
     another configuration. DataError: it has changed, or other weights lie beneath it. RecordError:
-    it is damaged.
+    it is damaged. NonFiniteError: a weight of it is NaN or infinite.
     """
     checkpoint = run.context.checkpoint
     if checkpoint is None:
@@ -47,6 +51,7 @@ def load_tested_model(run: OpenRun) -> TestedModel:
         # A last.pt holds the raw weights too; the moving average is what is tested.
         model = state["average"] if "average" in state else state["model"]
         load_trained_state(run.task, run.model, model)
+        _refuse_destroyed(run)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise UsageError(
@@ -74,6 +79,16 @@ def _read(run: OpenRun, checkpoint: Checkpoint) -> bytes:
             "one a name of its own (`replicate evaluate --name`)"
         )
     return content
+
+
+def _refuse_destroyed(run: OpenRun) -> None:
+    """NonFiniteError: a weight is NaN or infinite, which a class or a mask does not show."""
+    names = [name for name, _ in run.model.named_parameters()]
+    if not torch.isfinite(magnitude(run.model, names)):
+        raise NonFiniteError(
+            f"{run.context.checkpoint_path} holds weights that are NaN or infinite: its training "
+            "destroyed the model; evaluate another checkpoint"
+        )
 
 
 def _refuse_foreign(run: OpenRun, checkpoint: Checkpoint, state: Mapping[str, Any]) -> None:

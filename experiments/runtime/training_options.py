@@ -129,6 +129,15 @@ class OptimiserOptions:
         return cosine(step, num_steps) if self.schedule == "cosine" else 1.0
 
 
+def refuse_long_warm_up(warmup_epochs: float, epochs: int, where: str) -> None:
+    """UsageError where the rate would not have risen to lr at the end of `epochs` epochs."""
+    if 0 < epochs <= warmup_epochs:
+        raise UsageError(
+            f"warmup_epochs={warmup_epochs:g} must be less than the {epochs} epochs of {where}: "
+            "lower it or train longer"
+        )
+
+
 class ExperimentOptions(Protocol):
     """What the runtime reads of an experiment's options."""
 

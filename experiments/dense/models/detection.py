@@ -27,6 +27,7 @@ from experiments.dense.models.features import Levels, colour_range, shared_level
 from experiments.dense.models.network import DenseModel, load_backbone, load_model
 from experiments.dense.options import Options
 from experiments.runtime.batches import apply_to_tensors
+from experiments.runtime.finite import require_finite
 
 Targets = list[dict[str, Tensor]]
 
@@ -178,13 +179,17 @@ def _level_pyramid(options: Options, given: Path | None) -> _Pyramid:
     return _Pyramid(backbone, 128, weights_id, (8, 16, 32, 64), 3, 256)
 
 
-def _in_full_precision(_module: nn.Module, _inputs: object, output: Any) -> Any:  # noqa: ANN401
-    """What a head returns, as float32.
+def _in_full_precision(head: nn.Module, _inputs: object, output: Any) -> Any:  # noqa: ANN401
+    """What a head returns, as float32; in an evaluation NonFiniteError where it is no number.
 
     torchvision computes boxes in the precision of the head: in bfloat16 the corners of a box would
     be multiples of 4 pixels beyond pixel 512.
     """
-    return apply_to_tensors(output, Tensor.float)
+    full = apply_to_tensors(output, Tensor.float)
+    if not head.training:
+        # torchvision drops boxes whose score is NaN: the image would have none, and an AP.
+        apply_to_tensors(full, lambda each: require_finite(each, "a box or its score"))
+    return full
 
 
 def _set_published_epsilon(net: nn.Module) -> None:

@@ -18,6 +18,7 @@ from experiments.dense.sources import TEST
 from experiments.dense.tally import PixelTally, iou_per_class
 from experiments.dense.tasks.base import DenseTask
 from experiments.dense.voc_labels import NUM_CLASSES
+from experiments.runtime.finite import require_finite
 from experiments.runtime.progress import Evaluation
 from experiments.runtime.stages import ParameterGroup
 from experiments.runtime.task import Selection, Term
@@ -84,6 +85,8 @@ class SegmentationTask(DenseTask):
     def predict(self, model: nn.Module, item: PixelItem, device: torch.device) -> Bytes:
         """The class of each pixel, uint8 HW."""
         logits_CHW = model(item.image.to(device)[None])["out"][0]
+        # The class with the highest of several NaN is a class like any other.
+        require_finite(logits_CHW, "a logit")
         labels: Bytes = logits_CHW.argmax(0).to(torch.uint8).cpu().numpy()
         return labels
 

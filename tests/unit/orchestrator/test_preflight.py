@@ -72,6 +72,22 @@ def test_values_that_do_not_go_together_are_a_problem_of_the_study(tmp_path, blo
     ]
 
 
+def test_a_warm_up_that_does_not_end_in_the_training_is_a_problem_of_the_study(tmp_path, blobs):
+    """Found by each run alone, a sweep of them would fail one after the other."""
+    (blobs / "options.py").write_text(
+        "from dataclasses import dataclass\n\n"
+        "from experiments.runtime.options import OptimiserOptions, RuntimeOptions\n\n"
+        "@dataclass\nclass Options:\n    fold: int = 0\n"
+        "    runtime: RuntimeOptions = RuntimeOptions(epochs=3)\n"
+        "    optimiser: OptimiserOptions = OptimiserOptions(warmup_epochs=3)\n"
+    )
+    ((about, message, _),) = found("./blobs", tmp_path)
+    assert about == "options"
+    assert message == (
+        "warmup_epochs=3 must be less than the 3 epochs of the training: lower it or train longer"
+    )
+
+
 def test_own_code_that_fails_is_a_problem_with_its_line(tmp_path, blobs):
     (blobs / "check.py").write_text("def problems(configs, places):\n    return configs[7]\n")
     (blobs / "task.py").write_text("import nothing_of_this_name\n")

@@ -56,6 +56,16 @@ def test_statistics_are_averaged_counters_copied_and_tied_weights_exchanged_once
     assert torch.equal(averaged["tied"], averaged["weight"])
 
 
+def test_empty_tensors_keep_their_shapes():
+    """All of them have the same address, as tied parameters have."""
+    state = {"a": torch.zeros(0), "b": torch.zeros(0, 3), "w": torch.ones(2)}
+    average = MovingAverage(state, 0.5)
+    average.update()
+    assert {name: each.shape for name, each in average.model_state().items()} == {
+        name: each.shape for name, each in state.items()
+    }
+
+
 def test_what_rests_stays_equal_to_the_last_bit():
     weight = torch.tensor([1 / 3, 1e-30, 7e8])
     average = MovingAverage({"w": weight}, 0.9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,12 @@ from experiments.runtime.entry import NonFiniteError
 from experiments.runtime.finite import is_finite, require_finite
 from experiments.runtime.guard import Guard
 from experiments.runtime.options import OptimiserOptions, RuntimeOptions
+
+
+@dataclass
+class Pair:
+    predicted: int
+    loss: float
 
 
 def test_one_bad_loss_is_named_by_its_step():
@@ -81,6 +89,42 @@ def test_a_bad_gradient_is_named_where_its_norm_is_known(tmp_path):
         trainer.fit()
 
 
+def with_fp16_scaler(tmp_path, bad_steps: set[int], init_scale: float) -> TinyRun:
+    """A run with a loss scaler, as of fp16, whose gradient is infinite in `bad_steps`."""
+    options = TinyOptions(
+        runtime=RuntimeOptions(epochs=2, clip_norm=1.0, tensorboard=False),
+        optimiser=OptimiserOptions(lr=0.1),
+    )
+    run = TinyRun(tmp_path, options)
+    trainer = run.attempt()
+    trainer._setup.learner._scaler = torch.amp.GradScaler("cpu", init_scale=init_scale)
+    task = trainer._setup.task
+    loss = task.loss
+
+    def overflowing(output, batch):
+        terms = loss(output, batch)
+        if trainer.global_step in bad_steps:
+            terms[0].value.register_hook(lambda gradient: gradient * float("inf"))
+        return terms
+
+    task.loss = overflowing  # type: ignore[method-assign]
+    trainer.fit()
+    return run
+
+
+def test_fp16_may_leave_out_a_step_whose_gradient_overflows(tmp_path):
+    """Its first steps often do: a run that clips would end there."""
+    run = with_fp16_scaler(tmp_path, {0, 4}, init_scale=2.0**16)
+    state = torch.load(run.paths.last_checkpoint, weights_only=True)
+    assert state["scaler"]["scale"] == 2.0**14
+    assert all(torch.isfinite(each).all() for each in state["model"].values())
+
+
+def test_fp16_that_leaves_out_every_step_leaves_no_number(tmp_path):
+    with pytest.raises(NonFiniteError, match="the gradient became NaN or infinite at step 3:"):
+        with_fp16_scaler(tmp_path, set(range(6)), init_scale=2.0**-12)
+
+
 @pytest.mark.parametrize(
     ("prediction", "expected"),
     [
@@ -90,6 +134,8 @@ def test_a_bad_gradient_is_named_where_its_norm_is_known(tmp_path):
         ({"scores": [torch.tensor([0.5, float("inf")])]}, False),
         ((np.array([np.nan], np.float32), 1), False),
         (float("nan"), False),
+        (Pair(1, 2.0), True),
+        (Pair(1, float("inf")), False),
     ],
 )
 def test_predictions_of_any_kind_are_looked_through(prediction, expected):

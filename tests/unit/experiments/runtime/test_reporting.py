@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -33,9 +34,9 @@ Final epoch 3; best epoch 2
 """
 
 
-def begun(run: TinyRun, *, stop_at: int | None = None):
+def begun(run: TinyRun, *, stop_at: int | None = None, **given: Any):
     """An attempt that counts the items that it trains on, and is stopped after a step."""
-    trainer = run.attempt(scores={1: 1.0, 2: 3.0, 3: 2.0})
+    trainer = run.attempt(scores={1: 1.0, 2: 3.0, 3: 2.0}, **given)
     task, step = trainer._setup.task, trainer._step
     task.train_counts = lambda _output, batch: {"seen": torch.tensor(len(batch))}  # type: ignore[method-assign]
     task.train_metrics = lambda counts: {"items": float(counts["seen"])}  # type: ignore[method-assign]
@@ -108,16 +109,29 @@ def test_macs_are_those_of_convolutions_and_linear_layers_in_one_pass():
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_macs_are_those_of_training_where_an_attempt_begins_with_an_evaluation(tmp_path):
+    """An attempt that was stopped as it evaluated has no step left in that epoch."""
+    run = TinyRun(tmp_path, OPTIONS)
+    with pytest.raises(Stopped):
+        begun(run, stop_at=3).fit()
+    trainer = begun(run)
+    trainer._setup.task.predict = lambda model, *_: model(torch.zeros(5, 1))  # type: ignore[method-assign]
+    trainer.fit()
+    assert trainer.report.model.macs_per_item == 1
+
+
 def test_tensorboard_has_the_learning_rate_and_the_metrics_of_training(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     options = TinyOptions(runtime=RuntimeOptions(epochs=1), optimiser=OptimiserOptions(lr=0.25))
     run = TinyRun(tmp_path, options)
-    begun(run).fit()
+    begun(run, validation_scores={1: 2.0}).fit()
     curves = EventAccumulator(str(run.paths.tensorboard))
     curves.Reload()
     assert curves.Scalars("train/learning_rate")[0].value == 0.25
-    assert {"train/loss", "train/items", "test/score"} <= set(curves.Tags()["scalars"])
+    assert {"train/loss", "train/items", "test/score", "validation/score"} <= set(
+        curves.Tags()["scalars"]
+    )
 
 
 def test_the_console_names_epochs_and_rates_as_the_log_does(tmp_path, caplog):

@@ -104,6 +104,12 @@ def test_a_onecycle_of_few_steps_has_finite_rates_up_to_lr(num_steps):
     assert all(0 < rate <= 1 for rate in rates)
 
 
+def test_a_onecycle_whose_one_step_is_its_rise_has_the_highest_rate():
+    options = OptimiserOptions(lr=1.0, schedule="onecycle", warmup_epochs=0.6)
+    assert options.rate(0, 1, 1) == 1.0
+    assert options.rate(0, 2, 1) == 1.0
+
+
 def test_the_rate_counts_optimiser_steps_and_not_the_parts_of_a_batch(tmp_path):
     """An epoch has 4 steps of 3 parts: stepped for each part, the schedule would end 3 times."""
     options = TinyOptions(

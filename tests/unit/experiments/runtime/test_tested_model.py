@@ -12,6 +12,7 @@ from support.tiny_training import ALONE, TinyOptions, TinyRun
 
 from experiments.runtime.checkpoint import save_checkpoint
 from experiments.runtime.declared import DeclaredMetrics
+from experiments.runtime.entry import NonFiniteError
 from experiments.runtime.opening import OpenRun
 from experiments.runtime.options import RuntimeOptions
 from experiments.runtime.precision import Precision
@@ -119,6 +120,14 @@ def test_a_checkpoint_that_does_not_belong_is_refused(trained, tmp_path, changes
     # Test settings, and what decides no number, may differ.
     assert "eval_chunk" not in str(caught.value)
     assert "loader_timeout_s" not in str(caught.value)
+
+
+def test_a_model_that_its_training_destroyed_is_refused(trained, tmp_path):
+    """A class or a mask that is made from NaN does not show it."""
+    destroyed = {"weight": torch.full((1, 1), float("nan")), "bias": torch.zeros(1)}
+    path = written(trained, tmp_path, model=destroyed)
+    with pytest.raises(NonFiniteError, match=r"foreign\.pt holds weights that are NaN"):
+        load_tested_model(opened(trained, path))
 
 
 def test_a_changed_file_a_missing_one_and_a_damaged_one_are_refused(trained, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from dataclasses import dataclass
@@ -91,8 +92,12 @@ def missing(epoch):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_data_that_cannot_be_made_raises_its_own_error(num_workers):
+def test_data_that_cannot_be_made_raises_its_own_error(num_workers, monkeypatch):
+    # How long torch waits for each process that it ends; no process hears of the end where the
+    # garbage collector brings it.
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
     loader, rows = make(missing, num_workers)
     with pytest.raises(DataError, match="epoch 4 has no list"):
         rows(4)
     loader.close()
+    gc.collect()
