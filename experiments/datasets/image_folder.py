@@ -94,6 +94,12 @@ class ImageFolder:
         """How many images each class has."""
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
+    @property
+    def classes_hash(self) -> str:
+        """16 hex digits of the classes in their order: what the outputs of a model stand for."""
+        names = "\n".join(self.classes).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(names).hexdigest()[:16]
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits of names, classes and sizes; wherever the files lie.

@@ -32,6 +32,7 @@ class ImagenetTask(Task):
     """Trains on random crops that grow, and at the end on crops as in a test."""
 
     selection = Selection("top1", "max")
+    identity_of_model = ("weights", "classes")
     options: Options
 
     def __init__(self, options: Options, context: RunContext, data: ImagenetData) -> None:
@@ -152,6 +153,7 @@ class ImagenetTask(Task):
         return {
             "weights": cast(Classifier, model).weights_id,
             "data": f"{self.data.train.fingerprint} {self.data.test.fingerprint}",
+            "classes": self.data.train.classes_hash,
         }
 
     def details(self, model: nn.Module) -> dict[str, Json]:

@@ -16,7 +16,7 @@ from experiments.runtime.guard import magnitude
 from experiments.runtime.learner import load_trained_state
 from experiments.runtime.opening import OpenRun
 from experiments.runtime.options import flat, leaves
-from merge.errors import DataError, UsageError
+from merge.errors import DataError, RecordError, UsageError
 from merge.records.checkpoints import Checkpoint
 from merge.storage.json_files import Json
 
@@ -39,13 +39,13 @@ def load_tested_model(run: OpenRun) -> TestedModel:
     """Put the model of the run's checkpoint into `run.model`, on every rank.
 
     Without a checkpoint it stays as `build_model` made it. UsageError: the file is absent or of
-    another configuration. DataError: it has changed, or other weights lie beneath it. RecordError:
-    it is damaged. NonFiniteError: a weight of it is NaN or infinite.
+    another configuration, or it is no checkpoint. DataError: it has changed, or other weights lie
+    beneath it. NonFiniteError: a weight of it is NaN or infinite.
     """
     checkpoint = run.context.checkpoint
     if checkpoint is None:
         return TestedModel(epoch=0, record={"which": "start"})
-    state = decode_checkpoint(_read(run, checkpoint), run.context.checkpoint_path)
+    state = _state(run, checkpoint)
     _refuse_foreign(run, checkpoint, state)
     try:
         # A last.pt holds the raw weights too; the moving average is what is tested.
@@ -59,6 +59,19 @@ def load_tested_model(run: OpenRun) -> TestedModel:
         ) from error
     epoch = _epoch(state)
     return TestedModel(epoch=epoch, record={**checkpoint.to_json(), "epoch": epoch})
+
+
+def _state(run: OpenRun, checkpoint: Checkpoint) -> Mapping[str, Any]:
+    content = _read(run, checkpoint)
+    try:
+        return decode_checkpoint(content, run.context.checkpoint_path)
+    except RecordError as error:
+        # What repairs a training, to delete the file, would lose the model here. torch's own reason
+        # advises to load a file that may hold a program.
+        raise UsageError(
+            f"{run.context.checkpoint_path} cannot be read as a checkpoint: name a best.pt or a "
+            "last.pt of a training; of a damaged one, fetch a copy (`replicate sync pull`)"
+        ) from error
 
 
 def _read(run: OpenRun, checkpoint: Checkpoint) -> bytes:

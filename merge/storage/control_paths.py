@@ -20,6 +20,11 @@ def evaluation_folder(output: Path, name: str) -> Path:
     return output / EVALUATIONS / name
 
 
+def trainings_folder(evaluation: Path) -> Path:
+    """The output folder whose trainings the evaluation in a folder tests."""
+    return evaluation.parent.parent
+
+
 def evaluation_folders(output: Path) -> list[Path]:
     """The evaluations in `output` that have a plan, by name."""
     try:

@@ -19,7 +19,7 @@ from merge.records.config_hash import hash_of_run
 from merge.records.options import Options, UnknownKeyError
 from merge.records.sweep import Run, Sweep
 from merge.records.values import ConfigValue
-from merge.storage.control_paths import evaluation_folder
+from merge.storage.control_paths import evaluation_folder, trainings_folder
 from merge.storage.paths import SweepPaths
 from merge.wording import listed
 from orchestrator.config.values import text_of
@@ -104,7 +104,7 @@ def refuse_evaluation(output: Path, trained: Sweep) -> None:
     if any(run.checkpoint is not None for run in trained.runs):
         raise UsageError(
             f"{output} is an evaluation already: name the folder of the trainings "
-            f"({output.parent.parent})"
+            f"({trainings_folder(output)})"
         )
     if any(run.experiment is None for run in trained.runs):
         raise UsageError(

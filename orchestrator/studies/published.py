@@ -230,7 +230,13 @@ def _problems(document: Document, shape: PublishedFileShape) -> list[Problem]:
         if key not in document.data
     ]
     known = [text_of(v) for values in shape.average_over.values() for v in values]
-    known += (*_SUMMARIES, *shape.other_metrics)
+    known += _SUMMARIES
+    for name in shape.other_metrics:
+        # Else the numbers of the table's metric under that key would be taken for a note.
+        if name in (*known, shape.metric):
+            message = f"{name!r} is a key of the table's own metric: name other metrics alone"
+            problems.append(document.problem(("other_metrics",), message))
+    known += shape.other_metrics
     for name, method in shape.methods.items():
         for cell, row in method.cells.items():
             for key, value in row.items():

@@ -46,7 +46,7 @@ def plan_evaluation(  # noqa: PLR0913 (all but one by keyword)
     from merge.errors import IncompleteError
     from merge.results.collect import gather, refuse_missing_sweep
     from orchestrator.plan.evaluations import evaluation_plan, read_request, refuse_evaluation
-    from orchestrator.plan.selection import choose
+    from orchestrator.plan.selection import choose, select
 
     folder = Path(output)
     refuse_missing_sweep(folder)
@@ -55,8 +55,12 @@ def plan_evaluation(  # noqa: PLR0913 (all but one by keyword)
     assert trained is not None  # `gather` reads a folder by its plan
     refuse_evaluation(folder, trained)
     request = read_request(_settings(set, None), checkpoint, name)
-    named = bool(run_ids or _texts(where))
-    chosen = runs_of(folder, where, run_ids) if named else choose(trained.runs, None)
+    if run_ids:
+        chosen = runs_of(folder, where, run_ids)
+    else:
+        # As in `plan`: an axis without a filter has the values of its table.
+        named = _texts(where)
+        chosen = select(trained.runs, trained.axes, named) if named else choose(trained.runs, None)
     sweep, there = evaluation_plan(folder, trained, request, part.entries.keys(), chosen)
     if not (ready := [run.run_id for run in chosen if run.run_id in part.entries]):
         raise IncompleteError(

@@ -14,6 +14,7 @@ from merge.storage.paths import SweepPaths
 
 if TYPE_CHECKING:
     from orchestrator.plan.plan import Plan
+    from orchestrator.studies.profiles import Profile
     from orchestrator.studies.study import Study
 
 Where = Mapping[str, Value | Sequence[Value]]
@@ -30,23 +31,25 @@ def load_study(
     set: Set | None = None,
     settings: Set | None = None,
     debug: bool = False,
-    profile: str | Path | None = None,
+    profile: str | Path | Profile | None = None,
 ) -> Study:
     """The study of a built-in name or a file. StudyError lists all problems at once.
 
     `set` is what `--set` gives; `settings` is another name of it. `profile` is what `--profile`
-    gives: a built-in name or a file.
+    gives: a built-in name or a file, or what `read_profile` made of one.
     """
     from orchestrator.studies.load import load_study as load
     from orchestrator.studies.profiles import read_profile
     from replicate.catalogue import PUBLISHED, find_profile, find_study
 
+    if isinstance(profile, str | Path):
+        profile = read_profile(find_profile(profile))
     return load(
         find_study(study),
         settings=_settings(set, settings),
         published_folders=(PUBLISHED,),
         debug=debug,
-        profile=None if profile is None else read_profile(find_profile(profile)),
+        profile=profile,
     )
 
 
@@ -57,7 +60,7 @@ def plan(  # noqa: PLR0913 (all by keyword)
     set: Set | None = None,
     settings: Set | None = None,
     debug: bool = False,
-    profile: str | Path | None = None,
+    profile: str | Path | Profile | None = None,
     shard_by: str | Sequence[str] = (),
     shard: str | None = None,
     num_shards: int | None = None,

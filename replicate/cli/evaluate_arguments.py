@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from merge.errors import UsageError
@@ -11,6 +12,7 @@ from merge.storage.control_paths import EVALUATIONS
 from merge.wording import listed
 from orchestrator.plan.plan import Plan
 from replicate.cli import arguments as flags
+from replicate.cli.profile import profile_of
 
 _MOST_NAMED = 4
 
@@ -46,6 +48,10 @@ def with_evaluation(trainings: Path, arguments: argparse.Namespace) -> tuple[str
     """
     from replicate import api
 
+    if arguments.from_scratch:
+        raise UsageError("--from-scratch is for trainings: an evaluation tests their checkpoints")
+    if arguments.profile is not None:
+        _take_resources(arguments)
     by = (arguments.shard_by or "").split(",")
     found = api.plan_evaluation(
         trainings,
@@ -72,6 +78,19 @@ def with_evaluation(trainings: Path, arguments: argparse.Namespace) -> tuple[str
             file=sys.stderr,
         )
     return found.unfinished
+
+
+def _take_resources(arguments: argparse.Namespace) -> None:
+    """The ranks and loaders of `--profile`, where no flag gives them.
+
+    What a training computed with is part of its configuration, so an evaluation keeps it.
+    """
+    profile = profile_of(arguments)
+    for name, value in profile.resources.items():
+        setattr(arguments, name, value)
+    kept = f"; an evaluation keeps its training's {' and '.join(profile.options)}"
+    used = replace(profile, options={})
+    print(f"note     {used.text()}{kept * bool(profile.options)}", file=sys.stderr)
 
 
 def planned_evaluation(arguments: argparse.Namespace) -> Plan | None:

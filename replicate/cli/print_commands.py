@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from merge.errors import UsageError
+from merge.storage.control_paths import trainings_folder
 from merge.storage.paths import SweepPaths
 from orchestrator.config.shell import quote
 from orchestrator.config.values import text_of
 from replicate import api
 from replicate.cli import arguments as flags
+from replicate.cli.evaluate_arguments import planned_evaluation
 from replicate.cli.profile import profile_of
 from replicate.cli.this_machine import print_note
 
@@ -31,7 +35,16 @@ _PORT_OF_ONE_PROCESS = 29500
 
 
 def print_commands(planned: Plan, output: Path, arguments: argparse.Namespace) -> None:
-    """Print the commands of all runs of `planned`; write its plan, which they read."""
+    """Print the commands of all runs of `planned`; write its plan, which they read.
+
+    UsageError with a bucket, which the commands would not use.
+    """
+    for flag in ("sync", "claims"):
+        if getattr(arguments, flag) is not None:
+            raise UsageError(
+                f"--{flag} is not among the flags of printed commands: leave it out, and send the "
+                "folder with `replicate sync push` afterwards"
+            )
     from orchestrator.local.spec import ensure_spec
 
     sweep = api.freeze_plan(planned, output, print_note)
@@ -58,18 +71,11 @@ def _title_of_line(run: Run) -> str:
     what = "torchrun" if has_ranks else "the trainer as one process"
     if run.command is not None:
         return f"{what}; its result lies in attempts/by-hand"
-    return f"{what}; `replicate run` then commits its result from the checkpoint"
+    return f"{what}; without --print-commands this command then commits its result"
 
 
 def python_text(run: Run, output: Path, arguments: argparse.Namespace) -> str:
-    """A program that plans this run alone and trains it."""
-    given = {
-        "where": {name: text_of(value) for name, value in run.axes.items()},
-        "settings": flags.settings(arguments) or None,
-        "debug": arguments.debug or None,
-        "profile": arguments.profile,
-        "output": str(output),
-    }
+    """A program that plans this run alone and trains or evaluates it."""
     machine = {
         "devices": arguments.devices,
         **{
@@ -82,13 +88,34 @@ def python_text(run: Run, output: Path, arguments: argparse.Namespace) -> str:
     has_resources = any(value is not None for value in resources.values())
     return (
         "from replicate import api\n\n"
-        f"plan = api.plan({_listed([repr(arguments.study)], given)})\n"
+        f"plan = {_python_plan(run, output, arguments)}\n"
         + f"plan = api.with_resources({_listed(['plan'], resources)})\n"
         * has_resources
         + f"settings = api.local_settings({_listed(['plan'], machine)})\n"
         f"report = api.run(plan, {str(output)!r}, settings)\n"
         "raise SystemExit(report.exit_code)\n"
     )
+
+
+def _python_plan(run: Run, output: Path, arguments: argparse.Namespace) -> str:
+    settings = flags.settings(arguments) or None
+    if planned_evaluation(arguments):
+        asked = {
+            "run_ids": [run.run_id],
+            "set": settings,
+            "checkpoint": _checkpoint(arguments),
+            "name": output.name,
+        }
+        trainings = str(trainings_folder(output))
+        return f"api.plan_evaluation({_listed([repr(trainings)], asked)}).plan"
+    given = {
+        "where": {name: text_of(value) for name, value in run.axes.items()},
+        "settings": settings,
+        "debug": arguments.debug or None,
+        "profile": arguments.profile,
+        "output": str(output),
+    }
+    return f"api.plan({_listed([repr(arguments.study)], given)})"
 
 
 def torchrun_text(run: Run, output: Path, arguments: argparse.Namespace) -> str:
@@ -135,12 +162,17 @@ def sbatch_text(run: Run, output: Path, arguments: argparse.Namespace) -> str:
 
 def _run_words(run: Run, output: Path, arguments: argparse.Namespace) -> list[str]:
     """`replicate` and the flags that select this run, as they were given."""
-    words = ["run", "--study", arguments.study, "--output-dir", str(output.absolute())]
-    for name, value in run.axes.items():
-        words += ["--where", f"{name}={text_of(value)}"]
+    if planned_evaluation(arguments):
+        words = ["evaluate", str(trainings_folder(output.absolute())), "--run", run.run_id]
+        words += ["--name", output.name]
+        words += ["--checkpoint", checkpoint] if (checkpoint := _checkpoint(arguments)) else []
+    else:
+        words = ["run", "--study", arguments.study, "--output-dir", str(output.absolute())]
+        for name, value in run.axes.items():
+            words += ["--where", f"{name}={text_of(value)}"]
+        words += ["--debug"] if arguments.debug else []
     for setting in arguments.settings:
         words += ["--set", setting]
-    words += ["--debug"] if arguments.debug else []
     for name in ("profile", "devices_per_run", "num_workers"):
         if (value := getattr(arguments, name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -148,6 +180,12 @@ def _run_words(run: Run, output: Path, arguments: argparse.Namespace) -> list[st
         if path := getattr(arguments, name):
             words += [f"--{name.replace('_', '-')}", str(path.absolute())]
     return words
+
+
+def _checkpoint(arguments: argparse.Namespace) -> str | None:
+    """What `--checkpoint` names, a file by its absolute path."""
+    named: str | None = arguments.checkpoint
+    return named if named in (None, "best", "last") else str(Path(named).absolute())
 
 
 def _launch(run: Run, output: Path, arguments: argparse.Namespace) -> Launch:
@@ -188,5 +226,5 @@ def _devices(run: Run, wanted: str | None) -> tuple[DeviceKind, tuple[str, ...]]
     return device_kind(run, found), found.slots[:count]
 
 
-def _listed(first: list[str], named: dict[str, object]) -> str:
+def _listed(first: list[str], named: Mapping[str, object]) -> str:
     return ", ".join([*first, *(f"{k}={v!r}" for k, v in named.items() if v is not None)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from replicate.catalogue import find_profile
@@ -22,7 +23,10 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
 
 
 def profile_of(arguments: argparse.Namespace) -> Profile:
-    """The profile that `--profile` names."""
+    """The profile that `--profile` names, without the resources that flags give."""
     from orchestrator.studies.profiles import read_profile
 
-    return read_profile(find_profile(arguments.profile))
+    profile = read_profile(find_profile(arguments.profile))
+    # What a flag replaces must not be refused: a batch that the profile's devices do not divide.
+    left = {key: v for key, v in profile.resources.items() if getattr(arguments, key) is None}
+    return replace(profile, resources=left)

@@ -33,9 +33,12 @@ def series_table(report: Report) -> list[list[str]]:
 
 
 def _series(report: Report, cell: Cell, name: str) -> Iterator[list[float]]:
+    averaged = report.sweep.average_over
     for run in report.sweep.runs:
+        # A run of an `also` value is no part of a cell's mean.
+        is_counted = run.cell == cell.name and str(run.axes[averaged]) in cell.needed
         result = report.results.get(run.run_id)
-        if run.cell == cell.name and result is not None and (found := _of_result(result, name)):
+        if is_counted and result is not None and (found := _of_result(result, name)):
             yield found
 
 

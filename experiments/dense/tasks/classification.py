@@ -24,6 +24,7 @@ class ClassificationTask(DenseTask):
     """Trains on random crops, tests the centre of each image."""
 
     selection = Selection("top1", "max")
+    identity_of_model = ("weights", "classes")
 
     def build(self) -> DenseModel:
         """The classifier."""
@@ -34,6 +35,10 @@ class ClassificationTask(DenseTask):
     def protocol(self) -> str:
         """Size of the test images."""
         return f"short side {self.options.short_side}, centre crop {self.options.crop_size}"
+
+    def identity(self, model: nn.Module) -> dict[str, str]:
+        """Also the classes: other ones would be taken for those of the training."""
+        return {**super().identity(model), "classes": self._train.classes_hash}
 
     def train_data(self, epoch: int) -> ClassTraining:
         """Random crops of the training images."""

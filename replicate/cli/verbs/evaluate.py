@@ -9,12 +9,14 @@ from merge.errors import IncompleteError, UsageError
 from replicate.cli import arguments as flags
 from replicate.cli import submit_servers, submit_slurm
 from replicate.cli.evaluate_arguments import add_evaluation, with_evaluation
+from replicate.cli.profile import add_profile
 from replicate.cli.verbs import run, submit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", type=Path, metavar="OUT", help="output folder of the trainings")
     add_evaluation(parser)
+    add_profile(parser)
     flags.add_settings(parser.add_argument_group("test settings"))
     flags.add_selection(parser).add_argument(
         "--run", action="append", metavar="ID", help="only this training; may be repeated"

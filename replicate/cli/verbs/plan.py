@@ -75,8 +75,9 @@ def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Pla
     """The plan that the flags of `run`, `submit` or `plan` ask for."""
     if evaluation := planned_evaluation(arguments):
         return evaluation
-    if arguments.profile is not None:
-        print_note(profile_of(arguments).text())
+    profile = profile_of(arguments) if arguments.profile is not None else None
+    if profile is not None:
+        print_note(profile.text())
     # An empty --shard-by, from an unset variable of a script, is no axis.
     axes = (arguments.shard_by or "").split(",")
     return plan(
@@ -84,7 +85,7 @@ def plan_of(arguments: argparse.Namespace, num_shards: int | None = None) -> Pla
         where=flags.selection(arguments),
         settings=flags.settings(arguments),
         debug=arguments.debug,
-        profile=arguments.profile,
+        profile=profile,
         shard_by=[axis.strip() for axis in axes if axis.strip()],
         shard=arguments.shard,
         num_shards=num_shards,

@@ -97,7 +97,7 @@ def evaluate_here(trainings: Path, arguments: argparse.Namespace) -> int:
     """Evaluate the trainings in a folder on this machine; 3 where some have no result yet."""
     unfinished = with_evaluation(trainings, arguments)
     code = execute_plan(arguments)
-    if not (arguments.dry_run or arguments.prepare_only):
+    if not (arguments.dry_run or arguments.prepare_only or arguments.print_commands):
         # The trainings' own view shows the evaluation beside their table.
         api.merge(trainings)
     return code or (IncompleteError.exit_code if unfinished else 0)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from support.bucket_trees import objects
@@ -227,6 +230,62 @@ def test_eval_only_of_run_is_the_same_evaluation(evaluated, monkeypatch, capsys)
     assert f"{OUTPUT}/evaluations/{MORE_NAME}/width4/seed0" in capsys.readouterr().out
     assert main([*words, "--checkpoint", "last"]) == 2
     assert "add --eval-only" in capsys.readouterr().err
+
+
+def test_flags_of_a_training_are_refused_and_a_profile_gives_ranks_and_a_partition(
+    evaluated, monkeypatch, capsys, tmp_path
+):
+    folder, _ = evaluated
+    monkeypatch.chdir(folder)
+    assert main(["run", "--study", "study.yaml", "--eval-only", "--from-scratch"]) == 2
+    assert "--from-scratch is for trainings" in capsys.readouterr().err
+    profile = tmp_path / "lab.yaml"
+    profile.write_text("{devices_per_run: 2, num_workers: 3, amp: bf16, partition: gpu}")
+    words = ["--set", "num_tests=9", "--slurm", "--dry-run", "--profile", str(profile)]
+    assert main(["evaluate", str(OUTPUT), *words, "--num-workers", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert "#SBATCH --partition=gpu" in out
+    assert "--devices-per-run 2 --num-workers 1" in out
+    assert "an evaluation keeps its training's amp" in err
+
+
+def test_printed_commands_of_an_evaluation_plan_that_evaluation(
+    evaluated, monkeypatch, capsys, tmp_path
+):
+    folder, _ = evaluated
+    shutil.copytree(folder, tmp_path / "a copy")
+    monkeypatch.chdir(tmp_path / "a copy")
+    words = ["--set", "num_tests=9", "--checkpoint", "last", "--where", "seed=1"]
+    assert main(["run", "--study", "study.yaml", "--eval-only", *words, "--print-commands"]) == 0
+    python, _, sbatch = capsys.readouterr().out.split("# --- ")[1:]
+    planned: dict[str, Any] = {}
+    # Up to the settings: the rest evaluates.
+    exec(python.partition("\n")[2].partition("settings =")[0], planned)
+    (run,) = planned["plan"].runs
+    there = OUTPUT / "evaluations" / "num_tests=9-last"
+    (known,) = api.frozen_plan(there).runs
+    assert (run.run_id, run.config_hash) == ("width4-seed1", known.config_hash)
+    given = shlex.split(sbatch.partition(" replicate evaluate ")[2])
+    assert main(["evaluate", *given, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert f"{there}/width4/seed1" in out
+    assert known.config_hash in out
+
+
+def test_a_filter_leaves_the_other_axes_at_the_values_of_their_tables(
+    evaluated, monkeypatch, tmp_path
+):
+    """A value that no table shows was not trained, and is not called unfinished."""
+    folder, _ = evaluated
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    study = Path("study.yaml")
+    study.write_text(study.read_text().replace("[0, 1]", "{values: [0, 1], also: [2]}"))
+    api.freeze_plan(api.plan(study), OUTPUT)
+    found = api.plan_evaluation(OUTPUT, where={"width": 4})
+    assert len(found.plan.runs) == 2
+    assert found.unfinished == ()
+    assert api.plan_evaluation(OUTPUT, where={"seed": [0, 2]}).unfinished == ("width4-seed2",)
 
 
 def test_an_evaluation_is_sent_below_the_place_of_its_trainings(evaluated, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from experiments.dense.data import (
 )
 from experiments.dense.options import DATASETS, MODELS, Options
 from experiments.dense.sources import open_images
+from experiments.dense.tasks.classification import ClassificationTask
 from experiments.dense.transforms import centre_crop, random_crop, random_view, with_short_side
 from experiments.dense.voc_labels import CLASS_OF, draw_labels
 from experiments.runtime.options import build
@@ -201,3 +204,17 @@ def test_a_data_root_without_the_data_set_is_refused_by_name(tmp_path, dataset, 
         else:
             with pytest.raises(UsageError, match="is none of task"):
                 open_images(options, root, tmp_path)
+
+
+def test_other_classes_of_as_many_are_not_those_of_a_trained_classifier(cache):
+    """Each output would be counted for another class than it was trained for."""
+    values = {"task": "classification", "model": "classifier", "dataset": "shapes5"}
+    images = images_of(cache, **values)
+    train = dataclasses.replace(images.train, classes=images.train.classes[::-1])
+    model = type("Model", (), {"weights_id": "none"})()
+    before, after = (
+        ClassificationTask(build(Options, values, "dense"), None, each).identity(model)
+        for each in (images, dataclasses.replace(images, train=train))
+    )
+    names = ClassificationTask.identity_of_model
+    assert {name for name in names if after[name] != before[name]} == {"classes"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from experiments.fewshot.episodes.bam import Episode
-from experiments.fewshot.metrics import IoUCounts
+from experiments.fewshot.metrics import IoUCounts, episode_counts
 from experiments.fewshot.tally import EpisodeTally
 from merge.errors import RecordError
 
@@ -153,7 +153,8 @@ def test_a_method_that_iterates_is_counted_after_each_iteration_and_scored_after
     for index, (rank, predictions) in enumerate(
         zip(tallies, ([half, whole], [half, half]), strict=True)
     ):
-        rank.add(index, np.stack(predictions), SimpleNamespace(truth=truth))
+        counts = np.stack([episode_counts(each, truth) for each in predictions])
+        rank.add(index, counts, SimpleNamespace(truth=truth))
     state = tallies[0].state() + tallies[1].state()
     by_iteration = [each.total().miou() for each in tallies[0].by_iteration(state)]
     assert by_iteration == [0.5, 0.75]

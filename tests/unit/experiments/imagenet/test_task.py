@@ -256,3 +256,14 @@ def test_the_check_imports_no_torch():
     code = "import sys, experiments.imagenet.check; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_other_classes_of_as_many_are_not_those_of_a_trained_model(cache):
+    """Each output would be counted for another class than it was trained for."""
+    task = task_of(GROWING, cache)
+    model = task.build_model(torch.device("cpu"))
+    before = task.identity(model)
+    renamed = dataclasses.replace(task.data.train, classes=task.data.train.classes[::-1])
+    task.data = dataclasses.replace(task.data, train=renamed)
+    after = task.identity(model)
+    assert {name for name in task.identity_of_model if after[name] != before[name]} == {"classes"}

@@ -8,6 +8,7 @@ from merge.errors import StudyError, UsageError
 from orchestrator.studies.profiles import read_profile
 from replicate import api
 from replicate.catalogue import PROFILES, find_profile
+from replicate.cli.main import main
 
 DEVICES = {"local": 1, "t4x2": 2, "g5": 4, "p3": 8}
 
@@ -41,6 +42,17 @@ def test_set_and_the_flags_of_resources_win_over_a_profile():
     (run,) = api.with_resources(planned, devices_per_run=2).runs
     assert (run.config["amp"], run.config["micro_batch"]) == ("off", 32)
     assert (run.resources.devices_per_run, run.resources.num_workers) == (2, 8)
+
+
+def test_a_flag_wins_over_devices_that_do_not_divide_the_batch(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "three.yaml").write_text("{devices_per_run: 3, num_workers: 1}")
+    words = ["plan", *(f"--{axis}s={value}" for axis, value in ONE.items())]
+    words += ["--profile", "three.yaml"]
+    assert main(words) == 2
+    assert "cannot be divided over devices_per_run 3" in capsys.readouterr().err
+    assert main([*words, "--devices-per-run", "2"]) == 0
+    assert "note     profile three: num_workers 1\n" in capsys.readouterr().err
 
 
 def test_a_command_takes_resources_alone(tmp_path):

@@ -81,6 +81,7 @@ def test_numbers_that_are_not_there_are_told(tmp_path: Path, asked: str, message
         ("{mean: 0.2}", "{4: 0.2}", "unknown key; known: 0, 1, 2, 3, mean"),
         ("title: A paper\n", "", "title: missing"),
         ("as printed", "5", "must be text"),
+        ("[fb_iou, mae]", "[fb_iou, mean, mae]", "other_metrics: 'mean' is a key of the table's"),
     ],
 )
 def test_a_damaged_file_of_numbers_is_told_with_its_place(

@@ -49,6 +49,17 @@ def test_a_cell_with_fewer_runs_says_so_and_runs_of_other_lengths_have_no_mean()
     assert row == ["cell", "–", "–", "–", "–", "–", "2/3"]
 
 
+def test_a_run_of_a_value_that_no_table_shows_is_no_part_of_a_mean():
+    whole = report_of({0: [0.5, 0.6], 1: [0.6, 0.7], 2: [0.1, 0.1]})
+    fold = whole.sweep.axis("fold")
+    sweep = replace(
+        whole.sweep, axes=(whole.sweep.axes[0], replace(fold, values=(0, 1), also=(2,)))
+    )
+    collected = Collected(sweep=sweep, results=dict(whole.results), problems=(), aside=())
+    report = make_report(combine({"out": collected}), whole.results, {}, (), ())
+    assert series_table(report)[1] == ["cell", "55.0", "65.0", "+10.0", "2 of 2", "2/2"]
+
+
 @pytest.mark.parametrize("series", [{}, {0: [0.5]}, {0: ["high", "higher"]}, {0: "0.5"}])
 def test_without_two_steps_there_is_no_table(series):
     assert series_table(report_of(series)) == []
