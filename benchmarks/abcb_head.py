@@ -112,7 +112,7 @@ def _build(which: str, side: int, share: float, is_compiled: bool) -> Callable[[
             return is_foreground[None]
 
     backbone = build_backbone("efficientnet_lite0", from_scratch=True, levels=(2,))
-    model = FixedSplit(backbone, AbcbOptions(initialisation="random"))
+    model = FixedSplit(backbone, AbcbOptions(initialisation="random", neck="convolution"))
     f_q = torch.randn(1, cells, 512, requires_grad=True)
     f_s = torch.randn(1, cells, 512, requires_grad=True)
     colour = torch.rand(1, cells, 3) * 255

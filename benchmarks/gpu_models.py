@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from experiments.fewshot.canvas import whole
 from experiments.fewshot.faster import make_faster
 from experiments.fewshot.loading import TrainBatch
 from experiments.fewshot.model import build_method
@@ -152,13 +153,13 @@ def new_model(scale: Scale, **values: Any) -> Abcb:
 def new_batch(scale: Scale, batch: int, crop: int, seed: int) -> TrainBatch:
     """Episodes whose objects are of other sizes for every seed."""
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (2, batch, 3, crop, crop), generator=generator).float()
+    images = torch.randint(0, 256, (2, batch, 3, crop, crop), generator=generator)
     masks = torch.zeros(2, batch, crop, crop, dtype=torch.uint8)
     for image in masks.flatten(0, 1):
         height, width = (torch.rand(2, generator=generator) * 0.6 + 0.15).mul(crop).long().tolist()
         image[crop // 8 : crop // 8 + height, crop // 8 : crop // 8 + width] = 1
     on = images.to(scale.device), masks.to(scale.device)
-    return TrainBatch(on[0][0], on[0][1][:, None], on[1][1][:, None], on[1][0])
+    return TrainBatch(whole(on[0][0]), whole(on[0][1][:, None]), on[1][1][:, None], on[1][0])
 
 
 class Stepper:
@@ -176,6 +177,9 @@ class Stepper:
         self._next += 1
         self._optimizer.zero_grad(set_to_none=True)
         with self._precision.autocast():
-            output = self.model(batch.query, batch.support, batch.support_mask)
+            fill = self.model.mean_rgb
+            output = self.model(
+                batch.query.painted(fill), batch.support.painted(fill), batch.support_mask
+            )
         segmentation_loss(output, batch.target).backward()
         self._optimizer.step()

@@ -36,7 +36,7 @@ def loader(scale: Scale) -> Rows:
         next(batches)
         began, count = time.perf_counter(), 0
         for batch in batches:
-            count += len(batch.query)
+            count += len(batch.target)
         value = count / (time.perf_counter() - began)
     return [(f"loader, {scale.workers} workers", value, "episodes/s")]
 
@@ -80,6 +80,7 @@ def _replicate(scale: Scale, folder: Path) -> list[dict[str, Any]]:
         "backbone": scale.backbone,
         "epochs": 3,
         "eval_every": 3,
+        "eval_chunk": 2 if scale.is_small else 16,
         "num_panels": 0,
         "abcb_initialisation": "random",
         **({"abcb_channels": 32, "abcb_num_heads": 2} if scale.is_small else {}),

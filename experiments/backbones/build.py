@@ -11,13 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args
 
 import torch
 from torch import Tensor, nn
 
+from experiments.backbones.cells import CellGrid, cell_grid
 from experiments.backbones.resnets import (
     DEEP_STEM_DEPTHS,
+    DeepDilation,
     load_resnet,
     resnet_builder,
     split_resnet,
@@ -80,6 +82,7 @@ class Backbone(nn.Module):
         self.feature_scale = architecture.feature_scale
         self.is_frozen = weights_id != RANDOM_WEIGHTS_ID
         self.stages = nn.ModuleList(stages[: max(levels)])
+        self._grids: dict[tuple[tuple[int, int], int], CellGrid] = {}
         self.register_buffer("_mean", torch.tensor(self.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(self.std).view(3, 1, 1), persistent=False)
         if self.is_frozen:
@@ -94,6 +97,13 @@ class Backbone(nn.Module):
         """RGB in [0, 255] as the pretrained network saw it."""
         return (images_B3HW - self._mean) / self._std
 
+    def grid(self, image_hw: tuple[int, int], level: int | None = None) -> CellGrid:
+        """Where the cells of a level, or of the deepest one, lie in an image of this size."""
+        key = (image_hw, level or max(self.levels))
+        if key not in self._grids:
+            self._grids[key] = cell_grid(self.stages[: key[1]], image_hw)
+        return self._grids[key]
+
     def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
         """RGB in [0, 255] to one B C h w tensor per level, h = ceil(H / that level's stride)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_frozen):
@@ -105,7 +115,7 @@ class Backbone(nn.Module):
         return tuple(features)
 
 
-def build_backbone(
+def build_backbone(  # noqa: PLR0913
     name: str,
     *,
     weights: Path | None = None,
@@ -113,6 +123,7 @@ def build_backbone(
     output_stride: int = 8,
     levels: tuple[int, ...] = (2, 3),
     stem: Stem = "plain",
+    deep_dilation: DeepDilation = "every_block",
 ) -> Backbone:
     """Build one of BACKBONES with its ImageNet weights, or `from_scratch` with random ones.
 
@@ -120,7 +131,7 @@ def build_backbone(
     stride, level or stem, DataError for a weight file that is absent or does not fit.
     """
     _check_arguments(name, weights, from_scratch, output_stride, levels)
-    architecture = _architecture(name, stem)
+    architecture = _architecture(name, stem, deep_dilation)
     network = architecture.build(output_stride)
     weights_id = RANDOM_WEIGHTS_ID
     if not from_scratch:
@@ -143,11 +154,11 @@ def _check_arguments(
         raise UsageError("--weights and --from-scratch exclude each other: give one of them")
 
 
-def _architecture(name: str, stem: Stem) -> Architecture:
+def _architecture(name: str, stem: Stem, deep_dilation: DeepDilation) -> Architecture:
     if stem == "plain":
         return BACKBONES[name]
     weight_source(name, stem)  # refuses a backbone without a deep stem
-    return _DEEP_STEMS[name]
+    return _DEEP_STEMS[name, deep_dilation]
 
 
 def _build_lite(number: int, output_stride: int) -> nn.Module:
@@ -170,9 +181,14 @@ def _split_lite(network: nn.Module) -> list[nn.Module]:
     ]
 
 
-def _resnet(depth: int, channels: tuple[int, int, int], stem: Stem = "plain") -> Architecture:
+def _resnet(
+    depth: int,
+    channels: tuple[int, int, int],
+    stem: Stem = "plain",
+    deep_dilation: DeepDilation = "every_block",
+) -> Architecture:
     return Architecture(
-        build=resnet_builder(depth, stem),
+        build=resnet_builder(depth, stem, deep_dilation),
         split=split_resnet,
         load=load_resnet,
         source=weight_source(f"resnet{depth}", stem),
@@ -207,5 +223,7 @@ BACKBONES: dict[str, Architecture] = {
 """Names a study may use for its backbone."""
 
 _DEEP_STEMS = {
-    f"resnet{depth}": _resnet(depth, (512, 1024, 2048), "deep") for depth in DEEP_STEM_DEPTHS
+    (f"resnet{depth}", dilation): _resnet(depth, (512, 1024, 2048), "deep", dilation)
+    for depth in DEEP_STEM_DEPTHS
+    for dilation in get_args(DeepDilation)
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from experiments.backbones.weight_files import Stem
 from experiments.backbones.weights import Weights, load_strictly
 
 DEEP_STEM_DEPTHS = (50, 101)
+DeepDilation = Literal["every_block", "torchvision"]
 
 _PLAIN_PARTS = ("conv1", "bn1", "relu", "maxpool", "layer1")
 _DEEP_PARTS = (
@@ -26,8 +28,15 @@ _DEEP_PARTS = (
 _LATER_LEVELS = ("layer2", "layer3", "layer4")
 
 
-def resnet_builder(depth: int, stem: Stem) -> Callable[[int], nn.Module]:
-    """A function from output stride to the whole network with random weights."""
+def resnet_builder(
+    depth: int, stem: Stem, deep_dilation: DeepDilation = "every_block"
+) -> Callable[[int], nn.Module]:
+    """A function from output stride to the whole network with random weights.
+
+    A plain stem is dilated by torchvision's rule, which leaves the first block of a level as it
+    was; PFENet and what descends from it dilates every block of a network with a deep stem.
+    """
+    is_every_block = stem == "deep" and deep_dilation == "every_block"
 
     def build(output_stride: int) -> nn.Module:
         from torchvision import models
@@ -35,7 +44,7 @@ def resnet_builder(depth: int, stem: Stem) -> Callable[[int], nn.Module]:
         network: nn.Module = getattr(models, f"resnet{depth}")(weights=None)
         if stem == "deep":
             _deepen_stem(network)
-        _dilate(network, output_stride)
+        _dilate(network, output_stride, is_every_block=is_every_block)
         return network
 
     return build
@@ -67,11 +76,12 @@ def _deepen_stem(network: nn.Module) -> None:
     shortcut.add_module("0", nn.Conv2d(widths[-1], 256, 1, bias=False))
 
 
-def _dilate(network: nn.Module, output_stride: int) -> None:
+def _dilate(network: nn.Module, output_stride: int, *, is_every_block: bool) -> None:
     """Remove the strides beyond `output_stride` and dilate the 3x3 convolutions after them.
 
-    On every output_stride-th pixel the result equals the original network's. The rule is
-    torchvision's `replace_stride_with_dilation`, which refuses the basic blocks of ResNet-18.
+    Unless `is_every_block`, the result equals the original network's on every output_stride-th
+    pixel. This rule is torchvision's `replace_stride_with_dilation`, which refuses the basic blocks
+    of ResNet-18.
     """
     dilation = 1
     for level, stride in ((3, 16), (4, 32)):
@@ -84,7 +94,8 @@ def _dilate(network: nn.Module, output_stride: int) -> None:
                     conv.stride = (1, 1)
             spatial = [conv for conv in convs if conv.kernel_size == (3, 3)]
             for place, conv in enumerate(spatial):
-                reach = before if index == place == 0 else dilation
+                is_kept = index == place == 0 and not is_every_block
+                reach = before if is_kept else dilation
                 conv.dilation = conv.padding = (reach, reach)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from experiments.datasets.resizing import Resampling
 from experiments.datasets.shared_images import SharedImages
+from experiments.fewshot.canvas import BLACK_RGB, Rgb
 from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.episodes.lists import epoch_length, test_list, train_list
 from experiments.fewshot.episodes.protocols import Split, build_split
@@ -18,8 +20,6 @@ from experiments.fewshot.episodes.transforms import (
 from experiments.fewshot.loading import EvalDataset, TrainDataset, share_images
 from experiments.fewshot.options import Options
 from experiments.runtime.run_context import RunContext
-
-Rgb = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class FewShotData:
         """Training episodes in an epoch: the option's number, or one pass over the images."""
         return self.options.training.episodes_per_epoch or epoch_length(self.train_split)
 
-    def train_dataset(self, epoch: int, fill_rgb: Rgb) -> TrainDataset:
+    def train_dataset(self, epoch: int) -> TrainDataset:
         """The training episodes of `epoch`, counted from 0."""
         images = self.options.images
         episodes = train_list(
@@ -51,24 +51,38 @@ class FewShotData:
         )
         transform = TrainTransform(
             size=images.image_size,
-            scale_range=(images.scale_min, images.scale_max),
+            scale_range=images.scale_range(self.options.data.dataset),
+            scale_of=images.scale_of,
             flip_probability=images.flip_probability,
-            fill_rgb=fill_rgb,
+            crop_keeps=images.crop_keeps,
+            is_ignored_background=images.ignored_pixels == "background",
+            resampling=self._resampling,
         )
         return TrainDataset(self.images, episodes, transform, self.options.runtime.seed, epoch)
 
-    def test_datasets(self, fill_rgb: Rgb) -> tuple[EvalDataset, ...]:
+    def test_datasets(self) -> tuple[EvalDataset, ...]:
         """The test episodes of each test seed."""
-        transform = self._test_transform(fill_rgb)
+        transform = self._test_transform()
         return tuple(
             EvalDataset(self.images, episodes, transform, self.options.counts_at_original_size)
             for episodes in self.test_lists
         )
 
-    def _test_transform(self, fill_rgb: Rgb) -> EvalTransform:
-        if self.options.data.protocol == "bam":
-            return FitLongerSide(size=self.options.images.image_size, fill_rgb=fill_rgb)
-        return Squash(size=self.options.images.image_size)
+    def test_fill_rgb(self, mean_rgb: Rgb) -> Rgb:
+        """The colour that pads test images; `mean_rgb` is 0 once the backbone normalises it."""
+        return BLACK_RGB if self.options.images.test_padding == "black" else mean_rgb
+
+    @property
+    def _resampling(self) -> Resampling:
+        return "opencv" if self.options.data.protocol == "bam" else "pillow"
+
+    def _test_transform(self) -> EvalTransform:
+        images = self.options.images
+        if self.options.data.protocol != "bam":
+            return Squash(size=images.image_size, resampling=self._resampling)
+        return FitLongerSide(
+            size=images.image_size, multiple=images.test_multiple, resampling=self._resampling
+        )
 
 
 def open_data(options: Options, context: RunContext) -> FewShotData:

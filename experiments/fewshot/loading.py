@@ -6,7 +6,7 @@ depend on which rank or loader worker makes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from experiments.datasets.shared_images import SharedImages
+from experiments.fewshot.canvas import Canvases, stack
 from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.episodes.source import Source
 from experiments.fewshot.episodes.transforms import (
@@ -36,9 +37,9 @@ _CACHED_BYTES = 256 * 2**20
 class TrainBatch(NamedTuple):
     """Training episodes of one rank."""
 
-    query: Tensor
+    query: Canvases
     """B3HW"""
-    support: Tensor
+    support: Canvases
     """BK3HW"""
     support_mask: Tensor
     """BKHW, uint8 0/1/255"""
@@ -52,9 +53,9 @@ class EvalItem:
 
     index: int
     episode: Episode
-    query: Tensor
+    query: Canvases
     """3HW"""
-    support: Tensor
+    support: Canvases
     """K3HW"""
     support_mask: Tensor
     """KHW, uint8 0/1/255"""
@@ -124,7 +125,7 @@ class EvalDataset(Dataset[EvalItem]):
             index,
             episode,
             query.image,
-            torch.stack([support.image for support in supports]),
+            stack([support.image for support in supports]),
             torch.stack([support.mask for support in supports]),
             placement,
             truth_HW,
@@ -138,12 +139,8 @@ class EvalDataset(Dataset[EvalItem]):
 def collate(samples: Sequence[tuple[Sample, list[Sample]]]) -> TrainBatch:
     """Stack episodes of equal shot and size."""
     return TrainBatch(
-        torch.stack([query.image for query, _ in samples]),
-        torch.stack([_stack(supports, lambda s: s.image) for _, supports in samples]),
-        torch.stack([_stack(supports, lambda s: s.mask) for _, supports in samples]),
+        stack([query.image for query, _ in samples]),
+        stack([stack([support.image for support in supports]) for _, supports in samples]),
+        torch.stack([torch.stack([s.mask for s in supports]) for _, supports in samples]),
         torch.stack([query.mask for query, _ in samples]),
     )
-
-
-def _stack(samples: Sequence[Sample], part: Callable[[Sample], Tensor]) -> Tensor:
-    return torch.stack([part(sample) for sample in samples])

@@ -27,6 +27,10 @@ COLUMNS = (
 )
 
 
+Counts = NDArray[np.int64]
+"""T rows of `COLUMNS` of an episode: one for each prediction of a method that iterates."""
+
+
 @dataclass(frozen=True, slots=True)
 class IoUCounts:
     """Sums over test episodes: one row a class of the fold, one column a name in `COLUMNS`.

@@ -51,6 +51,7 @@ def build_method(options: Options, weights: Path | None = None) -> FewShotModel:
             output_stride=encoder.output_stride,
             levels=levels,
             stem=encoder.resnet_stem,
+            deep_dilation=encoder.deep_stem_dilation,
         )
 
     if options.method == "abcb":

@@ -20,6 +20,8 @@ from experiments.runtime.options import (
 )
 from merge.errors import UsageError
 
+_DEEPEST = 4
+
 OnCuda = Literal["auto", "on", "off"]
 """auto is on with CUDA and off on the CPU."""
 
@@ -64,6 +66,8 @@ class BackboneOptions:
     """Pixels per feature cell; 8 is an inference from the paper's MACs."""
     resnet_stem: Literal["plain", "deep"] = "plain"
     """Stem of resnet50 and resnet101; deep is PSPNet's, whose weights are resnet50_v2.pth."""
+    deep_stem_dilation: Literal["every_block", "torchvision"] = "every_block"
+    """Blocks that are dilated where the stem is deep; torchvision leaves out each level's first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +94,18 @@ class AbcbOptions:
     """Bins of the affinity histogram of the method abcb."""
     auxiliary_weight: Annotated[float, Range(0)] = 0.2
     """Weight of the predictions after support modulation in the loss of the method abcb."""
+    neck: Literal["correlation", "convolution"] = "correlation"
+    """Neck of the method abcb; correlation is HDMNet's matching, which the paper names."""
+    neck_dropout: Annotated[float, Range(0, 0.95)] = 0.5
+    """Dropout of channels in the correlation neck of the method abcb; that of HDMNet."""
     feature_levels: Literal["2,3", "3,4", "2,3,4"] = "2,3,4"
-    """Backbone levels that the method abcb reads; an inference."""
+    """Backbone levels whose features the method abcb joins, the correlation neck only those below
+    4; an inference."""
+    prior_levels: Literal["3", "4", "3,4"] = "4"
+    """Backbone levels whose cells the correlation neck of the method abcb compares; an
+    inference."""
+    support_image: Literal["whole", "masked"] = "whole"
+    """What the backbone sees of a support for the method abcb; masked is HDMNet's; an inference."""
     cell_scale: Literal["unit", "none"] = "unit"
     """Whether the method abcb scales each cell's features to a mean square of 1; an inference."""
     neck_end: Literal["linear", "relu"] = "linear"
@@ -117,8 +131,20 @@ class AbcbOptions:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """Backbone levels as numbers."""
-        return tuple(int(level) for level in self.feature_levels.split(","))
+        """Backbone levels that are read."""
+        if self.neck == "convolution":
+            return _numbers(self.feature_levels)
+        return tuple(sorted({*self.joined_levels, *self.compared_levels}))
+
+    @property
+    def joined_levels(self) -> tuple[int, ...]:
+        """Backbone levels whose features the correlation neck joins."""
+        return tuple(level for level in _numbers(self.feature_levels) if level < _DEEPEST)
+
+    @property
+    def compared_levels(self) -> tuple[int, ...]:
+        """Backbone levels whose cells the correlation neck compares."""
+        return _numbers(self.prior_levels)
 
     def check(self) -> None:
         """UsageError for values that do not go together; called where the method is built.
@@ -133,24 +159,46 @@ class AbcbOptions:
             raise UsageError("method abcb: a threshold must lie between 0 and 1")
 
 
+def _numbers(levels: str) -> tuple[int, ...]:
+    return tuple(int(level) for level in levels.split(","))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOptions:
     """Size of the images, and how training images are varied."""
 
     image_size: Annotated[int, Range(16), TESTS] = 473
     """Side in pixels of training crops and of resized test images."""
-    scale_min: Annotated[float, Range(0.05)] = 0.9
-    """Least random scale of the longer side relative to image_size; an inference."""
-    scale_max: Annotated[float, Range(0.05)] = 1.1
-    """Largest random scale of the longer side relative to image_size; an inference."""
+    scale_min: Annotated[float, Range(0)] = 0.0
+    """Least random scale of a training image; 0 is the field's, 0.8 on COCO and else 0.9; an
+    inference."""
+    scale_max: Annotated[float, Range(0)] = 0.0
+    """Largest random scale of a training image; 0 is the field's, 1.25 on COCO and else 1.1; an
+    inference."""
+    scale_of: Literal["original", "image_size"] = "original"
+    """Size that a scale of 1 gives: the image's own, as in the field's code, or its longer side at
+    image_size, which suits crops much smaller than the images; an inference."""
+    crop_keeps: Annotated[float, Range(0, 1)] = 0.85
+    """Part of the object that a training crop keeps, if 31 draws find such a crop; an inference."""
+    ignored_pixels: Literal["ignored", "background"] = "ignored"
+    """What 255 in a label map is in training; HSNet's code trains with it as background."""
     flip_probability: Annotated[float, Range(0, 1)] = 0.5
     """Probability of a horizontal flip."""
+    test_multiple: Annotated[int, Range(1)] = 8
+    """Protocol bam: both sides of a resized test image are rounded down to a multiple of it."""
+    test_padding: Literal["mean", "black"] = "mean"
+    """Protocol bam: colour of the padding in a test; BAM's code has black."""
 
     def __post_init__(self) -> None:
-        if self.scale_min > self.scale_max:
+        if self.scale_min > self.scale_max > 0:
             raise UsageError(
                 f"scale_min={self.scale_min} is above scale_max={self.scale_max}: swap them"
             )
+
+    def scale_range(self, dataset: str) -> tuple[float, float]:
+        """The least and the largest random scale on a data set."""
+        least, largest = (0.8, 1.25) if dataset == "coco20i" else (0.9, 1.1)
+        return self.scale_min or least, self.scale_max or largest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +207,9 @@ class TrainingOptions:
 
     episodes_per_epoch: Annotated[int, Range(0)] = 0
     """Training episodes in an epoch; 0 is one pass over the images (hsnet on PASCAL, pairs)."""
+    head_rate_factor: Annotated[float, Range(0)] = 1.0
+    """Learning rate of all but the backbone relative to lr; 10 is that of PFENet and BAM, an
+    inference for the method abcb."""
     dice_weight: Annotated[float, Range(0)] = 0.0
     """Weight of the Dice loss that is added to the cross entropy."""
     compile: OnCuda = "auto"
@@ -181,8 +232,9 @@ class TestOptions:
     test_seeds: Annotated[tuple[int, ...], Range(0, 4294967295), TESTS] = ()
     """A test list is drawn for each, and the metrics are their means; none is the protocol's
     own."""
-    feature_cache_mb: Annotated[int, Range(0), FREE] = 2048
-    """Host memory of a rank for features of test images; 0 computes them anew each time."""
+    feature_cache_mb: Annotated[int, Range(-1), FREE] = -1
+    """Memory for features of test images, where they are computed; 0 keeps none, -1 is 2 GiB on a
+    CPU and half of what is free on a GPU."""
     num_panels: Annotated[int, Range(0), FREE] = 4
     """Test episodes drawn as PNG panels at the end."""
 
@@ -211,19 +263,20 @@ class Options:
     # fmt: off
     ORDER: ClassVar[tuple[str, ...]] = (
         "dataset", "fold", "shot", "backbone", "from_scratch", "output_stride", "resnet_stem",
-        "method", "prototype_channels", "prototype_similarity_scale", "abcb_iterations",
-        "abcb_channels", "abcb_num_heads", "abcb_num_bins", "abcb_auxiliary_weight",
-        "abcb_feature_levels", "abcb_cell_scale", "abcb_neck_end", "abcb_initialisation",
-        "abcb_evolution", "abcb_has_cleansing", "abcb_confidence_bias", "abcb_normalisation",
-        "abcb_foreground_threshold", "abcb_support_threshold", "abcb_empty_foreground",
-        "abcb_shot_fusion", "protocol", "eval_size", "mask_variant", "min_area_px", "image_size",
-        "scale_min", "scale_max", "flip_probability", "epochs", "episodes_per_epoch",
-        "global_batch", "micro_batch", "optimizer", "lr", "momentum", "weight_decay",
-        "poly_power", "dice_weight", "amp", "compile", "channels_last",
-        "constant_backbone", "fixed_shapes", "seed", "test_episodes",
-        "test_seeds", "eval_every", "eval_chunk", "report", "checkpoint_every_steps",
-        "checkpoint_every_s", "feature_cache_mb", "num_panels", "tensorboard",
-        "collective_timeout_s", "loader_timeout_s",
+        "deep_stem_dilation", "method", "prototype_channels", "prototype_similarity_scale",
+        "abcb_iterations", "abcb_channels", "abcb_num_heads", "abcb_num_bins",
+        "abcb_auxiliary_weight", "abcb_neck", "abcb_neck_dropout", "abcb_feature_levels",
+        "abcb_prior_levels", "abcb_support_image", "abcb_cell_scale", "abcb_neck_end",
+        "abcb_initialisation", "abcb_evolution", "abcb_has_cleansing", "abcb_confidence_bias",
+        "abcb_normalisation", "abcb_foreground_threshold", "abcb_support_threshold",
+        "abcb_empty_foreground", "abcb_shot_fusion", "protocol", "eval_size", "mask_variant",
+        "min_area_px", "image_size", "scale_min", "scale_max", "scale_of", "crop_keeps",
+        "ignored_pixels", "flip_probability", "test_multiple", "test_padding", "epochs",
+        "episodes_per_epoch", "global_batch", "micro_batch", "optimizer", "lr", "momentum",
+        "weight_decay", "poly_power", "head_rate_factor", "dice_weight", "amp", "compile",
+        "channels_last", "constant_backbone", "fixed_shapes", "seed", "test_episodes", "test_seeds",
+        "eval_every", "eval_chunk", "report", "checkpoint_every_steps", "checkpoint_every_s",
+        "feature_cache_mb", "num_panels", "tensorboard", "collective_timeout_s", "loader_timeout_s",
         "clip_norm", "ema_decay", "sync_batch_norm", "checkpoint_activations", "deterministic",
         "tf32", "nesterov", "decay_norms_and_biases", "schedule", "milestones", "gamma",
         "warmup_epochs", "warmup_factor",

@@ -5,35 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-import torch
-
 from experiments.datasets.class_names import class_name
 from experiments.datasets.labels import Bytes
 from experiments.fewshot.data import FewShotData
 from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.episodes.transforms import binary_mask
-from experiments.fewshot.feature_cache import FeatureCache
 from experiments.fewshot.loading import EvalDataset, EvalItem
 from experiments.fewshot.metrics import episode_counts
-from experiments.fewshot.models.base import FewShotModel
 from experiments.fewshot.panels import PanelRow
-from experiments.fewshot.predict import predict_episode
+from experiments.fewshot.predict import Predictor
 
 
 def show_episodes(
     data: FewShotData,
     dataset: EvalDataset,
-    model: FewShotModel,
-    device: torch.device,
-    cache: FeatureCache,
+    predictor: Predictor,
 ) -> list[PanelRow]:
     """`num_panels` episodes of `dataset`, a test list, with the model's predictions."""
-    cache.begin(model)
     rows = []
     for index in choose_episodes(dataset.episodes, data.options.test.num_panels):
         item = dataset[index]
-        prediction_HW = predict_episode(model, item, device, cache)[-1]
+        prediction_HW = predictor.mask(item)
         hits, union = episode_counts(prediction_HW, item.truth)[:2].tolist()
         class_id = item.episode.class_id
         images = [data.images.read(name) for name in item.episode.supports]
@@ -65,5 +57,5 @@ def _query_image(data: FewShotData, item: EvalItem) -> Bytes:
     if data.options.counts_at_original_size:
         return data.images.read(item.episode.query)[0]
     height, width = item.truth.shape
-    image_HW3: Bytes = item.query[:, :height, :width].permute(1, 2, 0).numpy().astype(np.uint8)
+    image_HW3: Bytes = item.query.pixels[:, :height, :width].permute(1, 2, 0).numpy()
     return image_HW3

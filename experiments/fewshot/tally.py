@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from experiments.fewshot.episode_counts import EpisodeCounts
 from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.loading import EvalItem
-from experiments.fewshot.metrics import COLUMNS, episode_counts
+from experiments.fewshot.metrics import COLUMNS, Counts
 from experiments.runtime.task import Sums, Tally
 
 
-class EpisodeTally(Tally[NDArray[np.bool_], EvalItem]):
+class EpisodeTally(Tally[Counts, EvalItem]):
     """T rows of `metrics.COLUMNS` an episode: 0 for those that other ranks predict."""
 
     def __init__(
@@ -27,9 +26,10 @@ class EpisodeTally(Tally[NDArray[np.bool_], EvalItem]):
         self._class_of_each = np.array([episode.class_id for episode in episodes], np.int64)
         self._rows = np.zeros((len(episodes), num_iterations, len(COLUMNS)), np.int64)
 
-    def add(self, index: int, prediction: NDArray[np.bool_], item: EvalItem) -> None:
-        """Count one episode, predicted T times: bool THW."""
-        self._rows[index] = [episode_counts(each, item.truth) for each in prediction]
+    def add(self, index: int, prediction: Counts, item: EvalItem) -> None:
+        """Take the counts of one episode."""
+        del item
+        self._rows[index] = prediction
 
     def state(self) -> Sums:
         """Episodes by T by columns, int64."""

@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.fewshot import result
+from experiments.fewshot.canvas import Rgb
 from experiments.fewshot.data import FewShotData, open_data
 from experiments.fewshot.faster import make_faster
 from experiments.fewshot.feature_cache import FeatureCache
 from experiments.fewshot.loading import EvalDataset, EvalItem, TrainBatch, TrainDataset, collate
+from experiments.fewshot.metrics import Counts
 from experiments.fewshot.model import build_method
 from experiments.fewshot.models.base import FewShotModel, Output
 from experiments.fewshot.models.losses import IGNORED, loss_terms
 from experiments.fewshot.options import Options
 from experiments.fewshot.panels import write_panels
-from experiments.fewshot.predict import predict_episode
+from experiments.fewshot.predict import Predictor
 from experiments.fewshot.showcase import show_episodes
 from experiments.fewshot.tally import EpisodeTally
 from experiments.runtime.precision import choose_precision
 from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import RunContext
+from experiments.runtime.stages import ParameterGroup, Stage
 from experiments.runtime.task import Selection, Task, Term
 from merge.results.statistics import mean
 from merge.storage.atomic import write_bytes
@@ -37,12 +38,14 @@ class FewShotTask(Task):
 
     selection = Selection("miou", "max")
     options: Options
+    mean_rgb: Rgb
+    """What the backbone subtracts: the colour of padding. Known once the model is built."""
 
     def __init__(self, options: Options, context: RunContext, data: FewShotData) -> None:
         super().__init__(options, context)
         self.data = data
-        self.features = FeatureCache(options.test.feature_cache_mb)
-        self._fill_rgb: tuple[float, float, float] | None = None
+        self.features = FeatureCache(options.test.feature_cache_mb, options.runtime.eval_chunk)
+        self._new_parts: tuple[str, ...] = ()
         self._computed_with: tuple[str, ...] = ()
         self._test: dict[str, EvalDataset] = {}
 
@@ -51,8 +54,22 @@ class FewShotTask(Task):
         model = build_method(self.options, self.context.weights)
         precision = choose_precision(self.options.runtime.amp, device)
         self._computed_with = make_faster(model, self.options.training, precision)
-        self._fill_rgb = model.mean_rgb
+        self.mean_rgb = model.mean_rgb
+        parts = {name.partition(".")[0] for name, _ in model.named_parameters()}
+        self._new_parts = tuple(sorted(parts - {"backbone"}))
         return model
+
+    def stages(self) -> Sequence[Stage]:
+        """One stage; all but the backbone may learn at a rate of its own."""
+        runtime, factor = self.options.runtime, self.options.training.head_rate_factor
+        groups = (ParameterGroup(parts=self._new_parts, rate_factor=factor),)
+        return [
+            Stage(
+                epochs=runtime.epochs,
+                optimiser=self.options.optimiser,
+                groups=groups if factor != 1 else (),
+            )
+        ]
 
     def num_train_items(self) -> int:
         """Episodes in an epoch."""
@@ -60,7 +77,7 @@ class FewShotTask(Task):
 
     def train_data(self, epoch: int) -> TrainDataset:
         """The episodes that are drawn for this epoch."""
-        return self.data.train_dataset(epoch, self.fill_rgb)
+        return self.data.train_dataset(epoch)
 
     def collate(self, items: Sequence[Any]) -> TrainBatch:
         """Episodes of equal shot and size, stacked."""
@@ -69,11 +86,15 @@ class FewShotTask(Task):
     def weights(self, batch: TrainBatch) -> dict[str, int]:
         """Cross entropy is a mean over the pixels that count, Dice one over episodes."""
         num_pixels = int((batch.target != IGNORED).sum())
-        return {"pixels": num_pixels, "episodes": len(batch.query)}
+        return {"pixels": num_pixels, "episodes": len(batch.target)}
 
     def forward(self, model: nn.Module, batch: TrainBatch) -> Output:
         """Logits of the queries."""
-        output: Output = model(batch.query, batch.support, batch.support_mask)
+        self.features.make_room(batch.target.device)
+        fill = self.mean_rgb
+        output: Output = model(
+            batch.query.painted(fill), batch.support.painted(fill), batch.support_mask
+        )
         return output
 
     def loss(self, output: Output, batch: TrainBatch) -> list[Term]:
@@ -92,7 +113,7 @@ class FewShotTask(Task):
     def eval_data(self, name: str) -> EvalDataset:
         """The episodes of one test seed."""
         if name not in self._test:
-            datasets = self.data.test_datasets(self.fill_rgb)
+            datasets = self.data.test_datasets()
             self._test = dict(zip(self.lists(), datasets, strict=True))
         return self._test[name]
 
@@ -110,9 +131,19 @@ class FewShotTask(Task):
         """Drop the features of a backbone that has trained since they were computed."""
         self.features.begin(cast(FewShotModel, model))
 
-    def predict(self, model: nn.Module, item: EvalItem, device: torch.device) -> NDArray[np.bool_]:
-        """The foreground of the query at the size of its truth, bool THW."""
-        return predict_episode(cast(FewShotModel, model), item, device, self.features)
+    def predict(self, model: nn.Module, item: EvalItem, device: torch.device) -> Counts:
+        """The counts of one episode."""
+        return self.predict_chunk(model, [item], device)[0]
+
+    def predict_chunk(
+        self, model: nn.Module, items: Sequence[EvalItem], device: torch.device
+    ) -> list[Counts]:
+        """The counts of episodes that are predicted together."""
+        return self._predictor(model, device).counts(items)
+
+    def _predictor(self, model: nn.Module, device: torch.device) -> Predictor:
+        fill_rgb = self.data.test_fill_rgb(self.mean_rgb)
+        return Predictor(cast(FewShotModel, model), device, self.features, fill_rgb)
 
     def identity(self, model: nn.Module) -> dict[str, str]:
         """A run goes on only with the same weights, data and image lists."""
@@ -142,13 +173,9 @@ class FewShotTask(Task):
 
     def finish(self, model: nn.Module, reported: Evaluation, device: torch.device) -> None:
         """Draw panels and write the counts of each test episode."""
-        rows = show_episodes(
-            self.data,
-            self.eval_data(self.lists()[0]),
-            cast(FewShotModel, model),
-            device,
-            self.features,
-        )
+        self.features.begin(cast(FewShotModel, model))
+        dataset = self.eval_data(self.lists()[0])
+        rows = show_episodes(self.data, dataset, self._predictor(model, device))
         if rows:
             write_panels(self.context.panels / "test.png", rows)
         counts = zip(self.lists(), self._counts(reported), strict=True)
@@ -166,12 +193,6 @@ class FewShotTask(Task):
 
     def _counts(self, evaluation: Evaluation) -> list[result.EpisodeCounts]:
         return [self.tally(name).counts(state) for name, state in evaluation.states.items()]
-
-    @property
-    def fill_rgb(self) -> tuple[float, float, float]:
-        """The colour that pads images: the one that is 0 once the backbone normalises it."""
-        assert self._fill_rgb is not None  # the model is built before any data is read
-        return self._fill_rgb
 
 
 def open_task(options: Options, context: RunContext) -> FewShotTask:

@@ -84,7 +84,7 @@ def gather(
         part,
         num_read=index.num_read,
         evaluations=evaluations,
-        problems=(*part.problems, *problems),
+        problems=[*part.problems, *problems],
     )
 
 

@@ -12,6 +12,7 @@ from merge.errors import RecordError
 from merge.records.plan_union import grown_plan
 from merge.records.sweep import Run, Sweep, read_sweep
 from merge.results.collect import refuse_missing_sweep
+from merge.storage.control_paths import EVALUATIONS
 from merge.storage.paths import SweepPaths
 from orchestrator.s3.checksums import (
     MAX_READS,
@@ -31,6 +32,9 @@ from orchestrator.sync.report import SyncIssue, issues_to_json
 from orchestrator.sync.running import Activity
 from orchestrator.sync.selection import is_synced, run_of_name, runs_by_path
 from orchestrator.sync.transfer import Transfer
+
+_NOT_FOREIGN = (".", f"{EVALUATIONS}/")
+"""How names begin that belong to no run and are no problem: evaluations are synced on their own."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +129,7 @@ class Verify(Transfer):
         for name in sorted(listing):
             run = run_of_name(name, by_path)
             if run is None or not is_synced(name):
-                if name not in (PLAN, MERGED_VIEW) and not name.startswith("."):
+                if name not in (PLAN, MERGED_VIEW) and not name.startswith(_NOT_FOREIGN):
                     report.foreign.append(name)
             elif self.selection.includes(name, run) and run.path not in running:
                 names.add(name)

@@ -45,15 +45,20 @@ def print_commands(planned: Plan, output: Path, arguments: argparse.Namespace) -
 
 def commands_text(run: Run, output: Path, arguments: argparse.Namespace) -> str:
     """The commands of one run."""
-    parts = [
-        (f"{run.run_id}: Python", python_text(run, output, arguments)),
-        (
-            f"{run.run_id}: torchrun; `replicate run` then commits its result from the checkpoint",
-            torchrun_text(run, output, arguments),
-        ),
-        (f"{run.run_id}: a file for sbatch", sbatch_text(run, output, arguments)),
-    ]
-    return "\n".join(f"# --- {title}\n{text}" for title, text in parts)
+    parts = {
+        "Python": python_text(run, output, arguments),
+        _title_of_line(run): torchrun_text(run, output, arguments),
+        "a file for sbatch": sbatch_text(run, output, arguments),
+    }
+    return "\n".join(f"# --- {run.run_id}: {title}\n{text}" for title, text in parts.items())
+
+
+def _title_of_line(run: Run) -> str:
+    has_ranks = run.resources.launcher == "torchrun" and run.resources.devices_per_run > 1
+    what = "torchrun" if has_ranks else "the trainer as one process"
+    if run.command is not None:
+        return f"{what}; its result lies in attempts/by-hand"
+    return f"{what}; `replicate run` then commits its result from the checkpoint"
 
 
 def python_text(run: Run, output: Path, arguments: argparse.Namespace) -> str:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 
+from experiments.backbones.cells import CellAxis, CellGrid
 from experiments.fewshot.model import build_method
 from experiments.fewshot.models.base import FewShotModel
 from experiments.fewshot.options import Options
@@ -26,9 +27,16 @@ def new_method(method: str, backbone: str, **values: Any) -> FewShotModel:
     return build_method(fewshot_options(method=method, backbone=backbone, **values))
 
 
+def even_grid(size_hw: tuple[int, int], step: int = 4) -> CellGrid:
+    """Cells that divide an image of `step` times their number evenly."""
+    return CellGrid(*(CellAxis((step - 1) / 2, step, side, step * side) for side in size_hw))
+
+
 def task_without_data(options: Options) -> FewShotTask:
     """A task for what needs no data: losses, weights, a learner."""
-    return FewShotTask(options, cast(Any, None), cast(Any, None))
+    task = FewShotTask(options, cast(Any, None), cast(Any, None))
+    task.mean_rgb = (127.0, 127.0, 127.0)
+    return task
 
 
 def new_learner(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from experiments.backbones.cells import CellGrid
 from experiments.fewshot.models.base import Output, resize_logits
 from experiments.runtime.task import Term
 
@@ -20,9 +21,8 @@ def loss_terms(output: Output, target_BHW: Tensor, dice_weight: float) -> list[T
     """
     terms = [Term(segmentation_loss(output, target_BHW), "pixels")]
     if dice_weight:
-        size = target_BHW.shape[-2], target_BHW.shape[-1]
         for logits, weight in ((output.logits, 1.0), *output.auxiliary):
-            value = dice(resize_logits(logits, size), target_BHW)
+            value = dice(resize_logits(logits, output.grid), target_BHW)
             terms.append(Term(value, "episodes", dice_weight * weight))
     return terms
 
@@ -33,14 +33,17 @@ def segmentation_loss(output: Output, target_BHW: Tensor, *, dice_weight: float 
     `target_BHW` holds 0, 1 and 255 = ignored. With every pixel ignored it is 0, as is its gradient.
     """
     terms = ((output.logits, 1.0), *output.auxiliary)
-    losses = [weight * mask_loss(logits, target_BHW, dice_weight) for logits, weight in terms]
+    losses = [
+        weight * mask_loss(logits, target_BHW, output.grid, dice_weight) for logits, weight in terms
+    ]
     return sum(losses[1:], start=losses[0])
 
 
-def mask_loss(logits_B2hw: Tensor, target_BHW: Tensor, dice_weight: float = 0.0) -> Tensor:
+def mask_loss(
+    logits_B2hw: Tensor, target_BHW: Tensor, grid: CellGrid, dice_weight: float = 0.0
+) -> Tensor:
     """Cross entropy plus `dice_weight` times Dice, of logits resized to the target, in float32."""
-    size = target_BHW.shape[-2], target_BHW.shape[-1]
-    logits_B2HW = resize_logits(logits_B2hw, size)
+    logits_B2HW = resize_logits(logits_B2hw, grid)
     loss = cross_entropy(logits_B2HW, target_BHW)
     if dice_weight:
         loss = loss + dice_weight * dice(logits_B2HW, target_BHW)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.backbones.build import Backbone
+from experiments.backbones.cells import CellGrid
 from experiments.fewshot.models.base import Features, FewShotModel, Output, area_fractions
 from experiments.fewshot.options import PrototypeOptions
 
@@ -45,7 +46,7 @@ class Prototype(FewShotModel):
 
     def segment(
         self,
-        query_B3HW: Tensor,  # noqa: ARG002
+        query_B3HW: Tensor,
         query: Features,
         support: Features,
         support_mask_BKHW: Tensor,
@@ -53,8 +54,11 @@ class Prototype(FewShotModel):
         """Logits at feature resolution. Without any support foreground its prototype is 0."""
         query = tuple(_unit_scale(level, 1) for level in query)
         support = tuple(_unit_scale(level, 2) for level in support)
-        foregrounds = [pool_shots(level, support_mask_BKHW, _FOREGROUND) for level in support]
-        backgrounds = [pool_shots(level, support_mask_BKHW, _BACKGROUND) for level in support]
+        grid = self.grid(query_B3HW)
+        foregrounds, backgrounds = (
+            [pool_shots(level, support_mask_BKHW, label, grid) for level in support]
+            for label in (_FOREGROUND, _BACKGROUND)
+        )
         to_foreground_BLhw = self.scale * _similarities(query, foregrounds)
         to_background_BLhw = self.scale * _similarities(query, backgrounds)
         projected = self.project(torch.cat(query, dim=1))
@@ -63,17 +67,17 @@ class Prototype(FewShotModel):
         untrained_B2hw = torch.stack(
             [to_background_BLhw.mean(1), to_foreground_BLhw.mean(1)], dim=1
         )
-        return Output(untrained_B2hw + self.head(torch.cat(clues, dim=1)))
+        return Output(untrained_B2hw + self.head(torch.cat(clues, dim=1)), grid)
 
 
-def pool_shots(features_BKChw: Tensor, mask_BKHW: Tensor, label: int) -> Tensor:
+def pool_shots(features_BKChw: Tensor, mask_BKHW: Tensor, label: int, grid: CellGrid) -> Tensor:
     """Masked average pooling: the mean, over the shots that show `label`, of their mean features.
 
     Returns B C. Cells count by the fraction of their pixels with `label`; 255 counts nowhere.
     Where no shot shows it the result is 0.
     """
-    weights_BKhw = area_fractions(mask_BKHW.flatten(0, 1), label, _size(features_BKChw))
-    weights_BKhw = weights_BKhw.view(*mask_BKHW.shape[:2], *_size(features_BKChw))
+    weights_BKhw = area_fractions(mask_BKHW.flatten(0, 1), label, grid)
+    weights_BKhw = weights_BKhw.view(*mask_BKHW.shape[:2], *grid.size_hw)
     weights_BKhw = weights_BKhw.to(features_BKChw.dtype)
     areas_BK = weights_BKhw.sum((2, 3))
     sums_BKC = torch.einsum("bkchw,bkhw->bkc", features_BKChw, weights_BKhw)
@@ -96,7 +100,3 @@ def _unit_scale(features: Tensor, dim: int) -> Tensor:
     """Scale every pixel's features to a mean square of 1: backbones differ in scale."""
     unit: Tensor = functional.normalize(features, dim=dim) * features.shape[dim] ** 0.5
     return unit
-
-
-def _size(features: Tensor) -> tuple[int, int]:
-    return features.shape[-2], features.shape[-1]

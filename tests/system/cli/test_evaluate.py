@@ -10,7 +10,7 @@ import time
 
 import pytest
 from support.bucket_trees import objects
-from support.commands import MarkedCommand
+from support.commands import MarkedCommand, replicate
 from support.s3_server import BUCKET, environment, ministack
 from support.tested_again import OUTPUT, evaluate, result_of, train
 
@@ -234,8 +234,14 @@ def test_an_evaluation_is_sent_below_the_place_of_its_trainings(evaluated, tmp_p
     with ministack(tmp_path / "s3") as server:
         words = ("--where", "seed=0", "--set", "num_tests=7", "--device", "cpu")
         place = ("--sync", f"s3://{BUCKET}/study", *server.flags)
-        evaluate(folder, *words, *place, env=environment(tmp_path))
+        env = environment(tmp_path)
+        evaluate(folder, *words, *place, env=env)
         there = objects(server.client(), "study")
+        trainings = (OUTPUT, f"s3://{BUCKET}/study", *server.flags)
+        assert replicate("sync", "push", *trainings, cwd=folder, env=env).returncode == 0
+        verified = replicate("sync", "verify", *trainings, "--json", cwd=folder, env=env)
+    assert verified.returncode == 0, verified.stderr
+    assert json.loads(verified.stdout)["foreign"] == []
     sent = "evaluations/num_tests=7"
     assert f"{sent}/width4/seed0/result.json" in there
     (view,) = [data for name, data in there.items() if name == f"{sent}/replication_results.json"]

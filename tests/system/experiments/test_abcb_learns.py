@@ -9,6 +9,7 @@ import torch
 from support.fewshot import new_method
 from torch import Tensor
 
+from experiments.backbones.cells import CellGrid
 from experiments.fewshot.episodes.lists import train_list
 from experiments.fewshot.episodes.protocols import build_split
 from experiments.fewshot.episodes.source import open_source
@@ -30,7 +31,8 @@ def test_abcb_learns_a_fixed_small_set_and_no_iteration_is_worse_than_the_first(
     batch, classes = _fixed_set(real_data / "coco-mini", tmp_path)
     torch.manual_seed(0)
     model = new_method("abcb", "efficientnet_lite0", **OPTIONS)
-    images = torch.cat([batch.query, batch.support.flatten(0, 1)])
+    query_B3HW = batch.query.painted(model.mean_rgb)
+    images = torch.cat([query_B3HW, batch.support.painted(model.mean_rgb).flatten(0, 1)])
     with torch.no_grad():
         levels = model.encode(images)
     query = tuple(level[:NUM_EPISODES] for level in levels)
@@ -39,7 +41,7 @@ def test_abcb_learns_a_fixed_small_set_and_no_iteration_is_worse_than_the_first(
     optimizer = torch.optim.SGD(trained, lr=0.05, momentum=0.9, weight_decay=1e-4)
 
     def segment() -> Output:
-        return model.segment(batch.query, query, support, batch.support_mask)
+        return model.segment(query_B3HW, query, support, batch.support_mask)
 
     untrained = _mious(segment(), batch.target, classes)
     for _ in range(NUM_STEPS):
@@ -57,9 +59,7 @@ def _fixed_set(root: Path, cache: Path) -> tuple[TrainBatch, list[int]]:
     source = open_source("coco20i", root, cache, mask_variant="exact")
     split = build_split(source, "bam", 0, "train", min_area_px=MIN_AREA_PX)
     episodes = train_list(split, shot=1, num_episodes=NUM_EPISODES, seed=0, epoch=0)
-    transform = TrainTransform(
-        size=SIDE, scale_range=(1.0, 1.0), flip_probability=0.0, fill_rgb=(127.0, 127.0, 127.0)
-    )
+    transform = TrainTransform(size=SIDE, scale_range=(1.0, 1.0), flip_probability=0.0)
     dataset = TrainDataset(share_images(source), episodes, transform, seed=0, epoch=0)
     batch = collate([dataset[index] for index in range(NUM_EPISODES)])
     return batch, [episode.class_id for episode in episodes]
@@ -68,12 +68,12 @@ def _fixed_set(root: Path, cache: Path) -> tuple[TrainBatch, list[int]]:
 def _mious(output: Output, target_BHW: Tensor, classes: list[int]) -> list[float]:
     """mIoU of iterations 1, 2 and 3."""
     earlier = [logits for logits, weight in output.auxiliary if weight == 1.0]
-    return [_miou(logits, target_BHW, classes) for logits in (*earlier, output.logits)]
+    return [_miou(logits, output.grid, target_BHW, classes) for logits in (*earlier, output.logits)]
 
 
-def _miou(logits: Tensor, target_BHW: Tensor, classes: list[int]) -> float:
+def _miou(logits: Tensor, grid: CellGrid, target_BHW: Tensor, classes: list[int]) -> float:
     is_valid = target_BHW != IGNORED
-    truth, guess = (target_BHW == 1) & is_valid, predict(logits, (SIDE, SIDE)) & is_valid
+    truth, guess = (target_BHW == 1) & is_valid, predict(logits, grid) & is_valid
     ious = []
     for class_id in set(classes):
         rows = [row for row, other in enumerate(classes) if other == class_id]

@@ -17,6 +17,7 @@ from experiments.runtime.entry import record_failure, run_trainer
 
 def train(context, stop):
     import torch
+    from experiments.fewshot.canvas import whole
     from experiments.fewshot.loading import TrainBatch
     from experiments.fewshot.model import build_method
     from experiments.fewshot.options import Options
@@ -43,7 +44,8 @@ def train(context, stop):
         with torch.no_grad():
             balance(model, model(images[:, 0], images[:, 1:], masks[:, 1:]))
         own = slice(ranks.rank, None, ranks.world_size)
-        part = TrainBatch(images[own, 0], images[own, 1:], masks[own, 1:], masks[own, 0])
+        parts = whole(images[own, 0]), whole(images[own, 1:])
+        part = TrainBatch(*parts, masks[own, 1:], masks[own, 0])
         counted = int((part.target != 255).sum())
         total = int(distributed.all_reduce_sum(torch.tensor(counted), ranks))
         of_rank = {"pixels": counted * ranks.world_size / total, "episodes": 1.0}
@@ -59,6 +61,7 @@ CONFIG = {
     "method": "abcb",
     "abcb_channels": 16,
     "abcb_num_heads": 2,
+    "abcb_neck_dropout": 0.0,  # ranks draw the same channels for other episodes
     "abcb_initialisation": "random",  # all parts have gradients from the first step on
     "image_size": 64,
     "global_batch": 4,

@@ -52,20 +52,23 @@ def new_learner(config, ranks):
     stages = [nn.Conv2d(3, 8, 3, stride=4, padding=1)]
     stages.append(nn.Sequential(nn.ReLU(), nn.Conv2d(8, 128, 3, stride=2, padding=1)))
     backbone = Backbone("resnet18", stages, (2,), "two frozen convolutions")
-    options = AbcbOptions(channels=16, num_heads=2, initialisation="random")
+    sizes = {"channels": 16, "num_heads": 2, "initialisation": "random"}
+    # The correlation neck takes minutes to compile on a CPU.
+    options = AbcbOptions(**sizes, neck="convolution")
     model = Abcb(backbone, options)
     make_faster(model, config.training, Precision("off", ranks.device))
     return fewshot.new_learner(model, config, ranks)
 
 def step(learner, ranks, seed):
     import torch
+    from experiments.fewshot.canvas import whole
     from experiments.fewshot.loading import TrainBatch
 
     generator = torch.Generator().manual_seed(2 * seed + ranks.rank)
     images = torch.rand(2, 2, 3, 64, 64, generator=generator) * 255
     masks = (torch.rand(2, 2, 64, 64, generator=generator) < 0.5).to(torch.uint8)
     masks[:, :, :32] = 1
-    batch = TrainBatch(images[:, 0], images[:, 1:], masks[:, 1:], masks[:, 0])
+    batch = TrainBatch(whole(images[:, 0]), whole(images[:, 1:]), masks[:, 1:], masks[:, 0])
     learner.step(batch, shares_of_rank={"pixels": 1.0, "episodes": 1.0}, lr=0.01)
 
 run_trainer(train)

@@ -17,7 +17,7 @@ from support.ranks import TrialRun
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 FOLDER = Path(__file__).parent / "two_stages"
-CONFIG = {"checkpoint_every_steps": 2}
+CONFIG = {"checkpoint_every_steps": 2, "ema_decay": 0.9, "clip_norm": 0.5}
 STEPS = 5
 
 
@@ -120,7 +120,7 @@ def test_a_run_killed_around_the_boundary_goes_on_bit_for_bit(tmp_path, undistur
     for name in ("untrained", "best", "final", "history"):
         assert run.result(2)["details"][name] == undisturbed.result(1)["details"][name]
     ours, theirs = run.last_checkpoint(), undisturbed.last_checkpoint()
-    for state in ("model", "optimizer"):
+    for state in ("model", "optimizer", "average"):
         for mine, other in zip(tensors(ours[state]), tensors(theirs[state]), strict=True):
             assert torch.equal(mine, other)
 

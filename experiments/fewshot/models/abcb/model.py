@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from experiments.backbones.build import Backbone
+from experiments.backbones.cells import pixels_to_cells
+from experiments.fewshot.models.abcb.correlation import CorrelationNeck
 from experiments.fewshot.models.abcb.ic import InformationCleansing, entropy
-from experiments.fewshot.models.abcb.neck import Neck
+from experiments.fewshot.models.abcb.neck import ConvolutionNeck
 from experiments.fewshot.models.abcb.qp import QueryPrediction
 from experiments.fewshot.models.abcb.sm import (
     EvolutionFeature,
@@ -47,7 +49,8 @@ class Abcb(FewShotModel):
         options.check()
         channels, heads, norm = options.channels, options.num_heads, options.normalisation
         self.options = options
-        self.neck = Neck(backbone.out_channels, channels, options.cell_scale, options.neck_end)
+        self.masks_supports = options.support_image == "masked"
+        self.neck = _neck(backbone, options)
         self.qp = QueryPrediction(channels)
         # A step that never runs has no parameters: DDP waits for the gradient of every one.
         if options.iterations > 1:
@@ -82,15 +85,18 @@ class Abcb(FewShotModel):
         """Logits of iteration T; those of the earlier iterations and after SM are auxiliary."""
         if self.options.shot_fusion == "average" and support_mask_BKHW.shape[1] > 1:
             return self._average_shots(query_B3HW, query, support, support_mask_BKHW)
-        size_hw = query[0].shape[-2], query[0].shape[-1]
-        cells = self._query_cells(query_B3HW, self.neck(torch.cat(query, dim=1)))
-        tokens = self._support_tokens(support, support_mask_BKHW)
+        grid = self.grid(query_B3HW)
+        is_member_BN = support_cells(support_mask_BKHW, grid, self.options.support_threshold)
+        is_member_BKhw = is_member_BN.view(*support_mask_BKHW.shape[:2], *grid.size_hw)
+        f_q, f_s = self.neck(query, support, is_member_BKhw)
+        cells = self._query_cells(query_B3HW, f_q)
+        tokens = self._tokens(_shots_cells(f_s), is_member_BN)
         predictions, hats = self._iterate(tokens, cells)
         weighted = [(logits, 1.0) for logits in predictions[:-1]]
         weighted += [(logits, self.options.auxiliary_weight) for logits in hats]
-        auxiliary = tuple((_to_grid(logits, size_hw), weight) for logits, weight in weighted)
+        auxiliary = tuple((_to_grid(logits, grid.size_hw), weight) for logits, weight in weighted)
         earlier = tuple(logits for logits, _ in auxiliary[: len(predictions) - 1])
-        return Output(_to_grid(predictions[-1], size_hw), auxiliary, earlier)
+        return Output(_to_grid(predictions[-1], grid.size_hw), grid, auxiliary, earlier)
 
     def _iterate(self, support: Tokens, query: QueryCells) -> tuple[list[Tensor], list[Tensor]]:
         """P_1 ... P_T and P_hat_1 ... P_hat_(T-1) as logits, B N 2 each."""
@@ -156,17 +162,9 @@ class Abcb(FewShotModel):
         return is_foreground_BN | peak_BN
 
     def _query_cells(self, query_B3HW: Tensor, features_BChw: Tensor) -> QueryCells:
-        size_hw = features_BChw.shape[-2], features_BChw.shape[-1]
-        colour_B3hw = functional.adaptive_avg_pool2d(query_B3HW, size_hw)
+        colour_B3hw = pixels_to_cells(query_B3HW, self.grid(query_B3HW))
         normalised_B3hw = self.backbone.normalise(colour_B3hw)
         return QueryCells(_cells(features_BChw), _cells(colour_B3hw), _cells(normalised_B3hw))
-
-    def _support_tokens(self, support: Features, mask_BKHW: Tensor) -> Tokens:
-        features_NChw = self.neck(torch.cat(support, dim=2).flatten(0, 1))
-        size_hw = features_NChw.shape[-2], features_NChw.shape[-1]
-        features_BNC = _cells(features_NChw).reshape(mask_BKHW.shape[0], -1, self.options.channels)
-        is_member_BN = support_cells(mask_BKHW, size_hw, self.options.support_threshold)
-        return self._tokens(features_BNC, is_member_BN)
 
     def _tokens(self, features_BNC: Tensor, is_member_BN: Tensor) -> Tokens:
         return (pack_in_place if self.has_fixed_shapes else pack)(features_BNC, is_member_BN)
@@ -188,14 +186,35 @@ class Abcb(FewShotModel):
         earlier = zip(*(output.earlier for output in outputs), strict=True)
         return Output(
             torch.stack([output.logits for output in outputs]).mean(0),
+            outputs[0].grid,
             tuple((torch.stack([x for x, _ in row]).mean(0), row[0][1]) for row in rows),
             tuple(torch.stack(list(each)).mean(0) for each in earlier),
         )
 
 
+def _neck(backbone: Backbone, options: AbcbOptions) -> ConvolutionNeck | CorrelationNeck:
+    levels, scale = backbone.out_channels, options.cell_scale
+    if options.neck == "convolution":
+        return ConvolutionNeck(levels, options.channels, scale, options.neck_end)
+    place_of = {level: place for place, level in enumerate(backbone.levels)}
+    return CorrelationNeck(
+        levels,
+        options.channels,
+        scale,
+        joined=[place_of[level] for level in options.joined_levels],
+        compared=[place_of[level] for level in options.compared_levels],
+        dropout=options.neck_dropout,
+    )
+
+
 def _cells(grid_BChw: Tensor) -> Tensor:
     """B C h w as B N C."""
     return grid_BChw.flatten(2).transpose(1, 2)
+
+
+def _shots_cells(grid_BKChw: Tensor) -> Tensor:
+    """B K C h w as B (K N) C."""
+    return grid_BKChw.permute(0, 1, 3, 4, 2).flatten(1, 3)
 
 
 def _to_grid(cells_BNC: Tensor, size_hw: tuple[int, int]) -> Tensor:

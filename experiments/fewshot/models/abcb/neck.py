@@ -1,19 +1,22 @@
-"""The neck: backbone levels to the C channels of f_q and f_s; the paper does not describe it."""
+"""The convolution neck: backbone levels to the C channels of f_q and f_s."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from experiments.fewshot.models.base import Features
+
 CellScale = Literal["unit", "none"]
 NeckEnd = Literal["linear", "relu"]
 
 
-class Neck(nn.Module):
+class ConvolutionNeck(nn.Module):
     """1x1 convolution, ReLU, 3x3 convolution; shared by query and support.
 
     With `scale` "unit" a cell has the same length in every level, and the result a mean square of 1
@@ -24,23 +27,25 @@ class Neck(nn.Module):
         self, level_channels: tuple[int, ...], channels: int, scale: CellScale, end: NeckEnd
     ) -> None:
         super().__init__()
-        self.level_channels = level_channels
         self.scale, self.end = scale, end
         self.join = nn.Conv2d(sum(level_channels), channels, 1)
         self.spread = nn.Conv2d(channels, channels, 3, padding=1)
         for conv in (self.join, self.spread):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
 
-    def forward(self, levels_BDhw: Tensor) -> Tensor:
-        """All levels, joined in channels, to B C h w."""
-        if self.scale == "unit":
-            levels = torch.split(levels_BDhw, list(self.level_channels), dim=1)
-            length = math.sqrt(levels_BDhw.shape[1] / len(levels))
-            levels_BDhw = torch.cat([_unit(level) * length for level in levels], dim=1)
-        x = self.spread(functional.relu(self.join(levels_BDhw)))
+    def forward(
+        self, query: Features, support: Features, is_member_BKhw: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Levels B D h w of the query and B K D h w of the supports to f_q, B C h w, and f_s."""
+        f_s: Tensor = self._features(tuple(level.flatten(0, 1) for level in support))
+        return self._features(query), f_s.view(*is_member_BKhw.shape[:2], *f_s.shape[1:])
+
+    def _features(self, levels: Features) -> Tensor:
+        joined = equal_levels(levels) if self.scale == "unit" else torch.cat(levels, dim=1)
+        x = self.spread(functional.relu(self.join(joined)))
         if self.end == "relu":
             x = functional.relu(x)
-        return _unit(x) * math.sqrt(x.shape[1]) if self.scale == "unit" else x
+        return unit_cells(x) * math.sqrt(x.shape[1]) if self.scale == "unit" else x
 
     def start_faithful(self) -> None:
         """Start so that cells are about as alike after the neck as they were before it.
@@ -58,6 +63,13 @@ class Neck(nn.Module):
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
 
-def _unit(features_BChw: Tensor) -> Tensor:
-    unit: Tensor = functional.normalize(features_BChw, dim=1)
+def equal_levels(levels: Sequence[Tensor]) -> Tensor:
+    """Levels ... D h w joined in channels, with cells of one length in each of them."""
+    length = math.sqrt(sum(level.shape[-3] for level in levels) / len(levels))
+    return torch.cat([unit_cells(level) * length for level in levels], dim=-3)
+
+
+def unit_cells(features: Tensor) -> Tensor:
+    """Features ... C h w with cells of length 1."""
+    unit: Tensor = functional.normalize(features, dim=-3)
     return unit

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from experiments.backbones.cells import CellGrid
 from experiments.fewshot.models.abcb.packed import members_first
 from experiments.fewshot.models.base import area_fractions
 
@@ -73,13 +74,13 @@ def pack_in_place(grid_BNC: Tensor, is_member_BN: Tensor) -> Tokens:
     return Tokens(order(grid_BNC), places_N < order.num_members[:, None])
 
 
-def support_cells(mask_BKHW: Tensor, size_hw: tuple[int, int], threshold: float) -> Tensor:
+def support_cells(mask_BKHW: Tensor, grid: CellGrid, threshold: float) -> Tensor:
     """Foreground cells of the supports: bool B (K h w).
 
     A cell belongs to it from `threshold` of its area on; where no cell of a shot reaches that, its
     fullest cells do, so that only a shot without any foreground has none.
     """
-    area_Nhw = area_fractions(mask_BKHW.flatten(0, 1), 1, size_hw)
+    area_Nhw = area_fractions(mask_BKHW.flatten(0, 1), 1, grid)
     fullest_N11 = area_Nhw.amax((1, 2), keepdim=True)
     is_member_Nhw = (area_Nhw > 0) & (area_Nhw >= fullest_N11.clamp(max=threshold))
     return is_member_Nhw.view(mask_BKHW.shape[0], -1)

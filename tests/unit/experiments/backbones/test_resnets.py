@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from experiments.backbones.build import build_backbone
-from experiments.backbones.resnets import resnet_builder
+from experiments.backbones.resnets import DeepDilation, resnet_builder
 from merge.errors import DataError, UsageError
 
 STEM_SHAPES = {
@@ -115,6 +115,25 @@ def test_a_file_of_the_other_stem_is_refused(tmp_path: Path, weights: Path) -> N
         build_backbone("resnet50", weights=tmp_path / "plain.pth", stem="deep")
     with pytest.raises(DataError, match=r"unexpected.*conv2\.weight"):
         build_backbone("resnet50", weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("dilation", "first_blocks"), [("every_block", [2, 4]), ("torchvision", [1, 2])]
+)
+def test_a_deep_stem_dilates_every_block_unless_torchvisions_rule_is_chosen(
+    dilation: DeepDilation, first_blocks: list[int]
+) -> None:
+    with torch.device("meta"):
+        network = resnet_builder(50, "deep", dilation)(8)
+    convs = [
+        [block.get_submodule("conv2") for block in network.get_submodule(name).children()]
+        for name in ("layer3", "layer4")
+    ]
+    assert [level[0].dilation for level in convs] == [(d, d) for d in first_blocks]
+    assert [level[1].dilation for level in convs] == [(2, 2), (4, 4)]
+    for conv in (conv for level in convs for conv in level):
+        assert conv.padding == conv.dilation
+        assert conv.stride == (1, 1)
 
 
 def test_only_resnet50_and_101_have_a_deep_stem() -> None:

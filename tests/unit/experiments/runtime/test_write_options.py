@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +11,11 @@ import pytest
 
 from experiments.runtime.write_options import main
 
-EXAMPLE = Path(__file__).resolve().parents[4] / "examples" / "blobs"
+ROOT = Path(__file__).resolve().parents[4]
+EXAMPLE = ROOT / "examples" / "blobs"
+WRITTEN = [
+    path.parent for top in ("examples", "tests") for path in (ROOT / top).rglob("options.yaml")
+]
 
 
 @pytest.fixture
@@ -32,6 +37,22 @@ def edit(folder: Path, old: str, new: str) -> None:
     path = folder / "options.py"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
+
+
+def test_the_files_of_examples_and_tests_have_all_options_of_the_runtime():
+    """`make options` writes those of papergrid's experiments alone."""
+    program = (
+        "import sys; from pathlib import Path; from experiments.runtime.experiment import *; "
+        "from experiments.runtime.write_options import options_yaml\n"
+        "for word in sys.argv[1:]:\n"
+        "    found = find_experiment(word, Path.cwd())\n"
+        "    written = (found.folder / 'options.yaml').read_text()\n"
+        "    assert written == options_yaml(found.options_type), f'write_options {word}/'"
+    )
+    assert len(WRITTEN) >= 2
+    words = [sys.executable, "-c", program, *map(str, WRITTEN)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_file_is_written_also_before_there_is_a_task(folder):
@@ -80,7 +101,7 @@ def test_wrong_options_are_refused_and_the_file_stays_as_it_is(folder, capsys, o
     ("words", "message"),
     [
         (["./nowhere"], "nowhere is no experiment: it has no options.py"),
-        (["nowhere"], "such as ./myfolder); known: fewshot"),
+        (["nowhere"], "such as ./myfolder); known: "),
         (["runtime"], "there is no experiment 'runtime'"),
     ],
 )

@@ -41,8 +41,16 @@ def test_abcb_is_the_32_runs_of_the_papers_tables() -> None:
 @pytest.mark.parametrize(
     ("dataset", "recipe"),
     [
-        ("pascal5i", {"epochs": 250, "lr": 0.002, "global_batch": 16, "image_size": 473}),
-        ("coco20i", {"epochs": 70, "lr": 0.005, "global_batch": 8, "image_size": 641}),
+        (
+            "pascal5i",
+            {"epochs": 250, "lr": 0.002, "global_batch": 16, "image_size": 473}
+            | {"scale_min": 0.9, "scale_max": 1.1, "test_episodes": 1000},
+        ),
+        (
+            "coco20i",
+            {"epochs": 70, "lr": 0.005, "global_batch": 8, "image_size": 641}
+            | {"scale_min": 0.8, "scale_max": 1.25, "test_episodes": 4000},
+        ),
     ],
 )
 def test_abcb_has_the_papers_recipe_in_every_run(dataset: str, recipe: dict[str, object]) -> None:
@@ -52,6 +60,7 @@ def test_abcb_has_the_papers_recipe_in_every_run(dataset: str, recipe: dict[str,
     for run in runs:
         assert {key: run.config[key] for key in recipe} == recipe
         assert run.config["optimizer"] == "sgd"
+        assert run.config["abcb_neck"] == "correlation"
 
 
 def test_a_backbone_beside_the_table_runs_only_where_it_is_named() -> None:

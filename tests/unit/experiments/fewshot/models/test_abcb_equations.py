@@ -268,7 +268,12 @@ def backbone() -> nn.Module:
 
 def _model(backbone: nn.Module, seed: int, **options: object) -> Abcb:
     _seeded(seed)
-    sizes: dict[str, object] = {"channels": C, "num_heads": HEADS, "initialisation": "random"}
+    sizes: dict[str, object] = {
+        "channels": C,
+        "num_heads": HEADS,
+        "initialisation": "random",
+        "neck": "convolution",
+    }
     settings = AbcbOptions(**{**sizes, **options})  # type: ignore[arg-type]
     model = Abcb(backbone, settings).double()  # type: ignore[arg-type]
     with torch.no_grad():
@@ -295,12 +300,14 @@ def _oracle_loss(model: Abcb, episode: tuple[Tensor, ...]) -> tuple[Tensor, Tens
     """Logits of the last iteration, and Eq. 7."""
     image, query, support, mask, target = episode
     shots = support.shape[1]
-    f_q = model.neck(query)
-    colour = image.reshape(3, 3, SIDE, 8, SIDE, 8).mean((3, 5))
+    f_q, _ = model.neck((query,), (support,), torch.ones(3, shots, SIDE, SIDE).bool())
+    colour = _means(image)
     rows = []
     for b in range(3):
-        f_s = model.neck(support[b]).permute(0, 2, 3, 1)
-        is_in = mask[b].double().reshape(shots, SIDE, 8, SIDE, 8).mean((2, 4)) >= 0.5
+        f_s = model.neck((query[b : b + 1],), (support[b : b + 1],), mask[b : b + 1])[1][0].permute(
+            0, 2, 3, 1
+        )
+        is_in = _means(mask[b].double()) >= 0.5
         cells = [x.permute(1, 2, 0).reshape(N, -1) for x in (f_q[b], colour[b])]
         cells.append((cells[1] - 127) / 128)
         rows.append(iterate(model, f_s[is_in], tuple(cells)))
@@ -309,15 +316,31 @@ def _oracle_loss(model: Abcb, episode: tuple[Tensor, ...]) -> tuple[Tensor, Tens
         logits = torch.stack([row[kind][t] for row in rows])
         return logits.transpose(1, 2).reshape(3, 2, SIDE, SIDE)
 
-    size = target.shape[-2], target.shape[-1]
     rounds = model.options.iterations
-    main = [cross_entropy(_resized(grid(0, t), size), target) for t in range(rounds)]
-    after_sm = [cross_entropy(_resized(grid(1, t), size), target) for t in range(rounds - 1)]
+    main = [cross_entropy(_resized(grid(0, t)), target) for t in range(rounds)]
+    after_sm = [cross_entropy(_resized(grid(1, t)), target) for t in range(rounds - 1)]
     return grid(0, rounds - 1), sum(main) + 0.2 * sum(after_sm)
 
 
-def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    return nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+def _distances() -> Tensor:
+    """Pixels from each cell's centre, SIDE x 8 SIDE: at this size cells lie on 3.5, 11.5, ..."""
+    centres = 3.5 + 8 * torch.arange(SIDE, dtype=torch.float64)
+    return (centres[:, None] - torch.arange(8 * SIDE)).abs()
+
+
+def _means(pixels: Tensor) -> Tensor:
+    """Means over the pixels nearest to each cell, those in the middle of two cells by half."""
+    near = (_distances() == _distances().amin(0)).double()
+    near = near / near.sum(0)
+    share = near / near.sum(1, keepdim=True)
+    return torch.einsum("ih,...hw,jw->...ij", share, pixels, share)
+
+
+def _resized(logits: Tensor) -> Tensor:
+    weights = (1 - _distances() / 8).clamp(min=0)
+    weights[0, :4] = 1.0
+    weights[-1, -4:] = 1.0
+    return torch.einsum("ih,...ij,jw->...hw", weights, logits, weights).float()
 
 
 @pytest.mark.parametrize(("shots", "seed"), [(1, 0), (1, 1), (3, 2)])

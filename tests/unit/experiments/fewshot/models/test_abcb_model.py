@@ -22,13 +22,14 @@ SIDE, CELLS = 48, 6
 
 @pytest.fixture(scope="module")
 def backbone() -> nn.Module:
-    return build_backbone("efficientnet_lite0", levels=(2,))
+    return build_backbone("efficientnet_lite0", levels=(2, 3))
 
 
 def _model(backbone: nn.Module, **options: Any) -> Abcb:
     torch.manual_seed(options.pop("seed", 0))
     # Not the start as a comparison, with which the later iterations do nothing yet.
-    defaults = {"channels": 16, "num_heads": 2, "initialisation": "random"}
+    defaults = {"channels": 16, "num_heads": 2, "initialisation": "random", "neck_dropout": 0.0}
+    defaults |= {"prior_levels": "3", "feature_levels": "2,3"}
     return Abcb(backbone, AbcbOptions(**{**defaults, **options}))  # type: ignore[arg-type]
 
 
@@ -106,7 +107,7 @@ def test_an_episode_does_not_depend_on_the_others_in_its_batch(
         alone = model(*(part[b : b + 1] for part in episode))
         pick = slice(b, b + 1)
         auxiliary = tuple((logits[pick], weight) for logits, weight in together.auxiliary)
-        _same(alone, Output(together.logits[pick], auxiliary))
+        _same(alone, Output(together.logits[pick], together.grid, auxiliary))
 
 
 def test_the_order_of_the_shots_does_not_matter(backbone: nn.Module) -> None:

@@ -73,7 +73,7 @@ def _stages() -> list[nn.Module]:
 def _model(seed: int = 0, **options: object) -> Abcb:
     torch.manual_seed(seed)
     backbone = Backbone("resnet18", _stages(), (2,), "two frozen convolutions")
-    sizes = {"channels": 16, "num_heads": 2, "initialisation": "random"}
+    sizes = {"channels": 16, "num_heads": 2, "initialisation": "random", "neck": "convolution"}
     model = Abcb(backbone, AbcbOptions(**{**sizes, **options}))  # type: ignore[arg-type]
     with torch.no_grad():
         model.qp.classify.weight.mul_(6)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.abcb import balance
 from torch import Tensor
 
 from experiments.backbones.build import build_backbone
 from experiments.fewshot.models.abcb.model import Abcb
-from experiments.fewshot.models.abcb.neck import Neck
+from experiments.fewshot.models.abcb.neck import ConvolutionNeck
 from experiments.fewshot.models.abcb.qp import QueryPrediction
 from experiments.fewshot.models.abcb.tokens import Tokens
 from experiments.fewshot.options import AbcbOptions
@@ -58,11 +59,14 @@ def test_at_the_start_every_iteration_predicts_what_the_first_does() -> None:
 
 def test_the_later_steps_learn_from_the_second_optimiser_step_on() -> None:
     model = _model()
+    images, supports = torch.rand(2, 3, 64, 64) * 255, torch.rand(2, 1, 3, 64, 64) * 255
+    with torch.no_grad():
+        balance(model, model(images, supports, _mask()))
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.1)
     for _ in range(2):
         optimizer.zero_grad()
-        output = model(torch.rand(2, 3, 64, 64) * 255, torch.rand(2, 1, 3, 64, 64) * 255, _mask())
+        output = model(images, supports, _mask())
         sum(logits[:, 1].mean() for logits, _ in output.auxiliary).backward()  # type: ignore[union-attr]
         optimizer.step()
     parts = (model.sm.to_context.to_value, model.sm.to_support.to_value, model.ic.phi[0])
@@ -71,32 +75,41 @@ def test_the_later_steps_learn_from_the_second_optimiser_step_on() -> None:
 
 
 def test_the_neck_gives_cells_of_mean_square_one_whatever_the_backbones_scale() -> None:
-    neck = Neck((5, 7), 8, "unit", "linear")
-    levels = torch.randn(2, 12, 4, 4)
-    scaled = torch.cat([levels[:, :5] * 30, levels[:, 5:] / 50], dim=1)
-    torch.testing.assert_close(neck(levels).square().mean(1), torch.ones(2, 4, 4))
-    torch.testing.assert_close(neck(scaled), neck(levels), rtol=1e-4, atol=1e-5)
+    neck = ConvolutionNeck((5, 7), 8, "unit", "linear")
+    levels = torch.randn(2, 5, 4, 4), torch.randn(2, 7, 4, 4)
+    features, scaled = _of(neck, *levels), _of(neck, levels[0] * 30, levels[1] / 50)
+    torch.testing.assert_close(features.square().mean(1), torch.ones(2, 4, 4))
+    torch.testing.assert_close(scaled, features, rtol=1e-4, atol=1e-5)
 
 
 def test_the_neck_starts_with_the_cells_as_alike_as_they_were() -> None:
-    neck = Neck((20, 40), 240, "unit", "linear")
+    neck = ConvolutionNeck((20, 40), 240, "unit", "linear")
     neck.start_faithful()
     shares = torch.rand(1, 1, 5, 5)
     levels = shares * torch.randn(60, 1, 1) + (1 - shares) * torch.randn(60, 1, 1)
     levels = levels + 0.1 * torch.randn_like(levels)
-    pairs = torch.stack([_cosines(levels), _cosines(neck(levels).detach())])
+    pairs = torch.stack(
+        [_cosines(levels), _cosines(_of(neck, levels[:, :20], levels[:, 20:]).detach())]
+    )
     assert torch.corrcoef(pairs)[0, 1] > 0.95
 
 
 def test_a_neck_that_starts_faithful_looks_at_one_cell() -> None:
-    neck = Neck((6,), 8, "unit", "linear")
+    neck = ConvolutionNeck((6,), 8, "unit", "linear")
     neck.start_faithful()
     levels = torch.randn(1, 6, 5, 5)
     others = levels.clone()
     others[..., 4] = torch.randn(1, 6, 5)
-    changed = (neck(levels) != neck(others)).any(1)
+    changed = (_of(neck, levels) != _of(neck, others)).any(1)
     assert not changed[..., :4].any()
     assert changed[..., 4].all()
+
+
+def _of(neck: ConvolutionNeck, *levels: Tensor) -> Tensor:
+    """The features of one image."""
+    support = tuple(level[:1, None] for level in levels)
+    f_q: Tensor = neck(levels, support, torch.ones(1, 1, *levels[0].shape[-2:]).bool())[0]
+    return f_q
 
 
 def _cosines(cells_1Chw: Tensor) -> Tensor:
@@ -106,8 +119,8 @@ def _cosines(cells_1Chw: Tensor) -> Tensor:
 
 
 def _model() -> Abcb:
-    backbone = build_backbone("efficientnet_lite0", levels=(2, 3))
-    return Abcb(backbone, AbcbOptions(channels=16, num_heads=2, foreground_threshold=0.3))
+    options = AbcbOptions(channels=16, num_heads=2, neck_dropout=0.0)
+    return Abcb(build_backbone("efficientnet_lite0", levels=options.levels), options)
 
 
 def _mask() -> Tensor:

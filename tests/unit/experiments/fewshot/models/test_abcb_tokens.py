@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.fewshot import even_grid
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -83,14 +84,14 @@ def test_a_support_cell_needs_its_fraction_but_no_object_is_lost(
 ) -> None:
     mask = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
     mask[..., :side, :side] = 1
-    assert support_cells(mask, (4, 4), threshold).sum() == expected
+    assert support_cells(mask, even_grid((4, 4), step=8), threshold).sum() == expected
 
 
 @pytest.mark.parametrize("label", [0, 255])
 def test_a_shot_without_foreground_gives_no_support_cell(label: int) -> None:
     mask = torch.full((1, 2, 32, 32), label, dtype=torch.uint8)
     mask[:, 1, :8, :8] = 1
-    cells = support_cells(mask, (4, 4), 0.5)
+    cells = support_cells(mask, even_grid((4, 4), step=8), 0.5)
     assert cells.view(2, 16).sum(1).tolist() == [0, 1]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fewshot import even_grid
 from torch import Tensor
 
 from experiments.fewshot.models.base import Output, predict, resize_logits
@@ -53,7 +54,9 @@ def test_dice_leaves_ignored_pixels_out(seed: int) -> None:
 def test_a_fully_ignored_target_gives_zero_loss_and_zero_gradient(dice_weight: float) -> None:
     logits = torch.randn(2, 2, 5, 5, requires_grad=True)
     target = torch.full((2, 20, 20), 255, dtype=torch.uint8)
-    loss = segmentation_loss(Output(logits, ((logits, 0.2),)), target, dice_weight=dice_weight)
+    loss = segmentation_loss(
+        Output(logits, even_grid((5, 5)), ((logits, 0.2),)), target, dice_weight=dice_weight
+    )
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(logits.grad, torch.zeros_like(logits))
@@ -62,31 +65,37 @@ def test_a_fully_ignored_target_gives_zero_loss_and_zero_gradient(dice_weight: f
 def test_an_ignored_pixel_gets_no_gradient_and_moves_no_other() -> None:
     logits, target = _case(0)
     free = logits.clone().requires_grad_()
-    mask_loss(free, target, dice_weight=1.0).backward()
+    grid = even_grid((6, 6), step=1)
+    mask_loss(free, target, grid, dice_weight=1.0).backward()
     is_ignored = (target == 255)[:, None].expand_as(logits)
     assert torch.equal(free.grad[is_ignored], torch.zeros(int(is_ignored.sum())))
     changed = torch.where(is_ignored, 50.0, logits)
-    torch.testing.assert_close(mask_loss(changed, target, 1.0), mask_loss(logits, target, 1.0))
+    torch.testing.assert_close(
+        mask_loss(changed, target, grid, 1.0), mask_loss(logits, target, grid, 1.0)
+    )
 
 
 def test_auxiliary_logits_count_by_their_weights() -> None:
     (first, target), (second, _), (third, _) = (_case(seed) for seed in range(3))
-    loss = segmentation_loss(Output(first, ((second, 1.0), (third, 0.2))), target, dice_weight=0.3)
-    parts = [mask_loss(logits, target, 0.3) for logits in (first, second, third)]
+    grid = even_grid((6, 6), step=1)
+    output = Output(first, grid, ((second, 1.0), (third, 0.2)))
+    loss = segmentation_loss(output, target, dice_weight=0.3)
+    parts = [mask_loss(logits, target, grid, 0.3) for logits in (first, second, third)]
     torch.testing.assert_close(loss, parts[0] + parts[1] + 0.2 * parts[2])
 
 
 def test_a_tie_between_foreground_and_background_is_background() -> None:
     logits = torch.tensor([[[[0.0, 2.0]], [[0.0, 3.0]]]])
-    assert predict(logits, (1, 2)).tolist() == [[[False, True]]]
+    assert predict(logits, even_grid((1, 2), step=1)).tolist() == [[[False, True]]]
 
 
 def test_coarse_half_precision_logits_are_resized_and_computed_in_float32() -> None:
     logits, _ = _case(0)
     target = _case(1, size=24)[1]
-    loss = mask_loss(logits.to(torch.bfloat16), target)
+    grid = even_grid((6, 6))
+    loss = mask_loss(logits.to(torch.bfloat16), target, grid)
     assert loss.dtype == torch.float32
-    expected = cross_entropy(resize_logits(logits.to(torch.bfloat16).float(), (24, 24)), target)
+    expected = cross_entropy(resize_logits(logits.to(torch.bfloat16).float(), grid), target)
     assert loss.item() == expected.item()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support.fewshot import new_method
+from support.fewshot import even_grid, new_method
 from torch import Tensor
 
 from experiments.fewshot.models.base import area_fractions, predict
@@ -41,7 +41,7 @@ def test_pooling_equals_the_mean_over_shots_of_area_weighted_means() -> None:
             cells = (mask[b, k] == 1).reshape(4, 4, 6, 4).mean((1, 3))
             means.append((features[b, k] * cells).sum((1, 2)) / cells.sum())
         expected[b] = np.mean(means, 0)
-    pooled = pool_shots(torch.from_numpy(features), torch.from_numpy(mask), 1)
+    pooled = pool_shots(torch.from_numpy(features), torch.from_numpy(mask), 1, even_grid((4, 6)))
     np.testing.assert_allclose(pooled.numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -54,22 +54,27 @@ def test_ignored_pixels_change_no_prototype() -> None:
     changed = features.clone()
     changed[..., 3] = 1e6
     for label in (0, 1):
-        assert torch.equal(pool_shots(features, padded, label), pool_shots(changed, padded, label))
+        before, after = (
+            pool_shots(x, padded, label, even_grid((4, 4))) for x in (features, changed)
+        )
+        assert torch.equal(before, after)
 
 
 def test_a_shot_without_foreground_is_left_out_and_none_at_all_gives_zero() -> None:
     features = torch.randn(1, 2, 3, 4, 4)
     mask = torch.zeros(1, 2, 16, 16, dtype=torch.uint8)
-    assert torch.equal(pool_shots(features, mask, 1), torch.zeros(1, 3))
+    grid = even_grid((4, 4))
+    assert torch.equal(pool_shots(features, mask, 1, grid), torch.zeros(1, 3))
     mask[:, 0, :5, :7] = 1
-    only_first = pool_shots(features[:, :1], mask[:, :1], 1)
-    torch.testing.assert_close(pool_shots(features, mask, 1), only_first)
+    only_first = pool_shots(features[:, :1], mask[:, :1], 1, grid)
+    torch.testing.assert_close(pool_shots(features, mask, 1, grid), only_first)
 
 
 def test_a_single_pixel_keeps_weight_at_feature_resolution() -> None:
     mask = torch.zeros(1, 473, 473, dtype=torch.uint8)
     mask[0, 200, 300] = 1
-    fractions = area_fractions(mask, 1, (60, 60))
+    grid = new_method("prototype", "efficientnet_lite0").backbone.grid((473, 473))
+    fractions = area_fractions(mask, 1, grid)
     assert 0 < fractions.sum() < 0.05
 
 
@@ -80,9 +85,9 @@ def test_the_untrained_model_is_the_training_free_classifier_whatever_the_seed()
         torch.manual_seed(seed)
         model = new_method("prototype", "efficientnet_lite0").eval()
         with torch.no_grad():
-            logits.append(model(query, support, mask).logits)
+            logits.append((output := model(query, support, mask)).logits)
     assert torch.equal(*logits)
-    foreground = predict(logits[0], (SIDE, SIDE))
+    foreground = predict(logits[0], output.grid)
     truth = target == 1
     assert (foreground & truth).sum() / (foreground | truth).sum() > 0.4
 
