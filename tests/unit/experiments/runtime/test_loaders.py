@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -114,10 +115,12 @@ def test_a_loader_process_that_dies_ends_the_training_as_short_of_memory(number,
 
 @pytest.mark.timeout(30)
 def test_a_loader_that_hangs_ends_the_training_in_the_time_that_its_option_gives():
+    may_end = multiprocessing.get_context("fork").Event()
     started = time.monotonic()
     with pytest.raises(RuntimeError) as caught:
-        list(batches(lambda _index: time.sleep(20), timeout_s=0.5))
+        list(batches(lambda _index: may_end.wait(20), timeout_s=0.5))
     assert time.monotonic() - started < 10
+    may_end.set()  # the end of a loader waits for its processes
     error = explained(caught.value, 2)
     assert classify(error) == "stalled"
     assert str(error) == (
