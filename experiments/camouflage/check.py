@@ -13,6 +13,7 @@ from experiments.camouflage.data.splits import open_data
 from experiments.camouflage.options import DataOptions, Options
 from experiments.runtime.check import Places, Problem
 from experiments.runtime.options import build
+from experiments.runtime.samplers import check_epoch
 from merge.errors import PapergridError, UsageError
 
 
@@ -27,8 +28,8 @@ def problems(configs: Sequence[Mapping[str, Any]], places: Places) -> Iterator[P
     for decoder in {options.decoder: None for options in chosen}:
         yield from _tried("top_k", decoder.check)
     yield from _stage_problems(chosen)
-    for data in {options.data: None for options in chosen}:
-        yield from _tried(data.dataset, partial(_open, data, places))
+    for data, batch in {(options.data, options.runtime.global_batch): None for options in chosen}:
+        yield from _tried(data.dataset, partial(_open, data, batch, places))
 
 
 def _stage_problems(chosen: Sequence[Options]) -> Iterator[Problem]:
@@ -54,8 +55,9 @@ def _find_weights(backbone: str, weights: Path | None) -> None:
     checked_sha256(find_weights(source, weights), source)
 
 
-def _open(options: DataOptions, places: Places) -> None:
-    open_data(options, places.data_root, places.cache_dir)
+def _open(options: DataOptions, global_batch: int, places: Places) -> None:
+    data = open_data(options, places.data_root, places.cache_dir)
+    check_epoch(len(data.epoch(options.images_per_epoch, 0, 0)), global_batch)
 
 
 def _tried(about: str, action: Callable[[], object]) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from experiments.camouflage.encoder import Encoder, build_encoder
 from experiments.camouflage.experts import SparseExperts
 from experiments.camouflage.options import DecoderOptions, Options
-from experiments.runtime.activations import checkpointed
+from experiments.runtime.activations import checkpoint_blocks, checkpointed
 
 _CHANNELS_A_GROUP = 8
 
@@ -84,16 +84,13 @@ class Decoder(nn.Module):
 class CamouflageModel(nn.Module):
     """Its parts are `encoder` and `decoder`, as stages name them."""
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, *, saves_memory: bool) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        self._saves_memory = saves_memory
 
     def forward(self, images_B3HW: Tensor) -> Maps:
         """RGB in [0, 255], any size from 32 pixels on."""
-        is_training = any(each.requires_grad for each in self.encoder.parameters())
-        enabled = self._saves_memory and self.training and is_training
-        maps: Maps = self.decoder(checkpointed(self.encoder, images_B3HW, enabled=enabled))
+        maps: Maps = self.decoder(self.encoder(images_B3HW))
         return maps
 
 
@@ -103,8 +100,10 @@ def build_model(options: Options, weights: Path | None) -> CamouflageModel:
     chosen = options.encoder
     encoder = build_encoder(chosen.backbone, weights=weights, from_scratch=chosen.from_scratch)
     saves_memory = options.runtime.checkpoint_activations
+    if saves_memory:
+        checkpoint_blocks(encoder.features)
     decoder = Decoder(encoder.channels, options.decoder, saves_memory=saves_memory)
-    return CamouflageModel(encoder, decoder, saves_memory=saves_memory)
+    return CamouflageModel(encoder, decoder)
 
 
 def _experts(options: DecoderOptions) -> SparseExperts:

@@ -18,6 +18,7 @@ from experiments.camouflage.model import CamouflageModel, Maps, build_model
 from experiments.camouflage.options import Options
 from experiments.camouflage.panels import write_panels
 from experiments.camouflage.tally import ImageTally
+from experiments.runtime.finite import require_finite
 from experiments.runtime.progress import Evaluation
 from experiments.runtime.run_context import RunContext
 from experiments.runtime.stages import ParameterGroup, Stage
@@ -100,6 +101,8 @@ class CamouflageTask(Task):
         """The grey maps of several images, each at the size of its mask, rounded as in a PNG."""
         images = torch.stack([item.image for item in items]).to(device)
         logits = cast(Maps, model(images)).logits[0].float()
+        # A map of bytes shows no NaN any more: it would be black.
+        require_finite(logits, "a logit")
         return [_grey_map(each, item.truth.shape) for each, item in zip(logits, items, strict=True)]
 
     def identity(self, model: nn.Module) -> dict[str, str]:

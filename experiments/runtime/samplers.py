@@ -8,6 +8,15 @@ from experiments.runtime.seeds import numpy_generator
 from merge.errors import UsageError
 
 
+def check_epoch(num_items: int, global_batch: int) -> None:
+    """UsageError: an epoch of `num_items` has not a single batch."""
+    if num_items < global_batch:
+        raise UsageError(
+            f"an epoch has {num_items} items, fewer than global_batch={global_batch}: "
+            "lower global_batch or raise the number of items in an epoch"
+        )
+
+
 class TrainSampler:
     """Batches of item indices for one rank, to be used as a loader's `batch_sampler`.
 
@@ -22,11 +31,7 @@ class TrainSampler:
         self, num_items: int, *, global_batch: int, rank: int, world_size: int, seed: int
     ) -> None:
         self.per_device_batch = divide_batch(global_batch, world_size)
-        if num_items < global_batch:
-            raise UsageError(
-                f"an epoch has {num_items} items, fewer than global_batch={global_batch}: "
-                "lower global_batch or raise the number of items in an epoch"
-            )
+        check_epoch(num_items, global_batch)
         self.num_steps = num_items // global_batch
         self._num_items = num_items
         self._global_batch = global_batch

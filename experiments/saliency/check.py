@@ -15,9 +15,12 @@ from experiments.backbones.weight_files import checked_sha256, find_weights, wei
 from experiments.datasets.index import NotIndexedError, no_building
 from experiments.runtime.check import Places, Problem
 from experiments.runtime.options import build
+from experiments.runtime.samplers import check_epoch
+from experiments.saliency import beacons
 from experiments.saliency.open_source import open_source
 from experiments.saliency.options import DataOptions, Options
 from experiments.saliency.source import check_readable
+from experiments.saliency.splits import split_of_data
 from merge.errors import PapergridError, UsageError
 
 _GET_DATA = (
@@ -29,18 +32,36 @@ def problems(configs: Sequence[Mapping[str, Any]], places: Places) -> Iterator[P
     """Each backbone and data set that the runs cannot use."""
     chosen = [build(Options, config, "saliency") for config in configs]
     for backbone in sorted({options.model.backbone for options in chosen}):
-        yield from _tried(backbone, "", partial(_find_weights, backbone, places))
-    needed = {_key(each.data): each.data for each in chosen if each.data.dataset != "beacons"}
-    for data in needed.values():
+        yield from _tried(backbone, partial(_find_weights, backbone, places))
+    for options in {_key(each): each for each in chosen}.values():
+        yield from _data_problems(options, places)
+
+
+def _key(options: Options) -> tuple[object, ...]:
+    data, batch = options.data, options.runtime.global_batch
+    return data.dataset, data.fixations, data.storage, data.split, data.validation, batch
+
+
+def _data_problems(options: Options, places: Places) -> Iterator[Problem]:
+    data = options.data
+    try:
+        num_images = beacons.NUM_IMAGES if data.dataset == "beacons" else _count(data, places)
+    # OSError: a file that this user may not read.
+    except (PapergridError, OSError) as error:
         fix = _GET_DATA.format(root=places.data_root or "DIR")
-        yield from _tried(data.dataset, fix, partial(_open, data, places))
+        yield Problem(data.dataset, str(error), fix)
+        return
+    if num_images is not None:
+        yield from _tried("split", partial(_divide, options, num_images))
 
 
-def _key(data: DataOptions) -> tuple[str, str, str]:
-    return data.dataset, data.fixations, data.storage
+def _divide(options: Options, num_images: int) -> None:
+    split = split_of_data(options.data, num_images)
+    check_epoch(len(split.train), options.runtime.global_batch)
 
 
-def _open(data: DataOptions, places: Places) -> None:
+def _count(data: DataOptions, places: Places) -> int | None:
+    """How many images there are; None where a quick check would have to index them."""
     with no_building() if places.is_quick else nullcontext():
         try:
             source = open_source(
@@ -51,8 +72,9 @@ def _open(data: DataOptions, places: Places) -> None:
                 storage=data.storage,
             )
         except NotIndexedError:
-            return
+            return None
     check_readable(source)
+    return len(source.stimuli)
 
 
 def _find_weights(backbone: str, places: Places) -> None:
@@ -68,9 +90,8 @@ def _find_weights(backbone: str, places: Places) -> None:
     checked_sha256(find_weights(source, places.weights), source)
 
 
-def _tried(about: str, fix: str, action: Callable[[], None]) -> Iterator[Problem]:
+def _tried(about: str, action: Callable[[], object]) -> Iterator[Problem]:
     try:
         action()
-    # OSError: a file that this user may not read.
     except (PapergridError, OSError) as error:
-        yield Problem(about, str(error), fix)
+        yield Problem(about, str(error))

@@ -8,7 +8,7 @@ from experiments.saliency.centre_bias import CentreBias, Pool
 from experiments.saliency.items import EvalItems, TrainItems
 from experiments.saliency.options import Options
 from experiments.saliency.source import Source, fractions
-from experiments.saliency.splits import Split, fold_of, holdout
+from experiments.saliency.splits import Split, split_of_data
 
 TEST, VALIDATION = "test", "validation"
 """The lists that are evaluated."""
@@ -57,20 +57,9 @@ class SaliencyData:
 
 def split_data(options: Options, source: Source) -> SaliencyData:
     """Divide the images as the options say. UsageError: there are too few."""
-    split = choose_split(options, len(source.stimuli))
+    split = split_of_data(options.data, len(source.stimuli))
     points = fractions(source)
     bias = CentreBias(
         Pool.of(points, split.train), options.bias.bias_bandwidth, options.bias.bias_uniform
     )
     return SaliencyData(options, source, split, bias, Pool.of(points, range(len(points))))
-
-
-def choose_split(options: Options, num_images: int) -> Split:
-    """The training and test images among `num_images`."""
-    data = options.data
-    whole = (
-        fold_of(num_images, data.fold, data.split_seed)
-        if data.split == "folds"
-        else holdout(num_images, data.split_seed)
-    )
-    return whole.validated(data.validation, data.split_seed)

@@ -73,7 +73,8 @@ def find_root(data_root: Path) -> Path:
 
 def image_paths(root: Path) -> list[Path]:
     """All images, sorted by name. DataError: there is none."""
-    found = sorted((root / IMAGES).glob("*.jpeg"))
+    # Copies from a Mac have a hidden file `._<name>` beside each file.
+    found = sorted((root / IMAGES).glob("[!.]*.jpeg"))
     if not found:
         raise DataError(f"{root / IMAGES} holds no *.jpeg")
     return found

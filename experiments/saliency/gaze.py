@@ -52,11 +52,21 @@ def read_gaze(path: Path) -> Points:
         raise DataError(f"{path} is no recording of MIT1003: it has no structure with DATA")
     # A recording with several repetitions: the first is the one that is evaluated.
     data: Any = np.atleast_1d(recordings[0].DATA)[0]
-    return np.asarray(data.eyeData, np.float64).reshape(len(data.eyeData), -1)[:, :2]
+    try:
+        gaze = np.asarray(data.eyeData, np.float64)
+    except (AttributeError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is no recording of MIT1003: {error}") from error
+    if not gaze.size:
+        return np.empty((0, 2))
+    if gaze.ndim != 2 or gaze.shape[1] < 2:
+        raise DataError(f"{path} is no recording of MIT1003: eyeData has no columns x and y")
+    return gaze[:, :2]
 
 
 def fixations_of(gaze_T2: Points) -> Points:
     """The median position of each fixation, in order of time."""
+    if not len(gaze_T2):
+        return np.empty((0, 2))
     in_saccade_T = _saccades(gaze_T2)
     edges = np.flatnonzero(np.diff(in_saccade_T)) + 1
     parts = np.split(np.arange(len(gaze_T2)), edges)

@@ -50,7 +50,7 @@ class Hdf5Files:
         """One JPEG file. DataError: the HDF5 file is damaged."""
         try:
             content: bytes = self._opened()[kind][index].tobytes()
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, IndexError) as error:
             raise DataError(f"{self.path}: {kind} {index} cannot be read ({error})") from error
         return content
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from experiments.runtime.splits import split_of
-
-SplitName = Literal["holdout", "folds"]
+from experiments.saliency.options import DataOptions
+from merge.errors import UsageError
 
 NUM_FOLDS = 10
 _TRAIN_TENTHS = 9
@@ -49,6 +48,21 @@ def fold_of(num_images: int, fold: int, seed: int = 42) -> Split:
     """Fold `fold` of ten, which differ by at most one image, is tested; the others train."""
     order = np.random.default_rng(seed).permutation(num_images)
     return _split(np.array_split(order, NUM_FOLDS)[fold], num_images)
+
+
+def split_of_data(data: DataOptions, num_images: int) -> Split:
+    """The lists that the options ask for. UsageError: a list would be empty."""
+    whole = (
+        fold_of(num_images, data.fold, data.split_seed)
+        if data.split == "folds"
+        else holdout(num_images, data.split_seed)
+    )
+    if not (whole.train and whole.test):
+        raise UsageError(
+            f"with split={data.split} a list of the {num_images} images is empty: the data set is "
+            "not whole"
+        )
+    return whole.validated(data.validation, data.split_seed)
 
 
 def _split(test: np.ndarray[tuple[int], np.dtype[np.int64]], num_images: int) -> Split:

@@ -129,6 +129,8 @@ class SaliencyTask(Task):
             "train_images": len(self.data.split.train),
             "test_images": len(self.data.split.test),
             "validation_images": len(self.data.split.validation),
+            # The number of images differs between folds by one.
+            "validation_share": self.options.data.validation,
             "fixations": self.options.data.fixations,
             "split": self.options.data.split,
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from experiments.saliency.files import (
 )
 from experiments.saliency.gaze import read_fixations
 from experiments.saliency.hdf5 import FILE_NAME, Hdf5Source
+from experiments.saliency.points import Size
 from experiments.saliency.source import decoded, read_file, read_rgb
 from merge.errors import PapergridError
 from merge.foreign_text import guarded_output
@@ -58,21 +59,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _verify_files(root: Path, findings: Findings, *, is_deep: bool) -> None:
     images = image_paths(root)
     findings.expect_count("images", len(images), NUM_IMAGES)
+    sizes = {image: _size(image, findings) for image in images if is_deep}
     for image in images:
-        size = _size(image, findings)
         for ending in ("fixPts", "fixMap"):
             path = root / MAPS / f"{image.stem}_{ending}.jpg"
             if not path.is_file():
                 findings.missing(ending, f"{path} is missing")
-            elif is_deep and size is not None and _size(path, findings) not in (None, size):
+            elif (size := sizes.get(image)) and _size(path, findings) not in (None, size):
                 findings.wrong("size", f"{path} has not the size of its image")
     if (root / RECORDINGS).is_dir():
-        _verify_recordings(root, images, findings, is_deep=is_deep)
+        _verify_recordings(root, images, sizes, findings)
 
 
 def _verify_recordings(
-    root: Path, images: Sequence[Path], findings: Findings, *, is_deep: bool
+    root: Path, images: Sequence[Path], sizes: Mapping[Path, Size | None], findings: Findings
 ) -> None:
+    """Count the recordings; those of images with a known size are read too."""
     folders = observer_folders(root)
     findings.expect_count("observers", len(folders), NUM_OBSERVERS)
     for folder in folders:
@@ -80,14 +82,11 @@ def _verify_recordings(
             path = folder / f"{image.stem}.mat"
             if not path.is_file():
                 findings.missing("recording", f"{path} is missing")
-            elif is_deep:
-                _count_fixations(path, image, findings)
+            elif size := sizes.get(image):
+                _count_fixations(path, size, findings)
 
 
-def _count_fixations(path: Path, image: Path, findings: Findings) -> None:
-    size = _size(image, findings)
-    if size is None:
-        return
+def _count_fixations(path: Path, size: Size, findings: Findings) -> None:
     try:
         found = len(read_fixations(path, size))
     except PapergridError as error:
@@ -97,17 +96,25 @@ def _count_fixations(path: Path, image: Path, findings: Findings) -> None:
 
 
 def _verify_hdf5(path: Path, findings: Findings, *, is_deep: bool) -> None:
-    source = Hdf5Source.open(path)
+    try:
+        source = Hdf5Source.open(path)
+    except PapergridError as error:
+        findings.wrong("file", str(error))
+        return
     findings.expect_count("images", len(source.stimuli), NUM_IMAGES)
     findings.checked["fixations"] = sum(len(each.points) for each in source.stimuli)
     for index in range(len(source.stimuli) if is_deep else 1):
         try:
-            read_rgb(source, index)
+            size = read_rgb(source, index).shape[1::-1]
+            smooth = decoded(source.map_file(index), f"the map of image {index}", "L")
         except PapergridError as error:
             findings.wrong("image", str(error))
+            continue
+        if smooth.size != size:
+            findings.wrong("size", f"the map of image {index} has not the size of its image")
 
 
-def _size(path: Path, findings: Findings) -> tuple[int, int] | None:
+def _size(path: Path, findings: Findings) -> Size | None:
     try:
         return decoded(read_file(path), str(path), "L").size
     except PapergridError as error:

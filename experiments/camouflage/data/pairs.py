@@ -76,7 +76,9 @@ def object_of(mask: Image.Image) -> NDArray[np.bool_]:
 
 
 def _files(folder: Path, ends: tuple[str, ...]) -> dict[str, Path]:
-    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in ends}
+    # Copies from a Mac have a hidden file `._<name>` beside each file.
+    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return {path.stem: path for path in shown if path.suffix.lower() in ends}
 
 
 def _chosen(images: Collection[str], folders: SplitFolders, subset: Subset) -> set[str]:

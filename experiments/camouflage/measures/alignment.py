@@ -58,7 +58,8 @@ def _e_measure(
             + rest * _alignment(-mean_found, -mean_object)
         )
     # The definition divides by one pixel less, so that a perfect map scores a little above 1.
-    return np.asarray(aligned / (num_pixels - 1 + EPS))
+    # Of an image of one pixel that would be a division by EPS.
+    return np.asarray(aligned / max(num_pixels - 1 + EPS, 1.0))
 
 
 def _alignment(found: Reals, truth: float) -> Reals:

@@ -15,7 +15,7 @@ from experiments.backbones.weight_files import Stem
 def _frozen(name: str, stem: Stem = "plain") -> Backbone:
     """With random weights and statistics, in float64."""
     torch.manual_seed(0)
-    architecture = _architecture(name, stem)
+    architecture = _architecture(name, stem, "every_block")
     network = architecture.build(8)
     for module in network.modules():
         if isinstance(module, _BatchNorm):

@@ -13,6 +13,7 @@ from experiments.runtime.check import Places
 
 
 def found(tiny, *configs, data_root=None, weights=None):
+    configs = [{"global_batch": 8, **config} for config in configs]
     places = Places(data_root=data_root, weights=weights, cache_dir=tiny.parent)
     return {each.about: each.message for each in problems(configs, places)}
 
@@ -35,6 +36,8 @@ def test_missing_data_and_weights_and_wrong_options_are_all_named(tiny, tmp_path
     assert "leaves 0 to train" in found(tiny, too_many)["tiny_cod10k"]
     none = {"dataset": "tiny_cod10k", "from_scratch": True, "validation": 0}
     assert "set a share such as 0.1" in found(tiny, none)["options"]
+    large = {**scratch, "images_per_epoch": 40, "global_batch": 64}
+    assert "an epoch has 40 items, fewer than global_batch=64" in found(tiny, large)["tiny_cod10k"]
     short = {"dataset": "tiny_cod10k", "from_scratch": True, "epochs": 10}
     assert "decoder_epochs=30 is more than epochs=10" in found(tiny, short)["epochs"]
 

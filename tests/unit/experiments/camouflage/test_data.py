@@ -47,6 +47,8 @@ def test_a_copy_is_found_in_both_layouts_wherever_it_lies(tmp_path, tiny, place,
     pairs = read_pairs(found.splits["test"], "cam")
     assert len(pairs) == COUNTS["test"]
     assert all("-CAM-" in pair.name for pair in pairs)
+    for kind in ("images", "masks"):
+        (getattr(found.splits["test"], kind) / "._a.png").write_bytes(b"what a Mac leaves behind")
     assert len(read_pairs(found.splits["test"], "all")) == COUNTS["test"] + 3
 
 

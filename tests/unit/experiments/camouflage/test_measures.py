@@ -63,6 +63,12 @@ def test_an_object_of_one_pixel_has_a_score(row, column):
     assert np.isfinite(scores).all()
 
 
+@pytest.mark.parametrize("truth", [False, True])
+def test_an_image_of_one_pixel_has_no_score_far_above_one(truth):
+    scores = image_scores(np.array([[255 * truth]], np.uint8), np.array([[truth]]))
+    assert ((scores >= 0) & (scores <= 1)).all()
+
+
 def test_a_map_of_one_value_is_not_stretched():
     assert (stretched(np.full((3, 4), 51, np.uint8)) == 0.2).all()
     assert sorted(np.unique(stretched(np.array([[3, 5, 7]], np.uint8)))) == [0, 0.5, 1]

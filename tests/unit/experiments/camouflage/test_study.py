@@ -59,6 +59,12 @@ def test_batch_size_and_image_size_reach_the_trainer():
     assert (options.runtime.global_batch, options.image_size) == (24, 384)
 
 
+def test_a_global_batch_fits_the_generated_images_too():
+    wanted = study("camouflage")
+    runs = select(expand(wanted), wanted.axes, {"dataset": ("tiny_cod10k",)})
+    assert {run.config["global_batch"] for run in runs} == {8}
+
+
 def test_published_numbers_stand_beside_every_cell_with_their_other_metrics():
     wanted = study("camouflage")
     cells = {run.cell for run in select(expand(wanted), wanted.axes, {})}

@@ -13,7 +13,7 @@ def found(tmp_path, *, data_root=None, weights=None, is_quick=False, **config):
     places = Places(
         data_root=data_root, weights=weights, cache_dir=tmp_path / "cache", is_quick=is_quick
     )
-    return list(problems([config], places))
+    return list(problems([{"global_batch": 1, **config}], places))
 
 
 def test_generated_images_and_packaged_weights_lack_nothing(tmp_path, monkeypatch):
@@ -30,6 +30,19 @@ def test_a_data_set_is_opened_as_a_run_opens_it(tmp_path):
     (problem,) = found(tmp_path, data_root=root)
     assert "cannot be decoded" in problem.message
     assert f"--data-root {root} --download" in problem.fix
+
+
+def test_a_split_that_leaves_nothing_is_found_before_the_first_run(tmp_path):
+    root = small_copy(tmp_path / "data", 4)
+    (problem,) = found(tmp_path, data_root=root, validation=0.1)
+    assert problem.about == "split"
+    assert "leaves 3 to train and 0 to validate: choose another" in problem.message
+    (problem,) = found(tmp_path, data_root=root, split="folds", fold=9)
+    assert "with split=folds a list of the 4 images is empty" in problem.message
+    (problem,) = found(tmp_path, dataset="beacons", global_batch=91)
+    assert "an epoch has 90 items, fewer than global_batch=91" in problem.message
+    (problem,) = found(tmp_path, dataset="beacons", validation=0.001)
+    assert "leaves 90 to train and 0 to validate" in problem.message
 
 
 def test_a_quick_check_indexes_nothing(tmp_path):

@@ -57,3 +57,14 @@ def test_a_file_without_a_recording_is_refused(tmp_path):
     savemat(path, {"numbers": np.ones(3)})
     with pytest.raises(DataError, match="no structure with DATA"):
         read_gaze(path)
+    for data in (3, {"other": 1}, {"eyeData": "text"}, {"eyeData": np.ones((30, 1))}):
+        savemat(path, {"image": {"DATA": data}})
+        with pytest.raises(DataError, match="is no recording of MIT1003"):
+            read_fixations(path, (40, 30))
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 5, 12])
+def test_a_recording_that_is_too_short_has_no_fixation(tmp_path, num_samples):
+    assert fixations_of(np.ones((num_samples, 2))).shape == (0, 2)
+    savemat(tmp_path / "image.mat", {"image": {"DATA": {"eyeData": np.zeros((0, 3))}}})
+    assert read_fixations(tmp_path / "image.mat", (40, 30)).shape == (0, 2)

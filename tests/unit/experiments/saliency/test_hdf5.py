@@ -60,8 +60,12 @@ def test_each_loader_process_opens_the_file_for_itself(copies):
         batch_size=None,
         num_workers=2,
         multiprocessing_context="fork",
+        persistent_workers=True,
     )
     holders = [tuple(item) for item in loader]
+    # In the next epoch the processes live on, and this one holds the file open once more.
+    source.image_file(1)
+    holders += [tuple(item) for item in loader]
     readers = {reader for reader, _ in holders}
     assert len(readers) == 2
     assert os.getpid() not in readers

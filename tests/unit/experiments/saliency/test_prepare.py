@@ -6,11 +6,15 @@ import json
 import shutil
 import zipfile
 
+import h5py
+import numpy as np
 import pytest
 from support.archive_server import archive_server
 from support.mit1003 import gaze_over, small_copy, write_recording
 
 from experiments.saliency import archives
+from experiments.saliency.files import FileSource
+from experiments.saliency.hdf5 import convert
 from experiments.saliency.prepare import main as prepare
 from experiments.saliency.verify import main as verify
 
@@ -127,3 +131,31 @@ def test_what_is_missing_or_damaged_is_counted(tmp_path, published_counts, capsy
     code, entry = check(root, capsys, "--deep")
     assert (code, entry["problems_by_kind"]) == (1, {"size": 1, "fixPts": 1})
     assert check(tmp_path / "nothing", capsys)[0] == 3
+
+
+def test_images_are_decoded_only_if_asked_for(tmp_path, published_counts, capsys):
+    root = small_copy(tmp_path, 3)
+    for index in range(3):
+        write_recording(root / "DATA" / "hp" / f"beacons_{index:04d}.mat", gaze_over([(9, 9)]))
+    damaged = root / "ALLSTIMULI" / "beacons_0001.jpeg"
+    damaged.write_bytes(b"no image")
+    (root / "ALLSTIMULI" / "._beacons_0001.jpeg").write_bytes(b"what a Mac leaves behind")
+    assert check(root, capsys)[0] == 0
+    code, entry = check(root, capsys, "--deep")
+    # Once, though its map and a recording are compared with it.
+    assert (code, entry["problems_by_kind"]) == (1, {"image": 1})
+
+
+def test_an_hdf5_file_that_is_damaged_is_not_called_missing(tmp_path, published_counts, capsys):
+    files = FileSource.open(small_copy(tmp_path / "files", 3), tmp_path / "cache", "points")
+    (tmp_path / "hdf5").mkdir()
+    path = tmp_path / "hdf5" / "mit1003.hdf5"
+    convert(files, path, "points")
+    assert check(path.parent, capsys, "--deep")[0] == 0
+    with h5py.File(path, "a") as file:
+        file["maps"][1] = np.frombuffer(b"no image", np.uint8)
+    code, entry = check(path.parent, capsys, "--deep")
+    assert (code, entry["problems_by_kind"]) == (1, {"image": 1})
+    path.write_bytes(b"x" * 99)
+    code, entry = check(path.parent, capsys)
+    assert (code, entry["problems_by_kind"]) == (1, {"file": 1})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import yaml
+from support.ranks import ROOT
 from support.saliency import new_model, new_task, saliency_options, small_data
 
 from experiments.saliency.items import EvalItem, TrainItems
@@ -13,6 +15,7 @@ from experiments.saliency.points import cells_of
 from experiments.saliency.source import read_rgb
 from experiments.saliency.task import entropy, negative_log_likelihood
 
+KEYS = ("recorded", "equal_in_a_cell", "equal_in_a_pair")
 CPU = torch.device("cpu")
 
 
@@ -159,6 +162,19 @@ def test_the_entropy_variant_prefers_the_flatter_of_two_equally_likely_densities
     assert flat < sharp
     baseline = new_task(saliency_options(), task.data)
     assert len(baseline.loss(uniform, batch)) == 1
+
+
+def test_folds_that_chose_on_other_images_are_not_mixed_unseen(folder):
+    """Else a cell's mean could hold epochs that were chosen on tested images."""
+    path = ROOT / "experiments" / "saliency" / "manifest.yaml"
+    compared = yaml.safe_load(path.read_text())["comparability"]
+    shares = []
+    for validation in (0.0, 0.25):
+        options = saliency_options(split="folds", fold=1, validation=validation)
+        details = new_task(options, small_data(folder, options, num_images=40)).details(new_model())
+        shares.append(details["validation_share"])
+    assert shares == [0.0, 0.25]
+    assert all("validation_share" in compared[name] for name in KEYS)
 
 
 def test_an_image_of_another_size_than_its_fixations_is_refused(task):
