@@ -67,7 +67,8 @@ def _document(findings: Findings) -> dict[str, Json]:
 
 
 def _lines(findings: Findings, advice: Callable[[str], str]) -> Iterator[str]:
-    verdict = f"{findings.totals.total():,} problems" if findings.totals else "no problem"
+    total = findings.totals.total()
+    verdict = {0: "no problem", 1: "1 problem"}.get(total, f"{total:,} problems")
     yield f"{findings.dataset}: {verdict}"
     for what, number in findings.checked.items():
         yield f"  {what:<20} {number:>9,}"
