@@ -6,7 +6,7 @@ half a minute to read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,9 @@ from experiments.datasets.layouts import examples
 from experiments.dense.models.published import check_outputs, weights_of_run
 from experiments.dense.options import DataOptions, ModelOptions, Options
 from experiments.dense.sources import missing_photographs, open_images
-from experiments.runtime.check import Places, Problem
+from experiments.runtime.check import Places, Problem, tried
 from experiments.runtime.options import build
-from merge.errors import DataError, PapergridError
+from merge.errors import DataError
 
 _GET_DATA = "docs/dense.md says what to download; name its folder with --data-root DIR"
 
@@ -28,20 +28,20 @@ def problems(configs: Sequence[Mapping[str, Any]], places: Places) -> Iterator[P
     chosen = [build(Options, config, "dense") for config in configs]
     fitting = []
     for options in {(o.task, o.network, o.data.dataset): o for o in chosen}.values():
-        unfit = list(_tried(f"{options.task} {options.network.model}", "", options.check))
+        unfit = list(tried(f"{options.task} {options.network.model}", "", options.check))
         yield from unfit
         fitting += [] if unfit else [options]
     yield from _weight_problems(fitting, places)
     for options in {_data_of(o): o for o in fitting}.values():
         about = f"{options.data.dataset}, {options.task}"
-        yield from _tried(about, _GET_DATA, partial(_open_data, options, places))
+        yield from tried(about, _GET_DATA, partial(_open_data, options, places))
 
 
 def _weight_problems(chosen: Sequence[Options], places: Places) -> Iterator[Problem]:
     loaded = [o.network for o in chosen if not o.network.from_scratch]
     for network in {(n.model, n.backbone, n.weights_of): n for n in loaded}.values():
         about = f"weights of {network.model} {network.backbone}"
-        yield from _tried(about, "", partial(_find_weights, network, places))
+        yield from tried(about, "", partial(_find_weights, network, places))
     if places.weights is not None and len(loaded) < len(chosen):
         yield Problem("weights", "--weights and --from-scratch exclude each other", "give one")
 
@@ -68,11 +68,3 @@ def _open_data(options: Options, places: Places) -> None:
             f"{missing[0].parent} lacks {examples([path.name for path in missing])} of the "
             "photographs that are annotated: unpack the data set's photographs there again"
         )
-
-
-def _tried(about: str, fix: str, action: Callable[[], None]) -> Iterator[Problem]:
-    try:
-        action()
-    # OSError: a file of weights that this user may not read.
-    except (PapergridError, OSError) as error:
-        yield Problem(about, str(error), fix)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from PIL import Image
 
 from experiments.datasets.labels import IGNORE, Bytes
-
-_CROPS_TRIED = 10
-_RATIO_RANGE = (3 / 4, 4 / 3)
+from experiments.datasets.random_parts import random_box
 
 
 def with_short_side(size_hw: tuple[int, ...], side: int) -> tuple[int, int]:
@@ -61,8 +57,9 @@ def random_crop(
     image_HW3: Bytes, rng: np.random.Generator, *, size: int, area_min: float, flip: float
 ) -> Bytes:
     """A random part of the image with another shape, resized to a square, perhaps flipped."""
-    top, left, height, width = _random_part(image_HW3.shape[:2], rng, area_min)
-    crop = resized(image_HW3[top : top + height, left : left + width], (size, size))
+    height, width = image_HW3.shape[:2]
+    left, top, right, bottom = random_box(width, height, rng, area_min)
+    crop = resized(image_HW3[top:bottom, left:right], (size, size))
     return np.ascontiguousarray(crop[:, ::-1]) if rng.random() < flip else crop
 
 
@@ -72,21 +69,3 @@ def centre_crop(image_HW3: Bytes, *, short_side: int, size: int) -> Bytes:
     image_HW3 = resized(image_HW3, size_hw)
     top, left = (round((side - size) / 2) for side in size_hw)
     return image_HW3[top : top + size, left : left + size]
-
-
-def _random_part(
-    size_hw: tuple[int, ...], rng: np.random.Generator, area_min: float
-) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a part of a drawn area and shape that fits the image."""
-    height, width = size_hw
-    low, high = (math.log(ratio) for ratio in _RATIO_RANGE)
-    for _ in range(_CROPS_TRIED):
-        area = height * width * rng.uniform(area_min, 1)
-        ratio = math.exp(rng.uniform(low, high))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-            return top, left, h, w
-    w = min(width, round(height * _RATIO_RANGE[1]))
-    h = min(height, round(width / _RATIO_RANGE[0]))
-    return (height - h) // 2, (width - w) // 2, h, w

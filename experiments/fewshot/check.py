@@ -7,7 +7,7 @@ index that is not made yet. No torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from experiments.fewshot.episodes.lists import test_list, train_list
 from experiments.fewshot.episodes.protocols import build_split
 from experiments.fewshot.episodes.source import Source, open_source
 from experiments.fewshot.options import Options
-from experiments.runtime.check import Places, Problem
+from experiments.runtime.check import Places, Problem, tried
 from experiments.runtime.options import build
 from merge.errors import PapergridError
 
@@ -48,7 +48,7 @@ def problems(configs: Sequence[Mapping[str, Any]], places: Places) -> Iterator[P
 def _weight_problems(chosen: Sequence[Options], places: Places) -> Iterator[Problem]:
     pretrained = [o.encoder for o in chosen if not o.encoder.from_scratch]
     for name, stem in sorted({(each.backbone, each.resnet_stem) for each in pretrained}):
-        yield from _tried(name, "", partial(_find_weights, name, stem, places))
+        yield from tried(name, "", partial(_find_weights, name, stem, places))
     if places.weights is not None and len(pretrained) < len(chosen):
         yield Problem("weights", "--weights and --from-scratch exclude each other", "give one")
 
@@ -75,7 +75,7 @@ def _data_problems(chosen: Sequence[Options], places: Places) -> Iterator[Proble
     # Runs that differ in other options alone are tested on the same episodes.
     for options in {_lists_of(each): each for each in chosen}.values():
         about = f"{data.dataset} fold {options.data.fold}, {options.data.shot} shot"
-        yield from _tried(about, fix, partial(_draw, options, source))
+        yield from tried(about, fix, partial(_draw, options, source))
 
 
 def _lists_of(options: Options) -> tuple[object, ...]:
@@ -92,11 +92,3 @@ def _draw(options: Options, source: Source) -> None:
     train_list(train, shot=data.shot, num_episodes=1, seed=0, epoch=0)
     for seed in options.test_seeds:
         test_list(test, shot=data.shot, num_episodes=options.test.test_episodes, seed=seed)
-
-
-def _tried(about: str, fix: str, action: Callable[[], None]) -> Iterator[Problem]:
-    try:
-        action()
-    # OSError: a file of weights that this user may not read.
-    except (PapergridError, OSError) as error:
-        yield Problem(about, str(error), fix)

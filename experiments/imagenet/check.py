@@ -6,7 +6,7 @@ check only looks for the folders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,9 +15,8 @@ from experiments.datasets.image_folder import find_split
 from experiments.imagenet.data import find_root, open_data
 from experiments.imagenet.options import Options
 from experiments.imagenet.weights import weights_of
-from experiments.runtime.check import Places, Problem
+from experiments.runtime.check import Places, Problem, tried
 from experiments.runtime.options import build
-from merge.errors import PapergridError
 
 _GET_DATA = "docs/data.md says where ImageNet is to be had, and how its folders must look"
 
@@ -27,13 +26,13 @@ def problems(configs: Sequence[Mapping[str, Any]], places: Places) -> Iterator[P
     chosen = [build(Options, config, "imagenet") for config in configs]
     pretrained = [each.model.network for each in chosen if each.model.start == "weights"]
     for network in sorted(set(pretrained)):
-        yield from _tried(network, "", partial(_find_weights, network, places))
+        yield from tried(network, "", partial(_find_weights, network, places))
     if places.weights is not None and len(pretrained) < len(chosen):
         yield Problem("weights", "--weights is given, but start=random uses none", _USE_WEIGHTS)
     each_split = {(each.data.dataset, each.data.validation): each for each in chosen}
     for options in each_split.values():
         if options.data.dataset != "shapes5":
-            yield from _tried("imagenet", _GET_DATA, partial(_look, options, places))
+            yield from tried("imagenet", _GET_DATA, partial(_look, options, places))
 
 
 _USE_WEIGHTS = "set start=weights to begin with the file, or leave --weights out"
@@ -51,11 +50,3 @@ def _look(options: Options, places: Places) -> None:
             find_split(root, split)
         return
     open_data(options, places.data_root, places.cache_dir)
-
-
-def _tried(about: str, fix: str, action: Callable[[], None]) -> Iterator[Problem]:
-    try:
-        action()
-    # OSError: folders or files that this user may not read.
-    except (PapergridError, OSError) as error:
-        yield Problem(about, str(error), fix)

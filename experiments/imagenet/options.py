@@ -40,7 +40,8 @@ class DataOptions:
     """Share (below 1) or number of training images that are held out, to choose the best epoch on;
     0 holds out none."""
     subset: Annotated[int, Range(0)] = 0
-    """Images of each split that are used, drawn by the seed, to try a recipe; 0 uses all."""
+    """Images of each split that are used, to try a recipe: training images are drawn by the seed,
+    test images are the same for every seed. 0 uses all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

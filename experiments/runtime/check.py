@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -57,6 +57,15 @@ class Places:
     cache_dir: Path
     is_quick: bool = False
     """Whether a person waits for many machines: leave out what may take minutes."""
+
+
+def tried(about: str, fix: str, action: Callable[[], object]) -> Iterator[Problem]:
+    """The problem that `action` meets, where it meets one: for the checks of experiments."""
+    try:
+        action()
+    # OSError: a file or folder that this user may not read.
+    except (PapergridError, OSError) as error:
+        yield Problem(about, str(error), fix)
 
 
 def main(words: Sequence[str], source: TextIO, target: TextIO) -> int:

@@ -17,11 +17,14 @@ from merge.storage.json_files import Json
 SCHEMA = 1
 
 
-def add_common_flags(parser: argparse.ArgumentParser, datasets: Sequence[str]) -> None:
-    """The flags of `replicate data verify`."""
+def add_common_flags(
+    parser: argparse.ArgumentParser, datasets: Sequence[str], *, has_manifest: bool = True
+) -> None:
+    """The flags of `replicate data verify`; `has_manifest`: a file may hold other counts."""
     parser.add_argument("--datasets", nargs="+", required=True, choices=tuple(datasets))
     parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--manifest", type=Path)
+    if has_manifest:
+        parser.add_argument("--manifest", type=Path)
     parser.add_argument("--deep", action="store_true")
     parser.add_argument("--limit", type=_limit, default=10)
     parser.add_argument("--json", action="store_true")
@@ -64,7 +67,8 @@ def _document(findings: Findings) -> dict[str, Json]:
 
 
 def _lines(findings: Findings, advice: Callable[[str], str]) -> Iterator[str]:
-    verdict = f"{findings.totals.total():,} problems" if findings.totals else "no problem"
+    total = findings.totals.total()
+    verdict = {0: "no problem", 1: "1 problem"}.get(total, f"{total:,} problems")
     yield f"{findings.dataset}: {verdict}"
     for what, number in findings.checked.items():
         yield f"  {what:<20} {number:>9,}"

@@ -26,14 +26,17 @@ COUNTS = {
 def verify(dataset: str, data_root: Path, findings: Findings, *, is_deep: bool) -> None:
     """Add to `findings` all that is missing or wrong in the copy below `data_root`."""
     root = voc_root(data_root) if dataset == "voc2012" else data_root
+    absent: dict[str, None] = {}  # a folder that is not there is one problem of both splits
     for split in SPLITS:
         try:
             annotations = _opened(dataset, root, split)
         except DataError as error:
-            findings.missing("annotations", str(error))
+            absent[str(error)] = None
             continue
         findings.expect_count(f"{split}_images", len(annotations.images), COUNTS[dataset][split])
         _check_photographs(annotations, findings, is_deep=is_deep)
+    for message in absent:
+        findings.missing("annotations", message)
     if dataset == "voc2012":
         for split in SPLITS:
             _check_label_maps(root, split, findings, is_deep=is_deep)

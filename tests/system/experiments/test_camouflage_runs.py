@@ -144,7 +144,7 @@ def test_the_frozen_number(undisturbed):
 
 
 def test_a_sweep_over_two_by_two_is_merged_and_reported(tmp_path, cache):
-    study = (STUDIES / "camouflage-demo.yaml").read_text()
+    study = (STUDIES / "camouflage_demo.yaml").read_text()
     study = study.replace("devices_per_run: 2", "devices_per_run: 1")  # two runs at a time
     (tmp_path / "study.yaml").write_text(study)
     changes = {"epochs": 2, "decoder_epochs": 1, "images_per_epoch": 8, "eval_every": 2}

@@ -52,7 +52,7 @@ def sweep(tmp_path_factory) -> tuple[Path, str]:
     """The output folder of the four runs, and what the command printed."""
     folder = tmp_path_factory.mktemp("imagenet")
     done = replicate(
-        *("--study", "imagenet_shapes", "--output-dir", "out", "--cache-dir", "cache"), cwd=folder
+        *("--study", "imagenet_demo", "--output-dir", "out", "--cache-dir", "cache"), cwd=folder
     )
     assert done.returncode == 0, done.stderr
     return folder / "out", done.stdout

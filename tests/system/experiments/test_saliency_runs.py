@@ -73,7 +73,7 @@ def test_it_goes_on_after_sigkill_to_the_same_numbers(tmp_path, cache, undisturb
 
 def test_it_is_swept_over_two_axes_merged_and_reported(tmp_path, cache):
     """The demo's two variants and two folds, in one process each, with validation images."""
-    demo = (ROOT / "replicate" / "studies" / "saliency-demo.yaml").read_text()
+    demo = (ROOT / "replicate" / "studies" / "saliency_demo.yaml").read_text()
     (tmp_path / "alone.yaml").write_text(demo.replace("devices_per_run: 2", "devices_per_run: 1"))
     output = tmp_path / "out"
     swept = replicate(

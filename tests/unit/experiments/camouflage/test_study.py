@@ -77,7 +77,7 @@ def test_published_numbers_stand_beside_every_cell_with_their_other_metrics():
     assert others == {"ZoomNeXt R50": {"mean": 0.861}, "ZoomNeXt PVTv2-B4": {"mean": 0.898}}
 
 
-@pytest.mark.parametrize("name", ["camouflage", "camouflage-demo"])
+@pytest.mark.parametrize("name", ["camouflage", "camouflage_demo"])
 def test_debug_makes_runs_of_seconds(name):
     wanted = study(name, debug=True)
     (options, *_) = [build(Options, run.config) for run in select(expand(wanted), wanted.axes, {})]

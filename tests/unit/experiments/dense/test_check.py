@@ -64,6 +64,13 @@ def test_photographs_that_are_annotated_but_absent_are_counted(found, cache, tmp
     assert found(config, data_root=tmp_path, is_quick=True) == []
     words = ["--datasets", "coco2017", "--data-root", str(tmp_path)]
     assert verify(words) == 3
+    with pytest.raises(SystemExit):  # counts of its own are for few-shot data and ImageNet
+        verify([*words, "--manifest", "counts.yaml"])
+
+
+def test_a_data_set_that_is_not_there_is_one_problem(tmp_path, capsys):
+    assert verify(["--datasets", "coco2017", "--data-root", str(tmp_path)]) == 3
+    assert "coco2017: 1 problem\n" in capsys.readouterr().out
 
 
 def test_categories_that_are_not_cocos_do_not_fit_the_published_detector(found, cache, tmp_path):

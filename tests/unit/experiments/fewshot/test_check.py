@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from support.fewshot_trees import add_voc_image, make_coco, make_pascal, stripes, write_list
+from torchvision.models import get_model_weights
 
 from experiments.backbones.weight_files import (
     KNOWN_MODELS,
@@ -81,20 +83,9 @@ def test_weights_are_looked_for_once_a_backbone_and_held_against_their_name(tmp_
 
 
 def test_the_files_and_the_folder_are_those_of_torchvision_and_torch_hub():
-    code = (
-        "import sys, torch, torchvision.models as m\n"
-        "print(torch.hub.get_dir() + '/checkpoints')\n"
-        "for n in sys.argv[1:]: print(list(m.get_model_weights(n))[0].url)"
-    )
     backbones = ("resnet18", "resnet50", "resnet101")
-    done = subprocess.run(
-        [sys.executable, "-c", code, *backbones, *KNOWN_MODELS],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    folder, *urls = done.stdout.splitlines()
-    assert Path(folder) == hub_folder()
+    urls = [next(iter(get_model_weights(name))).url for name in (*backbones, *KNOWN_MODELS)]
+    assert Path(torch.hub.get_dir()) / "checkpoints" == hub_folder()
     ours: list[WeightSource] = [weight_source(name) for name in backbones]
     ours += [model_source(name) for name in KNOWN_MODELS]
     assert [source.origin for source in ours] == [f"download {url}" for url in urls]

@@ -143,8 +143,18 @@ def test_held_out_images_are_disjoint_from_those_that_train(cache):
     assert task_of(Options(), cache).lists() == ("test",)
 
 
-def test_a_subset_is_drawn_by_the_seed_from_both_splits(cache):
-    data = open_data(Options(data=DataOptions(subset=30)), None, cache)
+def test_a_subset_trains_on_images_of_its_seed_and_tests_the_same_ones_for_every_seed(cache):
+    runtime = Options().runtime
+    data, other = (
+        open_data(
+            Options(data=DataOptions(subset=30), runtime=dataclasses.replace(runtime, seed=seed)),
+            None,
+            cache,
+        )
+        for seed in (0, 1)
+    )
+    assert data.tested.tolist() == other.tested.tolist()
+    assert data.chosen.tolist() != other.chosen.tolist()
     assert (len(data.chosen), len(data.tested)) == (30, 30)
     assert len(set(data.train.labels[data.chosen])) > 2
     assert data.labels("test").tolist() == data.test.labels[data.tested].tolist()

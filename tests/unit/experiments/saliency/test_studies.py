@@ -30,6 +30,6 @@ def test_the_sweep_is_two_variants_in_ten_folds_on_4_gpus():
 
 
 def test_the_demo_needs_no_data():
-    runs = runs_of("saliency-demo")
+    runs = runs_of("saliency_demo")
     assert len(runs) == 4
     assert {run.config["dataset"] for run in runs} == {"beacons"}
