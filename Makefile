@@ -60,7 +60,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/pytest tests/unit -n 2
+	$(BIN)/pytest tests/unit -n $(TEST_WORKERS)
 
 # Most of a system test is waiting for processes to start: more workers than cores shorten it.
 test: check $(S3_STAMP) $(ORACLES_STAMP)

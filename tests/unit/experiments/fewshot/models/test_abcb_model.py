@@ -29,7 +29,8 @@ def _model(backbone: nn.Module, **options: Any) -> Abcb:
     torch.manual_seed(options.pop("seed", 0))
     # Not the start as a comparison, with which the later iterations do nothing yet.
     defaults = {"channels": 16, "num_heads": 2, "initialisation": "random", "neck_dropout": 0.0}
-    defaults |= {"prior_levels": "3", "feature_levels": "2,3"}
+    # The convolution neck is quicker; what crosses a neck is tested with the other one too.
+    defaults |= {"prior_levels": "3", "feature_levels": "2,3", "neck": "convolution"}
     return Abcb(backbone, AbcbOptions(**{**defaults, **options}))  # type: ignore[arg-type]
 
 
@@ -100,7 +101,7 @@ def test_an_iteration_uses_the_same_weights_as_the_one_before(backbone: nn.Modul
 def test_an_episode_does_not_depend_on_the_others_in_its_batch(
     backbone: nn.Module, shots: int
 ) -> None:
-    model, episode = _model(backbone), _episode(batch=3, shots=shots)
+    model, episode = _model(backbone, neck="correlation"), _episode(batch=3, shots=shots)
     _balance(model, *episode)
     together = model(*episode)
     for b in range(3):
@@ -111,13 +112,13 @@ def test_an_episode_does_not_depend_on_the_others_in_its_batch(
 
 
 def test_the_order_of_the_shots_does_not_matter(backbone: nn.Module) -> None:
-    model, (query, support, mask) = _model(backbone), _episode(shots=3)
+    model, (query, support, mask) = _model(backbone, neck="correlation"), _episode(shots=3)
     _balance(model, query, support, mask)
     _same(model(query, support, mask), model(query, support.flip(1), mask.flip(1)))
 
 
 def test_a_shot_without_foreground_adds_nothing(backbone: nn.Module) -> None:
-    model, (query, support, mask) = _model(backbone), _episode(shots=2)
+    model, (query, support, mask) = _model(backbone, neck="correlation"), _episode(shots=2)
     mask[:, 1] = 255
     _same(model(query, support, mask), model(query, support[:, :1], mask[:, :1]))
 

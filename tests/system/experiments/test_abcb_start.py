@@ -14,6 +14,8 @@ from experiments.fewshot.models.abcb.qp import QueryPrediction
 from experiments.fewshot.models.abcb.tokens import Tokens
 from experiments.fewshot.options import AbcbOptions
 
+pytestmark = pytest.mark.system
+
 CHANNELS = 64
 
 

@@ -11,6 +11,8 @@ from experiments.backbones.build import Backbone, _architecture
 from experiments.backbones.constant import ConstantBackbone, folded
 from experiments.backbones.weight_files import Stem
 
+pytestmark = pytest.mark.system
+
 
 def _frozen(name: str, stem: Stem = "plain") -> Backbone:
     """With random weights and statistics, in float64."""

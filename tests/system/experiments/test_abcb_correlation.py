@@ -21,6 +21,8 @@ from experiments.fewshot.models.abcb.matching import Block, HierarchicalMatching
 from experiments.fewshot.models.base import predict
 from experiments.fewshot.predict import Predictor
 
+pytestmark = pytest.mark.system
+
 SIDE = 7
 
 
