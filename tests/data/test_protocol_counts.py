@@ -18,9 +18,9 @@ from experiments.backbones.build import build_backbone
 from experiments.backbones.cells import CellGrid, cells_to_pixels, pixels_to_cells
 from experiments.datasets.layouts import VocLayout
 from experiments.datasets.voc import VocSource
+from experiments.fewshot.episodes import lists as episode_lists
 from experiments.fewshot.episodes.bam import episode_list_hash
 from experiments.fewshot.episodes.hsnet import hsnet_test_episodes
-from experiments.fewshot.episodes.lists import test_list
 from experiments.fewshot.episodes.protocols import build_split, novel_classes, usable_classes
 from experiments.fewshot.episodes.source import contiguous_folds, open_source
 from experiments.fewshot.episodes.transforms import FitLongerSide, binary_mask, restore_logits
@@ -103,7 +103,7 @@ def test_cells_where_the_backbone_has_them_lose_little_of_a_perfect_answer(pasca
     grid = build_backbone("resnet50", from_scratch=True, levels=(2,)).grid((473, 473))
     drawn = Counter(
         (episode.query, episode.class_id)
-        for episode in test_list(split, shot=1, num_episodes=1000, seed=321)
+        for episode in episode_lists.test_list(split, shot=1, num_episodes=1000, seed=321)
     )
     counts = IoUCounts.empty(split.class_ids)
     for (query, class_id), times in drawn.items():
