@@ -6,10 +6,8 @@ Exit codes: 0 all is well, 3 something is missing, 1 something is wrong (or both
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.camouflage.data.layouts import (
@@ -21,36 +19,40 @@ from experiments.camouflage.data.layouts import (
     find_cod10k,
 )
 from experiments.camouflage.data.pairs import Pair, object_of, read_pair, read_pairs
+from experiments.datasets.verify.command import add_common_flags, run_checks
 from experiments.datasets.verify.findings import Findings
 from merge.errors import DataError
 from merge.foreign_text import guarded_output
-
-SCHEMA = 1
 
 
 @guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify the copy below `--data-root`, print what is found; the exit code."""
-    arguments = _parse(argv)
-    findings = Findings("cod10k", arguments.limit)
-    layout = _look(arguments, findings)
-    if arguments.json:
-        print(json.dumps(_document(layout, findings), indent=1))
-    else:
-        print("\n".join(_lines(layout, findings)))
-    return findings.exit_code
+    parser = argparse.ArgumentParser(prog="verify", usage=argparse.SUPPRESS, allow_abbrev=False)
+    add_common_flags(parser, ("cod10k",), has_manifest=False)
+    parser.add_argument("--any-count", action="store_true")
+    arguments = parser.parse_args(argv)
+
+    def check(dataset: str, root: Path) -> Findings:
+        findings = Findings(dataset, arguments.limit)
+        counts = {} if arguments.any_count else PUBLISHED_COUNTS
+        _look(root, counts, findings, is_deep=arguments.deep)
+        return findings
+
+    return run_checks(arguments, check, lambda _: DOWNLOAD)
 
 
-def _look(arguments: argparse.Namespace, findings: Findings) -> Layout | None:
+def _look(
+    root: Path, counts: Mapping[SplitName, int], findings: Findings, *, is_deep: bool
+) -> None:
     try:
-        layout = find_cod10k(arguments.data_root)
+        layout = find_cod10k(root)
     except DataError as error:
         findings.missing("layout", str(error))
-        return None
+        return
+    findings.place = f"{layout.root} (layout {layout.name})"
     for split in SPLITS:
-        wanted = None if arguments.any_count else PUBLISHED_COUNTS[split]
-        _look_at_split(layout, split, wanted, findings, is_deep=arguments.deep)
-    return layout
+        _look_at_split(layout, split, counts.get(split), findings, is_deep=is_deep)
 
 
 def _look_at_split(
@@ -74,50 +76,6 @@ def _look_into(pair: Pair, findings: Findings) -> None:
         return
     if not object_of(mask).any():
         findings.wrong("empty mask", f"{pair.mask} has no object")
-
-
-def _document(layout: Layout | None, findings: Findings) -> dict[str, object]:
-    return {
-        "schema": SCHEMA,
-        "layout": layout and layout.name,
-        "root": layout and str(layout.root),
-        "exit_code": findings.exit_code,
-        "checked": dict(findings.checked),
-        "problems_by_kind": dict(findings.totals),
-        "problems": [asdict(problem) for problem in findings.kept],
-    }
-
-
-def _lines(layout: Layout | None, findings: Findings) -> Iterator[str]:
-    verdict = f"{findings.totals.total():,} problems" if findings.totals else "no problem"
-    where = f" in {layout.root} (layout {layout.name})" if layout else ""
-    yield f"cod10k{where}: {verdict}"
-    for what, number in findings.checked.items():
-        yield f"  {what:<14} {number:>6,}"
-    for problem in findings.kept:
-        yield f"  {problem.severity:<8} {problem.kind}: {problem.message}"
-    for kind, number in findings.totals.items():
-        if number > findings.limit:
-            yield f"  and {number - findings.limit:,} more of the kind {kind!r} (--limit)"
-    if findings.totals and layout:
-        yield f"  {DOWNLOAD}"
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="verify", usage=argparse.SUPPRESS, allow_abbrev=False)
-    parser.add_argument("--datasets", nargs="+", choices=("cod10k",))
-    parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--deep", action="store_true")
-    parser.add_argument("--any-count", action="store_true")
-    parser.add_argument("--limit", type=_limit, default=10)
-    parser.add_argument("--json", action="store_true")
-    return parser.parse_args(argv)
-
-
-def _limit(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not 0 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ Exit codes: 0 all is well, 3 something is missing, 1 something is wrong (or both
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from experiments.datasets.verify.command import add_common_flags, run_checks
 from experiments.datasets.verify.findings import Findings
 from experiments.saliency.archives import NUM_IMAGES, NUM_OBSERVERS
 from experiments.saliency.files import (
@@ -28,32 +27,36 @@ from experiments.saliency.points import Size
 from experiments.saliency.source import decoded, read_file, read_rgb
 from merge.errors import PapergridError
 from merge.foreign_text import guarded_output
-from merge.storage.json_files import Json
 
-SCHEMA = 1
+_ADVICE = (
+    "to correct it: move the folder of what is wrong away, then `replicate prepare "
+    "--study saliency --data-root DIR --download`"
+)
 
 
 @guarded_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Verify the copy of MIT1003 that `argv` names, print what is found; the exit code."""
-    arguments = _parse(argv)
-    findings = Findings("mit1003", arguments.limit)
-    root: Path = arguments.data_root
-    try:
-        is_hdf5_alone = (root / FILE_NAME).is_file() and not (root / IMAGES).is_dir()
-        if is_hdf5_alone:
-            _verify_hdf5(root / FILE_NAME, findings, is_deep=arguments.deep)
-        else:
-            _verify_files(find_root(root), findings, is_deep=arguments.deep)
-    except PapergridError as error:
-        findings.missing("layout", str(error))
-    except KeyboardInterrupt:
-        return 130
-    if arguments.json:
-        print(json.dumps({"schema": SCHEMA, "datasets": [_document(findings)]}, indent=1))
+    parser = argparse.ArgumentParser(prog="verify", usage=argparse.SUPPRESS, allow_abbrev=False)
+    add_common_flags(parser, ("mit1003",), has_manifest=False)
+    arguments = parser.parse_args(argv)
+
+    def check(dataset: str, root: Path) -> Findings:
+        findings = Findings(dataset, arguments.limit)
+        try:
+            _verify(root, findings, is_deep=arguments.deep)
+        except PapergridError as error:
+            findings.missing("layout", str(error))
+        return findings
+
+    return run_checks(arguments, check, lambda _: _ADVICE)
+
+
+def _verify(root: Path, findings: Findings, *, is_deep: bool) -> None:
+    if (root / FILE_NAME).is_file() and not (root / IMAGES).is_dir():
+        _verify_hdf5(root / FILE_NAME, findings, is_deep=is_deep)
     else:
-        print("\n".join(_lines(findings)))
-    return findings.exit_code
+        _verify_files(find_root(root), findings, is_deep=is_deep)
 
 
 def _verify_files(root: Path, findings: Findings, *, is_deep: bool) -> None:
@@ -120,49 +123,6 @@ def _size(path: Path, findings: Findings) -> Size | None:
     except PapergridError as error:
         findings.wrong("image", str(error))
         return None
-
-
-def _document(findings: Findings) -> dict[str, Json]:
-    return {
-        "dataset": findings.dataset,
-        "exit_code": findings.exit_code,
-        "checked": dict(findings.checked),
-        "problems_by_kind": dict(findings.totals),
-        "problems": [asdict(problem) for problem in findings.kept],
-    }
-
-
-def _lines(findings: Findings) -> Iterator[str]:
-    verdict = f"{findings.totals.total():,} problems" if findings.totals else "no problem"
-    yield f"{findings.dataset}: {verdict}"
-    for what, number in findings.checked.items():
-        yield f"  {what:<20} {number:>7,}"
-    for problem in findings.kept:
-        yield f"  {problem.severity:<8} {problem.kind}: {problem.message}"
-    for kind, number in findings.totals.items():
-        if number > findings.limit:
-            yield f"  and {number - findings.limit:,} more of the kind {kind!r} (--limit)"
-    if findings.totals:
-        yield (
-            "  to correct it: move the folder of what is wrong away, then `replicate prepare "
-            "--study saliency --data-root DIR --download`"
-        )
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="verify", usage=argparse.SUPPRESS, allow_abbrev=False)
-    parser.add_argument("--datasets", nargs="+", required=True, choices=("mit1003",))
-    parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--deep", action="store_true")
-    parser.add_argument("--limit", type=_limit, default=10)
-    parser.add_argument("--json", action="store_true")
-    return parser.parse_args(argv)
-
-
-def _limit(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not 0 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def run_checks(
 def _document(findings: Findings) -> dict[str, Json]:
     return {
         "dataset": findings.dataset,
+        **({"place": findings.place} if findings.place else {}),
         "exit_code": findings.exit_code,
         "checked": dict(findings.checked),
         "problems_by_kind": dict(findings.totals),
@@ -69,7 +70,8 @@ def _document(findings: Findings) -> dict[str, Json]:
 def _lines(findings: Findings, advice: Callable[[str], str]) -> Iterator[str]:
     total = findings.totals.total()
     verdict = {0: "no problem", 1: "1 problem"}.get(total, f"{total:,} problems")
-    yield f"{findings.dataset}: {verdict}"
+    where = f" in {findings.place}" if findings.place else ""
+    yield f"{findings.dataset}{where}: {verdict}"
     for what, number in findings.checked.items():
         yield f"  {what:<20} {number:>9,}"
     for problem in findings.kept:
@@ -77,8 +79,10 @@ def _lines(findings: Findings, advice: Callable[[str], str]) -> Iterator[str]:
     for kind, number in findings.totals.items():
         if number > findings.limit:
             yield f"  and {number - findings.limit:,} more of the kind {kind!r} (--limit)"
-    if findings.totals:
-        yield f"  {advice(findings.dataset)}"
+    text = advice(findings.dataset)
+    # A layout that is missing may say it already.
+    if findings.totals and not any(text in problem.message for problem in findings.kept):
+        yield f"  {text}"
 
 
 def _limit(text: str) -> int:

@@ -32,6 +32,8 @@ class Findings:
     severities: set[Severity] = field(default_factory=set)
     checked: dict[str, int] = field(default_factory=dict)
     """How many files or names of each sort were looked at."""
+    place: str = ""
+    """Where the copy was found, in which layout; empty where there is nothing to say."""
 
     def add(self, problem: Problem) -> None:
         self.totals[problem.kind] += 1

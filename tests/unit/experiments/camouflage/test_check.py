@@ -56,13 +56,16 @@ def test_a_copy_is_verified_with_its_counts(tiny, tmp_path, capsys):
     Image.new("L", size).save(masks[0])
     masks[1].write_bytes(b"")
     assert verify.main([*words, "--any-count", "--deep", "--json"]) == 1
-    document = json.loads(capsys.readouterr().out)
+    (document,) = json.loads(capsys.readouterr().out)["datasets"]
+    assert str(root) in document["place"]
     assert document["problems_by_kind"] == {"empty mask": 1, "file": 1}
     masks[2].unlink()
     assert verify.main([*words, "--any-count"]) == 3
     assert "lacks the masks of 1" in capsys.readouterr().out
-    assert verify.main(["--data-root", str(tmp_path / "nowhere")]) == 3
-    assert "is no folder" in capsys.readouterr().out
+    assert verify.main([*words[:2], "--data-root", str(tmp_path / "nowhere")]) == 3
+    shown = capsys.readouterr().out
+    assert "is no folder" in shown
+    assert shown.count("get COD10K-v3.zip by the link") == 1
 
 
 def test_preparing_finds_the_data_set_or_says_how_to_get_it(tiny, tmp_path, capsys):
